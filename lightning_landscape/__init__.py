@@ -1,0 +1,53 @@
+"""The loss landscape around the weights while you train with PyTorch Lightning.
+
+Names are loaded on first use (PEP 562), so that importing this package imports nothing heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    # in a Trainer
+    "LossLandscapeCallback": "callback",
+    # values and files
+    "Grid": "landscape",
+    "Landscape": "landscape",
+    "Sample": "landscape",
+    "Samples": "landscape",
+    "load": "storage",
+    "save": "storage",
+    # the core
+    "Plane": "plane",
+    "Snapshot": "parameters",
+    "Random": "directions",
+    "evaluate": "evaluators",
+}
+
+__all__ = [*_HOMES]
+
+if TYPE_CHECKING:
+    from .callback import LossLandscapeCallback as LossLandscapeCallback
+    from .directions import Random as Random
+    from .evaluators import evaluate as evaluate
+    from .landscape import Grid as Grid
+    from .landscape import Landscape as Landscape
+    from .landscape import Sample as Sample
+    from .landscape import Samples as Samples
+    from .parameters import Snapshot as Snapshot
+    from .plane import Plane as Plane
+    from .storage import load as load
+    from .storage import save as save
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has: {', '.join(__all__)}.")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,348 @@
+"""LossLandscapeCallback: when a landscape is measured during a training, and where it goes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+
+from . import compat
+from .directions import KINDS, NORMALIZATIONS, Directions
+from .landscape import Grid, Landscape, axis_points
+from .loggers import log
+from .measure import NothingToMeasureError, Settings, measure, rehearse
+from .plots import COLOR_SCALES, PLOTS
+from .plots.tiles import parse_layout
+from .progress import progress
+from .quiet import undisturbed
+from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, write_data
+from .rng import preserved
+from .storage import save
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback as _Callback
+else:
+
+    class _Callback(*compat.callback_bases()):
+        """Of every Lightning namespace that is imported."""
+
+
+LARGE = 16 * 2**20  # bytes: a larger landscape is kept as a path
+SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
+
+
+class LossLandscapeCallback(_Callback):
+    """The loss landscape around the weights, while they train.
+
+    Measures f(α, β) = L(θ* + α·δ + β·η) with filter-normalised random directions (Li et al. 2018, section 4)
+    on a frozen part of your own data with your module's own step, shows it in every logger of the Trainer and
+    writes it to ``<log_dir>/landscape/step=…/``. The training is bitwise the same as without it.
+
+    Args:
+        every_n_epochs: a landscape after every n epochs; None for none during the training.
+        at_train_end: a landscape of the final weights.
+        x: ``(low, high, points)`` along the first direction, in its lengths.
+        y: the same along the second direction; None gives a 1-D curve.
+        directions: the kind, or a callable ``(snapshot, k) -> k directions``.
+        normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
+            "dlayer", "model" or "none".
+        ignore: parameters that stay at rest: "biasbn" (all tensors of at most one dimension and all normalisation
+            layers), name patterns such as "embedding.*", or None.
+        orthogonalize: make the directions orthogonal.
+        seed: of the directions, the choice of data, and the random numbers that all points share.
+        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each in eval mode
+            on its loader's data; several share one plane.
+        objective: ``(module, batch) -> tensor or mapping of tensors`` in place of the module's step; each of
+            shape () or one value a sample.
+        max_samples: how many samples of each data set, drawn at random; None for all.
+        max_batches: how many batches of each data set; None for all.
+        samples: how many single samples get a tile of their own; 0 for none.
+        sample_layout: rows × columns of the tiles.
+        color_scale: "global" (lowest to highest), "quantile" (5–95 %) or "log".
+        share_colorbar: one colour bar for all tiles, or one each.
+        plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
+        dirpath: where the files go; None for ``<log_dir>/landscape``.
+        formats: of the files: "h5", "npz", "png", "pdf", "svg".
+        strict: let a failing landscape fail the training; else it warns once.
+
+    Attributes:
+        landscape: the last `Landscape`, or None; ``landscape.loss`` is the array of the main loss.
+        landscapes: all of this run by step; of a large one, the path of its file.
+
+    Raises:
+        ValueError: for an argument out of its range, before anything is trained.
+
+    >>> callback = LossLandscapeCallback(every_n_epochs=5, x=(-1, 1, 21), y=(-1, 1, 21))
+    >>> LossLandscapeCallback(normalize="filters")
+    Traceback (most recent call last):
+    ValueError: normalize='filters' is unknown; the choices are filter, layer, weight, dfilter, dlayer, none, model.
+    """
+
+    def __new__(cls, *args: Any, **options: Any) -> LossLandscapeCallback:
+        """An instance that Trainers of both namespaces take, also of one imported after this module."""
+        missing = tuple(base for base in compat.callback_bases() if not issubclass(cls, base))
+        if missing:
+            cls = type(cls.__name__, (cls, *missing), {"__module__": cls.__module__, "_declared": cls})
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        *,
+        every_n_epochs: Optional[int] = None,
+        at_train_end: bool = True,
+        x: tuple[float, float, int] = (-1.0, 1.0, 51),
+        y: Optional[tuple[float, float, int]] = (-1.0, 1.0, 51),
+        directions: Union[Literal["random"], Callable] = "random",
+        normalize: Literal["filter", "layer", "weight", "dfilter", "dlayer", "model", "none"] = "filter",
+        ignore: Optional[Union[str, list[str]]] = "biasbn",
+        orthogonalize: bool = False,
+        seed: int = 42,
+        data: Union[Literal["train", "val", "test"], list[Literal["train", "val", "test"]]] = "train",
+        objective: Optional[Callable] = None,
+        max_samples: Optional[int] = 1024,
+        max_batches: Optional[int] = None,
+        samples: int = 10,
+        sample_layout: str = "2x5",
+        color_scale: Literal["global", "quantile", "log"] = "global",
+        share_colorbar: bool = True,
+        plots: Sequence[str] = ("contour", "filled", "heat", "surface", "slices", "tiles"),
+        dirpath: Optional[Union[str, os.PathLike]] = None,
+        formats: Sequence[str] = ("h5", "png", "pdf"),
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
+        _at_least("max_samples", max_samples, 1, "the most samples of a data set, or None for all")
+        _at_least("max_batches", max_batches, 1, "the most batches of a data set, or None for all")
+        _at_least("samples", samples, 0, "the number of tiles, 0 for none")
+        _at_least("seed", seed, 0, "a whole number")
+        grid = Grid(tuple(axis_points(name, given) for name, given in (("x", x), ("y", y)) if given is not None))
+        chosen = _choices("data", (data,) if isinstance(data, str) else data, compat.DATA)
+        if samples:
+            rows, columns = parse_layout(sample_layout)
+            if rows * columns < samples:
+                raise ValueError(
+                    f"sample_layout={sample_layout!r} has {rows * columns} tiles for samples={samples}: give a larger "
+                    "layout or fewer samples."
+                )
+        _choices("normalize", (normalize,), NORMALIZATIONS)
+        _choices("color_scale", (color_scale,), COLOR_SCALES)
+        self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
+        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.settings = Settings(
+            grid,
+            _directions(directions, normalize, ignore, orthogonalize, seed),
+            chosen,
+            _callable("objective", objective),
+            seed,
+            max_samples,
+            max_batches,
+            samples,
+        )
+        self.look = Look(
+            _choices("plots", plots, tuple(PLOTS), may_be_empty=True),
+            _choices("formats", formats, (*DATA_FORMATS, *PICTURES)),
+            color_scale,
+            sample_layout,
+            share_colorbar,
+        )
+        self.landscape: Landscape | None = None
+        self.landscapes: dict[int, Landscape | Path] = {}
+        self._tag = "landscape"
+        self._warned = False
+
+    def __reduce__(self) -> Any:
+        """Pickled as the class that was written down, not the one that `__new__` may have made."""
+        return _restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """Refuse what can't work, and take our place among the callbacks."""
+        why = compat.unsupported(trainer)
+        if why is not None:
+            raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
+        for data in self._data(trainer) if self.settings.objective is None else ():
+            step = compat.STEPS[data]
+            if not compat.is_overridden(step, pl_module):
+                raise compat.misconfiguration(
+                    trainer,
+                    f"data={data!r} needs {step}, which {type(pl_module).__name__} does not implement: implement it, "
+                    "choose another data, or give objective=function(module, batch).",
+                )
+        compat.reorder(trainer, self)
+        mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
+        self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Rehearse on one batch, so that what can't work is known before the training."""
+        self.landscapes.clear()
+        if self.every_n_epochs is None and not self.at_train_end:
+            return
+        folder = self._folder(trainer)
+        try:
+            if folder is not None and trainer.is_global_zero:
+                _check_writable(folder)
+            with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
+                rehearse(trainer, pl_module, self._settings(trainer))
+        except (NothingToMeasureError, OSError, ValueError) as error:
+            raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
+        except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
+            self._failed(trainer, error)
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
+        if self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0:
+            self._run(trainer, pl_module)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        """The landscape of the final weights."""
+        due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
+        if self.at_train_end or due:
+            self._run(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """`Trainer.validate` on its own: the landscape of the validation loss."""
+        if trainer.state.fn == "validate":
+            self._run(trainer, pl_module)
+
+    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+        """`Trainer.test` on its own: the landscape of the test loss."""
+        self._run(trainer, pl_module)
+
+    def _data(self, trainer: Any) -> tuple[str, ...]:
+        """The settings' data; in `Trainer.validate` and `Trainer.test`, what these have."""
+        return {"validate": ("val",), "test": ("test",), "predict": ()}.get(trainer.state.fn, self.settings.data)
+
+    def _settings(self, trainer: Any) -> Settings:
+        settings = {**vars(self.settings), "data": self._data(trainer)}
+        if trainer.fast_dev_run:  # a smoke test: everything once, on the corners and the centre
+            settings["grid"] = Grid(
+                tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
+            )
+        return Settings(**settings)
+
+    def _folder(self, trainer: Any) -> Path | None:
+        """Where the folders of the passes go; None for no files. Every rank must call it: log_dir broadcasts."""
+        log_dir = trainer.log_dir
+        if trainer.fast_dev_run:
+            return None
+        if self.dirpath is not None:
+            return self.dirpath if self._tag == "landscape" else self.dirpath / self._tag
+        if not log_dir or "://" in str(log_dir):
+            log_dir = trainer.default_root_dir
+        return Path(log_dir) / self._tag
+
+    def _run(self, trainer: Any, pl_module: Any) -> None:
+        """One pass from measuring to showing, which fails the training only if it must."""
+        step = compat.training_step_count(trainer)
+        if step in self.landscapes and trainer.state.fn == "fit":
+            return
+        try:
+            with compat.clocks_stopped(trainer, time.monotonic), preserved():
+                root = self._folder(trainer)
+                folder = None if root is None else root / f"step={step:06d}"
+                landscape = self._measure(trainer, pl_module, folder)
+                self.landscape = landscape
+                large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
+                self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
+                self._show(trainer, landscape, folder, step)
+        except Exception as error:
+            if self.strict:
+                raise
+            self._failed(trainer, error)
+
+    def _measure(self, trainer: Any, pl_module: Any, folder: Path | None) -> Landscape:
+        """The landscape; a pass that is stopped keeps the points it has, here and on disk."""
+        settings = self._settings(trainer)
+        size = "×".join(map(str, settings.grid.shape))
+        with undisturbed(trainer), progress(trainer, settings.grid.size, f"Landscape {size}") as shown:
+            saved, landscape = time.monotonic(), None
+            try:
+                with closing(measure(trainer, pl_module, settings)) as points:
+                    for landscape in points:
+                        shown(int(landscape.done.sum()))
+                        if folder is not None and time.monotonic() - saved > SAVE_EVERY:
+                            save(landscape, folder / f"{DATA_NAME}.h5")
+                            saved = time.monotonic()
+                        if trainer.received_sigterm:
+                            break
+            except BaseException:
+                if landscape is not None and landscape.done.any():
+                    self.landscape = copy.copy(landscape)
+                    if folder is not None:
+                        write_data(landscape, self.look.formats, folder)
+                raise
+        assert landscape is not None
+        return landscape
+
+    def _show(self, trainer: Any, landscape: Landscape, folder: Path | None, step: int) -> None:
+        """Files, and the Trainer's loggers."""
+        shown = report(landscape, self.look, folder, self._tag)
+        for kind, error in log(trainer.loggers, shown.images, shown.scalars, step).failed:
+            self._failed(trainer, error, f"The landscape of step {step} could not be shown in {kind}")
+
+    def _failed(self, trainer: Any, error: Exception, what: str = "The loss landscape failed") -> None:
+        if self.strict:
+            raise error
+        if not self._warned:
+            self._warned = True
+            compat.warn(
+                trainer,
+                f"{what} ({type(error).__name__}: {error}). The training goes on, unchanged. To see the traceback, "
+                "set strict=True; further failures are not reported.",
+            )
+
+
+def _restored(cls: type[LossLandscapeCallback], state: dict[str, Any]) -> LossLandscapeCallback:
+    callback = cls.__new__(cls)
+    callback.__dict__.update(state)
+    return callback
+
+
+def _directions(directions: Any, normalize: str, ignore: Any, orthogonalize: bool, seed: int) -> Directions:
+    if isinstance(directions, str):
+        (kind,) = _choices("directions", (directions,), tuple(KINDS), also="a callable (snapshot, k)")
+        return KINDS[kind](normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)
+    return _callable("directions", directions)
+
+
+def _callable(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ValueError(f"{name}={value!r} is not callable: give a function, or leave it out.")
+    return value
+
+
+def _at_least(name: str, value: Any, least: int, meaning: str) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ValueError(f"{name}={value!r}: give {meaning}; a whole number of at least {least}.")
+
+
+def _choices(
+    name: str, values: Sequence[str], known: Sequence[str], *, also: str = "", may_be_empty: bool = False
+) -> tuple[str, ...]:
+    """`values` as a tuple, each once."""
+    if isinstance(values, str):
+        raise ValueError(f"{name}={values!r} is one word: give a list, e.g. [{values!r}].")
+    for value in values:
+        if value not in known:
+            more = f", or {also}" if also else ""
+            raise ValueError(f"{name}={value!r} is unknown; the choices are {', '.join(known)}{more}.")
+    if not values and not may_be_empty:
+        raise ValueError(f"{name}={values!r} is empty; the choices are {', '.join(known)}.")
+    return tuple(dict.fromkeys(values))
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises:
+    OSError: naming dirpath, if no file can be written to `folder`, which is made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"dirpath={str(folder)!r} can't be written ({error.strerror}): give another dirpath.") from error

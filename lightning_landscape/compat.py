@@ -1,0 +1,216 @@
+"""Every private Lightning name that we touch, for both namespaces (`lightning.pytorch`, `pytorch_lightning`)."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
+DATA = ("train", "val", "test")
+STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
+
+
+def lightning_pytorch() -> ModuleType:
+    """The namespace the user works in: the one already imported, else the one that is installed."""
+    for name in NAMESPACES:
+        if name in sys.modules:
+            return sys.modules[name]
+    for name in NAMESPACES:
+        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+            return importlib.import_module(name)
+    raise ImportError("Neither lightning nor pytorch_lightning is installed: pip install lightning.")
+
+
+def callback_bases() -> tuple[type, ...]:
+    """The Callback class of each namespace that is imported by now; at least one."""
+    lightning_pytorch()
+    return tuple(sys.modules[name].Callback for name in NAMESPACES if name in sys.modules)
+
+
+def _part(trainer: Any, path: str) -> ModuleType:
+    """A module of the namespace that `trainer` is from, e.g. ``utilities.exceptions``."""
+    root = next(name for name in NAMESPACES for c in type(trainer).__mro__ if c.__module__.startswith(name))
+    return importlib.import_module(f"{root}.{path}")
+
+
+def misconfiguration(trainer: Any, message: str) -> Exception:
+    """Lightning's exception for a wrong set-up, of the Trainer's own namespace."""
+    return _part(trainer, "utilities.exceptions").MisconfigurationException(message)
+
+
+def is_overridden(name: str, instance: Any) -> bool:
+    """Whether a LightningModule or LightningDataModule implements a hook itself."""
+    if name in vars(instance):  # torch.compile puts its steps there
+        return True
+    owner = next((c for c in type(instance).__mro__ if name in vars(c)), None)
+    return owner is not None and not any(owner.__module__.startswith(f"{root}.core") for root in NAMESPACES)
+
+
+_ROOTS = {name.partition(".")[0] for name in NAMESPACES}
+
+
+def _has_class(thing: Any, name: str) -> bool:
+    """Whether `thing` is of Lightning's class `name`, in either namespace."""
+    return any(c.__name__ == name and c.__module__.split(".")[0] in _ROOTS for c in type(thing).__mro__)
+
+
+def warn(trainer: Any, message: str) -> None:
+    """A warning from the first process only."""
+    _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
+
+
+def is_checkpoint(callback: Any) -> bool:
+    """Whether a callback saves checkpoints: those run last."""
+    return any(c.__name__ == "Checkpoint" and c.__module__.split(".")[0] in _ROOTS for c in type(callback).__mro__)
+
+
+def training_step_count(trainer: Any) -> int:
+    """The step that loggers are given: as LearningRateMonitor does."""
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
+
+
+def batch_size(trainer: Any, data: Any, fallback: int) -> int:
+    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`)."""
+    utilities = _part(trainer, "utilities.data")
+    try:
+        return int(next(size for size in utilities._extract_batch_size(data) if size is not None))
+    except (StopIteration, RecursionError):
+        return fallback
+
+
+def combined_loader(trainer: Any, data: str) -> Any:
+    """The CombinedLoader that the Trainer already has for "train", "val" or "test", or None."""
+    loops = {
+        "train": [trainer.fit_loop],
+        "val": [trainer.fit_loop.epoch_loop.val_loop, trainer.validate_loop],
+        "test": [trainer.test_loop],
+    }[data]
+    return next((loop._combined_loader for loop in loops if loop._combined_loader is not None), None)
+
+
+def combine(trainer: Any, loaders: Any, mode: str) -> Any:
+    """A CombinedLoader over any structure of loaders."""
+    return _part(trainer, "utilities.combined_loader").CombinedLoader(loaders, mode)
+
+
+def loader_mode(combined: Any) -> str:
+    """How a CombinedLoader puts its loaders together, e.g. "sequential"."""
+    return str(combined._mode)
+
+
+def passed_loaders(trainer: Any, data: str) -> Any:
+    """The loaders handed to fit/validate/test themselves, or None where a hook gives them."""
+    loop = {
+        "train": trainer.fit_loop,
+        "val": trainer.fit_loop.epoch_loop.val_loop,
+        "test": trainer.test_loop,
+    }[data]
+    if trainer.state.fn == "validate" and data == "val":
+        loop = trainer.validate_loop
+    source = loop._data_source
+    return None if source.instance is None or source.is_module() else source.instance
+
+
+def shared_objects(trainer: Any) -> Iterator[Any]:
+    """What a copy of the module must share with the original: the Trainer and all that belongs to it."""
+    yield from (trainer, trainer.datamodule, trainer.strategy, *trainer.loggers, *trainer.callbacks)
+    for data in DATA:
+        passed = passed_loaders(trainer, data)
+        combined = combined_loader(trainer, data)
+        for loader in [passed, combined, *(combined.flattened if combined is not None else [])]:
+            yield loader
+            yield getattr(loader, "dataset", None)
+
+
+def drop_compiled_closures(module: nn.Module) -> None:
+    """Make a copy of a `torch.compile`d LightningModule evaluate itself.
+
+    Compiling leaves closures over the ORIGINAL module on the instance; a copy would evaluate the original and
+    show a flat surface without any error.
+    """
+    for part in module.modules():
+        if getattr(part, "_compiler_ctx", None) is not None:
+            for name in ("forward", *STEPS.values(), "predict_step"):
+                part.__dict__.pop(name, None)
+            part._compiler_ctx = None  # type: ignore[assignment]
+
+
+def is_lightning_module(module: nn.Module) -> bool:
+    """Whether a module is a LightningModule of either namespace."""
+    return _has_class(module, "LightningModule")
+
+
+@contextmanager
+def muted(trainer: Any) -> Iterator[None]:
+    """The Trainer validates and its loggers write nothing, until the end."""
+    stages = _part(trainer, "trainer.states").RunningStage
+    dummy = _part(trainer, "loggers.logger").DummyLogger
+    stage, loggers = trainer.state.stage, trainer.loggers
+    trainer.loggers = [dummy() for _ in loggers]
+    # Augmentation in transfer hooks is commonly gated on trainer.training.
+    trainer.state.stage = stages.VALIDATING
+    try:
+        yield
+    finally:
+        trainer.state.stage, trainer.loggers = stage, loggers
+
+
+@contextmanager
+def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
+    """The time spent inside does not count against ``max_time``."""
+    start = now()
+    try:
+        yield
+    finally:
+        for callback in trainer.callbacks:
+            starts = getattr(callback, "_start_time", None)
+            if _has_class(callback, "Timer") and isinstance(starts, dict):
+                for stage, began in starts.items():
+                    if began is not None:
+                        starts[stage] = began + (now() - start)
+
+
+def step_context(trainer: Any, data: str) -> Any:
+    """The precision plugin's context around a step: autocast, default dtype."""
+    name = {"train": "train_step_context", "val": "val_step_context", "test": "test_step_context"}[data]
+    return getattr(trainer.precision_plugin, name)
+
+
+def unsupported(trainer: Any) -> str | None:
+    """Why the Trainer's strategy can't be supported yet, or None."""
+    name = type(trainer.strategy).__name__
+    if any(word in name for word in ("FSDP", "DeepSpeed", "ModelParallel", "XLA")):
+        return f"{name} shards the parameters"
+    return f"{name} runs {trainer.world_size} processes" if trainer.world_size > 1 else None
+
+
+def datamodule_copy(trainer: Any) -> Any:
+    """A shallow copy of the datamodule, so that hooks called for us rebind nothing on the user's; or None."""
+    return copy.copy(trainer.datamodule) if trainer.datamodule is not None else None
+
+
+def reorder(trainer: Any, callback: Any) -> None:
+    """Put `callback` after all others but before the checkpoints.
+
+    Weight averaging copies its weights into the module in its own on_train_end: listed before it, we would
+    see the raw weights. A new list, because the Trainer iterates over the old one while it calls us.
+    """
+    others: Iterable[Any] = [c for c in trainer.callbacks if c is not callback]
+    first: list[Any] = []
+    last: list[Any] = []
+    for other in others:
+        (last if is_checkpoint(other) else first).append(other)
+    trainer.callbacks = [*first, callback, *last]
+
+
+def version(trainer: Any) -> str:
+    """The version of the Lightning that the Trainer is from."""
+    root = next(name for name in NAMESPACES for c in type(trainer).__mro__ if c.__module__.startswith(name))
+    return f"{root} {sys.modules[root].__version__}"

@@ -1,0 +1,29 @@
+"""Directions: callables (snapshot, k) -> k vectors. One file a kind, one row in KINDS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..parameters import Params, Snapshot
+from .ignore import ignored_names
+from .normalize import NORMALIZATIONS, dead_filters
+from .random import Random
+
+Directions = Callable[[Snapshot, int], tuple[Params, ...]]
+
+KINDS: dict[str, Callable[..., Directions]] = {
+    "random": Random,
+}
+
+__all__ = ["KINDS", "NORMALIZATIONS", "Directions", "Random", "dead_filters", "ignored_names", "recipe"]
+
+
+def recipe(directions: Directions) -> dict[str, Any]:
+    """What a landscape's file says of its directions: the kind and its settings, plain JSON values.
+
+    >>> recipe(Random(seed=7))["kind"], recipe(Random(seed=7))["seed"]
+    ('random', 7)
+    """
+    own = getattr(directions, "recipe", None)
+    return own() if own is not None else {"kind": getattr(directions, "__name__", type(directions).__name__)}

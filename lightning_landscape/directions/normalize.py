@@ -1,0 +1,92 @@
+"""The normalisations of a raw direction D by the weights W (Li et al. 2018, section 4, and its code)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor
+
+from ..parameters import FilterLayout, Params, Snapshot, filter_norms, norm, tensor_norm
+
+EPSILON = 1e-10  # Li et al.: keeps a filter of zero noise at zero
+
+
+def _filter(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    if d.ndim <= 1:
+        return _layer(d, w, layout)
+    return layout.scale(d, filter_norms(w, layout) / (filter_norms(d, layout) + EPSILON))
+
+
+def _layer(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    return d * (tensor_norm(w) / (tensor_norm(d) + EPSILON))
+
+
+def _weight(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    return d * w
+
+
+def _dfilter(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    if d.ndim <= 1:
+        return _dlayer(d, w, layout)
+    return layout.scale(d, 1 / (filter_norms(d, layout) + EPSILON))
+
+
+def _dlayer(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    return d / (tensor_norm(d) + EPSILON)
+
+
+def _none(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
+    return d
+
+
+TENSOR_WISE: dict[str, Callable[[Tensor, Tensor, FilterLayout], Tensor]] = {
+    "filter": _filter,  # D_i ‖W_i‖ / (‖D_i‖ + 1e-10), i a filter
+    "layer": _layer,  # D ‖W‖ / ‖D‖
+    "weight": _weight,  # D ⊙ W
+    "dfilter": _dfilter,  # D_i / (‖D_i‖ + 1e-10)
+    "dlayer": _dlayer,  # D / ‖D‖
+    "none": _none,  # D
+}
+# "model" needs all tensors at once: D ‖θ‖ / ‖D‖ with norms over every perturbed tensor.
+NORMALIZATIONS = (*TENSOR_WISE, "model")
+
+
+def check_normalization(normalize: str) -> None:
+    """Raises:
+    ValueError: if `normalize` is not one of NORMALIZATIONS.
+    """
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize={normalize!r} is unknown; the choices are {', '.join(NORMALIZATIONS)}.")
+
+
+def normalized(direction: Params, snapshot: Snapshot, normalize: str) -> dict[str, Tensor]:
+    """The direction rescaled by the weights of the tensors it names.
+
+    Tensors of at most one dimension have no filters: "filter" and "dfilter" treat each as one.
+
+    Args:
+        direction: raw noise for some of the snapshot's parameters.
+        snapshot: the weights W and how they split into filters.
+        normalize: one of NORMALIZATIONS.
+    """
+    check_normalization(normalize)
+    if normalize == "model":
+        factor = norm({name: snapshot.params[name] for name in direction}) / (norm(direction) + EPSILON)
+        return {name: tensor * factor for name, tensor in direction.items()}
+    rescale = TENSOR_WISE[normalize]
+    return {
+        name: rescale(tensor, snapshot.params[name].to(tensor.dtype), snapshot.filters[name])
+        for name, tensor in direction.items()
+    }
+
+
+def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:
+    """How many filters of the named weights (2 dims or more) are exactly zero: "filter" leaves them at rest.
+
+    >>> import torch
+    >>> weight = torch.tensor([[0.0, 0.0], [1.0, 2.0]])
+    >>> dead_filters(Snapshot({"w": weight}, {"w": FilterLayout()}), ["w"])
+    1
+    """
+    weights = [(snapshot.params[name], snapshot.filters[name]) for name in names]
+    return sum(int((filter_norms(w, layout) == 0).sum()) for w, layout in weights if w.ndim > 1)

@@ -1,0 +1,121 @@
+"""Random directions: Gaussian noise rescaled by the weights (Li et al. 2018, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..parameters import Params, Snapshot, dot, exact_dtype, norm, working_dtype
+from ..rng import keyed_seed
+from .ignore import ignored_names
+from .normalize import check_normalization, normalized
+
+VECTORS = ("random", "copy")
+GRAM_SCHMIDT_ROUNDS = 3  # each re-normalisation tilts the directions a little again
+
+
+@dataclass(frozen=True)
+class Random:
+    """k directions of Gaussian noise, rescaled by the weights.
+
+    The raw noise of a tensor depends on (seed, direction, parameter name, shape) alone and is drawn on the
+    CPU in float32: two checkpoints of one model, or two ranks, share their raw directions.
+
+    Args:
+        normalize: ``"filter"`` (Li et al.'s), ``"layer"``, ``"weight"``, ``"dfilter"``, ``"dlayer"``,
+            ``"model"`` or ``"none"``; the formulas stand in `normalize.py`.
+        ignore: which parameters stay at rest, as in `ignored_names`.
+        orthogonalize: make the directions orthogonal (Gram–Schmidt in float64), then normalise again, three
+            times; the cosine that remains is in the landscape's recipe.
+        seed: of the noise.
+        vectors: what tensors of at most one dimension get where they are not ignored: noise, or a
+            ``"copy"`` of themselves as in Li et al.'s code (then all directions share that part).
+
+    Raises:
+        ValueError: for an unknown `normalize` or `vectors`.
+
+    >>> snapshot = Snapshot.of(torch.nn.Linear(3, 2))
+    >>> d, e = Random(seed=0)(snapshot, 2)
+    >>> bool(torch.isclose(d["weight"].norm(dim=1), snapshot.params["weight"].norm(dim=1)).all())
+    True
+    >>> d["bias"]
+    tensor([0., 0.])
+    """
+
+    normalize: str = "filter"
+    ignore: str | Sequence[str] | None = "biasbn"
+    orthogonalize: bool = False
+    seed: int = 42
+    vectors: Literal["random", "copy"] = "random"
+
+    def __post_init__(self) -> None:
+        check_normalization(self.normalize)
+        if self.vectors not in VECTORS:
+            raise ValueError(f"vectors={self.vectors!r} is unknown; the choices are {', '.join(VECTORS)}.")
+
+    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """The k directions, with the names and shapes of ``snapshot.params``.
+
+        Raises:
+            ValueError: if a pattern of `ignore` matches nothing, or nothing is left to perturb.
+        """
+        at_rest = ignored_names(snapshot, self.ignore)
+        moving = [name for name in snapshot.params if name not in at_rest]
+        directions = [self._normalized(self._noise(snapshot, moving, i), snapshot) for i in range(k)]
+        for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
+            for i, direction in enumerate(directions):
+                _project_out(direction, directions[:i])
+                directions[i] = self._normalized(direction, snapshot)
+        for i, direction in enumerate(directions):
+            if not norm(direction) > 0:
+                raise ValueError(
+                    f"Direction {i} is zero: every weight that may move is zero, and normalize="
+                    f"{self.normalize!r} scales by the weights. Try normalize='dfilter' or ignore=None."
+                )
+        return tuple(_complete(direction, snapshot) for direction in directions)
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings, as plain JSON values."""
+        ignore = self.ignore if self.ignore is None or isinstance(self.ignore, str) else list(self.ignore)
+        return {"kind": "random", **asdict(self), "ignore": ignore}
+
+    def _noise(self, snapshot: Snapshot, names: list[str], direction: int) -> dict[str, Tensor]:
+        noise = {}
+        for name in names:
+            weight = snapshot.params[name]
+            generator = torch.Generator().manual_seed(keyed_seed(self.seed, direction, name))
+            drawn = torch.complex64 if weight.is_complex() else torch.float32
+            raw = torch.randn(weight.shape, generator=generator, dtype=drawn)
+            noise[name] = raw.to(weight.device, working_dtype(weight.dtype))
+        return noise
+
+    def _normalized(self, direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
+        result = normalized(direction, snapshot, self.normalize)
+        if self.vectors == "copy":
+            for name, tensor in result.items():
+                if tensor.ndim <= 1:
+                    result[name] = snapshot.params[name].to(tensor.dtype)
+        return result
+
+
+def _project_out(direction: dict[str, Tensor], earlier: list[dict[str, Tensor]]) -> None:
+    """Subtract from `direction`, in place, its components along the earlier ones."""
+    for other in earlier:
+        share = dot(other, direction) / dot(other, other)
+        for name, tensor in direction.items():
+            direction[name] = (
+                tensor.to(exact_dtype(tensor.dtype)) - share * other[name].to(exact_dtype(tensor.dtype))
+            ).to(tensor.dtype)
+
+
+def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
+    """The direction over all parameters; those at rest get a zero that takes no memory."""
+    result = {}
+    for name, weight in snapshot.params.items():
+        zero = torch.zeros((), dtype=working_dtype(weight.dtype), device=weight.device)
+        result[name] = direction[name] if name in direction else zero.expand(weight.shape)
+    return result

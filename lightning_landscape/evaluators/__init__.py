@@ -1,0 +1,68 @@
+"""Evaluators: how points are computed. One file a way, one row in EVALUATORS; every one equals Sequential."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from ..objectives import Batch, LossFunction, Objective
+from ..plane import Plane
+from ..rng import preserved
+from .sequential import Measurement, Sequential, mean_and_error
+
+EVALUATORS: dict[str, Callable[..., Any]] = {
+    "sequential": Sequential,
+}
+
+__all__ = ["EVALUATORS", "Measurement", "Sequential", "evaluate", "mean_and_error"]
+
+
+def evaluate(
+    objective: Objective | Callable[[Any, Any], Any],
+    module: nn.Module,
+    plane: Plane,
+    points: np.ndarray,
+    batches: Sequence[Batch],
+    *,
+    seed: int = 42,
+) -> dict[str, np.ndarray]:
+    """The value of every metric at every point, for a plain `nn.Module`.
+
+    The module itself is not touched: a copy of it in eval mode is moved. Every point starts from the same
+    random streams (`seed`), which are put back at the end.
+
+    Args:
+        objective: an `Objective`, or a function ``(module, batch data) -> tensor or mapping`` as for
+            `LossFunction`.
+        module: the module whose parameters the plane moves.
+        plane: origin and k directions.
+        points: shape (n, k), in lengths of the directions.
+        batches: the frozen data.
+        seed: of the random numbers that every point shares.
+
+    Returns:
+        One float64 array of shape (n,) a metric: means over the samples.
+
+    The quadratic ½ θᵀθ on a line through θ = (1, 1) along (1, 0):
+
+    >>> import torch
+    >>> net = nn.Linear(2, 1, bias=False)
+    >>> _ = net.weight.data.fill_(1.0)
+    >>> plane = Plane({"weight": net.weight.detach()}, ({"weight": torch.tensor([[1.0, 0.0]])},))
+    >>> half_square = lambda module, batch: 0.5 * (module.weight ** 2).sum()
+    >>> evaluate(half_square, net, plane, np.array([[-1.0], [0.0], [1.0]]), [Batch(None, 1)])["loss"]
+    array([0.5, 1. , 2.5])
+    """
+    if not isinstance(objective, Objective):
+        objective = LossFunction(objective)
+    own = copy.deepcopy(module).eval().requires_grad_(False)
+    columns: dict[str, np.ndarray] = {}
+    with preserved():
+        for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
+            for name, (value, _) in measured.items():
+                columns.setdefault(name, np.full(len(points), np.nan))[i] = value
+    return columns

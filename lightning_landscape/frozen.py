@@ -1,0 +1,171 @@
+"""The frozen evaluation set of a pass: a seeded random subset of a loader's data, taken without disturbing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import compat
+from .objectives import Batch
+from .parameters import checksum
+from .rng import keyed_seed, seed_streams
+from .sources import Source
+from .step import leaves
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenData:
+    """The data of one surface.
+
+    Args:
+        batches: what every point is measured on.
+        size: the number of samples in them.
+        checksum: of all tensors and values in the batches.
+        note: how the samples were chosen.
+        together: the tile samples as one batch, if they can be collated.
+        singles: the tile samples one by one, ``batch.index`` being their place in the data set.
+        several_loaders: whether the batches come from several loaders in turn.
+    """
+
+    batches: list[Batch]
+    size: int
+    checksum: str
+    note: str
+    together: Batch | None = None
+    singles: list[Batch] = field(default_factory=list)
+    several_loaders: bool = False
+
+
+def freeze(
+    trainer: Any,
+    probe: nn.Module,
+    data: str,
+    *,
+    max_samples: int | None = None,
+    max_batches: int | None = None,
+    samples: int = 0,
+    seed: int = 42,
+) -> FrozenData:
+    """Load the evaluation set of "train", "val" or "test" onto the module's device.
+
+    Map-style data: a random subset without replacement, in the data set's order, nothing dropped. Data that can
+    only be iterated: its first batches. A loader whose order is fixed and whose batches are limited
+    (``limit_val_batches``, ``overfit_batches``) gives what the Trainer itself sees. Call it inside `undisturbed`.
+
+    Args:
+        trainer: the Trainer, in the middle of its work.
+        probe: the copy of the module; its and the datamodule's transfer hooks run on copies.
+        data: which loaders.
+        max_samples: how many samples at most (None: all).
+        max_batches: how many batches at most (None: all).
+        samples: how many single samples to draw for tiles.
+        seed: of the choice, and of random augmentation.
+
+    Raises:
+        ValueError: if there is no such loader, or it is empty.
+    """
+    loaders, mode = find_loaders(trainer, probe, data)
+    limit = getattr(trainer, f"limit_{data}_batches")
+    seed_streams(keyed_seed(seed, "data", data))
+    combined = compat.combine(trainer, loaders, mode)
+    flat = list(combined.flattened)
+    sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
+    wanted = _shares(sources, max_samples) if mode == "sequential" else [max_samples] * len(sources)
+    combined.flattened = [s.batches(n, max_batches) for s, n in zip(sources, wanted, strict=True)]
+    transfer = _Transfer(trainer, probe)
+
+    batches: list[Batch] = []
+    for item, index, loader in iter(combined):
+        if max_batches is not None and len(batches) == max_batches:
+            break
+        size = compat.batch_size(trainer, item, fallback=sources[loader].batch_size or 1)
+        batches.append(Batch(transfer(item, loader), size, index, loader))
+    if not batches:
+        raise ValueError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
+    together: Batch | None = None
+    singles: list[Batch] = []
+    if samples and (len(flat) == 1 or mode == "sequential"):
+        together, singles = sources[0].tiles(samples, transfer)
+    notes = list(dict.fromkeys(source.note for source in sources))
+    return FrozenData(
+        batches,
+        sum(batch.size for batch in batches),
+        data_checksum(batches),
+        "; ".join(notes),
+        together,
+        singles,
+        mode == "sequential" and len(flat) > 1,
+    )
+
+
+def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
+    """The user's loaders for `data`, in their structure, and the mode that combines them.
+
+    Hooks that the Trainer has not called itself are called on copies.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    default = "max_size_cycle" if data == "train" else "sequential"
+    combined = compat.combined_loader(trainer, data)
+    if combined is None:
+        loaders = compat.passed_loaders(trainer, data)
+        hook = f"{data}_dataloader"
+        datamodule = compat.datamodule_copy(trainer)
+        if loaders is None and datamodule is not None and compat.is_overridden(hook, datamodule):
+            if data == "test" and trainer.state.fn != "test":
+                datamodule.setup("test")
+            loaders = getattr(datamodule, hook)()
+        elif loaders is None and compat.is_overridden(hook, probe):
+            loaders = getattr(probe, hook)()
+        if loaders is None:
+            raise ValueError(
+                f"data={data!r}: there is no {data} loader. Pass one to the Trainer, implement {hook}(), or choose "
+                f"another data from {', '.join(compat.DATA)}."
+            )
+        if not hasattr(loaders, "flattened"):
+            return loaders, default
+        combined = loaders
+    return combined.iterables, compat.loader_mode(combined)
+
+
+def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
+    """How many samples each of several loaders in turn may give: in proportion to their sizes."""
+    total = sum(map(len, sources))
+    if max_samples is None or total <= max_samples:
+        return [None] * len(sources)
+    return [max(1, round(max_samples * len(source) / total)) for source in sources]
+
+
+class _Transfer:
+    """What the Trainer does to a batch before a step; the hooks run on copies."""
+
+    def __init__(self, trainer: Any, probe: nn.Module) -> None:
+        self.precision, self.device = trainer.precision_plugin, trainer.strategy.root_device
+        datamodule = compat.datamodule_copy(trainer)
+        self.owners: dict[str, Any] = {
+            hook: datamodule if datamodule is not None and compat.is_overridden(hook, datamodule) else probe
+            for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+        }
+
+    def __call__(self, batch: Any, loader: int) -> Any:
+        batch = self.precision.convert_input(batch)
+        batch = self.owners["on_before_batch_transfer"].on_before_batch_transfer(batch, loader)
+        batch = self.owners["transfer_batch_to_device"].transfer_batch_to_device(batch, self.device, loader)
+        return self.owners["on_after_batch_transfer"].on_after_batch_transfer(batch, loader)
+
+
+def data_checksum(batches: Iterable[Batch]) -> str:
+    """A digest of everything in the batches: tensors by their bits, other values by their text."""
+    tensors: list[Tensor] = []
+    for batch in batches:
+        for leaf in leaves(batch.data):
+            if isinstance(leaf, Tensor):
+                tensors.append(leaf)
+            else:
+                tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
+    return checksum(tensors)

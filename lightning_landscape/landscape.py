@@ -1,0 +1,315 @@
+"""The values that every floor exchanges: a Grid of points, the Landscape measured on it, its Samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+AXIS_NAMES = ("x", "y", "z")
+
+
+def axis_points(name: str, axis_range: Any) -> Array:
+    """The coordinates of one grid axis.
+
+    Args:
+        name: What the caller calls this argument; used in error messages.
+        axis_range: ``(low, high, points)`` with finite ``low < high`` and an integer ``points >= 2``.
+
+    Returns:
+        ``points`` equally spaced coordinates, ends included, shape (points,). A coordinate that is zero up
+        to rounding is exactly zero, so that a symmetric odd axis holds the centre.
+
+    Raises:
+        ValueError: if the range is not three numbers, not finite, reversed or empty, or has too few points.
+
+    >>> axis_points("x", (-1, 1, 5))
+    array([-1. , -0.5,  0. ,  0.5,  1. ])
+    >>> axis_points("x", (1, -1, 5))
+    Traceback (most recent call last):
+    ValueError: x=(1, -1, 5) is reversed or empty: give (low, high, points) with low < high.
+    """
+    try:
+        low, high, points = axis_range
+        low_value, high_value, count = float(low), float(high), int(points)
+        whole = count == points and not isinstance(points, bool)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={axis_range!r} is no range: give (low, high, points), e.g. (-1, 1, 51).") from None
+    shown = f"{name}=({low}, {high}, {points})"
+    if not (np.isfinite(low_value) and np.isfinite(high_value)):
+        raise ValueError(f"{shown} has an end that is not finite: give (low, high, points) with finite ends.")
+    if not low_value < high_value:
+        raise ValueError(f"{shown} is reversed or empty: give (low, high, points) with low < high.")
+    if not whole or count < 2:
+        raise ValueError(f"{shown} has {points} points: give a whole number of at least 2, e.g. 51.")
+    coordinates = np.linspace(low_value, high_value, count)
+    coordinates[np.abs(coordinates) < 1e-12 * (high_value - low_value)] = 0.0
+    return coordinates
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A rectangular grid of points in the plane of k directions.
+
+    Args:
+        axes: one strictly increasing, finite 1-D array a direction, at least 2 points each; in lengths of
+            that direction.
+
+    >>> grid = Grid.from_ranges((-1, 1, 3), (0, 1, 2))
+    >>> grid.shape, grid.size
+    ((3, 2), 6)
+    >>> grid.points[:3].tolist()
+    [[-1.0, 0.0], [-1.0, 1.0], [0.0, 0.0]]
+    """
+
+    axes: tuple[Array, ...]
+
+    def __post_init__(self) -> None:
+        axes = tuple(np.array(axis, dtype=np.float64) for axis in self.axes)
+        if not axes:
+            raise ValueError("A Grid needs at least one axis, got none.")
+        for i, axis in enumerate(axes):
+            if axis.ndim != 1 or len(axis) < 2:
+                raise ValueError(f"axes[{i}] must be 1-D with at least 2 points, got shape {axis.shape}.")
+            if not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
+                raise ValueError(f"axes[{i}] must be finite and strictly increasing, got {axis}.")
+            axis.flags.writeable = False
+        object.__setattr__(self, "axes", axes)
+
+    @classmethod
+    def from_ranges(cls, *ranges: tuple[float, float, int]) -> Grid:
+        """The grid with one ``(low, high, points)`` range a direction (see `axis_points` for errors)."""
+        names = AXIS_NAMES if len(ranges) <= len(AXIS_NAMES) else [f"range {i}" for i in range(len(ranges))]
+        return cls(tuple(axis_points(name, r) for name, r in zip(names, ranges, strict=False)))
+
+    @property
+    def ndim(self) -> int:
+        """k, the number of directions."""
+        return len(self.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Points along each axis."""
+        return tuple(len(axis) for axis in self.axes)
+
+    @property
+    def size(self) -> int:
+        """n, the number of points."""
+        return int(np.prod(self.shape))
+
+    @property
+    def points(self) -> Array:
+        """All points, shape (n, k), last axis fastest: ``values.reshape(-1)`` has the same order."""
+        return np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1).reshape(-1, self.ndim)
+
+    @property
+    def center_index(self) -> tuple[int, ...]:
+        """Where the grid is nearest to the origin θ*, one index an axis."""
+        return tuple(int(np.argmin(np.abs(axis))) for axis in self.axes)
+
+    @property
+    def has_center(self) -> bool:
+        """Whether the origin θ* is itself a point of the grid."""
+        return all(axis[i] == 0 for axis, i in zip(self.axes, self.center_index, strict=True))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Grid):
+            return NotImplemented
+        return self.shape == other.shape and all(
+            np.array_equal(a, b) for a, b in zip(self.axes, other.axes, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of one sample beside its landscape.
+
+    Args:
+        index: its place in the data set.
+        center: its own loss at the origin.
+        label: its class y, where the module classifies.
+        prediction: the class ŷ that the module gives it at the origin.
+        probability: the probability of ŷ.
+        thumbnail: uint8 picture, shape (height, width, 3), where the sample is an image.
+    """
+
+    index: int
+    center: float
+    label: int | None = None
+    prediction: int | None = None
+    probability: float | None = None
+    thumbnail: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """The landscapes of single samples on the plane of the whole.
+
+    Args:
+        values: shape (B, *grid.shape); ``values[b]`` is the loss of sample b alone.
+        items: the B samples.
+    """
+
+    values: Array
+    items: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.items):
+            raise ValueError(f"Samples holds {len(self.values)} landscapes for {len(self.items)} samples.")
+
+
+@dataclass(eq=False)
+class Landscape:
+    """One or several functions measured on one grid: f(c) at θ* + Σ cᵢ dᵢ (Li et al. 2018, section 4).
+
+    Args:
+        grid: the points, in lengths of each direction.
+        values: one array a metric, shape ``grid.shape``: ``values[name][i, j]`` is at (x_i, y_j). NaN and inf
+            are losses like others; whether a point was evaluated is said by `done` alone.
+        main: the name of the main loss among `values`.
+        standard_errors: of the mean over the samples, one array a metric, shape ``grid.shape``; NaN where it
+            is unknown (one observation, a metric of the whole set).
+        done: bool, shape ``grid.shape``: the points that were evaluated.
+        center: each metric at the origin θ* itself, also where the grid does not hold it.
+        samples: the landscapes of single samples, if asked for.
+        meta: the recipe: plain JSON values.
+
+    >>> grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 3))
+    >>> x, y = grid.points.T
+    >>> bowl = Landscape(grid, {"loss": (1 + x**2 + 4 * y**2).reshape(grid.shape)}, main="loss")
+    >>> bowl.center["loss"], bowl.relief(), bowl.curvature()
+    (1.0, 5.0, (2.0, 8.0))
+    """
+
+    grid: Grid
+    values: dict[str, Array]
+    main: str
+    standard_errors: dict[str, Array] = field(default_factory=dict)
+    done: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled below: all points
+    center: dict[str, float] = field(default_factory=dict)
+    samples: Samples | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        shape = self.grid.shape
+        if self.done is None:
+            self.done = np.ones(shape, dtype=bool)
+        if self.main not in self.values:
+            raise ValueError(f"main={self.main!r} is not among the metrics: {', '.join(self.values) or 'none'}.")
+        arrays = {**self.values, **{f"standard error of {k}": v for k, v in self.standard_errors.items()}}
+        for name, array in {**arrays, "done": self.done}.items():
+            if array.shape != shape:
+                raise ValueError(f"{name} has shape {array.shape}, the grid has {shape}.")
+        if self.samples is not None and self.samples.values.shape[1:] != shape:
+            raise ValueError(f"samples have shape {self.samples.values.shape[1:]}, the grid has {shape}.")
+        for name, array in self.values.items():
+            if name not in self.center:
+                self.center[name] = float(array[self.grid.center_index]) if self.grid.has_center else np.nan
+
+    @classmethod
+    def empty(cls, grid: Grid, names: Iterable[str], main: str) -> Landscape:
+        """A landscape of which no point is done yet: NaN everywhere, nothing in the mask."""
+        names = list(names)
+        return cls(
+            grid,
+            {name: np.full(grid.shape, np.nan) for name in names},
+            main,
+            {name: np.full(grid.shape, np.nan) for name in names},
+            done=np.zeros(grid.shape, dtype=bool),
+        )
+
+    @property
+    def loss(self) -> Array:
+        """The main loss, shape ``grid.shape``."""
+        return self.values[self.main]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = [*self.values.values(), *self.standard_errors.values(), self.done]
+        return sum(a.nbytes for a in arrays) + (self.samples.values.nbytes if self.samples else 0)
+
+    def metric(self, name: str | None = None) -> str:
+        """`name` itself, or the main loss for None.
+
+        Raises:
+            ValueError: if there is no such metric.
+        """
+        if name is None:
+            return self.main
+        if name not in self.values:
+            raise ValueError(f"metric={name!r} is not in this landscape; it has: {', '.join(self.values)}.")
+        return name
+
+    def slice_values(self, direction: int, name: str | None = None) -> Array:
+        """The values along one direction, the other coordinates nearest to 0; shape (points,)."""
+        index: list[Any] = list(self.grid.center_index)
+        index[direction] = slice(None)
+        return self.values[self.metric(name)][tuple(index)]
+
+    def slice_errors(self, direction: int, name: str | None = None) -> Array:
+        """The standard errors along one direction, as `slice_values`; NaN where unknown."""
+        index: list[Any] = list(self.grid.center_index)
+        index[direction] = slice(None)
+        errors = self.standard_errors.get(self.metric(name))
+        return np.full(self.grid.shape[direction], np.nan) if errors is None else errors[tuple(index)]
+
+    def relief(self, name: str | None = None) -> float:
+        """Highest minus lowest finite value of the evaluated points; NaN without any."""
+        values = self.values[self.metric(name)][self.done]
+        finite = values[np.isfinite(values)]
+        return float(finite.max() - finite.min()) if len(finite) else float("nan")
+
+    def curvature(self, name: str | None = None) -> tuple[float, ...]:
+        """The second derivative of each slice at its point nearest to the centre.
+
+        The divided difference of three neighbouring points, 2·f[x₀, x₁, x₂]: exact for a parabola, else a
+        mean over the grid's spacing. NaN where an axis has fewer than 3 points.
+        """
+        result = []
+        for direction, axis in enumerate(self.grid.axes):
+            if len(axis) < 3:
+                result.append(float("nan"))
+                continue
+            middle = min(max(self.grid.center_index[direction], 1), len(axis) - 2)
+            x0, x1, x2 = axis[middle - 1 : middle + 2]
+            f0, f1, f2 = self.slice_values(direction, name)[middle - 1 : middle + 2]
+            with np.errstate(invalid="ignore"):
+                result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
+        return tuple(result)
+
+
+def equal(a: Landscape, b: Landscape) -> bool:
+    """Whether two landscapes hold the same: grids, values, errors, masks, samples, centre and recipe.
+
+    NaN equals NaN, and arrays must agree in every bit but the sign of zero.
+    """
+
+    def same(p: Mapping[str, Any], q: Mapping[str, Any]) -> bool:
+        return p.keys() == q.keys() and all(np.array_equal(p[k], q[k], equal_nan=True) for k in p)
+
+    return (
+        a.grid == b.grid
+        and a.main == b.main
+        and same(a.values, b.values)
+        and same(a.standard_errors, b.standard_errors)
+        and same(a.center, b.center)
+        and np.array_equal(a.done, b.done)
+        and _equal_samples(a.samples, b.samples)
+        and repr(a.meta) == repr(b.meta)  # == would find NaN unequal to itself
+    )
+
+
+def _equal_samples(a: Samples | None, b: Samples | None) -> bool:
+    if a is None or b is None:
+        return a is b
+
+    def facts(sample: Sample) -> str:
+        picture = sample.thumbnail
+        return repr([replace(sample, thumbnail=None), None if picture is None else picture.tolist()])
+
+    return np.array_equal(a.values, b.values, equal_nan=True) and list(map(facts, a.items)) == list(map(facts, b.items))

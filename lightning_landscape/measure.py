@@ -1,0 +1,242 @@
+"""One landscape of a module in its Trainer, point by point: from the settings of a pass to a Landscape."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import __version__, compat
+from .directions import Directions, dead_filters, recipe
+from .evaluators import Measurement, Sequential
+from .frozen import FrozenData, freeze
+from .landscape import Grid, Landscape, Samples
+from .objectives import LossFunction, Objective
+from .parameters import Snapshot, checksum
+from .plane import Plane
+from .quiet import probe_copy
+from .samples import describe, tile_stream
+from .step import LOGGED_SUFFIX, Recorder, StepObjective
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one pass measures.
+
+    Args:
+        grid: the points.
+        directions: gives the k directions of the plane.
+        data: "train", "val", "test"; several share the plane.
+        objective: ``(module, batch) -> tensor or mapping``, or None for the module's own step.
+        seed: of the data's choice and of the random numbers that all points share.
+        max_samples: a data set at most; None for all.
+        max_batches: a data set at most; None for all.
+        samples: how many single samples to measure too.
+    """
+
+    grid: Grid
+    directions: Directions
+    data: tuple[str, ...] = ("train",)
+    objective: Callable[[Any, Any], Any] | None = None
+    seed: int = 42
+    max_samples: int | None = 1024
+    max_batches: int | None = None
+    samples: int = 10
+
+
+class NothingToMeasureError(ValueError):
+    """The module's step gives no loss."""
+
+
+@dataclass(eq=False)
+class _Surface:
+    """One data set on the plane: what is measured, on what, and under which names it is stored."""
+
+    data: str
+    objective: Objective
+    frozen: FrozenData
+    center: dict[str, Measurement]
+    names: dict[str, str]
+
+    @property
+    def main(self) -> str:
+        """The measured name of the loss."""
+        return self.objective.main(list(self.center))
+
+
+def measure(trainer: Any, module: nn.Module, settings: Settings) -> Generator[Landscape, None, None]:
+    """Yield the landscape after its preparation and after every point: one object that fills up.
+
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle. Call it
+    inside `quiet.undisturbed`; stop iterating to stop the pass.
+
+    Args:
+        trainer: the Trainer in the middle of its work.
+        module: its LightningModule, which is only read.
+        settings: what to measure.
+
+    Raises:
+        NothingToMeasureError: if the step neither returns a loss nor logs anything.
+        ValueError: if a loader is missing or empty, or no parameter may move.
+    """
+    started = time.perf_counter()
+    grid = settings.grid
+    probe, recorder = probe_copy(trainer, module)
+    snapshot = Snapshot.of(module)
+    plane = Plane(snapshot.params, settings.directions(snapshot, grid.ndim))
+    evaluator = Sequential(probe, seed=settings.seed)
+    surfaces = _surfaces(trainer, probe, recorder, evaluator, plane, settings)
+
+    landscape = Landscape.empty(
+        grid, [n for s in surfaces for n in s.names.values()], surfaces[0].names[surfaces[0].main]
+    )
+    landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
+    landscape.meta = _meta(trainer, module, settings, snapshot, plane, surfaces)
+
+    order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
+    points = grid.points[order]
+    streams = [evaluator(s.objective, plane, points, s.frozen.batches) for s in surfaces]
+    singles = surfaces[0].frozen.singles
+    if singles:
+        main = surfaces[0].main
+        items = describe(evaluator, surfaces[0].objective, main, plane, singles)
+        landscape.samples = Samples(np.full((len(items), *grid.shape), np.nan), items)
+        each, batches = tile_stream(evaluator, surfaces[0].objective, main, plane, surfaces[0].frozen)
+        streams.append(evaluator(each, plane, points, batches))
+    try:
+        yield landscape
+        for flat_index, results in zip(order, zip(*streams, strict=True), strict=True):
+            index = np.unravel_index(flat_index, grid.shape)
+            for surface, result in zip(surfaces, results, strict=False):
+                _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
+            if landscape.samples is not None:
+                for place, (value, _) in results[-1].items():
+                    cell = (int(place), *index)
+                    landscape.samples.values[cell] = value
+            landscape.done[index] = True
+            landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+            yield landscape
+    finally:
+        _drop_repeated(landscape)
+
+
+def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:
+    for name, (value, error) in results.items():
+        if name not in landscape.values:  # logged at some points only
+            landscape.values[name] = np.full(landscape.grid.shape, np.nan)
+            landscape.standard_errors[name] = np.full(landscape.grid.shape, np.nan)
+        landscape.values[name][index] = value
+        landscape.standard_errors[name][index] = error
+
+
+def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
+    """Measure the centre on one batch of each data set: what can't work is found before the training.
+
+    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
+    """
+    probe, recorder = probe_copy(trainer, module)
+    snapshot = Snapshot.of(module)
+    plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
+    small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+    _surfaces(trainer, probe, recorder, Sequential(probe, seed=settings.seed), plane, small)
+
+
+def _surfaces(
+    trainer: Any,
+    probe: nn.Module,
+    recorder: Recorder,
+    evaluator: Sequential,
+    plane: Plane,
+    settings: Settings,
+) -> list[_Surface]:
+    surfaces = []
+    for i, data in enumerate(settings.data):
+        frozen = freeze(
+            trainer,
+            probe,
+            data,
+            max_samples=settings.max_samples,
+            max_batches=settings.max_batches,
+            samples=settings.samples if i == 0 else 0,
+            seed=settings.seed,
+        )
+        objective: Objective
+        if settings.objective is not None:
+            objective = LossFunction(settings.objective, f"{data}_loss")
+        else:
+            context = compat.step_context(trainer, data)
+            objective = StepObjective(
+                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders
+            )
+        center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
+        if not center:
+            raise NothingToMeasureError(
+                f"data={data!r}: {compat.STEPS[data]} of {type(probe).__name__} returned no scalar loss and logged "
+                "nothing. Return the loss, log it, or give objective=function(module, batch)."
+            )
+        surfaces.append(_Surface(data, objective, frozen, center, {}))
+    for surface in surfaces:
+        others = {name for s in surfaces if s is not surface for name in s.center}
+        surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
+    return surfaces
+
+
+def _drop_repeated(landscape: Landscape) -> None:
+    """A step that logs the very loss it returns has one surface of it, not two."""
+    for name in list(landscape.values):
+        original = name.removesuffix(LOGGED_SUFFIX)
+        if original != name and original in landscape.values:
+            a, b = landscape.values[name][landscape.done], landscape.values[original][landscape.done]
+            if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
+                for table in (landscape.values, landscape.standard_errors, landscape.center):
+                    del table[name]
+
+
+def _meta(
+    trainer: Any,
+    module: nn.Module,
+    settings: Settings,
+    snapshot: Snapshot,
+    plane: Plane,
+    surfaces: list[_Surface],
+) -> dict[str, Any]:
+    moved = [name for name in plane.origin if any(bool(d[name].any()) for d in plane.directions)]
+    main = surfaces[0].frozen
+    return {
+        "module": type(module).__name__,
+        "step": compat.training_step_count(trainer),
+        "epoch": int(trainer.current_epoch),
+        "data": list(settings.data),
+        "samples": main.size,
+        "batches": len(main.batches),
+        "samples_by_data": {s.data: s.frozen.size for s in surfaces},
+        "choice": {s.data: s.frozen.note for s in surfaces},
+        "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
+        "weights_checksum": checksum(snapshot.params.values()),
+        "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
+        "reduction": "mean over samples, accumulated in float64; module in eval mode",
+        "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
+        "gives one value a sample); NaN where unknown",
+        "seed": settings.seed,
+        "precision": str(trainer.precision),
+        "directions": {
+            **recipe(settings.directions),
+            "cosine": plane.cosine(),
+            "lengths": plane.norms(),
+            "moved_parameters": sum(plane.origin[name].numel() for name in moved),
+            "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
+            "dead_filters": dead_filters(snapshot, moved),
+        },
+        "versions": {
+            "lightning_landscape": __version__,
+            "torch": torch.__version__,
+            "lightning": compat.version(trainer),
+            "python": platform.python_version(),
+        },
+    }

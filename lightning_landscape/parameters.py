@@ -1,0 +1,179 @@
+"""Named parameters as one vector: which of a module are perturbed, their norms, dots and filters."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+Params = Mapping[str, Tensor]
+
+# nn has no common base class for all of these.
+NORMALIZATION_LAYERS: tuple[type[nn.Module], ...] = tuple(
+    getattr(nn, name)
+    for name in [
+        "BatchNorm1d",
+        "BatchNorm2d",
+        "BatchNorm3d",
+        "LazyBatchNorm1d",
+        "LazyBatchNorm2d",
+        "LazyBatchNorm3d",
+        "SyncBatchNorm",
+        "InstanceNorm1d",
+        "InstanceNorm2d",
+        "InstanceNorm3d",
+        "GroupNorm",
+        "LayerNorm",
+        "LocalResponseNorm",
+        "RMSNorm",
+    ]
+    if hasattr(nn, name)
+)
+TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+@dataclass(frozen=True)
+class FilterLayout:
+    """How a weight tensor splits into filters: along its **output** axis.
+
+    Args:
+        axis: 0; 1 for a transposed convolution, whose weight is (in, out / groups, ...).
+        groups: groups along dim 0; only a transposed convolution needs to know them.
+    """
+
+    axis: int = 0
+    groups: int = 1
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """`tensor` (at least 2 dims) as one row a filter, shape (filters, weights of a filter)."""
+        grouped = tensor.unflatten(0, (self.groups, -1))
+        return grouped.movedim(1 + self.axis, 1).flatten(0, 1).flatten(1)
+
+    def scale(self, tensor: Tensor, factors: Tensor) -> Tensor:
+        """`tensor` with filter i multiplied by ``factors[i]``; factors has shape (filters,)."""
+        grouped = tensor.unflatten(0, (self.groups, -1))
+        shape = [1] * grouped.ndim
+        shape[0], shape[1 + self.axis] = self.groups, grouped.shape[1 + self.axis]
+        return (grouped * factors.reshape(shape).to(tensor.dtype)).flatten(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What directions need to know of a module: its perturbed parameters and their roles.
+
+    Args:
+        params: detached **views** of the module's tensors (nothing is copied), by canonical name; tied
+            parameters once; frozen parameters (``requires_grad=False``) not at all.
+        filters: how each tensor splits into filters.
+        normalization: the names that belong to a normalisation layer.
+    """
+
+    params: dict[str, Tensor]
+    filters: dict[str, FilterLayout] = field(default_factory=dict)
+    normalization: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Snapshot:
+        """Read a module; it is not changed.
+
+        Raises:
+            ValueError: if a parameter is not initialised yet, or none is trainable.
+
+        >>> snapshot = Snapshot.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+        >>> sorted(snapshot.params), sorted(snapshot.normalization)
+        (['0.bias', '0.weight', '1.bias', '1.weight'], ['1.bias', '1.weight'])
+        """
+        params, filters, normalization = {}, {}, set()
+        roles: dict[int, tuple[FilterLayout, bool]] = {}
+        for layer in module.modules():
+            for key, parameter in layer.named_parameters(recurse=False):
+                layout = FilterLayout()
+                if isinstance(layer, TRANSPOSED_CONVOLUTIONS) and key == "weight":
+                    layout = FilterLayout(axis=1, groups=layer.groups)
+                roles.setdefault(id(parameter), (layout, isinstance(layer, NORMALIZATION_LAYERS)))
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if is_lazy(parameter):
+                raise ValueError(f"Parameter {name!r} has no shape yet: run one batch through the module first.")
+            name = canonical_name(name)
+            layout, normalizes = roles[id(parameter)]
+            params[name], filters[name] = parameter.detach(), layout
+            if normalizes:
+                normalization.add(name)
+        if not params:
+            raise ValueError(
+                "The module has no trainable parameter (requires_grad=True): there is no landscape to show."
+            )
+        return cls(params, filters, frozenset(normalization))
+
+
+def canonical_name(name: str) -> str:
+    """The name without what `torch.compile` puts into it, so that a compiled module keeps its noise.
+
+    >>> canonical_name("net._orig_mod.0.weight")
+    'net.0.weight'
+    """
+    return name.replace("_orig_mod.", "")
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision in which a parameter of this type is displaced: at least float32.
+
+    >>> working_dtype(torch.bfloat16), working_dtype(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
+def exact_dtype(dtype: torch.dtype) -> torch.dtype:
+    """float64, or complex128 for complex tensors: the precision of norms and dot products."""
+    return torch.promote_types(dtype, torch.float64)
+
+
+def tensor_norm(tensor: Tensor) -> float:
+    """The Euclidean norm of one tensor, accumulated in float64."""
+    return float(torch.linalg.vector_norm(tensor, dtype=exact_dtype(tensor.dtype)))
+
+
+def norm(params: Params) -> float:
+    """The Euclidean norm of all tensors as one vector.
+
+    >>> norm({"a": torch.tensor([3.0]), "b": torch.tensor([[4.0]])})
+    5.0
+    """
+    return math.hypot(*(tensor_norm(tensor) for tensor in params.values()))
+
+
+def dot(a: Params, b: Params) -> float:
+    """The real inner product of two vectors with the same names, accumulated in float64."""
+    total = 0.0
+    for name, tensor in a.items():
+        exact = exact_dtype(tensor.dtype)
+        total += float(torch.vdot(tensor.flatten().to(exact), b[name].flatten().to(exact)).real)
+    return total
+
+
+def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
+    """The norm of every filter of a weight, float64, shape (filters,)."""
+    return torch.linalg.vector_norm(layout.rows(tensor), dim=1, dtype=exact_dtype(tensor.dtype)).double()
+
+
+def checksum(tensors: Iterable[Tensor]) -> str:
+    """A BLAKE2b digest of types, shapes and bits, the same on every device; 32 hexadecimal digits.
+
+    >>> zeros, ones = torch.zeros(2), torch.ones(2)
+    >>> checksum([zeros]) == checksum([zeros.clone()]), checksum([zeros]) == checksum([ones])
+    (True, False)
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,71 @@
+"""Pictures of a Landscape as matplotlib figures: one file a kind, one row each in PLOTS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from .contour import draw_contour
+from .filled import draw_filled
+from .heat import draw_heat
+from .scales import COLOR_SCALES
+from .slices import draw_slices
+from .surface import draw_surface
+from .tiles import draw_tiles
+
+__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "to_image"]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One kind of picture.
+
+    Args:
+        draw: ``draw(landscape, metric=None, *, ax=None, color_scale="global", **options) -> Figure``.
+        suffix: the end of the file name: ``train_loss_2dcontour.png``.
+        ndims: the numbers of directions it can draw.
+        per: one picture a "metric", or one a "landscape".
+    """
+
+    draw: Callable[..., Figure]
+    suffix: str
+    ndims: tuple[int, ...]
+    per: Literal["metric", "landscape"] = "metric"
+
+
+PLOTS: dict[str, Plot] = {
+    "contour": Plot(draw_contour, "2dcontour", (2,)),
+    "filled": Plot(draw_filled, "2dcontourf", (2,)),
+    "heat": Plot(draw_heat, "2dheat", (2,)),
+    "surface": Plot(draw_surface, "3dsurface", (2,)),
+    "slices": Plot(draw_slices, "1dslices", (1, 2)),
+    "tiles": Plot(draw_tiles, "samples", (1, 2), per="landscape"),
+}
+
+
+def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
+    """The pixels of a figure, uint8, shape (height, width, 3); the figure is left as it was.
+
+    Args:
+        figure: any figure.
+        dpi: pixels an inch; None for the figure's own.
+
+    >>> to_image(Figure(figsize=(2, 1)), dpi=50).shape
+    (50, 100, 3)
+    """
+    canvas: Any = figure.canvas
+    own = figure.dpi
+    try:
+        figure.set_dpi(own if dpi is None else dpi)
+        agg = FigureCanvasAgg(figure)
+        agg.draw()
+        return np.array(agg.buffer_rgba())[..., :3].copy()
+    finally:
+        figure.set_canvas(canvas)
+        figure.set_dpi(own)

@@ -1,0 +1,69 @@
+"""Contour lines at round values, every few of them labelled, as on a map for hikers."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from ..landscape import Grid, Landscape
+from .backdrop import furnish
+from .furniture import COLORMAP, open_axes, require_ndim, root
+from .levels import labels, round_levels
+from .scales import LEVELS, Scale, make_scale
+
+# The bright end of the colours is unreadable as a thin line on white.
+LINES = ListedColormap(COLORMAP(np.linspace(0.0, 0.82, 256)))
+
+
+def draw_contour(
+    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+) -> Figure:
+    """The surface as contour lines with inline labels.
+
+    Args:
+        landscape: 2-D.
+        metric: the name of the values to draw; None for the main loss.
+        ax: where to draw; None for a new figure.
+        color_scale: one of COLOR_SCALES; the lines keep to its range.
+
+    Returns:
+        The figure that holds the axes.
+
+    Raises:
+        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+    """
+    require_ndim(landscape, "contour")
+    name = landscape.metric(metric)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    ax = open_axes(ax, 6.6, 6.4)
+    if scale.message is None:
+        _lines(ax, landscape.grid, scale)
+    furnish(ax, landscape, name, scale)
+    return root(ax)
+
+
+def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
+    levels, major = round_levels(scale.low, scale.high, LEVELS, scale.log)
+    # Matplotlib warns of a set of levels that no line reaches.
+    inside = (levels > scale.shown.min()) & (levels < scale.shown.max())
+    levels, major = levels[inside], major[inside]
+    if not len(levels):
+        return
+    x, y = grid.axes
+    widths = np.where(major, 1.5, 0.7).tolist()
+    lines = ax.contour(x, y, scale.shown.T, levels, norm=scale.norm, cmap=LINES, linewidths=widths)  # rows are y
+    if major.any():
+        texts = dict(zip(levels[major].tolist(), labels(levels[major]), strict=True))
+        for label in ax.clabel(lines, levels[major], fmt=texts, fontsize=8, inline_spacing=3):
+            label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+            if not _has_room(label.get_position(), grid):
+                label.remove()
+
+
+def _has_room(place: tuple[float, float], grid: Grid) -> bool:
+    """Whether a label at that point is clear of the frame, which would cut it."""
+    ends = ((axis[0], axis[-1], 0.012 * (axis[-1] - axis[0])) for axis in grid.axes)
+    return all(low + gap < at < high - gap for at, (low, high, gap) in zip(place, ends, strict=True))

@@ -1,0 +1,56 @@
+"""Filled contours: 30 levels and a colour bar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..landscape import Grid, Landscape
+from .backdrop import furnish
+from .furniture import COLORMAP, color_bar, open_axes, require_ndim, root
+from .scales import Scale, make_scale
+
+
+def draw_filled(
+    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+) -> Figure:
+    """The surface as bands of colour.
+
+    Args:
+        landscape: 2-D.
+        metric: the name of the values to draw; None for the main loss.
+        ax: where to draw; None for a new figure.
+        color_scale: one of COLOR_SCALES.
+
+    Returns:
+        The figure that holds the axes.
+
+    Raises:
+        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+    """
+    require_ndim(landscape, "filled")
+    name = landscape.metric(metric)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    ax = open_axes(ax, 7.2, 6.3)
+    bands = fill(ax, landscape.grid, scale)
+    furnish(ax, landscape, name, scale)
+    if bands is not None:
+        color_bar(ax, scale, name, bands)
+    return root(ax)
+
+
+def fill(ax: Axes, grid: Grid, scale: Scale) -> Any:
+    """The bands of colour alone, or None if there is nothing to draw.
+
+    Args:
+        ax: where to draw.
+        grid: 2-D.
+        scale: the colours, and the values to draw.
+    """
+    if scale.empty:
+        return None
+    look: Any = {"levels": scale.levels, "norm": scale.norm, "cmap": COLORMAP, "extend": scale.extend}
+    x, y = grid.axes
+    return ax.contourf(x, y, scale.shown.T, **look)  # rows are y for matplotlib

@@ -1,0 +1,214 @@
+"""What every picture shares: its figure, title, axis labels, footer, star and colour bar."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
+
+from ..landscape import Landscape
+from .levels import labels, round_levels, short
+from .scales import Scale
+
+COLORMAP = colormaps["viridis"]
+INK, FAINT, RULE, ALARM = "#222222", "#666666", "#c9c9c9", "#c1272d"
+DIRECTION_COLORS = ("#2c6fbb", "#d9741f", "#3f8f4f")
+GREEK = ("α", "β", "γ")
+TITLE_SIZE, LABEL_SIZE, SMALL_SIZE = 12.0, 9.5, 8.0
+
+
+def open_axes(ax: Axes | None, width: float, height: float, projection: str | None = None) -> Axes:
+    """`ax` itself, or the only axes of a new figure of that size in inches."""
+    if ax is None:
+        figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="constrained")
+        layout: Any = figure.get_layout_engine()
+        layout.set(w_pad=0.1, h_pad=0.1)
+        return figure.add_subplot(projection=projection)
+    if projection is None or ax.name == projection:
+        return ax
+    # Matplotlib cannot change the projection of axes: put others in their place.
+    place = ax.get_subplotspec() or ax.get_position()
+    parent: Any = ax.figure
+    ax.remove()
+    add = parent.add_axes if hasattr(place, "x0") else parent.add_subplot
+    return cast(Axes, add(place, projection=projection))
+
+
+def root(ax: Axes) -> Figure:
+    """The figure that holds `ax`, also across subfigures."""
+    return cast(Figure, cast(Any, ax.figure).figure)
+
+
+def require_ndim(landscape: Landscape, kind: str) -> None:
+    """Raises ValueError unless this kind of plot draws landscapes of that dimension."""
+    from . import PLOTS  # late: the table imports every kind
+
+    ndim = landscape.grid.ndim
+    if ndim in PLOTS[kind].ndims:
+        return
+    able = [name for name, plot in PLOTS.items() if ndim in plot.ndims]
+    wanted = " and ".join(f"{n}-D" for n in PLOTS[kind].ndims)
+    advice = f"{ndim}-D landscapes are drawn by: {', '.join(able)}." if able else "no plot does so far."
+    raise ValueError(f"{kind} draws {wanted} landscapes, this one is {ndim}-D: {advice}")
+
+
+def wrap(ax: Axes, text: str, size: float) -> str:
+    """`text` in lines that fit the width of `ax`."""
+    # The original position: the active one asks the aspect, which is not final before the layout.
+    points = 72 * root(ax).get_figwidth() * ax.get_position(original=True).width
+    points *= 1.25 if ax.name == "3d" else 1  # beside a colour bar that is not as high
+    lines = textwrap.wrap(text, max(24, int(points / (0.5 * size))), break_on_hyphens=False)
+    return "\n".join(line.removesuffix(" ·").removeprefix("· ") for line in lines)
+
+
+def head(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+    """The title (metric, epoch, step), with the note of the scale below it."""
+    title = metric
+    for key in ("epoch", "step"):
+        if landscape.meta.get(key) is not None:
+            title += f" · {key} {_count(landscape.meta[key])}"
+    note = wrap(ax, note, SMALL_SIZE)
+    lines = note.count("\n") + 1 if note else 0
+    # A metric's name is the user's: its $ and _ are no mathematics.
+    ax.set_title(
+        wrap(ax, title, TITLE_SIZE),
+        loc="left",
+        fontsize=TITLE_SIZE,
+        fontweight="bold",
+        color=INK,
+        y=1.0,  # else each drawing looks for ticks above, a fifth of the time of many tiles
+        pad=7 + lines * 1.25 * SMALL_SIZE,
+        parse_math=False,
+    )
+    small: Any = {"fontsize": SMALL_SIZE, "color": FAINT, "annotation_clip": False, "parse_math": False}
+    ax.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", ha="left", va="bottom", **small)
+
+
+def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
+    """How the numbers came about (centre, standard error, samples, seed, directions), below the x label."""
+    text = wrap(ax, provenance(landscape, metric), SMALL_SIZE)
+    small: Any = {"fontsize": SMALL_SIZE, "color": FAINT, "annotation_clip": False, "parse_math": False}
+    below: Any = ("axes fraction", ax.xaxis.label) if ax.name != "3d" else "axes fraction"
+    drop = 6 if ax.name != "3d" else 26  # below the slanted labels
+    ax.annotate(text, (0, 0), (0, -drop), below, "offset points", ha="left", va="top", **small)
+
+
+def provenance(landscape: Landscape, metric: str) -> str:
+    """One line with what is known of the recipe; empty for a bare landscape without a centre."""
+    parts, meta = [], landscape.meta
+    center = landscape.center.get(metric, np.nan)
+    errors = landscape.standard_errors.get(metric, np.full(landscape.grid.shape, np.nan))
+    errors = np.where(landscape.done & np.isfinite(errors), errors, np.nan)
+    error = errors[landscape.grid.center_index] if landscape.grid.has_center else np.nan
+    if np.isfinite(center):
+        known = f" ± {short(error, 2)} (SE)" if np.isfinite(error) else ""
+        parts.append(f"★ θ*: {short(center)}{known}")
+    if not np.isfinite(error) and np.isfinite(errors).any():
+        parts.append(f"SE ≤ {short(np.nanmax(errors), 2)}")
+    if meta.get("samples") is not None:
+        parts.append(f"{_count(meta['samples'])} samples")
+    if meta.get("seed") is not None:
+        parts.append(f"seed {meta['seed']}")
+    directions = meta.get("directions")
+    if isinstance(directions, Mapping):
+        kind, normalize = directions.get("kind"), directions.get("normalize")
+        words = [f"{kind} directions"] if kind else []
+        words += [f"{normalize}-normalised"] if normalize and normalize != "none" else []
+        parts += [", ".join(words)] if words else []
+    return " · ".join(parts)
+
+
+def axis_label(direction: int) -> str:
+    """The label of a grid axis: its letter and its unit."""
+    return f"{GREEK[direction]}  (lengths of direction {direction + 1})"
+
+
+def dress(ax: Axes) -> None:
+    """Quiet frame and ticks, the same in all 2-D axes."""
+    ax.tick_params(labelsize=SMALL_SIZE + 0.5, colors=FAINT, length=3)
+    ax.xaxis.label.set(fontsize=LABEL_SIZE, color=INK)
+    ax.yaxis.label.set(fontsize=LABEL_SIZE, color=INK)
+    for spine in ax.spines.values():
+        spine.set(color=RULE, linewidth=0.8)
+
+
+def star(ax: Axes, x: float, y: float, size: float = 14) -> None:
+    """The ★ that marks the centre θ*, where the axes hold it."""
+    (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
+    if left <= x <= right and low <= y <= high:
+        look: Any = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 0.06 * size}
+        ax.plot([x], [y], "*", markersize=size, zorder=10, clip_on=False, gid="center", **look)
+
+
+def say(ax: Axes, text: str, size: float = TITLE_SIZE, height: float = 0.72) -> None:
+    """A message in the picture itself, clear of the star in the middle."""
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": RULE}
+    look: Any = {"ha": "center", "va": "center", "fontsize": size, "color": INK, "zorder": 11, "bbox": box}
+    ax.annotate(text, (0.5, height), xycoords="axes fraction", **look)  # text() means another thing in 3-D
+
+
+def color_bar(
+    ax: Axes,
+    scale: Scale,
+    label: str,
+    mappable: Any = None,
+    *,
+    most: int = 9,
+    size: float = SMALL_SIZE + 0.5,
+    **options: Any,
+) -> Colorbar:
+    """The colour bar of `scale` beside `ax`, with at most `most` round numbers of that text size."""
+    parent: Any = ax.figure
+    source = ScalarMappable(scale.norm, COLORMAP) if mappable is None else mappable
+    given = {"extend": scale.extend} if mappable is None else {}
+    bar: Colorbar = parent.colorbar(
+        source, ax=ax, **given, **({"pad": 0.02, "aspect": 28} | options if "cax" not in options else options)
+    )
+    bar.ax.tick_params(labelsize=size, colors=FAINT, length=3)
+    bar.outline.set(edgecolor=RULE, linewidth=0.8)
+    bar.set_label(label, fontsize=LABEL_SIZE, color=INK, parse_math=False)
+    ticks, texts = round_ticks(scale, most)
+    bar.set_ticks(ticks.tolist(), labels=texts)
+    bar.minorticks_off()
+    if "cax" not in options and ax.name != "3d":
+        _match_height(bar.ax, ax)
+    return bar
+
+
+def _match_height(bar_axes: Axes, ax: Axes) -> None:
+    """Keeps a colour bar as high as its axes, which an equal aspect shrinks after the layout."""
+    inner: Any = bar_axes.get_axes_locator()
+
+    def locate(axes: Any, renderer: Any) -> Bbox:
+        box, old, new = inner(axes, renderer), axes.get_position(original=True), ax.get_position()
+        y0, y1 = (new.y0 + (y - old.y0) / old.height * new.height for y in (box.y0, box.y1))
+        return Bbox.from_extents(box.x0, y0, box.x1, y1)
+
+    bar_axes.set_axes_locator(locate)
+
+
+def round_ticks(scale: Scale, most: int = 9) -> tuple[NDArray[np.float64], list[str]]:
+    """At most `most` round values and their labels; one number for a flat surface."""
+    ticks = np.array([0.5 * (scale.low + scale.high)])
+    if scale.message is None and scale.log:
+        ticks, _ = round_levels(scale.low, scale.high, most, log=True)
+    elif scale.message is None:
+        margin = 1e-9 * (scale.high - scale.low)
+        wide: Any = MaxNLocator(most - 1).tick_values(scale.low, scale.high)
+        ticks = wide[(wide >= scale.low - margin) & (wide <= scale.high + margin)]
+    return ticks, labels(ticks)
+
+
+def _count(value: Any) -> str:
+    """A whole number with its thousands separated; anything else as it is."""
+    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

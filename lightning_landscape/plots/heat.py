@@ -1,0 +1,41 @@
+"""A heat map: one cell of colour around each grid point, nothing interpolated."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..landscape import Landscape
+from .backdrop import edges, furnish
+from .furniture import COLORMAP, color_bar, open_axes, require_ndim, root
+from .scales import make_scale
+
+
+def draw_heat(
+    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+) -> Figure:
+    """The surface as cells of colour, each reaching half-way to its neighbours.
+
+    Args:
+        landscape: 2-D.
+        metric: the name of the values to draw; None for the main loss.
+        ax: where to draw; None for a new figure.
+        color_scale: one of COLOR_SCALES.
+
+    Returns:
+        The figure that holds the axes.
+
+    Raises:
+        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+    """
+    require_ndim(landscape, "heat")
+    name = landscape.metric(metric)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    ax = open_axes(ax, 7.2, 6.3)
+    if not scale.empty:
+        x, y = (edges(axis) for axis in landscape.grid.axes)
+        ax.pcolormesh(x, y, scale.shown.T, norm=scale.norm, cmap=COLORMAP, gid="values")  # rows are y
+    furnish(ax, landscape, name, scale, cells=True)
+    if not scale.empty:
+        color_bar(ax, scale, name)
+    return root(ax)

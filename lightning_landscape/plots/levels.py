@@ -1,0 +1,100 @@
+"""Round numbers between two values, for the lines and the labels of a picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Leading digits of logarithmic levels, from fine to coarse.
+DIGITS = (
+    (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
+    (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    (1, 2, 3, 5),
+    (1, 2, 5),
+    (1, 3),
+    (1,),
+)
+
+
+def short(value: float, digits: int = 4) -> str:
+    """A number in few characters.
+
+    >>> short(0.12345678), short(1e6), short(-2e-07), short(12345.0)
+    ('0.1235', '1e6', '−2e−7', '12345')
+    """
+    if abs(value) < 1e5 and float(value).is_integer():
+        return f"{value:.0f}".replace("-", "−")
+    mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
+    text = f"{mantissa}e{int(exponent)}" if exponent else mantissa
+    return text.replace("-", "−")  # as matplotlib writes its ticks
+
+
+def round_levels(low: float, high: float, most: int, log: bool = False) -> tuple[Any, Any]:
+    """At most `most` round numbers in [low, high], and which of them deserve a label.
+
+    >>> levels, major = round_levels(0.03, 1.04, 25)
+    >>> len(levels), levels[major].round(3).tolist()
+    (20, [0.25, 0.5, 0.75, 1.0])
+    >>> levels, major = round_levels(0.5, 2e3, 12, log=True)
+    >>> levels.tolist(), levels[major].tolist()
+    ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0], [1.0, 10.0, 100.0, 1000.0])
+    """
+    # Within a decade, powers and their digits are too few.
+    if log and high >= 10 * low:
+        return _log_levels(low, high, most)
+    return _linear_levels(low, high, most)
+
+
+def _linear_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    digit = next(d for d in (1, 2, 2.5, 5, 10, 20) if (high - low) / (d * power) <= most - 1 or d == 20)
+    step = digit * power
+    counts = np.arange(math.ceil(low / step), math.floor(high / step) + 1)
+    every = {2.5: 4, 5: 2}.get(digit, 5)
+    major = counts % every == 0
+    if major.sum() < 3:  # few lines: label them all
+        major = np.ones(len(counts), bool) if len(counts) < 8 else counts % 2 == 0
+    return counts * step, major
+
+
+def _log_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for digits in DIGITS:
+        table = np.outer(10.0 ** np.arange(first, last + 1), digits).reshape(-1)
+        levels = table[(table >= low) & (table <= high)]
+        if len(levels) <= most:
+            break
+    else:
+        stride = math.ceil((last - first) / (most - 1))
+        levels = 10.0 ** np.arange(first, last + 1, stride)
+        levels = levels[(levels >= low) & (levels <= high)]
+    logs = np.log10(levels)
+    decades = np.isclose(logs, np.round(logs))
+    if decades.sum() >= 3:
+        return levels, decades
+    leading = levels / 10.0 ** np.floor(logs + 1e-9)
+    return levels, np.isclose(leading[:, None], [1, 2, 5]).any(axis=1)
+
+
+def labels(levels: NDArray[np.float64]) -> list[str]:
+    """One short text a level, with the digits that tell neighbours apart.
+
+    >>> labels(np.array([0.5, 1.0, 1.5]))
+    ['0.5', '1', '1.5']
+    >>> labels(np.array([0.123401, 0.123402]))
+    ['0.123401', '0.123402']
+    """
+    if len(levels) == 1:
+        return [short(float(levels[0]))]
+    for digits in range(3, 16):
+        texts = [short(float(level), digits) for level in levels]
+        if len(set(texts)) == len(texts):
+            # One digit more than "distinct" where rounding moves a level by a visible part of the step.
+            rounded = np.array([float(f"{level:.{digits}g}") for level in levels])
+            step = np.diff(levels).min()
+            if np.abs(rounded - levels).max() <= 0.05 * step:
+                break
+    return texts

@@ -1,0 +1,189 @@
+"""From values to colours: a norm, 30 level boundaries, and an honest note on what the colours leave out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from numpy.typing import ArrayLike, NDArray
+
+from .levels import short
+
+COLOR_SCALES = ("global", "quantile", "log")
+LEVELS = 30
+QUANTILES = (0.05, 0.95)
+# A linear range is readable when the lower half of the values spreads over this part of it; below, an
+# exploding rim takes all colours. Downwards far stricter: a sharp minimum is what the picture is for.
+READABLE_BELOW, READABLE_ABOVE = 0.04, 1e-4
+# Half of the float64 range and more would overflow in differences and in the shading of surfaces.
+HUGE = 1e100
+
+Extend = Literal["neither", "both", "min", "max"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """How one set of values is coloured.
+
+    Args:
+        norm: value to [0, 1].
+        levels: 30 increasing boundaries, from the low end of the colours to their high end.
+        extend: which ends have values beyond.
+        log: whether the colours are logarithmic.
+        shown: the values that can be drawn, the rest masked; shape of the values.
+        missing: bool, the points that were not evaluated.
+        broken: bool, the evaluated points that are NaN or infinite.
+        hidden: bool, the finite points that a logarithm cannot show.
+        message: what the picture must say in large, where the colours say nothing (flat, no finite value).
+        remark: the range of the colours, and what they clip.
+    """
+
+    norm: Normalize
+    levels: NDArray[np.float64]
+    extend: Extend
+    log: bool
+    shown: Any
+    missing: NDArray[np.bool_]
+    broken: NDArray[np.bool_]
+    hidden: NDArray[np.bool_]
+    message: str | None
+    remark: str
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return bool(np.ma.getmaskarray(self.shown).all())
+
+    @property
+    def low(self) -> float:
+        """The value of the lowest colour."""
+        return float(self.levels[0])
+
+    @property
+    def high(self) -> float:
+        """The value of the highest colour."""
+        return float(self.levels[-1])
+
+    def part(self, index: int) -> Scale:
+        """The same colours for one of several surfaces."""
+        shown, missing, broken, hidden = (a[index] for a in (self.shown, self.missing, self.broken, self.hidden))
+        return replace(self, shown=shown, missing=missing, broken=broken, hidden=hidden)
+
+    def note(self, broken: str = "grey", missing: str = "hatched", hidden: str = "blank") -> str:
+        """What was clipped, hidden or changed; the arguments say how the three kinds of points look."""
+        total = self.missing.size
+        parts = [self.remark] if self.remark else []
+        for mask, what, look in (
+            (self.broken, "not finite", broken),
+            (self.missing, "not evaluated", missing),
+            (self.hidden, "≤ 0 hidden", hidden),
+        ):
+            if mask.any():
+                parts.append(f"{mask.sum():,} of {total:,} points {what} ({look})")
+        return " · ".join(parts)
+
+
+def check_color_scale(color_scale: str) -> None:
+    """Raises ValueError unless `color_scale` is one of COLOR_SCALES."""
+    if color_scale not in COLOR_SCALES:
+        raise ValueError(f"color_scale={color_scale!r} is unknown: choose one of {', '.join(COLOR_SCALES)}.")
+
+
+def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None) -> Scale:
+    """The scale that makes `values` readable.
+
+    Args:
+        values: any shape; NaN and ±inf allowed.
+        color_scale: "global": from the lowest to the highest value, except where a few exploding values
+            would leave one colour for all others: then logarithmic, or clipped, and the note says so.
+            "quantile": from the 5 % to the 95 % quantile. "log": logarithmic, values ≤ 0 hidden.
+        done: bool, broadcast to the shape of `values`: the evaluated points; None for all.
+
+    Raises:
+        ValueError: if `color_scale` is none of these.
+
+    >>> make_scale([[0.0, 1.0], [2.0, float("nan")]]).note()
+    'colours 0 … 2 · 1 of 4 points not finite (grey)'
+    """
+    check_color_scale(color_scale)
+    array = np.asarray(values, dtype=np.float64)
+    missing = np.zeros(array.shape, bool) if done is None else ~np.broadcast_to(done, array.shape)
+    broken = ~missing & ~np.isfinite(array)
+    finite = ~missing & ~broken
+    hidden = finite & (array <= 0) if color_scale == "log" else np.zeros(array.shape, bool)
+    visible = finite & ~hidden
+    shown = np.ma.masked_array(np.clip(np.where(visible, array, 0.0), -HUGE, HUGE), ~visible)
+    body = np.sort(shown.compressed())
+
+    log, low, high, message, remark = False, 0.0, 1.0, None, ""
+    if not finite.any():
+        message = remark = "no point evaluated yet" if missing.all() else "no finite value"
+    elif not visible.any():
+        message = remark = "no positive value: nothing to show on a logarithmic scale"
+    elif body[-1] - body[0] <= 1e-12 * max(abs(body[0]), abs(body[-1])):
+        message = remark = f"flat: all values {short(body[0])}"
+        margin = 1e-3 * max(abs(body[0]), 1e-3)
+        low, high = body[0] - margin, body[0] + margin
+    else:
+        log, low, high, remark = _choose(body, color_scale)
+    below, above = bool((body < low).any()), bool((body > high).any())
+    space = np.geomspace if log else np.linspace
+    levels = space(low, high, LEVELS)
+    levels[[0, -1]] = low, high  # exact: contourf drops a maximum that lies one rounding above
+    extend: Extend = "both" if below and above else "min" if below else "max" if above else "neither"
+    norm = LogNorm(low, high) if log else Normalize(low, high)
+    return Scale(norm, levels, extend, log, shown, missing, broken, hidden, message, remark)
+
+
+def _choose(body: NDArray[np.float64], color_scale: str) -> tuple[bool, float, float, str]:
+    """(logarithmic?, low, high, remark) for sorted finite values that are not flat."""
+    minimum, maximum = float(body[0]), float(body[-1])
+    span = f"{short(minimum)} … {short(maximum)}"
+    if color_scale == "log":
+        return True, minimum, maximum, f"logarithmic colours {span}"
+    if color_scale == "quantile":
+        low, high = (float(q) for q in np.quantile(body, QUANTILES))
+        if high - low > 1e-12 * max(abs(low), abs(high)):
+            return False, low, high, _clipped(body, low, high, "colours 5–95 %: ")
+        return False, minimum, maximum, f"colours {span} (the 5 % and 95 % quantiles are equal)"
+
+    low, high = _window(body)
+    if high < maximum and minimum > 0 and maximum > 100 * minimum:
+        low, high = (float(np.clip(10**end, minimum, maximum)) for end in _window(np.log10(body)))
+        decades = f"logarithmic colours (values span {np.log10(maximum / minimum):.0f} decades): "
+        return True, low, high, _clipped(body, low, high, decades)
+    if low > minimum or high < maximum:
+        return False, low, high, _clipped(body, low, high, "colours clipped to be readable: ")
+    tiny = maximum - minimum < 1e-6 * max(abs(minimum), abs(maximum))
+    rounding = f" (they differ by {short(maximum - minimum, 2)} only: may be float32 rounding)" if tiny else ""
+    return False, minimum, maximum, f"colours {span}{rounding}"
+
+
+def _clipped(body: NDArray[np.float64], low: float, high: float, reason: str) -> str:
+    """The range of the colours, and how many points lie beyond each end, how far."""
+    text = f"{reason}{short(low)} … {short(high)}"
+    below, above = int((body < low).sum()), int((body > high).sum())
+    if below:
+        text += f", {below:,} {'point' if below == 1 else 'points'} below (min {short(float(body[0]))})"
+    if above:
+        text += f", {above:,} {'point' if above == 1 else 'points'} above (max {short(float(body[-1]))})"
+    return text
+
+
+def _window(body: NDArray[np.float64]) -> tuple[float, float]:
+    """The ends of the widest linear range in which sorted values are readable."""
+    return -_readable_top(-body[::-1], READABLE_ABOVE), _readable_top(body, READABLE_BELOW)
+
+
+def _readable_top(body: NDArray[np.float64], least: float) -> float:
+    """The highest quantile q with the lower half of the values below q spread over `least` of [min, q].
+
+    A quantile and not a multiple of the median: the explosion may well cover most of the plane.
+    """
+    for share in (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2):
+        top, middle = np.quantile(body, (share, share / 2))
+        if middle - body[0] > least * (top - body[0]):
+            return float(top)
+    return float(body[-1])

@@ -1,0 +1,73 @@
+"""The python state of a module: lists it appends to, counters, generators; put back before every point."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# What nn.Module itself keeps; the evaluator handles parameters and buffers.
+_KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict"}
+MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
+_LIBRARIES = ("torch.", "torchmetrics.", "torchvision.")
+
+
+class PythonState:
+    """Remembers the attributes of the user's own classes in a module tree, and puts them back.
+
+    A step that appends its outputs to a list, counts its calls or keeps a running mean would otherwise grow
+    the memory with every point, and make a point depend on the points before it.
+
+    >>> class Counter(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.seen, self.calls = [], 0
+    >>> module = Counter()
+    >>> state = PythonState(module)
+    >>> module.seen.append(1); module.calls += 1; module.new = True
+    >>> state.restore(); (module.seen, module.calls, hasattr(module, "new"))
+    ([], 0, False)
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._containers: list[tuple[Any, Any]] = []
+        self._tensors: list[tuple[Tensor, Tensor]] = []
+        self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._seen: set[int] = set()
+        for part in module.modules():
+            own = {key: value for key, value in vars(part).items() if key not in _KEPT_BY_TORCH}
+            if not type(part).__module__.startswith(_LIBRARIES):
+                self._objects.append((vars(part), own))
+            for value in own.values():
+                self._remember(value)
+
+    def _remember(self, value: Any, depth: int = 0) -> None:
+        if id(value) in self._seen or depth > 3:
+            return
+        self._seen.add(id(value))
+        if isinstance(value, list | set | deque | dict):
+            self._containers.append((value, value.copy()))
+            if len(value) <= MOST_ITEMS:
+                for item in value.values() if isinstance(value, dict) else value:
+                    self._remember(item, depth + 1)
+        elif isinstance(value, torch.Generator):
+            self._generators.append((value, value.get_state()))
+        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+            self._tensors.append((value, value.detach().clone()))
+
+    def restore(self) -> None:
+        """Put everything back, in place."""
+        for attributes, kept in self._objects:
+            for key in [k for k in attributes if k not in kept and k not in _KEPT_BY_TORCH]:
+                del attributes[key]
+            attributes.update(kept)
+        for container, items in self._containers:
+            container.clear()
+            container.extend(items) if isinstance(container, list | deque) else container.update(items)
+        for tensor, values in self._tensors:
+            tensor.detach().copy_(values)
+        for generator, state in self._generators:
+            generator.set_state(state)

@@ -1,0 +1,138 @@
+"""Probe a module and its Trainer without leaving a trace."""
+
+from __future__ import annotations
+
+import copy
+import io
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import compat
+from .rng import preserved
+from .step import Recorder
+
+
+@contextmanager
+def undisturbed(trainer: Any) -> Iterator[None]:
+    """Whatever happens inside, the training goes on as if nothing had: also after an exception.
+
+    Kept: the random streams, the Trainer's stage and loggers, grad mode, cuDNN's and the matmul settings, the
+    clock of ``max_time``. What is measured inside must be a copy (`probe_copy`) on batches of its own.
+    """
+    backends = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    with (
+        preserved(),
+        compat.muted(trainer),
+        compat.clocks_stopped(trainer, time.monotonic),
+        # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
+        torch.inference_mode(False),
+        torch.no_grad(),
+    ):
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = backends[0]
+            torch.set_float32_matmul_precision(backends[1])
+
+
+def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
+    """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
+
+    The copy shares the Trainer, the data and what can't be copied (locks, open files) with the original, but
+    no parameter, buffer or metric state. It is in eval mode, needs no gradients, logs to the recorder, prints
+    nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its loss.
+
+    Raises:
+        RuntimeError: if the module can't be copied.
+    """
+    try:
+        probe = copy.deepcopy(module, _memo(trainer, module))
+    except Exception as error:
+        raise RuntimeError(
+            f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
+            "the attribute that can't be copied a __deepcopy__, or keep it outside of the module."
+        ) from error
+    compat.drop_compiled_closures(probe)
+    shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
+    if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
+        raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
+    probe.eval().requires_grad_(False)
+    recorder = Recorder()
+    for part in probe.modules():
+        if compat.is_lightning_module(part):
+            _disarm(part, trainer, recorder)
+        if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
+            part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
+    return probe, recorder
+
+
+def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
+    optimizers = [NullOptimizer(optimizer) for optimizer in getattr(trainer, "optimizers", None) or []]
+    schedulers = [NullOptimizer(c.scheduler) for c in getattr(trainer, "lr_scheduler_configs", None) or []]
+    module.__dict__.update(
+        log=recorder.log,
+        log_dict=recorder.log_dict,
+        print=_nothing,
+        optimizers=lambda use_pl_optimizer=True: optimizers[0] if len(optimizers) == 1 else optimizers,
+        lr_schedulers=lambda: (schedulers[0] if len(schedulers) == 1 else schedulers) if schedulers else None,
+        manual_backward=_nothing,
+        toggle_optimizer=_nothing,
+        untoggle_optimizer=_nothing,
+        toggled_optimizer=lambda optimizer: nullcontext(),
+        clip_gradients=_nothing,
+    )
+
+
+def _nothing(*args: Any, **options: Any) -> None:
+    """Do nothing."""
+
+
+class NullOptimizer:
+    """An optimiser or scheduler that moves nothing; a closure given to `step` is run for its loss."""
+
+    def __init__(self, original: Any) -> None:
+        groups = getattr(original, "param_groups", [])
+        self.param_groups = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+
+    def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
+        """Run the closure, if it is one."""
+        return closure() if callable(closure) else None
+
+    def toggle_model(self, sync_grad: bool = True) -> Any:
+        """As LightningOptimizer's."""
+        return nullcontext()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _nothing
+
+
+def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
+    """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of cached non-leaf tensors."""
+    memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
+
+    def scan(value: Any, depth: int = 0) -> None:
+        if isinstance(value, Tensor):
+            if value.grad_fn is not None:  # deepcopy refuses these
+                memo[id(value)] = value.detach().clone()
+        elif isinstance(value, dict | list | tuple | set) and depth < 4:
+            for item in value.values() if isinstance(value, dict) else value:
+                scan(item, depth + 1)
+        elif isinstance(value, io.IOBase | threading.Thread) or type(value).__module__ in (
+            "_thread",
+            "threading",
+        ):
+            memo[id(value)] = value
+
+    for part in module.modules():
+        for key, value in vars(part).items():
+            if key not in ("_modules", "_parameters"):
+                scan(value)
+    return memo

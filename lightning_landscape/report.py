@@ -1,0 +1,144 @@
+"""What a finished pass leaves: a folder of files, and pictures and numbers for the loggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .landscape import Landscape
+from .plots import PLOTS, to_image
+from .storage import FORMATS, save
+
+PICTURES = ("png", "pdf", "svg")
+DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
+DATA_NAME = "landscape"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a landscape is drawn and which files it leaves.
+
+    Args:
+        plots: kinds of `plots.PLOTS`.
+        formats: of DATA_FORMATS and PICTURES.
+        color_scale: one of `plots.COLOR_SCALES`.
+        sample_layout: rows × columns of the tiles, e.g. "2x5".
+        share_colorbar: one colour bar for all tiles, or one each.
+    """
+
+    plots: tuple[str, ...] = tuple(PLOTS)
+    formats: tuple[str, ...] = ("h5", "png", "pdf")
+    color_scale: str = "global"
+    sample_layout: str = "2x5"
+    share_colorbar: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Pictures and numbers for the loggers, by tag."""
+
+    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    scalars: dict[str, float] = field(default_factory=dict)
+
+
+def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "landscape") -> Report:
+    """Draw everything, write it to `folder` (None: no files) and give what the loggers show."""
+    if folder is not None:
+        write_data(landscape, look.formats, folder)
+        if landscape.samples is not None:
+            write_samples(landscape, folder / "selected_samples.json")
+    images = {}
+    for kind in look.plots:
+        plot = PLOTS[kind]
+        if landscape.grid.ndim not in plot.ndims or (kind == "tiles" and landscape.samples is None):
+            continue
+        names: Sequence[str | None] = list(landscape.values) if plot.per == "metric" else [None]
+        for name in names:
+            options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
+            figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
+            title = plot.suffix if name is None else f"{_file_name(name)}_{plot.suffix}"
+            images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = to_image(figure)
+            if folder is not None:
+                for suffix in [f for f in look.formats if f in PICTURES]:
+                    figure.savefig(folder / f"{title}.{suffix}")
+    return Report(images, scalars(landscape, tag))
+
+
+def write_data(landscape: Landscape, formats: Sequence[str], folder: Path) -> None:
+    """The landscape's data files and its log.txt."""
+    for suffix in formats:
+        if suffix in DATA_FORMATS:
+            save(landscape, folder / f"{DATA_NAME}.{suffix}")
+    (folder / "log.txt").write_text(summary(landscape), encoding="utf-8")
+
+
+def scalars(landscape: Landscape, tag: str) -> dict[str, float]:
+    """Centre loss, relief and the curvature of each slice, by tag."""
+    result = {f"{tag}/center_loss": landscape.center[landscape.main], f"{tag}/relief": landscape.relief()}
+    for i, curvature in enumerate(landscape.curvature(), start=1):
+        result[f"{tag}/curvature_{i}"] = curvature
+    return result
+
+
+def write_samples(landscape: Landscape, path: Path) -> None:
+    """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known)."""
+    assert landscape.samples is not None
+    rows = [
+        {
+            "index": s.index,
+            "label": s.label,
+            "prediction": s.prediction,
+            "probability": s.probability,
+            "center_loss": s.center if np.isfinite(s.center) else str(s.center),
+        }
+        for s in landscape.samples.items
+    ]
+    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def summary(landscape: Landscape) -> str:
+    """A page for people: what was measured, how, on what, and what came out."""
+    meta, grid = landscape.meta, landscape.grid
+    recipe = meta.get("directions", {})
+    finite = landscape.loss[np.isfinite(landscape.loss)]
+    rows: list[tuple[str, Any]] = [
+        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, eval mode)"),
+        ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
+        ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
+        ("done", f"{int(landscape.done.sum())} of {grid.size} points"),
+        ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
+        ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
+        ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
+        ("standard error", _largest_error(landscape)),
+        ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
+        ("data", "; ".join(f"{d}: {n} samples" for d, n in meta.get("samples_by_data", {}).items())),
+        ("choice", "; ".join(f"{d}: {note}" for d, note in meta.get("choice", {}).items())),
+        ("data checksum", "; ".join(f"{d}: {c}" for d, c in meta.get("data_checksum", {}).items())),
+        ("weights checksum", meta.get("weights_checksum", "?")),
+        ("seed", meta.get("seed", "?")),
+        ("directions", ", ".join(f"{k} {v}" for k, v in recipe.items() if k not in ("cosine", "lengths"))),
+        ("cosine", f"{recipe.get('cosine', float('nan')):.3g}  (largest between two directions)"),
+        ("lengths", ", ".join(f"{length:.6g}" for length in recipe.get("lengths", []))),
+        ("precision", meta.get("precision", "?")),
+        ("versions", ", ".join(f"{name} {v}" for name, v in meta.get("versions", {}).items())),
+        ("seconds", meta.get("seconds", "?")),
+    ]
+    return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _largest_error(landscape: Landscape) -> str:
+    errors = landscape.standard_errors.get(landscape.main)
+    known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
+    if not len(known):
+        return "unknown (one observation a point)"
+    return f"{np.median(known):.3g} median, {known.max():.3g} largest"
+
+
+def _file_name(metric: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in metric)

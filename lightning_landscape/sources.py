@@ -1,0 +1,208 @@
+"""One of the user's data loaders as a source of batches of our own, read without disturbing it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+)
+
+from .objectives import Batch
+from .step import leaves
+
+log = logging.getLogger(__name__)
+LONG = 256  # containers longer than this are data: shared, not copied
+Transfer = Callable[[Any, int], Any]
+
+
+class Source:
+    """What one loader may give, and batches of our own from it.
+
+    Args:
+        loader: the user's; never iterated itself where its data can be indexed or copied.
+        limit: the Trainer's ``limit_<data>_batches``; it bounds only what comes in a fixed order.
+        seed: of the choice of samples.
+    """
+
+    def __init__(self, loader: Any, limit: float, seed: int) -> None:
+        self.loader, self.seed = loader, seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.batch_size = getattr(loader, "batch_size", None)
+        self.pool: list[Any] | None = None  # indices, or batches of indices
+        self.chosen: list[Any] = []
+        self.kept: list[Any] = []  # the batches of a source that can only be iterated
+        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            self.note = "the first batches of data that can only be iterated"
+            self.limit = limit if isinstance(limit, int) else None
+            return
+        self.batched = self.batch_size is None and loader.batch_sampler is not None
+        if self.batched:
+            self.pool = list(copy.deepcopy(loader.batch_sampler))  # type: ignore[arg-type]
+            self.note = "random batches of the loader's own batch sampler"
+            return
+        pool = _indices(loader)
+        if isinstance(loader.sampler, SequentialSampler):
+            per_batch = self.batch_size or 1
+            count = -(-len(pool) // per_batch)
+            count = int(count * limit) if isinstance(limit, float) else min(limit, count)
+            pool = pool[: count * per_batch]
+        self.pool = list(pool)
+        self.note = "random samples without replacement"
+
+    def __len__(self) -> int:
+        """Samples, as far as they are known without loading any."""
+        if self.pool is None:
+            return len(self.loader) * (self.batch_size or 1) if hasattr(self.loader, "__len__") else 0
+        return sum(map(len, self.pool)) if self.batched else len(self.pool)
+
+    def batches(self, max_samples: int | None, max_batches: int | None) -> Iterable[Any]:
+        """The batches for a surface, not yet on the device."""
+        if self.pool is None:
+            self.kept = list(islice(_some(_again(self.loader), max_samples), self.limit))
+            return self.kept
+        order = torch.randperm(len(self.pool), generator=self.generator).tolist()
+        if self.batched:
+            taken: list[int] = []
+            count = 0
+            for i in order:
+                if max_samples is not None and count + len(self.pool[i]) > max_samples and taken:
+                    continue
+                taken.append(i)
+                count += len(self.pool[i])
+            lists = [list(self.pool[i]) for i in sorted(taken)][:max_batches]
+            self.chosen = [index for batch in lists for index in batch]
+            return self._loader(lists)
+        self.chosen = [self.pool[i] for i in sorted(order[:max_samples])]
+        if self.batch_size is None:  # the data set gives whole batches
+            return self._loader(self.chosen[:max_batches])
+        lists = [self.chosen[i : i + self.batch_size] for i in range(0, len(self.chosen), self.batch_size)]
+        self.chosen = [index for batch in lists[:max_batches] for index in batch]
+        return self._loader(lists[:max_batches])
+
+    def tiles(self, count: int, transfer: Transfer) -> tuple[Batch | None, list[Batch]]:
+        """`count` random ones of the chosen samples: as one batch where they can be collated, and singly."""
+        if self.pool is None or (self.batch_size is None and not self.batched):
+            return None, self._sliced(count, transfer)
+        order = torch.randperm(len(self.chosen), generator=self.generator)[:count].tolist()
+        picked = [self.chosen[i] for i in sorted(order)]
+        one_by_one = iter(self._loader([[index] for index in picked]))
+        singles = [Batch(transfer(d, 0), 1, int(i)) for i, d in zip(picked, one_by_one, strict=True)]
+        try:
+            together = Batch(transfer(next(iter(self._loader([picked]))), 0), len(picked))
+        except (RuntimeError, TypeError, ValueError) as error:
+            log.debug("The tile samples can't be collated into one batch: %s", error)
+            return None, singles
+        return together, singles
+
+    def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
+        rows = [(batch, row) for batch in self.kept for row in range(_rows(batch))]
+        order = torch.randperm(len(rows), generator=self.generator)[:count].tolist()
+        return [Batch(transfer(_row(*rows[i]), 0), 1, i) for i in sorted(order)]
+
+    def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
+        """A loader of our own over the same data: own order, own generator, no persistent workers."""
+        own = self.loader
+        # A worker is a process of its own; without one, a data set that counts or caches would see our reads.
+        dataset = own.dataset if own.num_workers else private_copy(own.dataset)
+        options: dict[str, Any] = {"multiprocessing_context": own.multiprocessing_context} if own.num_workers else {}
+        how = (
+            {"sampler": order, "batch_size": None}
+            if self.batch_size is None and not self.batched
+            else {"batch_sampler": order}
+        )
+        return DataLoader(
+            dataset,
+            num_workers=min(own.num_workers, 2),
+            collate_fn=own.collate_fn,
+            worker_init_fn=own.worker_init_fn,
+            generator=torch.Generator().manual_seed(self.seed),
+            **how,
+            **options,
+        )
+
+
+def _indices(loader: DataLoader[Any]) -> Sequence[Any]:
+    """All indices that a loader's sampler may draw."""
+    sampler = loader.sampler
+    if isinstance(sampler, SubsetRandomSampler):
+        return sampler.indices
+    if isinstance(sampler, RandomSampler | SequentialSampler | DistributedSampler):
+        return range(len(loader.dataset))  # type: ignore[arg-type]
+    return list(copy.deepcopy(sampler))  # one epoch in the sampler's own distribution
+
+
+def _again(loader: Any) -> Iterable[Any]:
+    """An iterable like `loader` whose iteration does not move the original."""
+    if isinstance(loader, DataLoader):
+        return DataLoader(
+            private_copy(loader.dataset) if not loader.num_workers else loader.dataset,
+            batch_size=loader.batch_size,
+            collate_fn=loader.collate_fn,
+            num_workers=min(loader.num_workers, 1),
+            worker_init_fn=loader.worker_init_fn,
+            generator=torch.Generator().manual_seed(0),
+        )
+    return private_copy(loader)
+
+
+def _some(batches: Iterable[Any], max_samples: int | None) -> Iterator[Any]:
+    """Batches until they hold `max_samples`."""
+    count = 0
+    for batch in batches:
+        if max_samples is not None and count >= max_samples:
+            return
+        yield batch
+        count += _rows(batch)
+
+
+def _rows(batch: Any) -> int:
+    return next((len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 1)
+
+
+def _row(batch: Any, row: int) -> Any:
+    """One sample of a batch: row `row` of every tensor that has as many rows as the batch."""
+    rows = _rows(batch)
+    return apply_to_collection(batch, Tensor, lambda t: t[row : row + 1] if t.ndim and len(t) == rows else t)
+
+
+def private_copy(thing: Any) -> Any:
+    """A copy of a data set whose python state is its own; its data (tensors, arrays, long lists) is shared."""
+    memo: dict[int, Any] = {}
+    seen: set[int] = set()
+
+    def share(value: Any) -> None:
+        if id(value) in seen:
+            return
+        seen.add(id(value))
+        long = hasattr(value, "__len__") and not isinstance(value, Dataset) and len(value) > LONG
+        if long or isinstance(value, (Tensor, np.ndarray, nn.Module)):
+            memo[id(value)] = value
+        elif isinstance(value, dict | list | tuple):
+            for item in value.values() if isinstance(value, dict) else value:
+                share(item)
+        elif hasattr(value, "__dict__") and not isinstance(value, type):
+            for item in vars(value).values():
+                share(item)
+
+    try:
+        for value in vars(thing).values() if hasattr(thing, "__dict__") else []:
+            share(value)
+        return copy.deepcopy(thing, memo)
+    except Exception as error:  # noqa: BLE001  # any class may refuse in any way
+        log.debug("%s can't be copied (%s): its own state is used.", type(thing).__name__, error)
+        return copy.copy(thing) if hasattr(thing, "__dict__") else thing

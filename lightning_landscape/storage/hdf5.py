@@ -1,0 +1,147 @@
+"""Landscapes as HDF5 (.h5): self-describing, open in any language, and in xarray through h5netcdf.
+
+::
+
+    /                    attributes: format, format_version, convention, main, metrics (data sets in order),
+                         meta (the recipe as JSON) and its plain top-level values as meta.<key>
+    /xcoordinates …      the grid, as HDF5 dimension scales attached to every array
+    /train_loss …        one data set a metric, attributes: metric (the exact name), center
+    /standard_errors/    the same names
+    /done                1 where the point was evaluated
+    /samples/            values (B, *grid.shape) and the columns of `columns`, on the scale `index`
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..landscape import Grid, Landscape, Samples
+from .columns import from_columns, to_columns
+from .layout import FORMAT_NAME, axis_name, check_format, convention, data_set_names, real_numbers
+from .recipe import from_json, plain, to_json
+
+VERSION = 1
+PIXEL_AXES = ("row", "column", "channel")
+
+
+def write(landscape: Landscape, path: Path) -> None:
+    """A new file that holds the whole landscape."""
+    names = data_set_names(landscape.values)
+    with h5py.File(path, "w") as file:
+        _write_attributes(file, landscape, list(names.values()))
+        axes = [
+            _write_scale(file, f"{axis_name(i)}coordinates", axis, f"coordinate along direction {i}, in its lengths")
+            for i, axis in enumerate(landscape.grid.axes)
+        ]
+        errors = file.create_group("standard_errors")
+        errors.attrs["description"] = "of the mean over the samples; NaN where unknown"
+        for metric, name in names.items():
+            data = _write_array(file, name, landscape.values[metric], axes)
+            data.attrs["metric"] = metric
+            data.attrs["center"] = np.float64(landscape.center.get(metric, np.nan))
+            if metric in landscape.standard_errors:
+                _write_array(errors, name, landscape.standard_errors[metric], axes).attrs["metric"] = metric
+        done = _write_array(file, "done", np.asarray(landscape.done, dtype=bool), axes)
+        done.attrs["description"] = "whether the point was evaluated"
+        if landscape.samples is not None:
+            _write_samples(file.create_group("samples"), landscape.samples, axes)
+
+
+def read(path: Path) -> Landscape:
+    """The landscape in a file that `write` made."""
+    with h5py.File(path, "r") as file:
+        check_format(path, file.attrs.get("format"), file.attrs.get("format_version"), VERSION)
+        done = _read_array(file["done"])
+        axes = [real_numbers("axis", file[f"{axis_name(i)}coordinates"][()]) for i in range(done.ndim)]
+        values, errors, center = {}, {}, {}
+        for name in file.attrs["metrics"]:
+            metric = file[name].attrs["metric"]
+            values[metric] = real_numbers(name, file[name][()])
+            center[metric] = float(file[name].attrs["center"])
+            if name in file["standard_errors"]:
+                errors[metric] = real_numbers(name, file["standard_errors"][name][()])
+        return Landscape(
+            Grid(tuple(axes)),
+            values,
+            str(file.attrs["main"]),
+            errors,
+            done=done.astype(bool),
+            center=center,
+            samples=_read_samples(file["samples"]) if "samples" in file else None,
+            meta=from_json(file.attrs["meta"]),
+        )
+
+
+def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -> None:
+    """What the file says of itself, and the recipe."""
+    attributes: dict[str, Any] = {
+        "format": FORMAT_NAME,
+        "format_version": VERSION,
+        "convention": convention(landscape.grid.ndim),
+        "main": landscape.main,
+        "metrics": np.array(names, dtype=h5py.string_dtype()),
+        "meta": to_json(landscape.meta),
+    }
+    for key, value in plain(landscape.meta).items():
+        if _readable(key, value):
+            attributes[f"meta.{key}"] = value
+    for key, value in attributes.items():
+        file.attrs[key] = value
+
+
+def _readable(key: str, value: Any) -> bool:
+    """Whether a value of the recipe can be an attribute of its own, beside the JSON that holds them all."""
+    for text in (key, value):
+        if isinstance(text, str) and ("\0" in text or text != text.encode("utf-8", "replace").decode("utf-8")):
+            return False
+    in_range = not isinstance(value, int) or -(2**63) <= value < 2**63
+    return len(key) <= 200 and isinstance(value, str | bool | int | float) and in_range
+
+
+def _write_scale(group: h5py.Group, name: str, axis: NDArray[Any], description: str) -> h5py.Dataset:
+    """Coordinates that arrays can be attached to."""
+    scale = group.create_dataset(name, data=axis)
+    scale.make_scale(name)
+    scale.attrs["description"] = description
+    return scale
+
+
+def _write_array(group: h5py.Group, name: str, array: NDArray[Any], scales: list[h5py.Dataset]) -> h5py.Dataset:
+    """An array on its scales; truth values in xarray's way, since netCDF knows no booleans."""
+    truth = array.dtype == np.bool_
+    data = group.create_dataset(name, data=array.astype(np.int8) if truth else array)
+    if truth:
+        data.attrs["dtype"] = "bool"
+    for dimension, scale in zip(data.dims, scales, strict=True):
+        dimension.attach_scale(scale)
+    return data
+
+
+def _read_array(data: h5py.Dataset) -> NDArray[Any]:
+    """The array that `_write_array` wrote."""
+    array = data[()]
+    return array.astype(bool) if data.attrs.get("dtype") == "bool" else array
+
+
+def _write_samples(group: h5py.Group, samples: Samples, axes: list[h5py.Dataset]) -> None:
+    """The landscapes of single samples and what is known of each."""
+    columns = to_columns(samples)
+    each = _write_scale(group, "index", columns.pop("index"), "the sample's place in the data set")
+    scales = [each]
+    if "thumbnail" in columns:
+        for name, length in zip(PIXEL_AXES, columns["thumbnail"].shape[1:], strict=True):
+            scales.append(_write_scale(group, name, np.arange(length), f"{name} of a thumbnail"))
+    _write_array(group, "values", samples.values, [each, *axes])
+    for name, column in columns.items():
+        _write_array(group, name, column, scales[: column.ndim])
+
+
+def _read_samples(group: h5py.Group) -> Samples:
+    """The samples that `_write_samples` wrote."""
+    columns = {name: _read_array(group[name]) for name in group if name not in ("values", *PIXEL_AXES)}
+    return from_columns(group["values"][()], columns)

@@ -1,0 +1,115 @@
+"""What all formats have in common: the mark, the version check, the names of the data sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..landscape import AXIS_NAMES, Landscape
+
+FORMAT_NAME = "lightning_landscape"
+LONGEST_NAME = 100
+REAL_NUMBERS = "fiu"  # numpy's dtype kinds: float, int, unsigned int
+RESERVED = frozenset({"done", "samples", "standard_errors"})
+
+
+class LandscapeFileError(ValueError):
+    """A file that cannot be read as a landscape; the message names the file and says why."""
+
+
+def check_format(path: Path, name: Any, version: Any, newest: int) -> None:
+    """Nothing, if a file carries our mark and a version that we can read.
+
+    Args:
+        path: the file, for the message.
+        name: the mark found in the file; None for none.
+        version: the version of the file's layout.
+        newest: the newest layout that this version of the package reads.
+
+    Raises:
+        LandscapeFileError: if the mark is missing or the layout is newer.
+
+    >>> check_format(Path("a.h5"), "lightning_landscape", 3, newest=1)
+    Traceback (most recent call last):
+    lightning_landscape.storage.layout.LandscapeFileError: a.h5 was written by a newer version: format 3, this
+    version reads up to 1: upgrade lightning-landscape.
+    """
+    if name != FORMAT_NAME:
+        raise LandscapeFileError(f"{path} is no landscape: it does not carry the mark {FORMAT_NAME!r}.")
+    if int(version) > newest:
+        raise LandscapeFileError(
+            f"{path} was written by a newer version: format {version}, this version reads up to {newest}: "
+            "upgrade lightning-landscape."
+        )
+
+
+def check_storable(landscape: Landscape) -> None:
+    """Nothing, if every format can hold the landscape's names and arrays.
+
+    Raises:
+        ValueError: if a name cannot be written as text, an array does not hold real numbers, or a standard
+            error or centre belongs to no metric.
+    """
+    for name in landscape.values:
+        if "\0" in name or name != name.encode("utf-8", "replace").decode("utf-8"):
+            raise ValueError(f"metric {name!r} cannot be stored: its name is not plain text.")
+    for what, names in (("standard_errors", landscape.standard_errors), ("center", landscape.center)):
+        unknown = [name for name in names if name not in landscape.values]
+        if unknown:
+            raise ValueError(f"{what} has {unknown[0]!r}, the metrics are: {', '.join(landscape.values)}.")
+    arrays = [*landscape.values.items(), *landscape.standard_errors.items()]
+    if landscape.samples is not None:
+        arrays.append(("samples", landscape.samples.values))
+    for name, array in arrays:
+        real_numbers(name, array)
+
+
+def real_numbers(name: str, array: Any) -> Any:
+    """The array itself.
+
+    Raises:
+        ValueError: if it does not hold real numbers.
+    """
+    if array.dtype.kind not in REAL_NUMBERS:
+        raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}.")
+    return array
+
+
+def axis_name(direction: int) -> str:
+    """What files call a direction: x, y, z, then axis3, axis4, …"""
+    return AXIS_NAMES[direction] if direction < len(AXIS_NAMES) else f"axis{direction}"
+
+
+def convention(ndim: int) -> str:
+    """In words, which index of an array belongs to which direction.
+
+    >>> convention(2)
+    'values[i, j] is the value at (x_i, y_j)'
+    """
+    letters = [chr(ord("i") + direction) for direction in range(ndim)]
+    point = ", ".join(f"{axis_name(direction)}_{letter}" for direction, letter in enumerate(letters))
+    return f"values[{', '.join(letters)}] is the value at ({point})"
+
+
+def data_set_names(metrics: Iterable[str]) -> dict[str, str]:
+    """A data set's name for each metric, unique and safe in any format, in the metrics' order.
+
+    Users name metrics as they like ("val/acc", "done"); a data set's name is letters, digits and underscores,
+    and none that the files use themselves. It is for reading only: the exact name is stored beside the data.
+
+    >>> data_set_names(["train_loss", "val/acc", "val_acc", "done"])
+    {'train_loss': 'train_loss', 'val/acc': 'val_acc_2', 'val_acc': 'val_acc', 'done': 'done_2'}
+    """
+    metrics = list(metrics)
+    wanted = {metric: re.sub(r"\W+", "_", metric)[:LONGEST_NAME] or "_" for metric in metrics}
+    names: dict[str, str] = {}
+    # A metric that needs no change keeps its name whatever the order.
+    for metric in sorted(metrics, key=lambda metric: wanted[metric] != metric):
+        name, count = wanted[metric], 1
+        while name in RESERVED or name.endswith("coordinates") or name in names.values():
+            count += 1
+            name = f"{wanted[metric]}_{count}"
+        names[metric] = name
+    return {metric: names[metric] for metric in metrics}

@@ -1,0 +1,107 @@
+"""Landscapes as NumPy archives (.npz): plain arrays and one JSON header, for scripts that have only numpy.
+
+::
+
+    header                   JSON: format, format_version, convention, main, metrics {array: exact name}, meta
+    xcoordinates …           the grid
+    values.train_loss …      one array a metric, shape grid.shape
+    standard_errors.…        the same names
+    center                   each metric at the origin, in the order of the header
+    done                     true where the point was evaluated
+    samples.…                values (B, *grid.shape) and the columns of `columns`
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from ..landscape import Grid, Landscape, Samples
+from .columns import from_columns, to_columns
+from .layout import (
+    FORMAT_NAME,
+    LandscapeFileError,
+    axis_name,
+    check_format,
+    convention,
+    data_set_names,
+    real_numbers,
+)
+from .recipe import plain
+
+VERSION = 1
+
+
+def write(landscape: Landscape, path: Path) -> None:
+    """A new file that holds the whole landscape."""
+    names = data_set_names(landscape.values)
+    header = {
+        "format": FORMAT_NAME,
+        "format_version": VERSION,
+        "convention": convention(landscape.grid.ndim),
+        "main": landscape.main,
+        "metrics": {name: metric for metric, name in names.items()},
+        "meta": plain(landscape.meta),
+    }
+    arrays: dict[str, NDArray[Any]] = {
+        # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
+        "header": np.array(json.dumps(header).encode("ascii")),
+        "center": np.array([landscape.center.get(metric, np.nan) for metric in names], dtype=np.float64),
+        "done": np.asarray(landscape.done, dtype=bool),
+    }
+    for i, axis in enumerate(landscape.grid.axes):
+        arrays[f"{axis_name(i)}coordinates"] = axis
+    for metric, name in names.items():
+        arrays[f"values.{name}"] = landscape.values[metric]
+        if metric in landscape.standard_errors:
+            arrays[f"standard_errors.{name}"] = landscape.standard_errors[metric]
+    if landscape.samples is not None:
+        arrays["samples.values"] = landscape.samples.values
+        arrays.update({f"samples.{name}": column for name, column in to_columns(landscape.samples).items()})
+    with open(path, "wb") as file:  # given a path, numpy would add a suffix of its own
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
+
+
+def read(path: Path) -> Landscape:
+    """The landscape in a file that `write` made."""
+    # numpy takes what is no archive for a pickle, and its message invites to execute it.
+    if not zipfile.is_zipfile(path):
+        raise LandscapeFileError(f"{path} is no landscape: it is not an .npz archive, or was cut short.")
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        if "header" not in archive:
+            check_format(path, None, None, VERSION)
+        header = json.loads(archive["header"].item())
+        check_format(path, header["format"], header["format_version"], VERSION)
+        done = archive["done"]
+        values, errors = {}, {}
+        for name, metric in header["metrics"].items():
+            values[metric] = real_numbers(name, archive[f"values.{name}"])
+            if f"standard_errors.{name}" in archive:
+                errors[metric] = real_numbers(name, archive[f"standard_errors.{name}"])
+        axes = [real_numbers("axis", archive[f"{axis_name(i)}coordinates"]) for i in range(done.ndim)]
+        return Landscape(
+            Grid(tuple(axes)),
+            values,
+            header["main"],
+            errors,
+            done=done.astype(bool),
+            center={metric: float(c) for metric, c in zip(values, archive["center"], strict=True)},
+            samples=_read_samples(archive) if "samples.values" in archive else None,
+            meta=header["meta"],
+        )
+
+
+def _read_samples(archive: NpzFile) -> Samples:
+    """The landscapes of single samples and what is known of each."""
+    columns = {
+        name.removeprefix("samples."): archive[name]
+        for name in archive.files
+        if name.startswith("samples.") and name != "samples.values"
+    }
+    return from_columns(archive["samples.values"], columns)

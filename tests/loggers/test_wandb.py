@@ -1,0 +1,62 @@
+import sys
+from types import ModuleType
+
+import lightning.pytorch.loggers
+import numpy as np
+import pytest
+
+from lightning_landscape.loggers import log
+
+
+class Image:
+    """The first arguments of wandb.Image."""
+
+    def __init__(self, data_or_path, mode=None, caption=None):
+        self.data = data_or_path
+
+
+@pytest.fixture(autouse=True)
+def wandb(monkeypatch):
+    module = ModuleType("wandb")
+    module.Image = Image
+    monkeypatch.setitem(sys.modules, "wandb", module)
+
+
+def check(metrics, one_pass):
+    assert {tag: metrics[tag] for tag in one_pass.scalars} == one_pass.scalars
+    for tag, image in one_pass.images.items():
+        assert isinstance(metrics[tag], Image)
+        np.testing.assert_array_equal(metrics[tag].data, image)
+
+
+def test_a_pass_is_one_call(make_logger, one_pass):
+    logger = make_logger("WandbLogger")
+    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).taken == ("wandb",)
+    ((metrics, step),) = logger.metrics
+    assert step == 12
+    assert set(metrics) == {*one_pass.images, *one_pass.scalars}
+    check(metrics, one_pass)
+    assert logger.experiment.calls == []
+
+
+def test_lightnings_own_log_metrics_logs_it_once_with_the_trainers_step(make_logger, one_pass):
+    calls = make_logger("Run").experiment
+    own = lightning.pytorch.loggers.WandbLogger
+
+    class WandbLogger(own):
+        experiment = calls
+
+    logger = WandbLogger.__new__(WandbLogger)  # the real constructor needs wandb
+    logger._prefix, logger._wandb_init = "", {}
+    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).failed == ()
+    ((name, (metrics,), keywords),) = calls.calls
+    assert (name, keywords) == ("log", {})
+    assert metrics["trainer/global_step"] == 12
+    check(metrics, one_pass)
+
+
+def test_a_missing_package_is_a_failure_that_says_so(make_logger, one_pass, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    ((kind, error),) = log([make_logger("WandbLogger")], one_pass.images, {}, 0).failed
+    assert kind == "wandb"
+    assert isinstance(error, ImportError)

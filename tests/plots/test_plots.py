@@ -1,0 +1,177 @@
+"""Every row of PLOTS keeps the same promises."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
+from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
+
+KINDS = sorted(PLOTS)
+ROWS = [(kind, ndim) for kind in KINDS for ndim in PLOTS[kind].ndims]
+
+
+def r2(p):
+    return (p**2).sum(axis=1)
+
+
+SURFACES = {
+    "bowl": lambda p: 0.1 + r2(p),
+    "exploding": lambda p: 0.1 * np.exp(12 * r2(p)),
+    "exploding below zero": lambda p: 0.1 * np.exp(12 * r2(p)) - 1,
+    "nan": lambda p: np.where(p[:, 0] > 0.5, np.nan, 1 + r2(p)),
+    "inf": lambda p: np.where(p[:, 0] < -0.5, -np.inf, np.where(p[:, 0] > 0.5, np.inf, r2(p))),
+    "all nan": lambda p: np.full(len(p), np.nan),
+    "flat": lambda p: np.full(len(p), 0.1234),
+    "negative": lambda p: -5 - r2(p),
+    "wild": lambda p: np.where(r2(p) < 0.1, -1.7e308, 1.7e308),
+    "tiny": lambda p: 1e-300 * (1 + r2(p)),
+    "one finite value": lambda p: np.where(r2(p) < 1e-9, 1.0, np.nan),
+    "partial": lambda p: r2(p),
+    "nothing done": lambda p: r2(p),
+}
+SAID = {
+    "exploding": "logarithmic",
+    "exploding below zero": "clipped to be readable",
+    "nan": "not finite",
+    "inf": "not finite",
+    "all nan": "no finite value",
+    "flat": "flat: all values 0.1234",
+    "partial": "not evaluated",
+    "nothing done": "no point evaluated yet",
+}
+
+
+def landscape(surface: str, ndim: int, meta=None) -> Landscape:
+    grid = Grid.from_ranges(*[(-1, 1, 13), (-1, 1, 9), (-1, 1, 3)][:ndim])
+    values = SURFACES[surface](grid.points).reshape(grid.shape)
+    done = np.full(grid.shape, surface != "nothing done")
+    if surface == "partial":
+        done[6:] = False
+    picture = np.full((8, 8, 3), 200, np.uint8)
+    items = (Sample(0, 0.5, 1, 1, 0.9, picture), Sample(1, 0.5, 1, 2, 0.9), Sample(2, float("nan")))
+    samples = Samples(np.stack([values] * 3), items)
+    return Landscape(grid, {"loss": values}, "loss", done=done, samples=samples, meta=meta or {})
+
+
+@pytest.mark.parametrize("color_scale", COLOR_SCALES)
+@pytest.mark.parametrize("surface", SURFACES)
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_draws_every_surface_without_a_warning(kind, ndim, surface, color_scale, texts):
+    figure = PLOTS[kind].draw(landscape(surface, ndim), color_scale=color_scale)
+    image = to_image(figure, dpi=50)
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    assert image.min() < 128
+    if color_scale == "global" and surface in SAID:
+        assert SAID[surface] in texts(figure)
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_draws_to_given_axes_and_returns_their_figure(kind, ndim):
+    figure = Figure(figsize=(9, 4))
+    left, right = figure.subplots(1, 2)
+    assert PLOTS[kind].draw(landscape("bowl", ndim), ax=right) is figure
+    to_image(figure, dpi=50)
+    assert not left.has_data()
+    assert not left.get_title(loc="left")
+    drawn = [a for a in figure.axes if a is not left]
+    assert any("loss" in a.get_title(loc="left") for a in drawn)
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_draws_to_axes_of_a_subfigure_outside_of_a_grid(kind, ndim):
+    figure = Figure(figsize=(9, 5))
+    ax = figure.subfigures(1, 2)[1].add_axes((0.2, 0.2, 0.6, 0.6))
+    assert PLOTS[kind].draw(landscape("bowl", ndim), ax=ax) is figure
+    image = to_image(figure, dpi=50)
+    assert (image[:, : image.shape[1] // 2 - 25] == 255).all()
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_tells_where_its_numbers_come_from(kind, ndim, texts):
+    recipe = {"kind": "random", "normalize": "filter"}
+    meta = {"step": 12000, "epoch": 3, "samples": 1024, "seed": 7, "directions": recipe}
+    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, meta)))
+    for part in ("epoch 3", "step 12,000", "1,024 samples", "seed 7", "filter-normalised", "★ θ*: 0.1"):
+        assert part in text, part
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_nothing_written_leaves_the_picture(kind, ndim):
+    figure = PLOTS[kind].draw(landscape("partial", ndim, {"step": 12000, "samples": 1024, "seed": 7}))
+    pixels = to_image(figure).astype(int)
+    frame = np.concatenate([pixels[:2].reshape(-1), pixels[-2:].reshape(-1), pixels[:, :2].reshape(-1)])
+    assert (frame == 255).all()
+    assert (pixels[:, -2:] == 255).all()
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_names_with_mathematics_in_them_stay_names(kind, ndim, texts):
+    shown = landscape("bowl", ndim)
+    shown.values, shown.main = {"$a_{b$/x^": shown.values["loss"]}, "$a_{b$/x^"
+    figure = PLOTS[kind].draw(shown)
+    to_image(figure, dpi=50)
+    assert "$a_{b$/x^" in texts(figure)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_color_scale(kind):
+    with pytest.raises(ValueError, match=r"color_scale='hot' is unknown: choose one of global, quantile, log"):
+        PLOTS[kind].draw(landscape("bowl", 2), color_scale="hot")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_metric(kind):
+    with pytest.raises(ValueError, match=r"metric='nope' is not in this landscape; it has: loss"):
+        PLOTS[kind].draw(landscape("bowl", 2), "nope")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_three_dimensions_are_refused(kind):
+    with pytest.raises(ValueError, match=rf"{kind} draws .* this one is 3-D: no plot does so far"):
+        PLOTS[kind].draw(landscape("bowl", 3))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if 1 not in PLOTS[kind].ndims])
+def test_one_dimension_names_the_kinds_that_draw_it(kind):
+    with pytest.raises(ValueError, match=r"draws 2-D landscapes, this one is 1-D: .* drawn by: slices, tiles"):
+        PLOTS[kind].draw(landscape("bowl", 1))
+
+
+def test_suffixes_are_the_documented_ones():
+    assert {kind: plot.suffix for kind, plot in PLOTS.items()} == {
+        "contour": "2dcontour",
+        "filled": "2dcontourf",
+        "heat": "2dheat",
+        "surface": "3dsurface",
+        "slices": "1dslices",
+        "tiles": "samples",
+    }
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_the_star_is_missing_where_the_plane_does_not_hold_the_centre(kind, ndim):
+    grid = Grid.from_ranges(*[(1, 2, 5)] * ndim)
+    values = grid.points.sum(axis=1).reshape(grid.shape)
+    samples = Samples(values[None], (Sample(0, 1.0),))
+    figure = PLOTS[kind].draw(Landscape(grid, {"loss": values}, "loss", samples=samples))
+    assert not figure.findobj(lambda artist: artist.get_gid() == "center")
+
+
+def test_to_image_leaves_the_figure_as_it_was():
+    figure = PLOTS["heat"].draw(landscape("bowl", 2))
+    canvas, dpi = figure.canvas, figure.dpi
+    small, large = to_image(figure, dpi=50), to_image(figure)
+    assert large.shape[:2] == tuple(2 * n for n in small.shape[:2])
+    assert (figure.canvas, figure.dpi) == (canvas, dpi)
+    np.testing.assert_array_equal(large, to_image(figure))
+
+
+def test_neither_torch_nor_pyplot_is_imported():
+    code = "import sys, lightning_landscape.plots; print({'torch', 'lightning', 'matplotlib.pyplot'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from lightning_landscape.plots.slices import draw_slices
+
+
+def curves(figure) -> dict:
+    return {line.get_label()[0]: line for line in figure.axes[0].get_lines() if ":" in line.get_label()}
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (7, 7)])
+def test_each_curve_runs_along_its_direction(make, shape):
+    drawn = curves(draw_slices(make(nx=shape[0], ny=shape[1])))
+    x, fx = drawn["α"].get_data()
+    y, fy = drawn["β"].get_data()
+    assert (len(x), len(y)) == shape
+    assert (x[0], y[0]) == (-3, -2)
+    np.testing.assert_allclose(fx, 10 * np.linspace(-3, 3, shape[0]))
+    np.testing.assert_allclose(fy, np.linspace(-2, 2, shape[1]))
+
+
+def test_the_label_names_the_curvature_and_where_the_slice_lies(make):
+    drawn = curves(draw_slices(make(lambda x, y: x**2 + 4 * y**2)))
+    assert drawn["α"].get_label() == "α: along direction 1  (β = 0),  curvature 2"
+    assert drawn["β"].get_label() == "β: along direction 2  (α = 0),  curvature 8"
+
+
+def test_the_band_is_two_standard_errors_where_they_are_known(make):
+    errors = np.full(7, 0.5)
+    errors[0] = np.nan
+    figure = draw_slices(make(lambda x: x**2, ny=0, standard_errors={"loss": errors}))
+    (band,) = figure.axes[0].collections
+    x, y = band.get_paths()[0].vertices.T
+    assert x.min() == -2
+    np.testing.assert_allclose(np.abs(y - x**2), 1.0)
+
+
+def test_a_span_of_decades_gets_a_logarithmic_axis_and_says_so(make, texts):
+    figure = draw_slices(make(lambda x: np.exp(3 * x**2), nx=31, ny=0))
+    assert figure.axes[0].get_yscale() == "log"
+    assert "logarithmic y axis (values span 12 decades)" in texts(figure)
+
+
+def test_gaps_are_marked_and_counted(make, texts):
+    done = np.array([True] * 6 + [False])
+    figure = draw_slices(make(lambda x: np.where(x == -1, np.nan, x), ny=0, done=done))
+    marks = {line.get_marker(): line.get_xdata().tolist() for line in figure.axes[0].get_lines()}
+    assert marks["x"] == [-1]
+    assert marks["o"] == [3]
+    assert "1 of 7 points not finite (× above) · 1 of 7 points not evaluated (○ below)" in texts(figure)

@@ -1,0 +1,142 @@
+"""Landscapes that are hard to keep: one for each thing that a format could lose."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    """Random numbers, none like another."""
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def lopsided() -> Landscape:
+    """A 7 × 5 surface f(x, y) = 10x + y that no transpose or reflection maps to itself."""
+    grid = Grid((np.array([-3.0, -1.0, -0.5, 0.0, 0.25, 2.0, 9.0]), np.array([-2.0, 0.0, 0.5, 1.0, 4.0])))
+    x, y = grid.points.T
+    done = np.ones(grid.shape, dtype=bool)
+    done[6, 1:] = False
+    return Landscape(
+        grid,
+        {"train_loss": (10 * x + y).reshape(grid.shape), "val/acc": (x - 100 * y).reshape(grid.shape)},
+        main="train_loss",
+        standard_errors={"train_loss": (x**2 + 1).reshape(grid.shape)},
+        done=done,
+        center={"train_loss": 0.125, "val/acc": 0.75},
+        meta={"seed": 7, "reduction": "mean over samples", "lr": 0.1, "resumed": False, "axes": [[1], None]},
+    )
+
+
+def odd_floats() -> Landscape:
+    grid = Grid((np.array([-1.0, -0.0, 5e-324]), np.array([0.0, 1e308])))
+    values = np.array([[np.nan, np.inf], [-np.inf, -0.0], [5e-324, 0.1 + 0.2]])
+    return Landscape(grid, {"loss": values, "b": -values}, "loss", {"b": values[::-1]}, center={"b": -0.0})
+
+
+def with_samples() -> Landscape:
+    grid = Grid.from_ranges((-1, 1, 3), (0, 1, 2))
+    picture = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+    items = (
+        Sample(5, 0.5, label=0, prediction=-1, probability=float("nan"), thumbnail=picture),
+        Sample(5, float("inf")),
+        Sample(2**40, -0.0, label=None, prediction=3, probability=0.1, thumbnail=picture[:1, :3] + 99),
+        Sample(0, float("nan"), label=2, thumbnail=np.zeros((7, 1, 3), dtype=np.uint8)),
+    )
+    return Landscape(grid, {"loss": numbers(3, 2)}, "loss", samples=Samples(numbers(4, 3, 2, seed=1), items))
+
+
+def of_one_axis(ndim: int) -> Landscape:
+    grid = Grid.from_ranges(*[(-1, 1, 3 + i) for i in range(ndim)])
+    samples = Samples(numbers(1, *grid.shape), (Sample(0, 1.0),))
+    return Landscape(grid, {"loss": numbers(*grid.shape, seed=ndim)}, "loss", samples=samples)
+
+
+def named(*names: str) -> Landscape:
+    """One metric a name, the last one the main loss, every second one with a standard error."""
+    grid = Grid.from_ranges((-1, 1, 3), (-1, 1, 2))
+    values = {name: numbers(3, 2, seed=i) for i, name in enumerate(names)}
+    errors = {name: numbers(3, 2, seed=100 + i) for i, name in enumerate(names) if i % 2}
+    return Landscape(grid, values, names[-1], errors)
+
+
+def with_meta(**meta: Any) -> Landscape:
+    return Landscape(Grid.from_ranges((-1, 1, 2)), {"loss": np.zeros(2)}, "loss", meta=meta)
+
+
+CASES: dict[str, Callable[[], Landscape]] = {
+    "lopsided": lopsided,
+    "odd floats": odd_floats,
+    "1-D": lambda: of_one_axis(1),
+    "2-D": lambda: of_one_axis(2),
+    "3-D": lambda: of_one_axis(3),
+    "4-D": lambda: of_one_axis(4),
+    "nothing done": lambda: Landscape.empty(Grid.from_ranges((-1, 1, 3), (0, 1, 2)), ["loss"], "loss"),
+    "samples": with_samples,
+    "no sample in samples": lambda: Landscape(
+        Grid.from_ranges((-1, 1, 2)), {"loss": np.zeros(2)}, "loss", samples=Samples(np.zeros((0, 2)), ())
+    ),
+    "reserved names": lambda: named(
+        *("done", "xcoordinates", "ycoordinates", "axis3coordinates", "samples", "standard_errors", "center"),
+        *("header", "file", "metrics", "format", "main", "meta", "values", "index", "arr_0", "allow_pickle"),
+    ),
+    "names of paths": lambda: named("a/b", "a_b", "/", "a//b", ".", "..", "a.npy", "a", "a/", "A", "", " ", "_"),
+    "unicode names": lambda: named("Verlust θ*", "精度", "🙂", "é", "e\u0301", "new\nline", "x" * 300),
+    "nested meta": lambda: with_meta(
+        nested={"a": [1, 2.5, None, True, {"b": []}], "": {}},
+        text='quote " back \\ \0 θ \ud800',
+        **{"main": "a clash", "a/b": 1, "θ\0": "x", "long" * 100: 1, "nothing": None},
+        big=2**80,
+        float=0.1 + 0.2,
+    ),
+    "meta of odd floats": lambda: with_meta(a=float("nan"), b=[float("inf"), -float("inf")], c=-0.0),
+    "long meta": lambda: with_meta(text="x" * 200_000, **{f"key{i}": i for i in range(500)}),
+    "single precision": lambda: Landscape(
+        Grid.from_ranges((-1, 1, 2)), {"loss": np.array([0.1, 2], dtype=np.float32)}, "loss"
+    ),
+}
+
+
+def bits(landscape: Landscape) -> dict[str, Any]:
+    """Everything that a landscape holds, so that == compares bit by bit, types and order included."""
+
+    def array(a: np.ndarray) -> tuple[Any, ...]:
+        return a.dtype.str, a.shape, a.tobytes()
+
+    samples = landscape.samples
+    return {
+        "axes": [array(axis) for axis in landscape.grid.axes],
+        "values": [(name, *array(a)) for name, a in landscape.values.items()],
+        "errors": [(name, *array(a)) for name, a in landscape.standard_errors.items()],
+        "center": {name: np.float64(c).tobytes() for name, c in landscape.center.items()},
+        "main": landscape.main,
+        "done": array(landscape.done),
+        "meta": repr(landscape.meta),  # NaN is itself, -0.0 is not 0.0, True is not 1
+        "samples": samples and array(samples.values),
+        "items": samples and [repr(item) for item in samples.items],
+        "pictures": samples and [i.thumbnail is not None and array(i.thumbnail) for i in samples.items],
+    }
+
+
+@pytest.fixture(params=CASES)
+def landscape(request: pytest.FixtureRequest) -> Landscape:
+    """Each of the landscapes that are hard to keep."""
+    return CASES[request.param]()
+
+
+@pytest.fixture(name="lopsided")
+def _lopsided() -> Landscape:
+    return lopsided()
+
+
+@pytest.fixture(name="with_samples")
+def _with_samples() -> Landscape:
+    return with_samples()
+
+
+@pytest.fixture(name="bits")
+def _bits() -> Callable[[Landscape], dict[str, Any]]:
+    return bits
