@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from ..landscape import Grid, Landscape
 from .backdrop import furnish
-from .furniture import COLORMAP, color_bar, open_axes, require_ndim, root
+from .bars import color_bar
+from .furniture import COLORMAP, open_axes, require_ndim, root
 from .scales import Scale, make_scale
 
 

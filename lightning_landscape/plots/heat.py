@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from ..landscape import Landscape
 from .backdrop import edges, furnish
-from .furniture import COLORMAP, color_bar, open_axes, require_ndim, root
+from .bars import color_bar
+from .furniture import COLORMAP, open_axes, require_ndim, root
 from .scales import make_scale
 
 

@@ -35,9 +35,9 @@ def short(value: float, digits: int = 4) -> str:
 def round_levels(low: float, high: float, most: int, log: bool = False) -> tuple[Any, Any]:
     """At most `most` round numbers in [low, high], and which of them deserve a label.
 
-    >>> levels, major = round_levels(0.03, 1.04, 25)
+    >>> levels, major = round_levels(0.03, 2.04, 25)
     >>> len(levels), levels[major].round(3).tolist()
-    (20, [0.25, 0.5, 0.75, 1.0])
+    (20, [0.5, 1.0, 1.5, 2.0])
     >>> levels, major = round_levels(0.5, 2e3, 12, log=True)
     >>> levels.tolist(), levels[major].tolist()
     ([0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0], [1.0, 10.0, 100.0, 1000.0])

@@ -17,8 +17,9 @@ QUANTILES = (0.05, 0.95)
 # A linear range is readable when the lower half of the values spreads over this part of it; below, an
 # exploding rim takes all colours. Downwards far stricter: a sharp minimum is what the picture is for.
 READABLE_BELOW, READABLE_ABOVE = 0.04, 1e-4
-# Half of the float64 range and more would overflow in differences and in the shading of surfaces.
-HUGE = 1e100
+# Beyond these, differences, products (the shading of surfaces) and their inverses leave float64: drawn as
+# the limit, and as zero.
+HUGE, TINY = 1e100, 1e-100
 
 Extend = Literal["neither", "both", "min", "max"]
 
@@ -112,9 +113,10 @@ def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None)
     missing = np.zeros(array.shape, bool) if done is None else ~np.broadcast_to(done, array.shape)
     broken = ~missing & ~np.isfinite(array)
     finite = ~missing & ~broken
-    hidden = finite & (array <= 0) if color_scale == "log" else np.zeros(array.shape, bool)
+    hidden = finite & (array < TINY) if color_scale == "log" else np.zeros(array.shape, bool)
     visible = finite & ~hidden
     shown = np.ma.masked_array(np.clip(np.where(visible, array, 0.0), -HUGE, HUGE), ~visible)
+    shown[abs(shown) < TINY] = 0.0
     body = np.sort(shown.compressed())
 
     log, low, high, message, remark = False, 0.0, 1.0, None, ""
@@ -182,8 +184,8 @@ def _readable_top(body: NDArray[np.float64], least: float) -> float:
 
     A quantile and not a multiple of the median: the explosion may well cover most of the plane.
     """
-    for share in (1.0, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2):
-        top, middle = np.quantile(body, (share, share / 2))
+    for share in (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2):
+        top, middle = np.quantile(body, (share, share / 2), method="lower")
         if middle - body[0] > least * (top - body[0]):
             return float(top)
     return float(body[-1])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..landscape import Landscape
+from .bars import round_ticks
 from .furniture import (
     DIRECTION_COLORS,
     FAINT,
@@ -23,7 +24,6 @@ from .furniture import (
     open_axes,
     require_ndim,
     root,
-    round_ticks,
     say,
     star,
 )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import BROKEN, corner, lone
+from .bars import color_bar, round_ticks
 from .furniture import (
     COLORMAP,
     FAINT,
@@ -21,13 +22,11 @@ from .furniture import (
     RULE,
     SMALL_SIZE,
     axis_label,
-    color_bar,
     foot,
     head,
     open_axes,
     require_ndim,
     root,
-    round_ticks,
     say,
 )
 from .levels import round_levels

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from ..landscape import Landscape, Sample
 from .backdrop import lay_plane
+from .bars import color_bar, round_ticks
+from .captions import caption, caption_size, is_wrong
 from .cells import Cell, pin
 from .filled import fill
 from .furniture import (
@@ -24,17 +26,14 @@ from .furniture import (
     RULE,
     SMALL_SIZE,
     axis_label,
-    color_bar,
     foot,
     head,
     open_axes,
     require_ndim,
     root,
-    round_ticks,
     say,
     star,
 )
-from .levels import short
 from .scales import Scale, check_color_scale, make_scale
 
 BAR = 34  # points: the width of a tile's own colour bar with its labels
@@ -95,7 +94,7 @@ def draw_tiles(
     head(frame, landscape, f"{landscape.main} of single samples", _note(whole, landscape))
     foot(frame, landscape, landscape.main)
     own_axes = not flat and not share_colorbar
-    size = _caption_size(frame, columns, samples.items)
+    size = caption_size(frame, columns, samples.items)
     for b, (item, scale) in enumerate(zip(samples.items, scales, strict=True)):
         cell = Cell(frame, *divmod(b, columns), rows, columns, BAR if own_bars else 22 if own_axes else 0)
         tile = cell.add_axes(f"tile {b}")
@@ -127,26 +126,6 @@ def parse_layout(layout: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def caption(item: Sample) -> tuple[str, str]:
-    """The two halves of a tile's title: which sample, and how well it is predicted.
-
-    >>> caption(Sample(12, 0.021, label=7, prediction=7, probability=0.98))
-    ('#12 | y=7, ŷ=7', 'p=0.98 | L=0.021')
-    >>> caption(Sample(3, 4.6, label=7, prediction=1))
-    ('#3 | y=7, ŷ=1 (ŷ≠y)', 'L=4.6')
-    """
-    known = {"y": item.label, "ŷ": item.prediction}
-    classes = ", ".join(f"{letter}={value}" for letter, value in known.items() if value is not None)
-    first = f"#{item.index}" + (f" | {classes}" if classes else "") + (" (ŷ≠y)" if is_wrong(item) else "")
-    chance = "" if item.probability is None else f"p={item.probability:.2f} | "
-    return first, f"{chance}L={short(item.center, 3)}"
-
-
-def is_wrong(item: Sample) -> bool:
-    """Whether the sample is known to be misclassified."""
-    return item.label is not None and item.prediction is not None and item.label != item.prediction
-
-
 def _summary(scales: list[Scale]) -> str:
     """What to say of many scales at once."""
     text = "one colour scale each"
@@ -165,13 +144,6 @@ def _note(whole: Scale, landscape: Landscape) -> str:
     if landscape.grid.ndim == 2:
         return whole.note()
     return whole.note("gap", "gap", "gap").replace("colours", "y axis").replace("colour scale", "y axis")
-
-
-def _caption_size(frame: Axes, columns: int, items: tuple[Sample, ...]) -> float:
-    """The text size with which no title runs into its neighbour's."""
-    points = 72 * root(frame).get_figwidth() * frame.get_position(original=True).width / columns
-    longest = max(len(line) for item in items for line in caption(item))
-    return float(np.clip(points / (0.52 * longest), 3.5, 7.5))
 
 
 def _dress_frame(frame: Axes, landscape: Landscape) -> None:

@@ -44,7 +44,7 @@ def test_a_span_of_decades_gets_a_logarithmic_axis_and_says_so(make, texts):
 def test_gaps_are_marked_and_counted(make, texts):
     done = np.array([True] * 6 + [False])
     figure = draw_slices(make(lambda x: np.where(x == -1, np.nan, x), ny=0, done=done))
-    marks = {line.get_marker(): line.get_xdata().tolist() for line in figure.axes[0].get_lines()}
+    marks = {line.get_marker(): list(line.get_xdata()) for line in figure.axes[0].get_lines()}
     assert marks["x"] == [-1]
     assert marks["o"] == [3]
     assert "1 of 7 points not finite (× above) · 1 of 7 points not evaluated (○ below)" in texts(figure)

@@ -7,8 +7,9 @@ from matplotlib.image import BboxImage
 
 from lightning_landscape.landscape import Sample, Samples
 from lightning_landscape.plots import to_image
+from lightning_landscape.plots.captions import caption
 from lightning_landscape.plots.cells import SIDE
-from lightning_landscape.plots.tiles import caption, draw_tiles, parse_layout
+from lightning_landscape.plots.tiles import draw_tiles, parse_layout
 
 
 def tiles(figure) -> list:

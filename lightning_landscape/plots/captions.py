@@ -1,0 +1,37 @@
+"""What is written above a tile: which sample, and how well it is predicted."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from ..landscape import Sample
+from .furniture import root
+from .levels import short
+
+
+def caption(item: Sample) -> tuple[str, str]:
+    """The two halves of a tile's title: which sample, and how well it is predicted.
+
+    >>> caption(Sample(12, 0.021, label=7, prediction=7, probability=0.98))
+    ('#12 | y=7, ŷ=7', 'p=0.98 | L=0.021')
+    >>> caption(Sample(3, 4.6, label=7, prediction=1))
+    ('#3 | y=7, ŷ=1 (ŷ≠y)', 'L=4.6')
+    """
+    known = {"y": item.label, "ŷ": item.prediction}
+    classes = ", ".join(f"{letter}={value}" for letter, value in known.items() if value is not None)
+    first = f"#{item.index}" + (f" | {classes}" if classes else "") + (" (ŷ≠y)" if is_wrong(item) else "")
+    chance = "" if item.probability is None else f"p={item.probability:.2f} | "
+    return first, f"{chance}L={short(item.center, 3)}"
+
+
+def is_wrong(item: Sample) -> bool:
+    """Whether the sample is known to be misclassified."""
+    return item.label is not None and item.prediction is not None and item.label != item.prediction
+
+
+def caption_size(frame: Axes, columns: int, items: tuple[Sample, ...]) -> float:
+    """The text size with which no title runs into its neighbour's."""
+    points = 72 * root(frame).get_figwidth() * frame.get_position(original=True).width / columns
+    longest = max(len(line) for item in items for line in caption(item))
+    return float(np.clip(points / (0.52 * longest), 3.5, 7.5))
