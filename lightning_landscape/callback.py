@@ -173,7 +173,7 @@ class LossLandscapeCallback(_Callback):
                     f"data={data!r} needs {step}, which {type(pl_module).__name__} does not implement: implement it, "
                     "choose another data, or give objective=function(module, batch).",
                 )
-        compat.reorder(trainer, self)
+        compat.reorder(trainer, LossLandscapeCallback)
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
 

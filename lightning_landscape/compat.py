@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -49,8 +49,8 @@ def is_overridden(name: str, instance: Any) -> bool:
     """Whether a LightningModule or LightningDataModule implements a hook itself."""
     if name in vars(instance):  # torch.compile puts its steps there
         return True
-    owner = next((c for c in type(instance).__mro__ if name in vars(c)), None)
-    return owner is not None and not any(owner.__module__.startswith(f"{root}.core") for root in NAMESPACES)
+    hook = getattr(type(instance), name, None)
+    return hook is not None and not any(hook.__module__.startswith(f"{root}.core") for root in NAMESPACES)
 
 
 _ROOTS = {name.partition(".")[0] for name in NAMESPACES}
@@ -196,18 +196,17 @@ def datamodule_copy(trainer: Any) -> Any:
     return copy.copy(trainer.datamodule) if trainer.datamodule is not None else None
 
 
-def reorder(trainer: Any, callback: Any) -> None:
-    """Put `callback` after all others but before the checkpoints.
+def reorder(trainer: Any, ours: type) -> None:
+    """Put the callbacks of class `ours` after all others but before the checkpoints.
 
     Weight averaging copies its weights into the module in its own on_train_end: listed before it, we would
     see the raw weights. A new list, because the Trainer iterates over the old one while it calls us.
     """
-    others: Iterable[Any] = [c for c in trainer.callbacks if c is not callback]
-    first: list[Any] = []
-    last: list[Any] = []
-    for other in others:
-        (last if is_checkpoint(other) else first).append(other)
-    trainer.callbacks = [*first, callback, *last]
+
+    def place(callback: Any) -> int:
+        return 2 if is_checkpoint(callback) else 1 if isinstance(callback, ours) else 0
+
+    trainer.callbacks = sorted(trainer.callbacks, key=place)  # keeps the order of equals
 
 
 def version(trainer: Any) -> str:

@@ -73,6 +73,7 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
+    module.trainer = trainer  # a LightningModule's own __getstate__ drops it
     optimizers = [NullOptimizer(optimizer) for optimizer in getattr(trainer, "optimizers", None) or []]
     schedulers = [NullOptimizer(c.scheduler) for c in getattr(trainer, "lr_scheduler_configs", None) or []]
     module.__dict__.update(

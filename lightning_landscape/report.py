@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .landscape import Landscape
-from .plots import PLOTS, to_image
+from .plots import PLOTS, to_image, write_picture
 from .storage import FORMATS, save
 
 PICTURES = ("png", "pdf", "svg")
@@ -63,10 +63,11 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
             figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
             title = plot.suffix if name is None else f"{_file_name(name)}_{plot.suffix}"
-            images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = to_image(figure)
+            pixels = to_image(figure)
+            images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = pixels
             if folder is not None:
                 for suffix in [f for f in look.formats if f in PICTURES]:
-                    figure.savefig(folder / f"{title}.{suffix}")
+                    write_picture(figure, pixels, folder / f"{title}.{suffix}")
     return Report(images, scalars(landscape, tag))
 
 

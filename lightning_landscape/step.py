@@ -86,17 +86,21 @@ class StepObjective(Objective):
         self._state = PythonState(module)
         self._positions = _positional_arguments(self.step)
         self._edits_batches = False
+        self._whole: dict[str, float] = {}
 
     def start(self) -> None:
         """Metric states, python state and generators back to where the pass began."""
         self._state.restore()
         self.recorder.metrics.clear()
+        self._whole.clear()
         self.recorder.several_loaders = self.several_loaders
         for metric in self._metrics:
             metric.reset()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`; the main loss, where the step returns one, comes first."""
+        if batch.loader != self.recorder.batch.loader:
+            self._compute_metrics()
         self.recorder.batch, self.recorder.observations = batch, {}
         data = batch.data
         arguments = (batch.index, batch.loader)[: self._positions - 1]
@@ -114,8 +118,16 @@ class StepObjective(Objective):
 
     def finish(self) -> dict[str, float]:
         """The torchmetrics objects that the step logged, computed over the whole set."""
-        values = {name: metric.compute() for name, metric in self.recorder.metrics.items()}
-        return {name: float(v) for name, v in values.items() if not isinstance(v, Tensor) or v.numel() == 1}
+        self._compute_metrics()
+        return self._whole
+
+    def _compute_metrics(self) -> None:
+        """As Lightning does at the end of each loader: a metric that several loaders update is not reset between."""
+        for name, metric in self.recorder.metrics.items():
+            value = metric.compute()
+            if not isinstance(value, Tensor) or value.numel() == 1:
+                self._whole[name] = float(value)
+        self.recorder.metrics.clear()
 
     def main(self, names: list[str]) -> str:
         """The returned loss; where a step returns none, the logged value that is called most like it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,7 @@ def loaders(
 
 def fit(root: Path, callbacks: list[Any], *, epochs: int = 4, interrupts: Any = (), **loading: Any) -> dict[str, Any]:
     """Train from a fixed seed and give everything that came of it, as plain values to compare."""
+    root = root / "run"
     L.seed_everything(3, verbose=False)
     train, val = loaders(**loading)
     module, logger = Net(), RowLogger()
@@ -114,14 +116,12 @@ def fit(root: Path, callbacks: list[Any], *, epochs: int = 4, interrupts: Any = 
         logger=logger,
         log_every_n_steps=1,
         default_root_dir=root,
-        callbacks=[*callbacks, stopping, LearningRateMonitor(), checkpoint],
+        callbacks=[stopping, LearningRateMonitor(), *callbacks, checkpoint],
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    try:
+    with suppress(*interrupts):
         trainer.fit(module, train, val)
-    except interrupts:
-        pass
     return {
         "weights": {name: tensor.clone() for name, tensor in module.state_dict().items()},
         "training flags": {name: part.training for name, part in module.named_modules()},

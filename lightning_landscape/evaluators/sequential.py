@@ -132,22 +132,24 @@ def reduce(observations: Sequence[Observation]) -> Measurement:
     3.0
     """
     how = observations[0].reduce
-    values, weights = [], []
-    for value, weight, _ in observations:
-        flat = value.detach().to(torch.float64).reshape(-1) if isinstance(value, Tensor) else [float(value)]
-        values.append(flat)
-        weights.append(np.full(len(flat), weight / len(flat)))
-    flat_values = _to_numpy(values)
+    values = _values([value for value, _, _ in observations])
+    weights = np.array([weight for _, weight, _ in observations], dtype=np.float64)
+    if len(values) != len(weights):  # some observations hold one value a sample
+        counts = [value.numel() if isinstance(value, Tensor) else 1 for value, _, _ in observations]
+        weights = np.repeat(weights / counts, counts)
     if how == "mean":
-        return Measurement(*mean_and_error(flat_values, np.concatenate(weights)))
-    return Measurement(float(getattr(np, how)(flat_values)), np.nan)  # sum, min or max
+        return Measurement(*mean_and_error(values, weights))
+    return Measurement(float(getattr(np, how)(values)), np.nan)  # sum, min or max
 
 
-def _to_numpy(values: list[Tensor | list[float]]) -> np.ndarray:
-    """All values as one array; values on a device are fetched in one transfer."""
-    if all(isinstance(v, Tensor) for v in values):
-        return torch.cat(values).cpu().numpy()  # type: ignore[arg-type]
-    return np.concatenate([v.cpu().numpy() if isinstance(v, Tensor) else np.array(v) for v in values])
+def _values(values: list[Tensor | float]) -> np.ndarray:
+    """All values as one float64 array; values on a device are fetched in one transfer."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if len(tensors) < len(values):
+        return np.concatenate([np.array([v]) if not isinstance(v, Tensor) else _values([v]) for v in values])
+    plain = all(value.ndim == 0 for value in tensors)
+    joined = torch.stack(tensors) if plain else torch.cat([value.reshape(-1) for value in tensors])
+    return joined.detach().to(torch.float64).cpu().numpy()
 
 
 def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

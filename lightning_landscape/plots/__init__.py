@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from .contour import draw_contour
@@ -19,7 +21,7 @@ from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "to_image"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "to_image", "write_picture"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +71,11 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
     finally:
         figure.set_canvas(canvas)
         figure.set_dpi(own)
+
+
+def write_picture(figure: Figure, pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write a figure to a file; a .png is made of the `pixels` that are drawn already."""
+    if path.suffix == ".png":
+        imsave(path, pixels, dpi=figure.dpi)
+    else:
+        figure.savefig(path)

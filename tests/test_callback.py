@@ -1,0 +1,519 @@
+"""The callback in a Trainer: what it measures, where it goes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchmetrics.classification import MulticlassAUROC
+
+import lightning_landscape as ll
+from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.landscape import equal
+
+FEATURES, CLASSES = 4, 3
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
+    pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`"),
+    pytest.mark.filterwarnings("ignore:Total length of `DataLoader` across ranks is zero"),
+    pytest.mark.filterwarnings("ignore:Total length of `CombinedLoader` across ranks is zero"),
+]
+
+
+def data(size: int = 30, seed: int = 0) -> TensorDataset:
+    generator = torch.Generator().manual_seed(seed)
+    return TensorDataset(
+        torch.randn(size, FEATURES, generator=generator), torch.randint(0, CLASSES, (size,), generator=generator)
+    )
+
+
+class Classifier(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(FEATURES, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, CLASSES))
+        self.auroc = MulticlassAUROC(CLASSES)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        logits = self.net(batch[0])
+        loss = nn.functional.cross_entropy(logits, batch[1])
+        self.auroc.update(logits.softmax(1), batch[1])
+        self.log("val_loss", loss)
+        self.log("val_auroc", self.auroc)
+        self.log("worst", loss, reduce_fx="max")
+        return {"loss": loss}
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trainer(path: Path, *callbacks: Any, **options: Any) -> L.Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    return L.Trainer(
+        **{
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "logger": False,
+            "default_root_dir": path,
+            "callbacks": list(callbacks),
+            **quiet,
+            **options,
+        }
+    )
+
+
+def small(**options: Any) -> LossLandscapeCallback:
+    return LossLandscapeCallback(
+        **{"x": (-1, 1, 3), "y": (-1, 1, 3), "samples": 0, "plots": [], "strict": True, **options}
+    )
+
+
+def fit(path: Path, callback: LossLandscapeCallback, module: Any = None, **options: Any) -> L.Trainer:
+    torch.manual_seed(0)
+    runner = trainer(path, callback, **options)
+    runner.fit(module or Classifier(), DataLoader(data(), 8, shuffle=True), DataLoader(data(21, 1), 8))
+    return runner
+
+
+@pytest.mark.parametrize("loaders", [1, 2])
+def test_the_centre_is_what_lightning_logs(tmp_path: Path, loaders: int) -> None:
+    callback = small(data="val", max_samples=None)
+    runner = trainer(tmp_path, callback)
+    val = [DataLoader(data(21, 1), 8), DataLoader(data(13, 2), 5)]
+    torch.manual_seed(0)
+    runner.fit(Classifier(), DataLoader(data(), 8), val[0] if loaders == 1 else val)
+    assert callback.landscape is not None
+    center = callback.landscape.center
+    logged = {name: float(value) for name, value in runner.callback_metrics.items()}
+    assert len(logged) == 3 * loaders
+    for name, value in logged.items():
+        assert center[name] == pytest.approx(value, rel=1e-6), name
+    if loaders == 2:
+        mean = (21 * logged["val_loss/dataloader_idx_0"] + 13 * logged["val_loss/dataloader_idx_1"]) / 34
+        assert center["val_loss"] == pytest.approx(mean, rel=1e-6)
+    assert callback.landscape.values["val_loss"][1, 1] == center["val_loss"]
+    assert callback.landscape.meta["samples"] == (21 if loaders == 1 else 34)
+
+
+def test_every_tile_has_the_samples_own_loss_at_its_centre(tmp_path: Path) -> None:
+    callback = small(samples=5)
+    module = Classifier()
+    fit(tmp_path, callback, module)
+    module.eval()
+    assert callback.landscape is not None
+    assert callback.landscape.samples is not None
+    x, y = data().tensors
+    with torch.no_grad():
+        logits = module.net(x)
+    losses = nn.functional.cross_entropy(logits, y, reduction="none")
+    items = callback.landscape.samples.items
+    assert len({item.index for item in items}) == 5
+    for item, values in zip(items, callback.landscape.samples.values, strict=True):
+        assert item.center == pytest.approx(float(losses[item.index]), rel=1e-6)
+        assert values[1, 1] == pytest.approx(item.center, rel=1e-6)
+        assert item.label == int(y[item.index])
+        assert item.prediction == int(logits[item.index].argmax())
+        assert item.probability == pytest.approx(float(logits[item.index].softmax(0).max()), rel=1e-6)
+
+
+class TwoWeights(L.LightningModule):
+    """Its loss is 10·w₀ + w₁² + the sample's own number, so that every value of a surface is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(1, 2))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return (10 * self.w[0, 0] + self.w[0, 1] ** 2 + batch[0].flatten()).mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.0)
+
+
+def unit_directions(snapshot: Any, k: int) -> Any:
+    return tuple({"w": torch.eye(2)[i : i + 1]} for i in range(k))
+
+
+def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path: Path) -> None:
+    callback = small(
+        x=(-3, 3, 7), y=(-1, 1, 5), directions=unit_directions, samples=3, sample_layout="1x3",
+        formats=["h5", "npz"], dirpath=tmp_path / "out",
+    )  # fmt: skip
+    numbers = torch.arange(6.0)
+    runner = trainer(tmp_path, callback, max_epochs=1)
+    runner.fit(TwoWeights(), DataLoader(TensorDataset(numbers), 2))
+    expected = 10 * np.linspace(-3, 3, 7)[:, None] + np.linspace(-1, 1, 5)[None, :] ** 2
+    folder = tmp_path / "out" / "step=000003"
+    assert callback.landscape is not None
+    for landscape in (callback.landscape, ll.load(folder / "landscape.h5"), ll.load(folder / "landscape.npz")):
+        np.testing.assert_allclose(landscape.loss, expected + 2.5, atol=1e-5)
+        assert landscape.samples is not None
+        for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
+            np.testing.assert_allclose(values, expected + item.index, atol=1e-5)
+    # batches of means 0.5, 2.5, 4.5 with two samples each: one sample's variance is 8, over 6 samples
+    np.testing.assert_allclose(callback.landscape.standard_errors["train_loss"], (8 / 6) ** 0.5, rtol=1e-5)
+
+
+def test_same_seed_same_bits_other_seed_others(tmp_path: Path) -> None:
+    def surface(seed: int) -> ll.Landscape:
+        callback = small(seed=seed, samples=2)
+        fit(tmp_path, callback)
+        assert callback.landscape is not None
+        callback.landscape.meta.pop("seconds")
+        return callback.landscape
+
+    assert equal(surface(1), surface(1))
+    a, b = surface(1), surface(2)
+    assert (a.loss != b.loss).sum() == 8  # all but the centre, which has no direction in it
+    assert a.center["train_loss"] == b.center["train_loss"]  # all 30 samples are in both sets
+
+
+def test_a_logged_value_gets_its_surface_under_the_users_name(tmp_path: Path) -> None:
+    class Regularised(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            plain = super().training_step(batch, batch_idx)
+            penalty = sum((p**2).sum() for p in self.parameters())
+            self.log_dict({"train_loss": plain, "penalty": penalty})
+            return plain + 0.1 * penalty
+
+    callback = small(data=["train", "val"])
+    fit(tmp_path, callback, Regularised())
+    assert callback.landscape is not None
+    values = callback.landscape.values
+    assert set(values) == {"train_loss", "train_loss_logged", "penalty", "val_loss", "val_auroc", "worst"}
+    np.testing.assert_allclose(values["train_loss"], values["train_loss_logged"] + 0.1 * values["penalty"], rtol=1e-5)
+    assert callback.landscape.main == "train_loss"
+    assert np.isnan(callback.landscape.standard_errors["val_auroc"]).all()
+
+
+def test_the_same_name_in_two_data_sets_is_told_apart(tmp_path: Path) -> None:
+    class Same(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.log("quality", 1.0)
+            return loss
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+            self.log("quality", 2.0)
+
+    callback = small(data=["train", "val"])
+    fit(tmp_path, callback, Same())
+    assert callback.landscape is not None
+    assert {name: v[0, 0] for name, v in callback.landscape.values.items() if "quality" in name} == {
+        "train_quality": 1.0,
+        "val_quality": 2.0,
+    }
+
+
+def test_an_objective_in_place_of_the_step(tmp_path: Path) -> None:
+    def margin(module: Any, batch: Any) -> dict[str, Tensor]:
+        logits = module.net(batch[0])
+        return {"loss": nn.functional.cross_entropy(logits, batch[1], reduction="none"), "size": logits.norm(dim=1)}
+
+    own, step = small(objective=margin), small()
+    fit(tmp_path, own)
+    fit(tmp_path, step)
+    assert own.landscape is not None
+    assert step.landscape is not None
+    assert set(own.landscape.values) == {"train_loss", "size"}
+    np.testing.assert_allclose(own.landscape.loss, step.landscape.loss, rtol=1e-6)
+
+
+def test_passes_come_after_every_n_epochs_and_at_the_end(tmp_path: Path) -> None:
+    callback = small(every_n_epochs=2)
+    fit(tmp_path, callback, max_epochs=5)  # 4 batches an epoch
+    assert list(callback.landscapes) == [8, 16, 20]
+    assert [x.meta["epoch"] for x in callback.landscapes.values() if isinstance(x, ll.Landscape)] == [2, 4, 5]
+    callback = small(every_n_epochs=2, at_train_end=False)
+    fit(tmp_path, callback, max_epochs=4)
+    assert list(callback.landscapes) == [8, 16]
+
+
+def test_a_curve_for_y_none(tmp_path: Path) -> None:
+    callback = LossLandscapeCallback(x=(-1, 1, 5), y=None, samples=2, dirpath=tmp_path / "out", strict=True)
+    fit(tmp_path, callback)
+    assert callback.landscape is not None
+    assert callback.landscape.loss.shape == (5,)
+    names = {path.name for path in (tmp_path / "out").glob("*/*.png")}
+    assert names == {"train_loss_1dslices.png", "samples.png"}
+
+
+def test_files_and_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    callback = LossLandscapeCallback(every_n_epochs=1, x=(-1, 1, 4), y=(-1, 1, 3), samples=3, strict=True)
+    runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path), name="tb"))
+    folder = Path(str(runner.log_dir)) / "landscape"
+    assert sorted(path.name for path in folder.iterdir()) == ["step=000004", "step=000008"]
+    kinds = ["2dcontour", "2dcontourf", "2dheat", "3dsurface", "1dslices"]
+    pictures = {f"{name}.{end}" for name in [*(f"train_loss_{k}" for k in kinds), "samples"] for end in ("png", "pdf")}
+    files = {path.name for path in (folder / "step=000008").iterdir()}
+    assert files == {*pictures, "landscape.h5", "log.txt", "selected_samples.json"}
+    assert callback.landscape is not None
+    assert equal(ll.load(folder / "step=000008" / "landscape.h5"), callback.landscape)
+    rows = json.loads((folder / "step=000008" / "selected_samples.json").read_text())
+    assert [set(row) for row in rows] == [{"index", "label", "prediction", "probability", "center_loss"}] * 3
+    text = (folder / "step=000008" / "log.txt").read_text()
+    for word in ("30 samples", "cosine", "dead_filters 0", f"torch {torch.__version__}", "seconds", "filter"):
+        assert word in text
+
+    events = EventAccumulator(str(runner.log_dir), size_guidance={"images": 0, "scalars": 0}).Reload()
+    assert [e.step for e in events.Images("landscape/train_loss/contour")] == [4, 8]
+    assert [e.step for e in events.Images("landscape/tiles")] == [4, 8]
+    last = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag.startswith("landscape/")}
+    assert last["landscape/center_loss"] == pytest.approx(callback.landscape.center["train_loss"])
+    assert last["landscape/relief"] == pytest.approx(np.ptp(callback.landscape.loss))
+    assert {"landscape/curvature_1", "landscape/curvature_2"} < set(last)
+
+
+def test_a_csv_log_gets_no_columns_of_ours(tmp_path: Path) -> None:
+    def table(*callbacks: Any) -> str:
+        torch.manual_seed(0)
+        runner = trainer(tmp_path, *callbacks, logger=CSVLogger(str(tmp_path)), log_every_n_steps=1)
+        runner.fit(Classifier(), DataLoader(data(), 8), DataLoader(data(21, 1), 8))
+        return (Path(str(runner.log_dir)) / "metrics.csv").read_text()
+
+    callback = small(every_n_epochs=1)
+    assert table() == table(callback)
+    assert len(callback.landscapes) == 2
+
+
+def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
+    def broken(module: Any, batch: Any) -> Tensor:
+        w = module.net[0].weight.sum()
+        return torch.where(w > module.limit, torch.tensor(torch.inf), torch.where(w < -module.limit, torch.nan, w))
+
+    module = Classifier()
+    module.limit = 0.2
+    callback = LossLandscapeCallback(
+        x=(-1, 1, 7), y=(-1, 1, 5), objective=broken, samples=0, strict=True, dirpath=tmp_path / "out"
+    )
+    fit(tmp_path, callback, module)
+    assert callback.landscape is not None
+    assert callback.landscape.done.all()
+    assert np.isposinf(callback.landscape.loss).any()
+    assert np.isnan(callback.landscape.loss).any()
+    assert np.isfinite(callback.landscape.loss).any()
+    assert (tmp_path / "out" / "step=000008" / "train_loss_3dsurface.pdf").exists()
+
+
+# What is refused, and when.
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"x": (1, -1, 5)}, r"x=\(1, -1, 5\) is reversed or empty"),
+        ({"y": (0, 0, 5)}, r"y=\(0, 0, 5\) is reversed or empty"),
+        ({"y": (-1, 1, 1)}, r"y=\(-1, 1, 1\) has 1 points.*at least 2"),
+        ({"x": (-1, float("nan"), 5)}, r"x=.*not finite"),
+        ({"x": (-1, 1)}, r"x=\(-1, 1\) is no range"),
+        ({"every_n_epochs": 0}, r"every_n_epochs=0.*at least 1"),
+        ({"max_samples": 0}, r"max_samples=0.*or None for all"),
+        ({"max_batches": -1}, r"max_batches=-1"),
+        ({"samples": -1}, r"samples=-1.*0 for none"),
+        ({"samples": 11}, r"sample_layout='2x5' has 10 tiles for samples=11"),
+        ({"sample_layout": "two"}, r"layout='two'"),
+        ({"seed": -1}, r"seed=-1"),
+        ({"data": "valid"}, r"data='valid' is unknown; the choices are train, val, test"),
+        ({"data": []}, r"data=\[\] is empty"),
+        ({"directions": "hessian"}, r"directions='hessian' is unknown; the choices are random, or a callable"),
+        ({"directions": 3}, r"directions=3 is not callable"),
+        ({"normalize": "filters"}, r"normalize='filters' is unknown; the choices are filter, layer"),
+        ({"objective": "loss"}, r"objective='loss' is not callable"),
+        ({"color_scale": "linear"}, r"color_scale='linear' is unknown; the choices are global, quantile, log"),
+        ({"plots": ["contours"]}, r"plots='contours' is unknown; the choices are contour"),
+        ({"plots": "contour"}, r"plots='contour' is one word"),
+        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, png"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_arguments(options: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        LossLandscapeCallback(**options)
+
+
+class Untrained(Classifier):
+    """Fails as soon as it is trained: refusals must come before."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.training:
+            raise AssertionError("trained")
+        return super().training_step(batch, batch_idx)
+
+
+class Silent(Untrained):
+    def training_step(self, batch: Any, batch_idx: int) -> None:  # type: ignore[override]
+        if self.training:
+            raise AssertionError("trained")
+
+
+def test_refused_before_training(tmp_path: Path) -> None:
+    train, val = DataLoader(data(), 8), DataLoader(data(21, 1), 8)
+
+    def refused(match: str, module: Any, loaders: Any, **options: Any) -> None:
+        with pytest.raises(MisconfigurationException, match=match):
+            trainer(tmp_path, small(**options)).fit(module, *loaders)
+
+    class NoValidation(Untrained):
+        validation_step = L.LightningModule.validation_step  # type: ignore[assignment]
+
+    refused(r"data='val': there is no val loader.*train, val, test", Untrained(), [train], data="val")
+    refused(r"data='test' needs test_step, which Untrained does not implement", Untrained(), [train], data="test")
+    refused(r"data='val' needs validation_step", NoValidation(), [train], data="val")
+    refused(r"training_step of Silent returned no scalar loss.*objective=", Silent(), [train])
+    refused(r"ignore='head\.\*' matches no trainable parameter.*net\.0\.weight", Untrained(), [train], ignore="head.*")
+    refused(r"data='val': the val loader is empty", Untrained(), [train, DataLoader(data(0), 8)], data="val")
+    (tmp_path / "file").write_text("")
+    refused(r"dirpath='.*file/sub' can't be written", Untrained(), [train, val], dirpath=tmp_path / "file" / "sub")
+
+
+def test_a_failing_pass_warns_once_and_the_training_ends(tmp_path: Path) -> None:
+    class Fragile(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if not self.training and self.global_step:
+                raise RuntimeError("not in eval mode, please")
+            return super().training_step(batch, batch_idx)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runner = fit(tmp_path, small(every_n_epochs=1, strict=False), Fragile(), max_epochs=3)
+    ours = [str(w.message) for w in caught if "loss landscape" in str(w.message)]
+    assert len(ours) == 1
+    assert "RuntimeError: not in eval mode, please" in ours[0]
+    assert runner.current_epoch == 3
+    with pytest.raises(RuntimeError, match="not in eval mode"):
+        fit(tmp_path, small(every_n_epochs=1), Fragile(), max_epochs=3)
+
+
+def test_a_failing_logger_warns_and_files_are_written(tmp_path: Path) -> None:
+    class Broken(TensorBoardLogger):
+        landscapes = 0
+
+        @property
+        def experiment(self) -> Any:
+            real = super().experiment
+            real.add_image = lambda *args, **options: (_ for _ in ()).throw(OSError("disk full"))
+            return real
+
+    callback = small(strict=False, plots=["heat"])
+    with pytest.warns(UserWarning, match=r"could not be shown in tensorboard.*disk full"):
+        runner = fit(tmp_path, callback, logger=Broken(str(tmp_path)))
+    assert (Path(str(runner.log_dir)) / "landscape" / "step=000008" / "train_loss_2dheat.png").exists()
+
+
+# Trainers, loaders and settings of other kinds.
+
+
+def test_both_namespaces_alone_or_in_a_list(tmp_path: Path) -> None:
+    import pytorch_lightning as pl
+
+    callback = small()
+    assert isinstance(callback, L.Callback)
+    assert isinstance(callback, pl.Callback)
+    assert isinstance(callback, LossLandscapeCallback)
+
+    class Old(pl.LightningModule):
+        __init__ = Classifier.__init__
+        training_step = Classifier.training_step
+        configure_optimizers = Classifier.configure_optimizers
+
+    Old.__init__ = lambda self: (pl.LightningModule.__init__(self), setattr(self, "net", nn.Linear(FEATURES, CLASSES)))[0]  # type: ignore[assignment, method-assign]
+    for given in (callback, [callback]):
+        runner = pl.Trainer(
+            max_epochs=1, accelerator="cpu", logger=False, callbacks=given, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        )  # fmt: skip
+        runner.fit(Old(), DataLoader(data(), 8))
+        assert list(callback.landscapes) == [4]
+        assert callback.landscape is not None
+        assert callback.landscape.meta["versions"]["lightning"].startswith("pytorch_lightning")
+
+
+def test_pickled_and_back() -> None:
+    import pytorch_lightning  # noqa: F401
+
+    callback = small(every_n_epochs=3)
+    again = pickle.loads(pickle.dumps(callback))
+    assert isinstance(again, LossLandscapeCallback)
+    assert again.every_n_epochs == 3
+    assert again.settings.grid == callback.settings.grid
+
+
+def test_fast_dev_run_is_a_smoke_test_without_files(tmp_path: Path) -> None:
+    callback = LossLandscapeCallback(strict=True, samples=2)
+    fit(tmp_path, callback, fast_dev_run=True)
+    assert callback.landscape is not None
+    assert callback.landscape.grid.shape == (3, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_data_that_can_only_be_iterated(tmp_path: Path) -> None:
+    class Stream(IterableDataset):
+        def __init__(self) -> None:
+            self.begun = 0
+
+        def __iter__(self) -> Any:
+            self.begun += 1
+            return iter(list(zip(*data().tensors, strict=True)))
+
+    stream, callback = Stream(), small(max_samples=16, samples=3)
+    runner = trainer(tmp_path, callback)
+    runner.fit(Classifier(), DataLoader(stream, 8))
+    assert callback.landscape is not None
+    assert callback.landscape.meta["samples"] == 16
+    assert "only be iterated" in callback.landscape.meta["choice"]["train"]
+    assert callback.landscape.samples is not None
+    assert len(callback.landscape.samples.items) == 3
+    assert stream.begun == 2  # the two epochs of the training
+
+
+def test_two_callbacks_in_one_trainer_do_not_share_a_folder(tmp_path: Path) -> None:
+    first, second = small(seed=1, formats=["h5"]), small(seed=2, formats=["h5"])
+    torch.manual_seed(0)
+    trainer(tmp_path, first, second).fit(Classifier(), DataLoader(data(), 8))
+    seeds = {p.parent.parent.name: ll.load(p).meta["seed"] for p in tmp_path.glob("*/*/landscape.h5")}
+    assert seeds == {"landscape": 1, "landscape_2": 2}
+
+
+def test_the_time_of_a_pass_does_not_count_against_max_time(tmp_path: Path) -> None:
+    import time
+
+    def slow(module: Any, batch: Any) -> Tensor:
+        time.sleep(0.05)
+        return module.net(batch[0]).sum()
+
+    callback = small(every_n_epochs=1, objective=slow, max_batches=1)
+    runner = fit(tmp_path, callback, max_epochs=4, max_time={"seconds": 1})
+    assert runner.current_epoch == 4
+    assert len(callback.landscapes) == 4  # 9 points each: 1.8 s in all
+
+
+def test_the_last_weights_of_an_averaging_callback_are_measured(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import StochasticWeightAveraging
+
+    for swa_first in (True, False):
+        callback, module = small(max_samples=None), Classifier()
+        averaging = StochasticWeightAveraging(swa_lrs=0.05, swa_epoch_start=1)
+        torch.manual_seed(0)
+        order = [averaging, callback] if swa_first else [callback, averaging]
+        trainer(tmp_path, *order, max_epochs=3).fit(module, DataLoader(data(), 30))
+        module.eval()
+        x, y = data().tensors
+        with torch.no_grad():
+            expected = float(nn.functional.cross_entropy(module.net(x), y))
+        assert callback.landscape is not None
+        assert callback.landscape.center["train_loss"] == pytest.approx(expected, rel=1e-6)
