@@ -83,13 +83,6 @@ class LossLandscapeCallback(_Callback):
     ValueError: normalize='filters' is unknown; the choices are filter, layer, weight, dfilter, dlayer, none, model.
     """
 
-    def __new__(cls, *args: Any, **options: Any) -> LossLandscapeCallback:
-        """An instance that Trainers of both namespaces take, also of one imported after this module."""
-        missing = tuple(base for base in compat.callback_bases() if not issubclass(cls, base))
-        if missing:
-            cls = type(cls.__name__, (cls, *missing), {"__module__": cls.__module__, "_declared": cls})
-        return super().__new__(cls)
-
     def __init__(
         self,
         *,
@@ -116,6 +109,13 @@ class LossLandscapeCallback(_Callback):
         strict: bool = False,
     ) -> None:
         super().__init__()
+        # A namespace imported after this module takes the instance too. (Not in __new__: the command line's parser
+        # would take its signature for the constructor's.)
+        declared = type(self)
+        missing = tuple(base for base in compat.callback_bases() if not isinstance(self, base))
+        if missing:
+            names = {"__module__": declared.__module__, "_declared": declared}
+            self.__class__ = type(declared.__name__, (declared, *missing), names)
         _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
         _at_least("max_samples", max_samples, 1, "the most samples of a data set, or None for all")
         _at_least("max_batches", max_batches, 1, "the most batches of a data set, or None for all")
@@ -157,7 +157,7 @@ class LossLandscapeCallback(_Callback):
         self._warned = False
 
     def __reduce__(self) -> Any:
-        """Pickled as the class that was written down, not the one that `__new__` may have made."""
+        """Pickled as the class that was written down, not the one that `__init__` may have made."""
         return _restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -24,7 +24,6 @@ from lightning_landscape.landscape import equal
 
 FEATURES, CLASSES = 4, 3
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
     pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`"),
     pytest.mark.filterwarnings("ignore:Total length of `DataLoader` across ranks is zero"),
     pytest.mark.filterwarnings("ignore:Total length of `CombinedLoader` across ranks is zero"),

@@ -100,7 +100,7 @@ def test_a_lazy_parameter_says_what_to_do():
 
 @pytest.mark.parametrize("net", [nn.ReLU(), nn.Linear(2, 2).requires_grad_(False)])
 def test_a_module_without_trainable_parameters_has_no_landscape(net):
-    with pytest.raises(ValueError, match="no trainable parameter.*there is no landscape to show"):
+    with pytest.raises(ValueError, match=r"no trainable parameter.*there is no landscape to show"):
         Snapshot.of(net)
 
 

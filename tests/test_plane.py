@@ -104,7 +104,7 @@ def test_project_of_the_origin_is_zero_and_float32_is_close():
 
 
 def test_project_on_parallel_directions_takes_the_shortest_coordinates():
-    plane, _, matrix = make(1)
+    plane, _, _ = make(1)
     twice = Plane(plane.origin, (plane.directions[0], plane.directions[0]))
     np.testing.assert_allclose(twice.project(plane.at([1.0])), [0.5, 0.5], rtol=1e-10)
 
@@ -147,5 +147,5 @@ def test_a_plane_refuses_what_does_not_fit():
 def test_a_point_needs_one_coordinate_a_direction():
     plane, _, _ = make(2)
     for point in ([1.0], [1.0, 2.0, 3.0]):
-        with pytest.raises(ValueError, match="zip|coordinates"):
+        with pytest.raises(ValueError, match="coordinates"):
             plane.at(point)

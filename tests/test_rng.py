@@ -38,9 +38,14 @@ def test_preserved_puts_the_streams_back_after_an_exception():
     seed_all(6)
     expected = draw()
     seed_all(6)
-    with pytest.raises(KeyError, match="boom"), preserved():
+
+    @preserved()
+    def fails() -> None:
         draw()
         raise KeyError("boom")
+
+    with pytest.raises(KeyError, match="boom"):
+        fails()
     assert draw() == expected
 
 

@@ -8,6 +8,9 @@ from lightning_landscape.directions import Random, ignored_names
 from lightning_landscape.parameters import Snapshot
 
 BIASES = {"conv.bias", "grouped.bias", "up.bias", "up_grouped.bias", "head.bias", "scale"}
+WEIGHTS = {
+    f"{layer}.weight" for layer in ("embedding", "conv", "grouped", "up", "up_grouped", "norm", "layer_norm", "head")
+}
 NORMS = {"norm.weight", "norm.bias", "layer_norm.weight", "layer_norm.bias"}
 
 
@@ -21,7 +24,7 @@ NORMS = {"norm.weight", "norm.bias", "layer_norm.weight", "layer_norm.bias"}
         ("scale", {"scale"}),
         (["up*", "conv.weight"], {"up.weight", "up.bias", "up_grouped.weight", "up_grouped.bias", "conv.weight"}),
         (("biasbn", "embedding.*"), BIASES | NORMS | {"embedding.weight"}),
-        ("*.weight", {n + ".weight" for n in "embedding conv grouped up up_grouped norm layer_norm head".split()}),
+        ("*.weight", WEIGHTS),
     ],
 )
 def test_the_names_that_stay_at_rest(ignore, expected, zoo):

@@ -100,7 +100,7 @@ def test_what_torch_compile_puts_into_names_does_not_change_the_noise():
 
     net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     compiled, plain = Snapshot.of(Compiled(net)), Snapshot.of(Plain(net))
-    assert list(dict(Compiled(net).named_parameters()))[0] == "net._orig_mod.0.weight"
+    assert next(iter(dict(Compiled(net).named_parameters()))) == "net._orig_mod.0.weight"
     assert list(compiled.params) == ["net.0.weight", "net.0.bias", "net.1.weight", "net.1.bias"]
     assert same(Random()(compiled, 1)[0], Random()(plain, 1)[0])
 
@@ -233,7 +233,7 @@ def test_wrong_settings_list_the_choices():
 def test_all_weights_zero_leaves_no_direction():
     net = nn.Linear(3, 2)
     net.weight.data.zero_()
-    with pytest.raises(ValueError, match="Direction 0 is zero: every weight that may move is zero.*normalize='filter'"):
+    with pytest.raises(ValueError, match=r"Direction 0 is zero: every weight that may move is zero.*'filter'"):
         Random()(Snapshot.of(net), 1)
     assert Random(normalize="dfilter")(Snapshot.of(net), 1)[0]["weight"].norm(dim=1).tolist() == pytest.approx([1, 1])
 
@@ -241,7 +241,7 @@ def test_all_weights_zero_leaves_no_direction():
 def test_weights_that_are_not_finite_are_not_called_zero():
     net = nn.Linear(3, 2)
     net.weight.data[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="finite|NaN"):
+    with pytest.raises(ValueError, match=r"finite|NaN"):
         Random()(Snapshot.of(net), 1)
 
 

@@ -121,7 +121,7 @@ def test_it_works_inside_the_callers_inference_mode(net, plane, points, batches,
 
 @pytest.mark.parametrize("points", [np.zeros((2, 1)), np.zeros((2, 3)), np.zeros(2)])
 def test_points_of_another_shape_are_refused(points, net, plane, batches, mean_cross_entropy):
-    with pytest.raises(ValueError, match=r"points.*\(n, 2\)|points.*k = 2"):
+    with pytest.raises(ValueError, match=r"points.*\(n, 2\)"):
         evaluate(mean_cross_entropy, net, plane, points, batches)
 
 

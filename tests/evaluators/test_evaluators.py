@@ -22,15 +22,21 @@ def make(request):
 
 
 @pytest.fixture
-def run(make, net):
+def run(make):
     """Measure `objective` on a copy of `module` in eval mode: a list of {name: Measurement}."""
 
-    def measured(objective, plane, points, batches, module=net, **options):
+    def measured(objective, plane, points, batches, module, **options):
         objective = objective if isinstance(objective, Objective) else LossFunction(objective)
         with preserved():
             return list(make(copy.deepcopy(module).eval(), **options)(objective, plane, points, batches))
 
     return measured
+
+
+@pytest.fixture
+def run_net(run, net):
+    """`run` on the network of conftest.py."""
+    return lambda *args, module=net: run(*args, module)
 
 
 def column(rows, name="loss", field="value") -> np.ndarray:
@@ -53,40 +59,46 @@ def line(**tensors) -> Plane:
 # the mean and its error
 
 
-def test_it_equals_the_naive_loop_over_uneven_batches(run, mean_cross_entropy, plane, points, batches, losses, dtype):
-    got = column(run(mean_cross_entropy, plane, points, batches))
+def test_it_equals_the_naive_loop_over_uneven_batches(
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
+):
+    got = column(run_net(mean_cross_entropy, plane, points, batches))
     np.testing.assert_allclose(got, losses.mean(axis=1), rtol=TOLERANCE[dtype], atol=0)
 
 
-def test_a_mean_of_batch_means_would_be_another_number(run, mean_cross_entropy, plane, points, batches, losses):
-    got = column(run(mean_cross_entropy, plane, points, batches))
+def test_a_mean_of_batch_means_would_be_another_number(run_net, mean_cross_entropy, plane, points, batches, losses):
+    got = column(run_net(mean_cross_entropy, plane, points, batches))
     batch_means = np.stack([losses[:, a:b].mean(axis=1) for a, b in [(0, 5), (5, 10), (10, 15), (15, 17)]], axis=1)
     assert np.abs(batch_means.mean(axis=1) - got).max() > 0.1
 
 
-def test_single_losses_give_the_same_mean_as_batch_losses(run, cross_entropy, plane, points, batches, losses, dtype):
-    got = column(run(cross_entropy, plane, points, batches))
+def test_single_losses_give_the_same_mean_as_batch_losses(
+    run_net, cross_entropy, plane, points, batches, losses, dtype
+):
+    got = column(run_net(cross_entropy, plane, points, batches))
     np.testing.assert_allclose(got, losses.mean(axis=1), rtol=TOLERANCE[dtype], atol=0)
 
 
-def test_the_standard_error_over_samples_is_the_textbook_one(run, cross_entropy, plane, points, batches, losses, dtype):
-    got = column(run(cross_entropy, plane, points, batches), field="standard_error")
+def test_the_standard_error_over_samples_is_the_textbook_one(
+    run_net, cross_entropy, plane, points, batches, losses, dtype
+):
+    got = column(run_net(cross_entropy, plane, points, batches), field="standard_error")
     expected = losses.std(axis=1, ddof=1) / np.sqrt(17)
     np.testing.assert_allclose(got, expected, rtol=10 * TOLERANCE[dtype])
 
 
 def test_the_standard_error_over_equal_batches_is_the_textbook_one(
-    run, mean_cross_entropy, plane, points, batches, losses, dtype
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
 ):
-    got = column(run(mean_cross_entropy, plane, points, batches[:3]), field="standard_error")
+    got = column(run_net(mean_cross_entropy, plane, points, batches[:3]), field="standard_error")
     means = losses[:, :15].reshape(-1, 3, 5).mean(axis=2)
     np.testing.assert_allclose(got, means.std(axis=1, ddof=1) / np.sqrt(3), rtol=100 * TOLERANCE[dtype])
 
 
 def test_the_standard_error_over_uneven_batches_weighs_them(
-    run, mean_cross_entropy, plane, points, batches, losses, dtype
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
 ):
-    got = column(run(mean_cross_entropy, plane, points, batches), field="standard_error")
+    got = column(run_net(mean_cross_entropy, plane, points, batches), field="standard_error")
     for row, error in zip(losses, got, strict=True):
         mean, spread = row.mean(), 0.0
         for a, b in [(0, 5), (5, 10), (10, 15), (15, 17)]:
@@ -94,8 +106,8 @@ def test_the_standard_error_over_uneven_batches_weighs_them(
         assert error == pytest.approx(np.sqrt(spread / 3 / 17), rel=100 * TOLERANCE[dtype])
 
 
-def test_one_batch_has_an_unknown_error(run, mean_cross_entropy, plane, points, batches):
-    assert np.isnan(column(run(mean_cross_entropy, plane, points, batches[:1]), field="standard_error")).all()
+def test_one_batch_has_an_unknown_error(run_net, mean_cross_entropy, plane, points, batches):
+    assert np.isnan(column(run_net(mean_cross_entropy, plane, points, batches[:1]), field="standard_error")).all()
 
 
 def test_the_mean_is_accumulated_in_float64(run):
@@ -105,11 +117,11 @@ def test_the_mean_is_accumulated_in_float64(run):
     assert rows[0]["loss"].value == 2.0**-31
 
 
-def test_several_metrics_and_plain_numbers(run, plane, points, batches):
+def test_several_metrics_and_plain_numbers(run_net, plane, points, batches):
     def objective(module, data):
         return {"loss": float(len(data[1])), "share": len(data[1]) > 3, "label": data[1].double()}
 
-    rows = run(objective, plane, points[:2], batches)
+    rows = run_net(objective, plane, points[:2], batches)
     labels = torch.cat([b.data[1] for b in batches]).double().numpy()
     for row in rows:
         assert list(row) == ["loss", "share", "label"]
@@ -178,17 +190,17 @@ def test_one_sample_that_is_nan_makes_the_mean_nan(run):
 # one function: every point by itself
 
 
-def test_two_calls_at_one_point_give_the_same_bits(run, mean_cross_entropy, plane, points, batches):
-    twice = column(run(mean_cross_entropy, plane, np.concatenate([points, points]), batches))
+def test_two_calls_at_one_point_give_the_same_bits(run_net, mean_cross_entropy, plane, points, batches):
+    twice = column(run_net(mean_cross_entropy, plane, np.concatenate([points, points]), batches))
     np.testing.assert_array_equal(twice[:11], twice[11:])
-    np.testing.assert_array_equal(twice[:11], column(run(mean_cross_entropy, plane, points, batches)))
+    np.testing.assert_array_equal(twice[:11], column(run_net(mean_cross_entropy, plane, points, batches)))
 
 
-def test_the_order_of_the_points_does_not_matter(run, mean_cross_entropy, plane, points, batches):
+def test_the_order_of_the_points_does_not_matter(run_net, mean_cross_entropy, plane, points, batches):
     order = np.random.default_rng(5).permutation(11)
-    straight = column(run(mean_cross_entropy, plane, points, batches))
-    np.testing.assert_array_equal(column(run(mean_cross_entropy, plane, points[order], batches)), straight[order])
-    alone = [column(run(mean_cross_entropy, plane, p[None], batches))[0] for p in points]
+    straight = column(run_net(mean_cross_entropy, plane, points, batches))
+    np.testing.assert_array_equal(column(run_net(mean_cross_entropy, plane, points[order], batches)), straight[order])
+    alone = [column(run_net(mean_cross_entropy, plane, p[None], batches))[0] for p in points]
     np.testing.assert_array_equal(alone, straight)
 
 
@@ -226,7 +238,7 @@ def test_dropout_at_a_displaced_point_uses_the_same_mask(run):
 
 
 def test_buffers_moved_by_a_step_are_restored_between_points(
-    run, mean_cross_entropy, plane, points, batches, losses, dtype
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
 ):
     def moving(module, data):
         value = mean_cross_entropy(module, data)
@@ -235,8 +247,8 @@ def test_buffers_moved_by_a_step_are_restored_between_points(
         module.norm.eval()
         return value
 
-    alone = [column(run(moving, plane, p[None], batches))[0] for p in points]
-    np.testing.assert_array_equal(column(run(moving, plane, points, batches)), alone)
+    alone = [column(run_net(moving, plane, p[None], batches))[0] for p in points]
+    np.testing.assert_array_equal(column(run_net(moving, plane, points, batches)), alone)
     assert np.abs(np.array(alone) - losses.mean(axis=1)).max() > 1e-3  # they do move, within a point
 
 
@@ -312,18 +324,18 @@ def test_a_moving_parameter_edited_by_a_step_is_restored_between_points(run):
 # placement of the parameters
 
 
-def test_tied_parameters_move_together(run, plane, batches):
-    rows = run(lambda m, x: (m.back.weight - m.again.weight).abs().sum(), plane, np.ones((1, 2)), batches)
+def test_tied_parameters_move_together(run_net, plane, batches):
+    rows = run_net(lambda m, x: (m.back.weight - m.again.weight).abs().sum(), plane, np.ones((1, 2)), batches)
     assert rows[0]["loss"].value == 0
 
 
 def test_the_planes_origin_counts_not_where_the_module_is(
-    run, mean_cross_entropy, plane, points, batches, losses, dtype, net
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype, net
 ):
     elsewhere = copy.deepcopy(net)
     for parameter in elsewhere.parameters():  # the one at rest too
         parameter.data += 1
-    got = column(run(mean_cross_entropy, plane, points, batches, elsewhere))
+    got = column(run_net(mean_cross_entropy, plane, points, batches, module=elsewhere))
     np.testing.assert_allclose(got, losses.mean(axis=1), rtol=TOLERANCE[dtype], atol=0)
 
 
@@ -358,16 +370,16 @@ def test_complex_parameters_move(run):
     assert column(rows)[0] == pytest.approx(26, rel=1e-6)  # |1 + i + 2 (2 − i)|² = 25 + 1
 
 
-def test_a_plane_of_another_module_is_refused(run, batches):
+def test_a_plane_of_another_module_is_refused(run_net, batches):
     with pytest.raises(ValueError, match=r"names parameters that the module does not have: \['other', 'strange'\]"):
-        run(lambda m, x: 0.0, line(strange=torch.ones(1), other=torch.ones(1)), np.zeros((1, 1)), batches)
+        run_net(lambda m, x: 0.0, line(strange=torch.ones(1), other=torch.ones(1)), np.zeros((1, 1)), batches)
 
 
-def test_the_plane_and_the_data_are_not_changed(run, mean_cross_entropy, plane, points, batches):
+def test_the_plane_and_the_data_are_not_changed(run_net, mean_cross_entropy, plane, points, batches):
     tensors = [*plane.origin.values(), *(t for d in plane.directions for t in d.values())]
     tensors += [t for b in batches for t in b.data]
     before = [t.clone() for t in tensors]
-    run(mean_cross_entropy, plane, points, batches)
+    run_net(mean_cross_entropy, plane, points, batches)
     assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
 
 

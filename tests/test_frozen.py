@@ -1,0 +1,273 @@
+"""The frozen evaluation set: which samples, in which batches, and at whose expense."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from lightning_landscape.frozen import FrozenData, freeze
+from lightning_landscape.quiet import probe_copy, undisturbed
+
+N = 23
+
+
+class Net(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(()))
+        self.transferred = 0
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        self.transferred += 1
+        return batch
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.w * 1.0
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        pass
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def frozen(train: Any, val: Any = None, data: str = "train", trainer: Any = None, **options: Any) -> FrozenData:
+    """What `freeze` gives at the end of a fit on these loaders."""
+    result: list[FrozenData] = []
+
+    class Freeze(L.Callback):
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            with undisturbed(trainer):
+                transferred = pl_module.transferred
+                result.append(freeze(trainer, probe_copy(trainer, pl_module)[0], data, **options))
+                result.append(freeze(trainer, probe_copy(trainer, pl_module)[0], data, **options))
+                assert pl_module.transferred == transferred  # the hooks run on the copy
+
+    runner = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, callbacks=[Freeze()], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, **(trainer or {}),
+    )  # fmt: skip
+    runner.fit(Net(), train, val)
+    assert result[0].checksum == result[1].checksum  # the same seed, the same set
+    return result[0]
+
+
+def items(data: FrozenData) -> list[list[int]]:
+    return [batch.data[0].tolist() for batch in data.batches]
+
+
+def numbers(n: int = N) -> TensorDataset:
+    return TensorDataset(torch.arange(n))
+
+
+def flat(data: FrozenData) -> list[int]:
+    return [i for batch in items(data) for i in batch]
+
+
+def test_all_samples_in_order_nothing_dropped() -> None:
+    data = frozen(DataLoader(numbers(), 5, shuffle=True, drop_last=True))
+    assert flat(data) == list(range(N))
+    assert [batch.size for batch in data.batches] == [5, 5, 5, 5, 3]
+    assert data.size == N
+
+
+def test_a_random_subset_of_exactly_max_samples() -> None:
+    loader = DataLoader(numbers(), 5, shuffle=True)
+    chosen = flat(frozen(loader, max_samples=8))
+    assert len(set(chosen)) == 8
+    assert chosen == sorted(chosen)
+    assert chosen != list(range(8))
+    assert chosen == flat(frozen(loader, max_samples=8))
+    assert chosen != flat(frozen(loader, max_samples=8, seed=1))
+    assert len(flat(frozen(loader, max_samples=None, max_batches=2))) == 10
+
+
+def test_every_sample_is_as_likely_as_any_other() -> None:
+    counts = np.zeros(10)
+    loader = DataLoader(numbers(10), 4, shuffle=True)
+    for seed in range(60):
+        counts[flat(frozen(loader, max_samples=3, seed=seed))] += 1
+    assert counts.sum() == 180
+    assert counts.min() > 5  # 18 expected, deviation 3.5
+    assert counts.max() < 33
+
+
+def test_samplers_say_what_may_be_drawn() -> None:
+    subset = frozen(DataLoader(numbers(), 4, sampler=SubsetRandomSampler([3, 8, 11, 20])))
+    assert sorted(flat(subset)) == [3, 8, 11, 20]
+    weights = torch.zeros(N)
+    weights[[2, 7]] = 1.0
+    weighted = frozen(DataLoader(numbers(), 4, sampler=WeightedRandomSampler(weights, 12)))
+    assert len(flat(weighted)) == 12
+    assert set(flat(weighted)) <= {2, 7}
+    replacing = frozen(DataLoader(numbers(), 4, sampler=RandomSampler(numbers(), replacement=True)))
+    assert flat(replacing) == list(range(N))
+
+    class Even(Sampler):
+        def __iter__(self) -> Any:
+            return iter(range(0, N, 2))
+
+        def __len__(self) -> int:
+            return 12
+
+    assert flat(frozen(DataLoader(numbers(), 4, sampler=Even()))) == list(range(0, N, 2))
+
+
+def test_a_batch_sampler_of_the_users_keeps_its_batches() -> None:
+    class Buckets(Sampler):
+        batches = ([0, 1, 2], [10, 11], [5, 6, 7, 8], [20])
+
+        def __iter__(self) -> Any:
+            return iter(self.batches)
+
+        def __len__(self) -> int:
+            return 4
+
+    data = frozen(DataLoader(numbers(), batch_sampler=Buckets()), max_samples=6)
+    assert all(batch in Buckets.batches for batch in items(data))
+    assert data.size <= 6
+    plain = BatchSampler(SequentialSampler(numbers()), 4, drop_last=False)
+    assert flat(frozen(DataLoader(numbers(), batch_sampler=plain))) == list(range(N))
+
+
+def test_limits_bound_what_comes_in_a_fixed_order() -> None:
+    options = {"limit_train_batches": 2, "limit_val_batches": 0.5}
+    ordered = frozen(DataLoader(numbers(), 4), trainer=options)
+    assert flat(ordered) == list(range(8))
+    shuffled = frozen(DataLoader(numbers(), 4, shuffle=True), trainer=options)
+    assert flat(shuffled) == list(range(N))
+    val = frozen(DataLoader(numbers(), 4), DataLoader(numbers(), 4), "val", trainer=options)
+    assert flat(val) == list(range(12))  # half of 6 batches
+
+
+@pytest.mark.filterwarnings("ignore:You requested to overfit")
+def test_overfitting_on_two_batches_is_measured_on_these() -> None:
+    data = frozen(DataLoader(numbers(), 4, shuffle=True), trainer={"overfit_batches": 2})
+    assert flat(data) == list(range(8))
+
+
+def test_several_loaders_share_the_samples_by_their_sizes() -> None:
+    val = [DataLoader(numbers(20), 4), DataLoader(numbers(60), 4)]
+    data = frozen(DataLoader(numbers(), 4), val, "val", max_samples=16)
+    sizes = [sum(b.size for b in data.batches if b.loader == i) for i in (0, 1)]
+    assert sizes == [4, 12]
+    assert data.several_loaders
+    assert [b.index for b in data.batches if b.loader == 1] == [0, 1, 2]
+
+
+def test_loaders_in_a_dict_come_together() -> None:
+    loaders = {"a": DataLoader(numbers(8), 4), "b": DataLoader(numbers(8), 2)}
+    data = frozen(loaders)
+    assert [set(batch.data) for batch in data.batches] == [{"a", "b"}] * 4
+    assert data.batches[2].data["b"][0].tolist() == [4, 5]
+
+
+def test_a_data_set_that_gives_whole_batches() -> None:
+    class Whole(Dataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, i: int) -> Tensor:
+            return torch.arange(3) + 10 * i
+
+    data = frozen(DataLoader(Whole(), batch_size=None, shuffle=True))
+    assert [batch.data.tolist() for batch in data.batches] == [[10 * i, 10 * i + 1, 10 * i + 2] for i in range(4)]
+    assert data.size == 12
+
+
+def test_any_iterable_of_batches_is_a_loader() -> None:
+    class Batches:
+        begun = 0
+
+        def __iter__(self) -> Any:
+            self.begun += 1
+            return iter([torch.arange(3), torch.arange(2), torch.arange(5)])
+
+    loader = Batches()
+    data = frozen(loader, max_samples=4)
+    assert [batch.data.tolist() for batch in data.batches] == [[0, 1, 2], [0, 1]]
+    assert data.note == "the first batches of data that can only be iterated"
+    assert loader.begun <= 2  # Lightning's own
+
+
+def test_tiles_are_random_ones_of_the_chosen_samples() -> None:
+    data = frozen(DataLoader(numbers(), 4, shuffle=True), max_samples=9, samples=4)
+    assert len(data.singles) == 4
+    assert {batch.index for batch in data.singles} < set(flat(data))
+    assert [batch.data[0].tolist() for batch in data.singles] == [[batch.index] for batch in data.singles]
+    assert data.together is not None
+    assert data.together.data[0].tolist() == [batch.index for batch in data.singles]
+
+
+def test_samples_of_different_sizes_cannot_come_together() -> None:
+    class Ragged(Dataset):
+        def __len__(self) -> int:
+            return 6
+
+        def __getitem__(self, i: int) -> Tensor:
+            return torch.zeros(i + 1)
+
+    data = frozen(DataLoader(Ragged(), batch_size=1), samples=3)
+    assert data.together is None
+    assert [batch.data.shape for batch in data.singles] == [(1, batch.index + 1) for batch in data.singles]
+
+
+def test_a_data_set_with_state_is_read_through_a_copy() -> None:
+    class Counts(Dataset):
+        def __init__(self) -> None:
+            self.reads, self.log, self.x = 0, [], torch.arange(N)
+
+        def __len__(self) -> int:
+            return N
+
+        def __getitem__(self, i: int) -> Tensor:
+            self.reads += 1
+            self.log.append(i)
+            return self.x[i]
+
+    counts = Counts()
+    frozen(DataLoader(counts, 4))
+    assert counts.reads == len(counts.log) == N  # one epoch of training
+
+
+@pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
+def test_the_test_data_of_a_datamodule_that_was_set_up_to_fit(tmp_path: Path) -> None:
+    class Data(L.LightningDataModule):
+        stages: list[str] = []  # noqa: RUF012
+
+        def setup(self, stage: str) -> None:
+            self.stages = [*self.stages, stage]
+            self.numbers = numbers(5 if stage == "test" else N)
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(self.numbers, 4)
+
+        def test_dataloader(self) -> Any:
+            return DataLoader(self.numbers, 4)
+
+    source = Data()
+    assert flat(frozen(source, data="test")) == list(range(5))
+    assert source.stages == ["fit"]
+    assert len(source.numbers) == N
+
+
+def test_no_loader() -> None:
+    with pytest.raises(ValueError, match=r"data='test': there is no test loader.*test_dataloader\(\)"):
+        frozen(DataLoader(numbers(), 4), data="test")
