@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--epochs", type=int, default=12, help="epochs to train")
     demo.add_argument("--every", type=int, default=4, help="epochs between two landscapes")
-    demo.add_argument("--points", type=int, default=31, help="grid points along each direction")
+    demo.add_argument("--points", type=int, default=25, help="grid points along each direction")
     demo.add_argument("--max-samples", type=int, default=512, help="training images in the frozen set")
     demo.add_argument("--seed", type=int, default=42, help="of weights, data and directions")
     demo.add_argument("--dir", type=Path, default=Path("landscape_demo"), help="where the logs go")

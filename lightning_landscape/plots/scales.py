@@ -20,6 +20,7 @@ READABLE_BELOW, READABLE_ABOVE = 0.04, 1e-4
 # Beyond these, differences, products (the shading of surfaces) and their inverses leave float64: drawn as
 # the limit, and as zero.
 HUGE, TINY = 1e100, 1e-100
+MOST_DECADES = 8
 
 Extend = Literal["neither", "both", "min", "max"]
 
@@ -130,6 +131,8 @@ def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None)
         low, high = body[0] - margin, body[0] + margin
     else:
         log, low, high, remark = _choose(body, color_scale)
+    if log:
+        shown = np.ma.maximum(shown, low / 10)  # zero has no logarithm
     below, above = bool((body < low).any()), bool((body > high).any())
     space = np.geomspace if log else np.linspace
     levels = space(low, high, LEVELS)
@@ -152,9 +155,16 @@ def _choose(body: NDArray[np.float64], color_scale: str) -> tuple[bool, float, f
         return False, minimum, maximum, f"colours {span} (the 5 % and 95 % quantiles are equal)"
 
     low, high = _window(body)
-    if high < maximum and minimum > 0 and maximum > 100 * minimum:
-        low, high = (float(np.clip(10**end, minimum, maximum)) for end in _window(np.log10(body)))
-        decades = f"logarithmic colours (values span {np.log10(maximum / minimum):.0f} decades): "
+    positive = body[body > 0]
+    crowded = float(np.median(body)) - minimum <= READABLE_BELOW * (maximum - minimum)
+    if crowded and minimum >= 0 and maximum > 100 * positive[0]:
+        # float32 losses of sure predictions are exactly zero: they take the lowest colour.
+        floor = minimum if minimum > 0 else max(float(positive[0]), maximum / 10**MOST_DECADES)
+        exponents = np.log10(body[body >= floor])
+        bottom, top = _window(exponents)
+        low = floor if bottom <= exponents[0] else max(float(10**bottom), floor)
+        high = maximum if top >= exponents[-1] else float(10**top)
+        decades = f"logarithmic colours (values span {np.log10(maximum / floor):.0f} decades): "
         return True, low, high, _clipped(body, low, high, decades)
     if low > minimum or high < maximum:
         return False, low, high, _clipped(body, low, high, "colours clipped to be readable: ")

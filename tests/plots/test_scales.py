@@ -138,3 +138,15 @@ def test_part_is_one_surface_in_the_colours_of_all():
     scale = make_scale(np.arange(6.0).reshape(2, 3)).part(0)
     assert scale.shown.tolist() == [0, 1, 2]
     assert scale.high == 5
+
+
+def test_zeros_among_exploding_losses_take_the_lowest_of_logarithmic_colours():
+    values = np.concatenate([np.zeros(5), np.geomspace(1e-12, 40.0, 95)])
+    scale = make_scale(values)
+    assert scale.log
+    assert scale.low >= 40.0 / 1e8
+    assert scale.high == 40.0
+    assert scale.extend == "min"
+    below = (values < scale.low).sum()
+    assert f"{below} points below (min 0)" in scale.note()
+    assert (scale.shown > 0).all()
