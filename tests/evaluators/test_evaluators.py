@@ -146,6 +146,18 @@ def test_other_reductions(run, how, expected):
     assert np.isnan(error) == (how != "mean")
 
 
+def test_batches_of_samples_and_batch_means_add_up_by_their_samples(run):
+    values = [torch.tensor([1.0, 2.0]), torch.tensor(6.0), 3.0]  # of 2, 4 and 3 samples
+    batches = [Batch(v, n) for v, n in zip(values, [2, 4, 3], strict=True)]
+    value, error = run(lambda m, x: x, line(w=torch.zeros(1)), np.zeros((1, 1)), batches, toy(w=torch.zeros(1)))[0][
+        "loss"
+    ]
+    mean = (1 + 2 + 4 * 6 + 3 * 3) / 9
+    assert value == pytest.approx(mean, rel=1e-14)
+    spread = ((1 - mean) ** 2 + (2 - mean) ** 2 + 4 * (6 - mean) ** 2 + 3 * (3 - mean) ** 2) / 3
+    assert error == pytest.approx(np.sqrt(spread / 9), rel=1e-13)
+
+
 def test_metrics_of_the_whole_set_are_asked_for_at_every_point(run):
     class Whole(Objective):
         def start(self):
@@ -412,6 +424,23 @@ def test_nothing_is_recorded_for_gradients_and_the_callers_mode_stays(make):
             assert torch.is_grad_enabled()
             assert not torch.is_inference_mode_enabled()
     assert grad_modes == [False, False]
+
+
+def test_the_objective_rehearses_once_on_the_first_batch_where_edits_are_counted(run):
+    class Rehearsing(Objective):
+        calls = []  # noqa: RUF012
+
+        def rehearse(self, module, batch):
+            edited = batch.data + 0
+            edited.add_(1)
+            self.calls.append((batch.data.item(), edited._version, edited.requires_grad))
+
+        def __call__(self, module, batch):
+            return {"loss": Observation(batch.data, batch.size)}
+
+    batches = [Batch(torch.tensor([v], requires_grad=True), 1) for v in (3.0, 4.0)]
+    run(Rehearsing(), line(w=torch.zeros(1)), np.zeros((5, 1)), batches, toy(w=torch.zeros(1)))
+    assert Rehearsing.calls == [(3.0, 1, False)]
 
 
 def test_streams_of_two_objectives_may_take_turns(make):
