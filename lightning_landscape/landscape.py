@@ -37,7 +37,7 @@ def axis_points(name: str, axis_range: Any) -> Array:
         low, high, points = axis_range
         low_value, high_value, count = float(low), float(high), int(points)
         whole = count == points and not isinstance(points, bool)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}={axis_range!r} is no range: give (low, high, points), e.g. (-1, 1, 51).") from None
     shown = f"{name}=({low}, {high}, {points})"
     if not (np.isfinite(low_value) and np.isfinite(high_value)):
@@ -198,6 +198,7 @@ class Landscape:
         shape = self.grid.shape
         if self.done is None:
             self.done = np.ones(shape, dtype=bool)
+        self.center = dict(self.center)
         if self.main not in self.values:
             raise ValueError(f"main={self.main!r} is not among the metrics: {', '.join(self.values) or 'none'}.")
         arrays = {**self.values, **{f"standard error of {k}": v for k, v in self.standard_errors.items()}}

@@ -59,7 +59,7 @@ class FilterLayout:
         grouped = tensor.unflatten(0, (self.groups, -1))
         shape = [1] * grouped.ndim
         shape[0], shape[1 + self.axis] = self.groups, grouped.shape[1 + self.axis]
-        return (grouped * factors.reshape(shape).to(tensor.dtype)).flatten(0, 1)
+        return (grouped * factors.reshape(shape).to(tensor.dtype).to(tensor.device)).flatten(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,14 +131,15 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float64, or complex128 for complex tensors: the precision of norms and dot products."""
-    return torch.promote_types(dtype, torch.float64)
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float64 (complex128), on a device that has it: the precision of norms and dot products."""
+    capable = tensor.cpu() if tensor.device.type == "mps" else tensor
+    return capable.to(torch.promote_types(tensor.dtype, torch.float64))
 
 
 def tensor_norm(tensor: Tensor) -> float:
     """The Euclidean norm of one tensor, accumulated in float64."""
-    return float(torch.linalg.vector_norm(tensor, dtype=exact_dtype(tensor.dtype)))
+    return float(torch.linalg.vector_norm(exact(tensor)))
 
 
 def norm(params: Params) -> float:
@@ -154,14 +155,13 @@ def dot(a: Params, b: Params) -> float:
     """The real inner product of two vectors with the same names, accumulated in float64."""
     total = 0.0
     for name, tensor in a.items():
-        exact = exact_dtype(tensor.dtype)
-        total += float(torch.vdot(tensor.flatten().to(exact), b[name].flatten().to(exact)).real)
+        total += float(torch.vdot(exact(tensor).flatten(), exact(b[name]).flatten()).real)
     return total
 
 
 def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
     """The norm of every filter of a weight, float64, shape (filters,)."""
-    return torch.linalg.vector_norm(layout.rows(tensor), dim=1, dtype=exact_dtype(tensor.dtype)).double()
+    return torch.linalg.vector_norm(layout.rows(exact(tensor)), dim=1)
 
 
 def checksum(tensors: Iterable[Tensor]) -> str:

@@ -53,6 +53,8 @@ class Plane:
 
     def at(self, point: Sequence[float] | NDArray[np.float64]) -> dict[str, Tensor]:
         """The parameters at one point of k coordinates, as new tensors in the parameters' own types."""
+        if len(point) != self.ndim:
+            raise ValueError(f"A point of this plane has {self.ndim} coordinates, got {len(point)}.")
         result = {}
         for name, tensor in self.origin.items():
             moved = tensor.to(working_dtype(tensor.dtype), copy=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -35,7 +39,7 @@ class PythonState:
         self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._tensors: list[tuple[Tensor, Tensor]] = []
-        self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._undo: list[Callable[[], Any]] = []
         self._seen: set[int] = set()
         for part in module.modules():
             own = {key: value for key, value in vars(part).items() if key not in _KEPT_BY_TORCH}
@@ -48,13 +52,24 @@ class PythonState:
         if id(value) in self._seen or depth > 3:
             return
         self._seen.add(id(value))
-        if isinstance(value, list | set | deque | dict):
+        if isinstance(value, tuple) and len(value) <= MOST_ITEMS:
+            for item in value:
+                self._remember(item, depth + 1)
+        elif isinstance(value, list | set | deque | dict):
             self._containers.append((value, value.copy()))
             if len(value) <= MOST_ITEMS:
                 for item in value.values() if isinstance(value, dict) else value:
                     self._remember(item, depth + 1)
         elif isinstance(value, torch.Generator):
-            self._generators.append((value, value.get_state()))
+            self._undo.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, np.random.Generator):
+            self._undo.append(partial(setattr, value.bit_generator, "state", value.bit_generator.state))
+        elif isinstance(value, np.random.RandomState):
+            self._undo.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, random.Random):
+            self._undo.append(partial(value.setstate, value.getstate()))
+        elif isinstance(value, np.ndarray) and value.flags.writeable:
+            self._undo.append(partial(np.copyto, value, value.copy()))
         elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
             self._tensors.append((value, value.detach().clone()))
 
@@ -69,5 +84,5 @@ class PythonState:
             container.extend(items) if isinstance(container, list | deque) else container.update(items)
         for tensor, values in self._tensors:
             tensor.detach().copy_(values)
-        for generator, state in self._generators:
-            generator.set_state(state)
+        for put_back in self._undo:
+            put_back()

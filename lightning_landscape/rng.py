@@ -22,7 +22,8 @@ def preserved() -> Iterator[None]:
     True
     """
     cpu, numpy_state, python_state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    # Asking would start CUDA on every device, which a training on the CPU may not want.
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         yield
@@ -40,7 +41,7 @@ def seed_streams(seed: int) -> None:
     """Start every global random stream at `seed`; call it within `preserved` only."""
     # torch.manual_seed formats a stack trace for CUDA's lazy queue at every call: too slow for every point.
     torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.manual_seed_all(seed)
     if torch.backends.mps.is_available():
         torch.mps.manual_seed(seed)

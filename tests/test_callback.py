@@ -430,7 +430,9 @@ def test_both_namespaces_alone_or_in_a_list(tmp_path: Path) -> None:
         training_step = Classifier.training_step
         configure_optimizers = Classifier.configure_optimizers
 
-    Old.__init__ = lambda self: (pl.LightningModule.__init__(self), setattr(self, "net", nn.Linear(FEATURES, CLASSES)))[0]  # type: ignore[assignment, method-assign]
+    Old.__init__ = lambda self: (pl.LightningModule.__init__(self), setattr(self, "net", nn.Linear(FEATURES, CLASSES)))[
+        0
+    ]  # type: ignore[assignment, method-assign]
     for given in (callback, [callback]):
         runner = pl.Trainer(
             max_epochs=1, accelerator="cpu", logger=False, callbacks=given, enable_checkpointing=False,

@@ -11,7 +11,7 @@ from lightning_landscape.parameters import (
     canonical_name,
     checksum,
     dot,
-    exact_dtype,
+    exact,
     filter_norms,
     norm,
     tensor_norm,
@@ -117,7 +117,7 @@ def test_canonical_names(name, expected):
 
 
 @pytest.mark.parametrize(
-    "dtype, working, exact",
+    "dtype, working, finest",
     [
         (torch.float16, torch.float32, torch.float64),
         (torch.bfloat16, torch.float32, torch.float64),
@@ -127,9 +127,9 @@ def test_canonical_names(name, expected):
         (torch.complex128, torch.complex128, torch.complex128),
     ],
 )
-def test_dtypes(dtype, working, exact):
+def test_dtypes(dtype, working, finest):
     assert working_dtype(dtype) == working
-    assert exact_dtype(dtype) == exact
+    assert exact(torch.ones(2, dtype=dtype)).dtype == finest
 
 
 def test_the_checksum_sees_types_shapes_bits_and_order():

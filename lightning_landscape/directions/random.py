@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..parameters import Params, Snapshot, dot, exact_dtype, norm, working_dtype
+from ..parameters import Params, Snapshot, dot, exact, norm, working_dtype
 from ..rng import keyed_seed
 from .ignore import ignored_names
 from .normalize import check_normalization, normalized
@@ -71,7 +72,9 @@ class Random:
                 _project_out(direction, directions[:i])
                 directions[i] = self._normalized(direction, snapshot)
         for i, direction in enumerate(directions):
-            if not norm(direction) > 0:
+            if not math.isfinite(norm(direction)):
+                raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
+            if norm(direction) == 0:
                 raise ValueError(
                     f"Direction {i} is zero: every weight that may move is zero, and normalize="
                     f"{self.normalize!r} scales by the weights. Try normalize='dfilter' or ignore=None."
@@ -107,9 +110,8 @@ def _project_out(direction: dict[str, Tensor], earlier: list[dict[str, Tensor]])
     for other in earlier:
         share = dot(other, direction) / dot(other, other)
         for name, tensor in direction.items():
-            direction[name] = (
-                tensor.to(exact_dtype(tensor.dtype)) - share * other[name].to(exact_dtype(tensor.dtype))
-            ).to(tensor.dtype)
+            rest = exact(tensor) - share * exact(other[name])
+            direction[name] = rest.to(tensor.dtype).to(tensor.device)
 
 
 def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:

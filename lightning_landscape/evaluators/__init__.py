@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from ..objectives import Batch, LossFunction, Objective
@@ -49,7 +50,6 @@ def evaluate(
 
     The quadratic ½ θᵀθ on a line through θ = (1, 1) along (1, 0):
 
-    >>> import torch
     >>> net = nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.fill_(1.0)
     >>> plane = Plane({"weight": net.weight.detach()}, ({"weight": torch.tensor([[1.0, 0.0]])},))
@@ -59,9 +59,9 @@ def evaluate(
     """
     if not isinstance(objective, Objective):
         objective = LossFunction(objective)
-    own = copy.deepcopy(module).eval().requires_grad_(False)
     columns: dict[str, np.ndarray] = {}
-    with preserved():
+    with preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
+        own = copy.deepcopy(module).eval().requires_grad_(False)
         for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
             for name, (value, _) in measured.items():
                 columns.setdefault(name, np.full(len(points), np.nan))[i] = value

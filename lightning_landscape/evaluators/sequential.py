@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,17 +31,23 @@ class Measurement(NamedTuple):
 class Sequential:
     """Moves the parameters of a module to each point and runs the objective over all batches.
 
+    Nothing carries over from one point to the next: buffers, training flags and edited parameters are put
+    back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
+
     Args:
         module: a copy that is ours to move, in the mode (eval) and on the device it is measured in. It is left
             where the last point put it.
-        seed: where every random stream starts at every point, so that all points share their random numbers.
-            The caller wraps the iteration in `rng.preserved`.
+        seed: of the random numbers that all points share.
     """
 
     def __init__(self, module: nn.Module, *, seed: int = 42) -> None:
         self.module, self.seed = module, seed
-        self._buffers = list(module.buffers())
+        self._flags = [(vars(part), part.training) for part in module.modules()]
+        self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
+        self._buffers = [buffer for buffer in module.buffers()]
         self._kept = [buffer.detach().clone() for buffer in self._buffers]
+        self._edited: list[tuple[Tensor, Tensor]] | None = None  # parameters that the step itself moves
+        self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
@@ -50,17 +57,20 @@ class Sequential:
         An iterator, so that the caller may save, show or stop between two points.
 
         Raises:
-            ValueError: if a name of the plane is no parameter of the module.
+            ValueError: if the points or batches do not fit, or the plane is not one of this module.
         """
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != plane.ndim:
+            raise ValueError(f"points must have shape (n, {plane.ndim}), one column a direction; got {points.shape}.")
+        if not batches:
+            raise ValueError("batches is empty: there is nothing to measure the points on.")
         move = _InPlace(self.module, plane)
-        # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
-        with torch.inference_mode(False), torch.no_grad():
-            objective.rehearse(self.module, batches[0])
+        self._rehearse(objective, move, batches[0])
         for point in points:
-            with torch.inference_mode():
+            self._reset()
+            with torch.no_grad():
                 move(point)
-                if self._buffers:
-                    torch._foreach_copy_(self._buffers, self._kept)
+            with self._mode():
                 seed_streams(self.seed)
                 objective.start()
                 seen: dict[str, list[Observation]] = {}
@@ -71,19 +81,59 @@ class Sequential:
                 whole = objective.finish()
             yield {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
 
+    def _rehearse(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
+        """Let the objective see one batch; find out whether it needs gradients and which parameters it edits."""
+        others = [p.detach() for p in self.module.parameters() if id(p) not in move.moved]
+        copies = [p.clone() for p in others] if self._edited is None else []
+        self._reset()
+        try:
+            # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
+            with torch.set_grad_enabled(self._mode is torch.enable_grad):
+                objective.rehearse(self.module, batch)
+            with self._mode():
+                objective.start()
+                objective(self.module, batch)
+        except RuntimeError as error:
+            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd.
+            if self._mode is torch.enable_grad or not any(w in str(error) for w in ("grad", "nference")):
+                raise
+            self._mode = torch.enable_grad
+            self.module.requires_grad_(True)
+            self._rehearse(objective, move, batch)
+            return
+        if self._edited is None:
+            self._edited = [(p, copy) for p, copy in zip(others, copies, strict=True) if not torch.equal(p, copy)]
+
+    def _reset(self) -> None:
+        for attributes, training in self._flags:
+            attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+        for table, kept in self._tables:
+            table.clear()
+            table.update(kept)
+        with torch.no_grad():
+            if self._buffers:
+                torch._foreach_copy_(self._buffers, self._kept)
+            for parameter, value in self._edited or ():
+                parameter.copy_(value)
+
 
 class _InPlace:
     """Writes θ* + Σ cᵢ dᵢ into the module's own tensors; parameters that no direction moves are left alone."""
 
     def __init__(self, module: nn.Module, plane: Plane) -> None:
-        own = {canonical_name(name): p.detach() for name, p in module.named_parameters()}
+        parameters = {canonical_name(name): p for name, p in module.named_parameters()}
+        own = {name: p.detach() for name, p in parameters.items()}
         strangers = sorted(plane.origin.keys() - own.keys())
         if strangers:
             raise ValueError(f"The plane names parameters that the module does not have: {strangers[:5]}.")
+        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in plane.origin.items()):
+            raise ValueError("The plane's origin is the module's own memory, which is to be moved: give a copy.")
         resting = {name for name in plane.origin if all(_is_zero(d[name]) for d in plane.directions)}
-        for name in resting:
-            own[name].copy_(plane.origin[name])
+        with torch.no_grad():
+            for name in resting:
+                own[name].copy_(plane.origin[name])
         moving = [name for name in plane.origin if name not in resting]
+        self.moved = {id(parameters[name]) for name in moving}
         exact = [name for name in moving if own[name].dtype == working_dtype(own[name].dtype)]
         self._exact = _Part(own, plane.origin, plane.directions, exact)
         # Low precision (bf16): the sum is made in float32 and rounded once, a tensor at a time.
@@ -115,7 +165,7 @@ class _Part:
                 torch._foreach_add_(self.targets, direction, alpha=coordinate)
 
     def write_rounded(self, point: list[float]) -> None:
-        staged = [o.to(working_dtype(o.dtype)) for o in self.origin]
+        staged = [o.to(working_dtype(o.dtype), copy=True) for o in self.origin]
         for coordinate, direction in zip(point, self.directions, strict=True):
             torch._foreach_add_(staged, direction, alpha=coordinate)
         torch._foreach_copy_(self.targets, staged)
@@ -149,7 +199,7 @@ def _values(values: list[Tensor | float]) -> np.ndarray:
         return np.concatenate([np.array([v]) if not isinstance(v, Tensor) else _values([v]) for v in values])
     plain = all(value.ndim == 0 for value in tensors)
     joined = torch.stack(tensors) if plain else torch.cat([value.reshape(-1) for value in tensors])
-    return joined.detach().to(torch.float64).cpu().numpy()
+    return joined.detach().cpu().to(torch.float64).numpy()  # not every device knows float64
 
 
 def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:

@@ -406,7 +406,7 @@ def test_points_come_one_by_one(make):
     )  # fmt: skip
     with preserved():
         next(iter(stream))
-        assert seen == [1.0]
+        assert seen == [0.0, 1.0]  # the rehearsal, and the first point
 
 
 def test_nothing_is_recorded_for_gradients_and_the_callers_mode_stays(make):
@@ -423,7 +423,37 @@ def test_nothing_is_recorded_for_gradients_and_the_callers_mode_stays(make):
         for _ in make(module)(LossFunction(objective), line(w=torch.zeros(1)), np.zeros((2, 1)), HERE):
             assert torch.is_grad_enabled()
             assert not torch.is_inference_mode_enabled()
-    assert grad_modes == [False, False]
+    assert grad_modes == [False, False, False]  # the rehearsal, and two points
+
+
+def test_a_loss_with_derivatives_in_it_is_measured(run):
+    """Of the outputs by the inputs, as in physics-informed losses, and by the weights, as in gradient penalties."""
+
+    def residual(m, x):  # u = w x², so u' = 2 w x
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad((m.w * x**2).sum(), x, create_graph=True)
+        return (slope**2).mean()
+
+    def penalty(m, x):
+        (slope,) = torch.autograd.grad((m.w**3).sum(), m.w)
+        return slope.sum()
+
+    def own_mode(m, x):
+        with torch.enable_grad():
+            return residual(m, x)
+
+    batches, points = [Batch(torch.tensor([1.0, 3.0]), 2)], np.array([[1.0], [2.0]])
+    for function, expected in ((residual, [20, 80]), (penalty, [3, 12]), (own_mode, [20, 80])):
+        rows = run(LossFunction(function), line(w=torch.zeros(1)), points, batches, toy(w=torch.zeros(1)))
+        assert [row["loss"].value for row in rows] == pytest.approx(expected)
+
+
+def test_an_error_that_is_not_about_gradients_is_raised(run):
+    def broken(m, x):
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        run(LossFunction(broken), line(w=torch.zeros(1)), np.zeros((1, 1)), HERE, toy(w=torch.zeros(1)))
 
 
 def test_the_objective_rehearses_once_on_the_first_batch_where_edits_are_counted(run):
