@@ -33,6 +33,7 @@ from .levels import round_levels
 from .scales import Scale, make_scale
 
 BOX = (1.0, 1.0, 0.66)
+PLACE, BAR = (0.05, 0.09, 0.695, 0.80), (0.85, 0.2, 0.02, 0.58)  # left, bottom, width, height
 LIGHT = np.array([-0.5, -0.35, 0.8]) / np.linalg.norm([-0.5, -0.35, 0.8])
 
 
@@ -56,7 +57,7 @@ def draw_surface(
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
     scale = make_scale(landscape.values[name], color_scale, landscape.done)
-    axes: Any = open_axes(ax, 7.6, 6.6, "3d")
+    axes: Any = _own_axes() if ax is None else open_axes(ax, 7.6, 6.6, "3d")
     grid = landscape.grid
     low, high = heights(scale, scale.low), heights(scale, scale.high)
     floor = low - 0.25 * (high - low)
@@ -74,7 +75,10 @@ def draw_surface(
             colors = COLORMAP(scale.norm(scale.shown[dots]))
             axes.scatter(x, y, z[dots], s=22, color=colors, edgecolors=FAINT, linewidths=0.4, depthshade=False)
         if scale.message is None:
-            color_bar(axes, scale, name, shrink=0.7, pad=0.06)
+            if ax is None:
+                color_bar(axes, scale, name, cax=axes.figure.add_axes(BAR))
+            else:
+                color_bar(axes, scale, name, shrink=0.7, pad=0.06)
     if scale.message is not None:
         say(axes, scale.message)
     _star(axes, landscape, name, scale)
@@ -87,6 +91,12 @@ def draw_surface(
     )
     foot(axes, landscape, name)
     return root(axes)
+
+
+def _own_axes() -> Axes:
+    """Axes of a new figure at a fixed place: the layout engine loses the title of 3-D axes with a long note."""
+    figure = Figure(figsize=(7.6, 6.6), dpi=100, facecolor="white")
+    return figure.add_axes(PLACE, projection="3d")
 
 
 def heights(scale: Scale, values: Any) -> Any:

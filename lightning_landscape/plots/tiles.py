@@ -89,7 +89,7 @@ def draw_tiles(
 
     flat = landscape.grid.ndim == 2
     own_bars = flat and not share_colorbar
-    frame = open_axes(ax, 0.9 + columns * (1.72 if own_bars else 1.55), 1.2 + rows * (1.5 if own_bars else 1.8))
+    frame = open_axes(ax, *_size(landscape, rows, columns, own_bars))
     _dress_frame(frame, landscape)
     head(frame, landscape, f"{landscape.main} of single samples", _note(whole, landscape))
     foot(frame, landscape, landscape.main)
@@ -109,6 +109,15 @@ def draw_tiles(
         # After the tiles: each of them resets the norm that they share, and with it the bar's ticks.
         color_bar(frame, whole, landscape.main, aspect=13 * rows, fraction=0.11 / columns)
     return root(frame)
+
+
+def _size(landscape: Landscape, rows: int, columns: int, own_bars: bool) -> tuple[float, float]:
+    """Inches: few tiles are larger, so that their captions and the title have room; their shape is the grid's."""
+    tile = min(max(6.2 / columns, 1.55), 2.6)
+    spans = [axis[-1] - axis[0] for axis in landscape.grid.axes]
+    shape = min(max(spans[1] / spans[0], 0.4), 1.6) if len(spans) == 2 else 1.0
+    width = max(0.9 + columns * (tile + (0.17 if own_bars else 0.0)), 5.6)
+    return width, 1.25 + rows * (tile * shape * (0.8 if own_bars else 1.0) + 0.3)
 
 
 def parse_layout(layout: str) -> tuple[int, int]:

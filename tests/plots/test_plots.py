@@ -100,9 +100,16 @@ def test_every_kind_tells_where_its_numbers_come_from(kind, ndim, texts):
         assert part in text, part
 
 
+@pytest.mark.parametrize("surface", ["bowl", "exploding", "exploding below zero", "inf", "partial", "worst"])
 @pytest.mark.parametrize("kind, ndim", ROWS)
-def test_nothing_written_leaves_the_picture(kind, ndim):
-    figure = PLOTS[kind].draw(landscape("partial", ndim, {"step": 12000, "samples": 1024, "seed": 7}))
+def test_nothing_written_leaves_the_picture(kind, ndim, surface):
+    recipe = {"kind": "random", "normalize": "filter"}
+    meta = {"step": 120000, "epoch": 30, "samples": 1024, "seed": 7, "directions": recipe}
+    shown = landscape("exploding" if surface == "worst" else surface, ndim, meta)
+    if surface == "worst":  # the longest note: exploding, not finite and not all evaluated
+        shown.loss[:2] = np.nan
+        shown.done[-2:] = False
+    figure = PLOTS[kind].draw(shown, **({"layout": "2x2"} if kind == "tiles" else {}))
     pixels = to_image(figure).astype(int)
     frame = np.concatenate([pixels[:2].reshape(-1), pixels[-2:].reshape(-1), pixels[:, :2].reshape(-1)])
     assert (frame == 255).all()
