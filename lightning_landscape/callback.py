@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 import time
@@ -15,12 +14,13 @@ from . import compat
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .landscape import Grid, Landscape, axis_points
 from .loggers import log
-from .measure import NothingToMeasureError, Settings, measure, rehearse
+from .measure import NothingToMeasureError, Settings, measure, rehearse, tidy
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
 from .progress import progress
 from .quiet import undisturbed
-from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, write_data
+from .ranks import OtherRankError, exchange, merge, raise_together
+from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
 from .storage import save
 
@@ -182,13 +182,17 @@ class LossLandscapeCallback(_Callback):
         self.landscapes.clear()
         if self.every_n_epochs is None and not self.at_train_end:
             return
-        folder = self._folder(trainer)
+        folder, error = self._folder(trainer), None
         try:
             if folder is not None and trainer.is_global_zero:
                 _check_writable(folder)
             with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
                 rehearse(trainer, pl_module, self._settings(trainer))
-        except (NothingToMeasureError, OSError, ValueError) as error:
+        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
+            error = raised
+        try:
+            raise_together(trainer, error)
+        except (NothingToMeasureError, OtherRankError, OSError, ValueError) as error:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error)
@@ -245,24 +249,45 @@ class LossLandscapeCallback(_Callback):
             with compat.clocks_stopped(trainer, time.monotonic), preserved():
                 root = self._folder(trainer)
                 folder = None if root is None else root / f"step={step:06d}"
-                landscape = self._measure(trainer, pl_module, folder)
+                landscape = self._together(trainer, pl_module, folder)
                 self.landscape = landscape
                 large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
                 self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
-                self._show(trainer, landscape, folder, step)
+                error = None
+                try:
+                    if trainer.is_global_zero:
+                        self._show(trainer, landscape, folder, step)
+                except Exception as raised:  # noqa: BLE001  # raised below, on every rank
+                    error = raised
+                raise_together(trainer, error)
         except Exception as error:
             if self.strict:
                 raise
             self._failed(trainer, error)
 
+    def _together(self, trainer: Any, pl_module: Any, folder: Path | None) -> Landscape:
+        """The landscape of which every rank has measured its share; if one fails, all do."""
+        part, error = None, None
+        try:
+            part = self._measure(trainer, pl_module, folder if trainer.is_global_zero else None)
+        except Exception as raised:  # noqa: BLE001  # raised on the next line, on every rank
+            error = raised
+        raise_together(trainer, error)
+        assert part is not None
+        landscape = merge(exchange(trainer, part))
+        tidy(landscape)
+        return landscape
+
     def _measure(self, trainer: Any, pl_module: Any, folder: Path | None) -> Landscape:
-        """The landscape; a pass that is stopped keeps the points it has, here and on disk."""
+        """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
-        with undisturbed(trainer), progress(trainer, settings.grid.size, f"Landscape {size}") as shown:
+        total = -(-settings.grid.size // trainer.world_size)
+        with undisturbed(trainer), progress(trainer, total, f"Landscape {size}") as shown:
             saved, landscape = time.monotonic(), None
+            earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
-                with closing(measure(trainer, pl_module, settings)) as points:
+                with closing(measure(trainer, pl_module, settings, earlier)) as points:
                     for landscape in points:
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
@@ -272,7 +297,7 @@ class LossLandscapeCallback(_Callback):
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():
-                    self.landscape = copy.copy(landscape)
+                    self.landscape = landscape
                     if folder is not None:
                         write_data(landscape, self.look.formats, folder)
                 raise

@@ -188,7 +188,9 @@ def unsupported(trainer: Any) -> str | None:
     name = type(trainer.strategy).__name__
     if any(word in name for word in ("FSDP", "DeepSpeed", "ModelParallel", "XLA")):
         return f"{name} shards the parameters"
-    return f"{name} runs {trainer.world_size} processes" if trainer.world_size > 1 else None
+    if trainer.world_size > 1 and not name.startswith("DDP"):
+        return f"{name} runs {trainer.world_size} processes; with DDP they share the points"
+    return None
 
 
 def datamodule_copy(trainer: Any) -> Any:

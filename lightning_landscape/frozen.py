@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import compat
 from .objectives import Batch
 from .parameters import checksum
+from .ranks import from_first
 from .rng import keyed_seed, seed_streams
 from .sources import Source
 from .step import leaves
@@ -79,7 +80,10 @@ def freeze(
     transfer = _Transfer(trainer, probe)
 
     batches: list[Batch] = []
-    for item, index, loader in iter(combined):
+    items = iter(combined)
+    if trainer.world_size > 1 and any(source.pool is None for source in sources):
+        items = iter(from_first(trainer, list(items)))  # each rank would read a part of its own
+    for item, index, loader in items:
         if max_batches is not None and len(batches) == max_batches:
             break
         size = compat.batch_size(trainer, item, fallback=sources[loader].batch_size or 1)

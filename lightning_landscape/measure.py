@@ -21,6 +21,7 @@ from .objectives import LossFunction, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
 from .quiet import probe_copy
+from .ranks import merge
 from .samples import describe, tile_stream
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 
@@ -70,16 +71,21 @@ class _Surface:
         return self.objective.main(list(self.center))
 
 
-def measure(trainer: Any, module: nn.Module, settings: Settings) -> Generator[Landscape, None, None]:
+def measure(
+    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None
+) -> Generator[Landscape, None, None]:
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
-    The points are taken from the centre outwards, so that a pass that is stopped has its middle. Call it
-    inside `quiet.undisturbed`; stop iterating to stop the pass.
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
+    processes each takes every W-th. Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and
+    call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
         module: its LightningModule, which is only read.
         settings: what to measure.
+        earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
+            settings is left aside.
 
     Raises:
         NothingToMeasureError: if the step neither returns a loss nor logs anything.
@@ -99,7 +105,10 @@ def measure(trainer: Any, module: nn.Module, settings: Settings) -> Generator[La
     landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
     landscape.meta = _meta(trainer, module, settings, snapshot, plane, surfaces)
 
+    takes_over = earlier is not None and continues(earlier, landscape)
+    todo = ~earlier.done if earlier is not None and takes_over else np.ones(grid.shape, dtype=bool)
     order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
+    order = order[todo.reshape(-1)[order]][trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
     streams = [evaluator(s.objective, plane, points, s.frozen.batches) for s in surfaces]
     singles = surfaces[0].frozen.singles
@@ -109,21 +118,21 @@ def measure(trainer: Any, module: nn.Module, settings: Settings) -> Generator[La
         landscape.samples = Samples(np.full((len(items), *grid.shape), np.nan), items)
         each, batches = tile_stream(evaluator, surfaces[0].objective, main, plane, surfaces[0].frozen)
         streams.append(evaluator(each, plane, points, batches))
-    try:
+    if earlier is not None and takes_over:
+        merge([landscape, earlier])
+    yield landscape
+
+    for flat_index, results in zip(order, zip(*streams, strict=True), strict=True):
+        index = np.unravel_index(flat_index, grid.shape)
+        for surface, result in zip(surfaces, results, strict=False):
+            _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
+        if landscape.samples is not None:
+            for place, (value, _) in results[-1].items():
+                cell = (int(place), *index)
+                landscape.samples.values[cell] = value
+        landscape.done[index] = True
+        landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
         yield landscape
-        for flat_index, results in zip(order, zip(*streams, strict=True), strict=True):
-            index = np.unravel_index(flat_index, grid.shape)
-            for surface, result in zip(surfaces, results, strict=False):
-                _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
-            if landscape.samples is not None:
-                for place, (value, _) in results[-1].items():
-                    cell = (int(place), *index)
-                    landscape.samples.values[cell] = value
-            landscape.done[index] = True
-            landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-            yield landscape
-    finally:
-        _drop_repeated(landscape)
 
 
 def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:
@@ -187,7 +196,21 @@ def _surfaces(
     return surfaces
 
 
-def _drop_repeated(landscape: Landscape) -> None:
+FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
+
+
+def continues(earlier: Landscape, landscape: Landscape) -> bool:
+    """Whether the points of `earlier` are of the same function on the same grid."""
+    one, other = earlier.meta, landscape.meta
+    with_tiles = earlier.samples is not None
+    return (
+        earlier.grid == landscape.grid
+        and all(one.get(key) == other[key] for key in FINGERPRINT)
+        and with_tiles == bool(other["tiles"])
+    )
+
+
+def tidy(landscape: Landscape) -> None:
     """A step that logs the very loss it returns has one surface of it, not two."""
     for name in list(landscape.values):
         original = name.removesuffix(LOGGED_SUFFIX)
@@ -224,6 +247,7 @@ def _meta(
         "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
         "gives one value a sample); NaN where unknown",
         "seed": settings.seed,
+        "tiles": len(main.singles),
         "precision": str(trainer.precision),
         "directions": {
             **recipe(settings.directions),

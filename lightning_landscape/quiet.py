@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import compat
+from .ranks import from_first
 from .rng import preserved
 from .step import Recorder
 
@@ -63,6 +64,10 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     probe.eval().requires_grad_(False)
+    if trainer.world_size > 1:
+        # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
+        for buffer, first in zip(probe.buffers(), from_first(trainer, [b.cpu() for b in probe.buffers()]), strict=True):
+            buffer.copy_(first)
     recorder = Recorder()
     for part in probe.modules():
         if compat.is_lightning_module(part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from .landscape import Landscape
 from .plots import PLOTS, to_image, write_picture
-from .storage import FORMATS, save
+from .storage import FORMATS, LandscapeFileError, load, save
 
+log = logging.getLogger(__name__)
 PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 DATA_NAME = "landscape"
@@ -69,6 +71,17 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
                 for suffix in [f for f in look.formats if f in PICTURES]:
                     write_picture(figure, pixels, folder / f"{title}.{suffix}")
     return Report(images, scalars(landscape, tag))
+
+
+def unfinished(folder: Path) -> Landscape | None:
+    """The landscape in `folder` that a stopped pass has left, if there is one and it can be read."""
+    path = folder / f"{DATA_NAME}.h5"
+    try:
+        landscape = load(path) if path.exists() else None
+    except (LandscapeFileError, OSError) as error:
+        log.debug("%s is measured anew: %s", path, error)
+        return None
+    return None if landscape is None or landscape.done.all() else landscape
 
 
 def write_data(landscape: Landscape, formats: Sequence[str], folder: Path) -> None:

@@ -22,7 +22,7 @@ FLOORS = {
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
     },
-    "Lightning": {"compat", "quiet", "step", "sources", "frozen", "samples", "measure", "progress"},
+    "Lightning": {"compat", "quiet", "ranks", "step", "sources", "frozen", "samples", "measure", "progress"},
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}

@@ -1,0 +1,71 @@
+"""Several processes on one surface: each measures its share of the points, then all hold the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch.distributed as dist
+
+from .landscape import Landscape
+
+T = TypeVar("T")
+
+
+def exchange(trainer: Any, mine: T) -> list[T]:
+    """What every rank holds, in the order of the ranks; every rank must call it equally often.
+
+    >>> from types import SimpleNamespace
+    >>> exchange(SimpleNamespace(world_size=1), "alone")
+    ['alone']
+    """
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    dist.all_gather_object(everyone, mine)
+    return everyone
+
+
+def from_first(trainer: Any, mine: T) -> T:
+    """What rank 0 holds; every rank must call it equally often."""
+    return mine if trainer.world_size == 1 else trainer.strategy.broadcast(mine, src=0)
+
+
+class OtherRankError(RuntimeError):
+    """Another process failed: this one must give up too, so that none waits for ever."""
+
+
+def raise_together(trainer: Any, error: Exception | None) -> None:
+    """Raise on every rank if one of them failed: each its own error, the others that of the first.
+
+    Raises:
+        Exception: this rank's own error.
+        OtherRankError: if only other ranks failed.
+    """
+    told = exchange(trainer, None if error is None else f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    for rank, text in enumerate(told):
+        if text is not None:
+            raise OtherRankError(f"rank {rank} failed with {text}")
+
+
+def merge(parts: Sequence[Landscape]) -> Landscape:
+    """One landscape out of those of all ranks, each with other points done."""
+    whole = parts[0]
+    for part in parts[1:]:
+        if part.meta["data_checksum"] != whole.meta["data_checksum"]:
+            raise ValueError(
+                "The processes see different data, so their points are not of one function. Give every process the "
+                "same data set, and leave the sharding to the Trainer's sampler."
+            )
+        new = part.done & ~whole.done
+        for tables in ((whole.values, part.values), (whole.standard_errors, part.standard_errors)):
+            for name, array in tables[1].items():
+                target = tables[0].setdefault(name, np.full(whole.grid.shape, np.nan))
+                target[new] = array[new]
+        if whole.samples is not None and part.samples is not None:
+            whole.samples.values[:, new] = part.samples.values[:, new]
+        whole.done |= new
+    return whole

@@ -1,0 +1,96 @@
+"""Run by test_ranks.py as a program: one fit under DDP with two processes, and what came of it as a file a rank."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_landscape import LossLandscapeCallback
+
+torch.set_num_threads(1)
+
+
+def numbers(size: int) -> TensorDataset:
+    generator = torch.Generator().manual_seed(size)
+    return TensorDataset(torch.randn(size, 4, generator=generator), torch.arange(size) % 3)
+
+
+class Net(L.LightningModule):
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.net = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.2), nn.Linear(6, 3))
+        self.accuracy = MulticlassAccuracy(3)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if self.mode == "error" and not self.training and self.global_rank == 1 and self.global_step:
+            raise RuntimeError("only rank 1")
+        loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train_loss", loss, sync_dist=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        logits = self.net(batch[0])
+        self.accuracy(logits, batch[1])
+        self.log("val_loss", nn.functional.cross_entropy(logits, batch[1]), sync_dist=True)
+        self.log("val_acc", self.accuracy)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.Adam(self.parameters(), 0.01)
+
+
+class Stream(IterableDataset):
+    def __iter__(self) -> Any:
+        return iter(list(zip(*numbers(32).tensors, strict=True)))
+
+
+def main(out: Path, mode: str) -> None:
+    strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+    if mode == "spawn":
+        strategy = "ddp_spawn"
+    callbacks: list[Any] = []
+    if mode != "without":
+        callbacks = [
+            LossLandscapeCallback(
+                every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None,
+                plots=["heat"], dirpath=out / "files",
+            )
+        ]  # fmt: skip
+    L.seed_everything(1, workers=True, verbose=False)
+    trainer = L.Trainer(
+        max_epochs=2, accelerator="cpu", devices=1 if mode == "one" else 2, logger=False, callbacks=callbacks,
+        strategy="auto" if mode == "one" else strategy, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=out, use_distributed_sampler=True,
+    )  # fmt: skip
+    module = Net(mode)
+    data = Stream() if mode == "stream" else numbers(37)
+    state = out.parent / "weights.pt"
+    trainer.fit(module, DataLoader(data, 8, shuffle=mode != "stream"), DataLoader(numbers(21), 8))
+    if mode == "with" and trainer.is_global_zero:
+        torch.save(module.state_dict(), state)
+    result: dict[str, Any] = {
+        "weights": {name: t.double().flatten().tolist() for name, t in module.state_dict().items()},
+        "metrics": {name: float(v) for name, v in trainer.callback_metrics.items()},
+        "random": torch.get_rng_state().tolist(),
+        "steps": [int(s) for s in getattr(callbacks[0], "landscapes", {})] if callbacks else [],
+    }
+    last = callbacks[0].landscape if callbacks else None
+    if last is not None:
+        result["values"] = {name: array.tolist() for name, array in last.values.items()}
+        result["samples"] = last.samples.values.tolist()
+        result["done"] = int(last.done.sum())
+    (out / f"rank{trainer.global_rank}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

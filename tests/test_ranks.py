@@ -1,0 +1,95 @@
+"""Two processes (DDP, gloo): the points are shared, the result is that of one process, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_landscape import LossLandscapeCallback, load
+
+from ._two_processes import Net, numbers
+
+PROGRAM = Path(__file__).with_name("_two_processes.py")
+
+
+def run(out: Path, mode: str, limit: int = 120) -> tuple[list[Any], str]:
+    """What the ranks wrote, and the standard error."""
+    out.mkdir(parents=True)
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
+    command = [sys.executable, "-W", "ignore:.*LeafSpec", str(PROGRAM), str(out), mode]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads(path.read_text()) for path in sorted(out.glob("rank*.json"))], done.stderr
+
+
+@pytest.mark.timeout(200)
+def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "with", "with")[0]
+    plain, _ = run(tmp_path / "without", "without")[0]
+    assert first["weights"] == plain["weights"]
+    assert first["metrics"] == plain["metrics"]
+    assert first["random"] == plain["random"]
+    assert first["steps"] == [3, 6]
+    assert first["done"] == second["done"] == 20
+    assert first["values"] == second["values"]
+    assert first["samples"] == second["samples"]
+
+    # The same weights and buffers in one process give the same bits.
+    module = Net("one")
+    module.load_state_dict(torch.load(tmp_path / "weights.pt"))
+    callback = LossLandscapeCallback(
+        x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None, plots=[], strict=True
+    )
+    L.Trainer(
+        max_steps=1, accelerator="cpu", logger=False, callbacks=[callback, Frozen()], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path,
+    ).fit(module, DataLoader(numbers(37), 8), DataLoader(numbers(21), 8))  # fmt: skip
+    assert callback.landscape is not None
+    for name, array in callback.landscape.values.items():
+        assert np.array_equal(array, np.array(first["values"][name])), name
+    assert callback.landscape.samples is not None
+    assert np.array_equal(callback.landscape.samples.values, np.array(first["samples"]))
+    files = load(tmp_path / "with" / "files" / "step=000006" / "landscape.h5")
+    assert np.array_equal(files.loss, callback.landscape.loss)
+
+
+class Frozen(L.Callback):
+    """Puts the weights and buffers back that the one step of training has moved."""
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.kept = {name: t.clone() for name, t in pl_module.state_dict().items()}
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.load_state_dict(self.kept)
+
+
+@pytest.mark.timeout(150)
+def test_an_error_on_one_rank_stops_the_pass_on_all_and_the_training_ends(tmp_path: Path) -> None:
+    ranks, errors = run(tmp_path / "error", "error")
+    assert len(ranks) == 2
+    assert [rank["steps"] for rank in ranks] == [[], []]
+    assert "rank 1 failed with RuntimeError: only rank 1" in errors
+
+
+@pytest.mark.timeout(150)
+def test_data_that_can_only_be_iterated_is_that_of_rank_0(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "stream", "stream")[0]
+    assert first["values"] == second["values"]
+    assert first["done"] == 20
+
+
+@pytest.mark.timeout(150)
+def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
+    run(tmp_path / "spawn", "spawn")
+    for step in (3, 6):
+        assert load(tmp_path / "spawn" / "files" / f"step={step:06d}" / "landscape.h5").done.all()
