@@ -22,7 +22,6 @@ from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
-from .storage import save
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -253,13 +252,13 @@ class LossLandscapeCallback(_Callback):
                 self.landscape = landscape
                 large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
                 self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
-                error = None
+                failure = None
                 try:
                     if trainer.is_global_zero:
                         self._show(trainer, landscape, folder, step)
                 except Exception as raised:  # noqa: BLE001  # raised below, on every rank
-                    error = raised
-                raise_together(trainer, error)
+                    failure = raised
+                raise_together(trainer, failure)
         except Exception as error:
             if self.strict:
                 raise
@@ -291,7 +290,7 @@ class LossLandscapeCallback(_Callback):
                     for landscape in points:
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
-                            save(landscape, folder / f"{DATA_NAME}.h5")
+                            self._keep(trainer, landscape, folder)
                             saved = time.monotonic()
                         if trainer.received_sigterm:
                             break
@@ -299,14 +298,29 @@ class LossLandscapeCallback(_Callback):
                 if landscape is not None and landscape.done.any():
                     self.landscape = landscape
                     if folder is not None:
-                        write_data(landscape, self.look.formats, folder)
+                        self._keep(trainer, landscape, folder)
                 raise
         assert landscape is not None
         return landscape
 
+    def _keep(self, trainer: Any, landscape: Landscape, folder: Path) -> None:
+        """A landscape in progress, on disk; what can't be written does not stop the measuring."""
+        try:
+            write_data(landscape, ("h5",), folder)
+        except OSError as error:
+            self._failed(trainer, error, f"The landscape in progress could not be kept in {folder}")
+
     def _show(self, trainer: Any, landscape: Landscape, folder: Path | None, step: int) -> None:
         """Files, and the Trainer's loggers."""
-        shown = report(landscape, self.look, folder, self._tag)
+        if trainer.received_sigterm and not landscape.done.all():
+            if folder is not None:
+                self._keep(trainer, landscape, folder)
+            return  # there may be seconds left: no pictures
+        try:
+            shown = report(landscape, self.look, folder, self._tag)
+        except OSError as error:
+            self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
+            shown = report(landscape, self.look, None, self._tag)
         for kind, error in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, error, f"The landscape of step {step} could not be shown in {kind}")
 

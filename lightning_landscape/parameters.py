@@ -131,6 +131,9 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+CHUNK = 2**20  # numbers turned into float64 at a time
+
+
 def exact(tensor: Tensor) -> Tensor:
     """The tensor in float64 (complex128), on a device that has it: the precision of norms and dot products."""
     capable = tensor.cpu() if tensor.device.type == "mps" else tensor
@@ -139,7 +142,13 @@ def exact(tensor: Tensor) -> Tensor:
 
 def tensor_norm(tensor: Tensor) -> float:
     """The Euclidean norm of one tensor, accumulated in float64."""
-    return float(torch.linalg.vector_norm(exact(tensor)))
+    return math.sqrt(tensor_dot(tensor, tensor))
+
+
+def tensor_dot(a: Tensor, b: Tensor) -> float:
+    """The real inner product of two tensors of one shape, accumulated in float64."""
+    pieces = zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True)
+    return sum(float(torch.vdot(exact(p), exact(q)).real) for p, q in pieces)
 
 
 def norm(params: Params) -> float:
@@ -153,15 +162,14 @@ def norm(params: Params) -> float:
 
 def dot(a: Params, b: Params) -> float:
     """The real inner product of two vectors with the same names, accumulated in float64."""
-    total = 0.0
-    for name, tensor in a.items():
-        total += float(torch.vdot(exact(tensor).flatten(), exact(b[name]).flatten()).real)
-    return total
+    return sum(tensor_dot(tensor, b[name]) for name, tensor in a.items())
 
 
 def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
     """The norm of every filter of a weight, float64, shape (filters,)."""
-    return torch.linalg.vector_norm(layout.rows(exact(tensor)), dim=1)
+    rows = layout.rows(tensor)
+    step = max(1, CHUNK // max(1, rows.shape[1]))
+    return torch.cat([torch.linalg.vector_norm(exact(part), dim=1) for part in rows.split(step)])
 
 
 def checksum(tensors: Iterable[Tensor]) -> str:

@@ -518,3 +518,52 @@ def test_the_last_weights_of_an_averaging_callback_are_measured(tmp_path: Path) 
             expected = float(nn.functional.cross_entropy(module.net(x), y))
         assert callback.landscape is not None
         assert callback.landscape.center["train_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    import lightning_landscape.callback as home
+    import lightning_landscape.report as reporting
+
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reporting, "save", full)
+    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    callback = small(every_n_epochs=1, strict=False, plots=["heat"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path)))
+    assert len([w for w in caught if "No space left on device" in str(w.message)]) == 1
+    assert runner.current_epoch == 2
+    assert [landscape.done.all() for landscape in callback.landscapes.values()] == [True, True]  # type: ignore[union-attr]
+
+
+def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    import lightning_landscape.callback as home
+
+    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    out = tmp_path / "out"
+
+    def vandal(module: Any, batch: Any) -> Tensor:
+        shutil.rmtree(out, ignore_errors=True)
+        return nn.functional.cross_entropy(module.net(batch[0]), batch[1])
+
+    callback = small(objective=vandal, dirpath=out, plots=["heat"])
+    fit(tmp_path, callback)
+    assert (out / "step=000008" / "train_loss_2dheat.png").exists()
+    assert ll.load(out / "step=000008" / "landscape.h5").done.all()
+
+
+def test_a_large_landscape_is_kept_as_the_path_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning_landscape.callback as home
+
+    monkeypatch.setattr(home, "LARGE", 10)
+    callback = small(dirpath=tmp_path / "out")
+    fit(tmp_path, callback)
+    assert callback.landscapes == {8: tmp_path / "out" / "step=000008" / "landscape.h5"}
+    assert callback.landscape is not None
+    assert equal(ll.load(tmp_path / "out" / "step=000008" / "landscape.h5"), callback.landscape)

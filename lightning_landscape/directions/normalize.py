@@ -59,8 +59,8 @@ def check_normalization(normalize: str) -> None:
         raise ValueError(f"normalize={normalize!r} is unknown; the choices are {', '.join(NORMALIZATIONS)}.")
 
 
-def normalized(direction: Params, snapshot: Snapshot, normalize: str) -> dict[str, Tensor]:
-    """The direction rescaled by the weights of the tensors it names.
+def rescale(direction: Params, snapshot: Snapshot, normalize: str) -> None:
+    """Rescale a direction by the weights of the tensors it names, in their own memory.
 
     Tensors of at most one dimension have no filters: "filter" and "dfilter" treat each as one.
 
@@ -68,16 +68,19 @@ def normalized(direction: Params, snapshot: Snapshot, normalize: str) -> dict[st
         direction: raw noise for some of the snapshot's parameters.
         snapshot: the weights W and how they split into filters.
         normalize: one of NORMALIZATIONS.
+
+    Raises:
+        ValueError: if `normalize` is unknown.
     """
     check_normalization(normalize)
     if normalize == "model":
         factor = norm({name: snapshot.params[name] for name in direction}) / (norm(direction) + EPSILON)
-        return {name: tensor * factor for name, tensor in direction.items()}
-    rescale = TENSOR_WISE[normalize]
-    return {
-        name: rescale(tensor, snapshot.params[name].to(tensor.dtype), snapshot.filters[name])
-        for name, tensor in direction.items()
-    }
+    for name, tensor in direction.items():
+        weight = snapshot.params[name].to(tensor.dtype)
+        if normalize == "model":
+            tensor.mul_(factor)
+        else:
+            tensor.copy_(TENSOR_WISE[normalize](tensor, weight, snapshot.filters[name]))
 
 
 def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..parameters import Params, Snapshot, dot, exact, norm, working_dtype
+from ..parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
 from ..rng import keyed_seed
 from .ignore import ignored_names
-from .normalize import check_normalization, normalized
+from .normalize import check_normalization, rescale
 
 VECTORS = ("random", "copy")
 GRAM_SCHMIDT_ROUNDS = 3  # each re-normalisation tilts the directions a little again
@@ -66,11 +66,13 @@ class Random:
         """
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
-        directions = [self._normalized(self._noise(snapshot, moving, i), snapshot) for i in range(k)]
+        directions = [self._noise(snapshot, moving, i) for i in range(k)]
+        for direction in directions:
+            self._rescale(direction, snapshot)
         for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
             for i, direction in enumerate(directions):
                 _project_out(direction, directions[:i])
-                directions[i] = self._normalized(direction, snapshot)
+                self._rescale(direction, snapshot)
         for i, direction in enumerate(directions):
             if not math.isfinite(norm(direction)):
                 raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
@@ -96,22 +98,21 @@ class Random:
             noise[name] = raw.to(weight.device, working_dtype(weight.dtype))
         return noise
 
-    def _normalized(self, direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
-        result = normalized(direction, snapshot, self.normalize)
+    def _rescale(self, direction: dict[str, Tensor], snapshot: Snapshot) -> None:
+        rescale(direction, snapshot, self.normalize)
         if self.vectors == "copy":
-            for name, tensor in result.items():
+            for name, tensor in direction.items():
                 if tensor.ndim <= 1:
-                    result[name] = snapshot.params[name].to(tensor.dtype)
-        return result
+                    tensor.copy_(snapshot.params[name])
 
 
-def _project_out(direction: dict[str, Tensor], earlier: list[dict[str, Tensor]]) -> None:
-    """Subtract from `direction`, in place, its components along the earlier ones."""
+def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
+    """Subtract from `direction`, in its own memory, its components along the earlier ones."""
     for other in earlier:
         share = dot(other, direction) / dot(other, other)
         for name, tensor in direction.items():
-            rest = exact(tensor) - share * exact(other[name])
-            direction[name] = rest.to(tensor.dtype).to(tensor.device)
+            for part, along in zip(tensor.view(-1).split(CHUNK), other[name].view(-1).split(CHUNK), strict=True):
+                part.copy_(exact(part) - share * exact(along))
 
 
 def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:

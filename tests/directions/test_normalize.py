@@ -7,8 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.directions.normalize import NORMALIZATIONS, dead_filters, normalized
+from lightning_landscape.directions.normalize import NORMALIZATIONS, dead_filters, rescale
 from lightning_landscape.parameters import FilterLayout, Snapshot
+
+
+def normalized(direction, snapshot, how):
+    result = {name: tensor.clone() for name, tensor in direction.items()}
+    rescale(result, snapshot, how)
+    return result
+
 
 # The filters of every weight by hand: index tuples that select the weights of one output unit.
 FILTERS = {

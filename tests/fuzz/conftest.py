@@ -6,7 +6,7 @@ settings.register_profile(
     "fuzz",
     deadline=None,  # a busy machine is no failure
     derandomize=True,
-    max_examples=300,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("fuzz")

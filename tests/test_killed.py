@@ -1,0 +1,75 @@
+"""House law 3: a process that is killed in the middle of a surface loses at most its last seconds."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_landscape import load
+from lightning_landscape.landscape import equal
+
+PROGRAM = Path(__file__).with_name("_killed.py")
+FILE = Path("step=000000") / "landscape.h5"
+POINTS = 35
+
+
+def start(out: Path, pause: float, seed: int = 0) -> Any:
+    command = [sys.executable, str(PROGRAM), str(out), str(pause), str(seed)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: Any) -> int:
+    """How many steps a run took to its end."""
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 0, errors[-3000:]
+    return int(output.splitlines()[-1].split()[-2])
+
+
+def stop_in_the_middle(out: Path, how: signal.Signals) -> int:
+    """Stop a run after about half of its points; gives the exit code."""
+    process = start(out, 0.03)
+    for line in process.stdout:
+        if line.startswith("call 45"):
+            break
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+@pytest.mark.timeout(200)
+def test_kill_9_and_the_next_run_continues(tmp_path: Path) -> None:
+    assert stop_in_the_middle(tmp_path / "killed", signal.SIGKILL) == -signal.SIGKILL
+    kept = load(tmp_path / "killed" / FILE)
+    done = int(kept.done.sum())
+    assert 3 < done < POINTS
+    assert kept.done[3, 2]  # from the centre outwards
+    assert not list((tmp_path / "killed").rglob("*.tmp*"))
+
+    whole = finish(start(tmp_path / "whole", 0))
+    rest = finish(start(tmp_path / "killed", 0))
+    assert rest == whole - 2 * done  # a point is one step for all and one for the tiles
+    first, second = load(tmp_path / "whole" / FILE), load(tmp_path / "killed" / FILE)
+    assert second.done.all()
+    for landscape in (first, second):
+        landscape.meta.pop("seconds")
+    assert equal(first, second)
+
+
+@pytest.mark.timeout(200)
+def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
+    stop_in_the_middle(tmp_path / "killed", signal.SIGKILL)
+    assert finish(start(tmp_path / "killed", 0, seed=1)) == finish(start(tmp_path / "whole", 0, seed=1))
+    a, b = load(tmp_path / "killed" / FILE), load(tmp_path / "whole" / FILE)
+    assert np.array_equal(a.loss, b.loss)
+
+
+@pytest.mark.timeout(200)
+def test_ctrl_c_keeps_the_points(tmp_path: Path) -> None:
+    assert stop_in_the_middle(tmp_path / "stopped", signal.SIGINT) != 0
+    assert 3 < load(tmp_path / "stopped" / FILE).done.sum() < POINTS

@@ -1,0 +1,28 @@
+"""A pass holds a copy of the parameters and one more for each direction, and little else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("_memory.py")
+
+
+def run(layers: int) -> dict[str, int]:
+    """Bytes of the parameters, and how much higher than before the pass took the peak."""
+    command = [sys.executable, str(PROGRAM), str(layers)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=140, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.timeout(300)
+def test_fifty_million_parameters_take_at_most_three_times_their_memory() -> None:
+    one, many = run(1), run(48)  # the first for the libraries imported on the way
+    assert many["parameters"] > 200e6
+    scratch = 4 * one["parameters"]  # the tensor in work, in float64 too
+    assert many["pass"] - one["pass"] <= 3 * (many["parameters"] - one["parameters"]) + scratch
