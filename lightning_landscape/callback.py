@@ -321,8 +321,8 @@ class LossLandscapeCallback(_Callback):
         except OSError as error:
             self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
             shown = report(landscape, self.look, None, self._tag)
-        for kind, error in log(trainer.loggers, shown.images, shown.scalars, step).failed:
-            self._failed(trainer, error, f"The landscape of step {step} could not be shown in {kind}")
+        for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
+            self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
 
     def _failed(self, trainer: Any, error: Exception, what: str = "The loss landscape failed") -> None:
         if self.strict:
