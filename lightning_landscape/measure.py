@@ -153,7 +153,24 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     snapshot = Snapshot.of(module)
     plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
     small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
-    _surfaces(trainer, probe, recorder, Sequential(probe, seed=settings.seed), plane, small)
+    evaluator = Sequential(probe, seed=settings.seed)
+    for surface in _surfaces(trainer, probe, recorder, evaluator, plane, small):
+        _check_feels_its_weights(evaluator, surface, plane)
+
+
+def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Plane) -> None:
+    """Raises NothingToMeasureError if the loss stays the same when every weight that moves becomes NaN."""
+    nowhere = np.full((1, plane.ndim), np.nan)
+    try:
+        measured = next(iter(evaluator(surface.objective, plane, nowhere, surface.frozen.batches)))
+    except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
+        return
+    loss = measured.get(surface.main)
+    if loss is not None and loss.value == surface.center[surface.main].value:
+        raise NothingToMeasureError(
+            f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Does the step "
+            "use other modules than those of self, or does ignore= leave only weights that it does not use?"
+        )
 
 
 def _surfaces(

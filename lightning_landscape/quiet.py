@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -52,14 +53,16 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     Raises:
         RuntimeError: if the module can't be copied.
     """
+    memo = _memo(trainer, module)
     try:
-        probe = copy.deepcopy(module, _memo(trainer, module))
+        probe = copy.deepcopy(module, memo)
     except Exception as error:
         raise RuntimeError(
             f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
             "the attribute that can't be copied a __deepcopy__, or keep it outside of the module."
         ) from error
     compat.drop_compiled_closures(probe)
+    rebind(probe, memo)
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
@@ -75,6 +78,62 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
     return probe, recorder
+
+
+def rebind(probe: nn.Module, memo: dict[int, Any]) -> None:
+    """Point the functions that a copied module keeps (hooks, attributes) at the copy.
+
+    `copy.deepcopy` does not copy functions: a hook or a lambda that closes over ``self``, or a method compiled
+    by itself, would go on using the original: its state would change, and its surface would be flat.
+
+    Args:
+        probe: the copy.
+        memo: of its `copy.deepcopy`: the copies by the ids of the originals.
+    """
+    for part in probe.modules():
+        tables = [t for name, t in vars(part).items() if name.endswith("_hooks") and isinstance(t, dict)]
+        for table in [*tables, vars(part)]:
+            for key, value in table.items():
+                if isinstance(value, FunctionType):
+                    table[key] = _rebound(value, memo)
+
+
+def _rebound(function: Any, memo: dict[int, Any], depth: int = 0) -> Any:
+    """`function` with every original in its closure exchanged for its copy; itself where there is none."""
+    if isinstance(function, MethodType):
+        return MethodType(function.__func__, memo.get(id(function.__self__), function.__self__))
+    if hasattr(function, "_torchdynamo_orig_callable"):  # compiled, for the original
+        plain = _rebound(function._torchdynamo_orig_callable, memo, depth + 1)
+        return function if plain is function._torchdynamo_orig_callable else plain
+    cells = function.__closure__ or ()
+    filled = [cell.cell_contents if _is_filled(cell) else None for cell in cells]
+    own = [_own(content, memo, depth) for content in filled]
+    if all(a is b for a, b in zip(filled, own, strict=True)):
+        return function
+    closure = tuple(CellType(c) for c in own)
+    result = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
+    result.__kwdefaults__ = function.__kwdefaults__
+    result.__dict__.update(function.__dict__)
+    return result
+
+
+def _own(content: Any, memo: dict[int, Any], depth: int) -> Any:
+    if id(content) in memo:
+        return memo[id(content)]
+    if isinstance(content, MethodType):
+        return _rebound(content, memo) if id(content.__self__) in memo else content
+    if isinstance(content, FunctionType) and depth < 4:
+        return _rebound(content, memo, depth + 1)
+    # What a hook collects in a dictionary or list of the user's is not for the user's eyes either.
+    return copy.copy(content) if isinstance(content, dict | list | set) else content
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
