@@ -14,7 +14,8 @@ from . import compat
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .landscape import Grid, Landscape, axis_points
 from .loggers import log
-from .measure import NothingToMeasureError, Settings, measure, rehearse, tidy
+from .measure import Settings, measure, rehearse, tidy
+from .objectives import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
 from .progress import progress
@@ -153,7 +154,7 @@ class LossLandscapeCallback(_Callback):
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"
-        self._warned = False
+        self._warned = self._fitted = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -179,6 +180,7 @@ class LossLandscapeCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
+        self._warned, self._fitted = False, True
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
@@ -191,7 +193,7 @@ class LossLandscapeCallback(_Callback):
             error = raised
         try:
             raise_together(trainer, error)
-        except (NothingToMeasureError, OtherRankError, OSError, ValueError) as error:
+        except (CannotMeasureError, OtherRankError) as error:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error)
@@ -208,13 +210,14 @@ class LossLandscapeCallback(_Callback):
             self._run(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """`Trainer.validate` on its own: the landscape of the validation loss."""
-        if trainer.state.fn == "validate":
+        """`Trainer.validate` on its own, or after a fit if ``data`` names it: the landscape of the validation loss."""
+        if trainer.state.fn == "validate" and (not self._fitted or "val" in self.settings.data):
             self._run(trainer, pl_module)
 
     def on_test_end(self, trainer: Any, pl_module: Any) -> None:
-        """`Trainer.test` on its own: the landscape of the test loss."""
-        self._run(trainer, pl_module)
+        """`Trainer.test` on its own, or after a fit if ``data`` names it: the landscape of the test loss."""
+        if not self._fitted or "test" in self.settings.data:
+            self._run(trainer, pl_module)
 
     def _data(self, trainer: Any) -> tuple[str, ...]:
         """The settings' data; in `Trainer.validate` and `Trainer.test`, what these have."""
@@ -247,11 +250,13 @@ class LossLandscapeCallback(_Callback):
         try:
             with compat.clocks_stopped(trainer, time.monotonic), preserved():
                 root = self._folder(trainer)
-                folder = None if root is None else root / f"step={step:06d}"
+                name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
+                folder = None if root is None else root / name
                 landscape = self._together(trainer, pl_module, folder)
                 self.landscape = landscape
                 large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
-                self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
+                if trainer.state.fn == "fit" or step not in self.landscapes:
+                    self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
                 failure = None
                 try:
                     if trainer.is_global_zero:
@@ -316,11 +321,14 @@ class LossLandscapeCallback(_Callback):
             if folder is not None:
                 self._keep(trainer, landscape, folder)
             return  # there may be seconds left: no pictures
+        tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
-            shown = report(landscape, self.look, folder, self._tag)
+            shown = report(landscape, self.look, folder, tag)
         except OSError as error:
             self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
-            shown = report(landscape, self.look, None, self._tag)
+            shown = report(landscape, self.look, None, tag)
+        for what, failure in shown.failures:
+            self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
 
@@ -377,11 +385,13 @@ def _choices(
 
 def _check_writable(folder: Path) -> None:
     """Raises:
-    OSError: naming dirpath, if no file can be written to `folder`, which is made.
+    CannotMeasureError: naming dirpath, if no file can be written to `folder`, which is made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"dirpath={str(folder)!r} can't be written ({error.strerror}): give another dirpath.") from error
+        raise CannotMeasureError(
+            f"dirpath={str(folder)!r} can't be written ({error.strerror}): give another dirpath."
+        ) from error

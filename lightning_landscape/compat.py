@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from torch import nn
+
+from .copying import private_copy
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 DATA = ("train", "val", "test")
@@ -64,11 +65,6 @@ def _has_class(thing: Any, name: str) -> bool:
 def warn(trainer: Any, message: str) -> None:
     """A warning from the first process only."""
     _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
-
-
-def is_checkpoint(callback: Any) -> bool:
-    """Whether a callback saves checkpoints: those run last."""
-    return any(c.__name__ == "Checkpoint" and c.__module__.split(".")[0] in _ROOTS for c in type(callback).__mro__)
 
 
 def training_step_count(trainer: Any) -> int:
@@ -149,17 +145,30 @@ def is_lightning_module(module: nn.Module) -> bool:
 
 @contextmanager
 def muted(trainer: Any) -> Iterator[None]:
-    """The Trainer validates and its loggers write nothing, until the end."""
+    """The Trainer validates and its loggers write nothing, until the end; then it has all its attributes back."""
     stages = _part(trainer, "trainer.states").RunningStage
     dummy = _part(trainer, "loggers.logger").DummyLogger
-    stage, loggers = trainer.state.stage, trainer.loggers
-    trainer.loggers = [dummy() for _ in loggers]
+    kept, stage = dict(vars(trainer)), trainer.state.stage
+    trainer._unmuted_loggers = trainer.loggers
+    trainer.loggers = [dummy() for _ in trainer.loggers]
     # Augmentation in transfer hooks is commonly gated on trainer.training.
     trainer.state.stage = stages.VALIDATING
     try:
         yield
     finally:
-        trainer.state.stage, trainer.loggers = stage, loggers
+        trainer.state.stage = stage
+        vars(trainer).clear()  # a step may set trainer.should_stop, or anything
+        vars(trainer).update(kept)
+
+
+def stand_ins(trainer: Any) -> Iterator[tuple[Any, Any]]:
+    """Within `muted`: the loggers and experiments that a module may have kept, and what its copy gets for them."""
+    dummy = _part(trainer, "loggers.logger").DummyLogger
+    for logger in getattr(trainer, "_unmuted_loggers", ()):
+        silent = dummy()
+        yield logger, silent
+        if getattr(logger, "_experiment", None) is not None:
+            yield logger._experiment, silent.experiment
 
 
 @contextmanager
@@ -194,8 +203,9 @@ def unsupported(trainer: Any) -> str | None:
 
 
 def datamodule_copy(trainer: Any) -> Any:
-    """A shallow copy of the datamodule, so that hooks called for us rebind nothing on the user's; or None."""
-    return copy.copy(trainer.datamodule) if trainer.datamodule is not None else None
+    """A copy of the datamodule, so that hooks called for us change nothing in the user's; or None."""
+    shared = [o for o in shared_objects(trainer) if o is not trainer.datamodule]
+    return private_copy(trainer.datamodule, shared) if trainer.datamodule is not None else None
 
 
 def reorder(trainer: Any, ours: type) -> None:
@@ -206,7 +216,7 @@ def reorder(trainer: Any, ours: type) -> None:
     """
 
     def place(callback: Any) -> int:
-        return 2 if is_checkpoint(callback) else 1 if isinstance(callback, ours) else 0
+        return 2 if _has_class(callback, "Checkpoint") else 1 if isinstance(callback, ours) else 0
 
     trainer.callbacks = sorted(trainer.callbacks, key=place)  # keeps the order of equals
 

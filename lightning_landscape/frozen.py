@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from . import compat
-from .objectives import Batch
+from .objectives import Batch, CannotMeasureError
 from .parameters import checksum
 from .ranks import from_first
 from .rng import keyed_seed, seed_streams
@@ -67,7 +67,7 @@ def freeze(
         seed: of the choice, and of random augmentation.
 
     Raises:
-        ValueError: if there is no such loader, or it is empty.
+        CannotMeasureError: if there is no such loader, or it is empty.
     """
     loaders, mode = find_loaders(trainer, probe, data)
     limit = getattr(trainer, f"limit_{data}_batches")
@@ -86,10 +86,12 @@ def freeze(
     for item, index, loader in items:
         if max_batches is not None and len(batches) == max_batches:
             break
-        size = compat.batch_size(trainer, item, fallback=sources[loader].batch_size or 1)
-        batches.append(Batch(transfer(item, loader), size, index, loader))
+        sizes = sources[loader].sizes if len(flat) == 1 or mode == "sequential" else []
+        logged = compat.batch_size(trainer, item, fallback=sources[loader].batch_size or 1)
+        size = sizes[index] if index < len(sizes) else logged
+        batches.append(Batch(transfer(item, loader), size, index, loader, logged))
     if not batches:
-        raise ValueError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
+        raise CannotMeasureError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
     together: Batch | None = None
     singles: list[Batch] = []
     if samples and (len(flat) == 1 or mode == "sequential"):
@@ -112,7 +114,7 @@ def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
     Hooks that the Trainer has not called itself are called on copies.
 
     Raises:
-        ValueError: if there are none.
+        CannotMeasureError: if there are none.
     """
     default = "max_size_cycle" if data == "train" else "sequential"
     combined = compat.combined_loader(trainer, data)
@@ -127,7 +129,7 @@ def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
         elif loaders is None and compat.is_overridden(hook, probe):
             loaders = getattr(probe, hook)()
         if loaders is None:
-            raise ValueError(
+            raise CannotMeasureError(
                 f"data={data!r}: there is no {data} loader. Pass one to the Trainer, implement {hook}(), or choose "
                 f"another data from {', '.join(compat.DATA)}."
             )

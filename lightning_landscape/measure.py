@@ -17,7 +17,7 @@ from .directions import Directions, dead_filters, recipe
 from .evaluators import Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .landscape import Grid, Landscape, Samples
-from .objectives import LossFunction, Objective
+from .objectives import CannotMeasureError, LossFunction, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
 from .quiet import probe_copy
@@ -49,10 +49,6 @@ class Settings:
     max_samples: int | None = 1024
     max_batches: int | None = None
     samples: int = 10
-
-
-class NothingToMeasureError(ValueError):
-    """The module's step gives no loss."""
 
 
 @dataclass(eq=False)
@@ -88,7 +84,7 @@ def measure(
             settings is left aside.
 
     Raises:
-        NothingToMeasureError: if the step neither returns a loss nor logs anything.
+        CannotMeasureError: if the step neither returns a loss nor logs anything.
         ValueError: if a loader is missing or empty, or no parameter may move.
     """
     started = time.perf_counter()
@@ -150,16 +146,20 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
     """
     probe, recorder = probe_copy(trainer, module)
-    snapshot = Snapshot.of(module)
-    plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
+    try:
+        snapshot = Snapshot.of(module)
+        plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
+    except ValueError as error:
+        raise CannotMeasureError(str(error)) from error
     small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
     evaluator = Sequential(probe, seed=settings.seed)
-    for surface in _surfaces(trainer, probe, recorder, evaluator, plane, small):
-        _check_feels_its_weights(evaluator, surface, plane)
+    first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
+    if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
+        _check_feels_its_weights(evaluator, first, plane)
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Plane) -> None:
-    """Raises NothingToMeasureError if the loss stays the same when every weight that moves becomes NaN."""
+    """Raises CannotMeasureError if the loss stays the same when every weight that moves becomes NaN."""
     nowhere = np.full((1, plane.ndim), np.nan)
     try:
         measured = next(iter(evaluator(surface.objective, plane, nowhere, surface.frozen.batches)))
@@ -167,7 +167,7 @@ def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Pl
         return
     loss = measured.get(surface.main)
     if loss is not None and loss.value == surface.center[surface.main].value:
-        raise NothingToMeasureError(
+        raise CannotMeasureError(
             f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Does the step "
             "use other modules than those of self, or does ignore= leave only weights that it does not use?"
         )
@@ -202,7 +202,7 @@ def _surfaces(
             )
         center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
         if not center:
-            raise NothingToMeasureError(
+            raise CannotMeasureError(
                 f"data={data!r}: {compat.STEPS[data]} of {type(probe).__name__} returned no scalar loss and logged "
                 "nothing. Return the loss, log it, or give objective=function(module, batch)."
             )
@@ -210,6 +210,9 @@ def _surfaces(
     for surface in surfaces:
         others = {name for s in surfaces if s is not surface for name in s.center}
         surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
+        # A step that logs "acc" and "train_acc" may need one more word.
+        taken = [name for s in surfaces for name in s.names.values()]
+        surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
     return surfaces
 
 

@@ -18,12 +18,18 @@ class Batch:
         size: B, its number of samples.
         index: its place in its loader.
         loader: which of several sequential loaders it is from.
+        log_weight: what Lightning weighs its logged values by, where that is not the number of samples.
     """
 
     data: Any
     size: int
     index: int = 0
     loader: int = 0
+    log_weight: int | None = None
+
+
+class CannotMeasureError(ValueError):
+    """What was asked for can't be measured: the user must change something."""
 
 
 class Observation(NamedTuple):

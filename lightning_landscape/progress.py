@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,8 +44,17 @@ def _rich(own: Any, total: int, description: str) -> Iterator[Callable[[int], No
     if not running:
         bar.start()
     task = bar.add_task(description, total=total)
+    drawn = 0.0
+
+    def shown(done: int) -> None:
+        nonlocal drawn
+        now = time.monotonic()
+        refresh = now - drawn > 0.1  # Lightning's display does not refresh itself
+        bar.update(task, completed=done, refresh=refresh)
+        drawn = now if refresh else drawn
+
     try:
-        yield lambda done: bar.update(task, completed=done)
+        yield shown
     finally:
         bar.remove_task(task)
         if not running:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 # What nn.Module itself keeps; the evaluator handles parameters and buffers.
 _KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict"}
 MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
+# Objects of these are no state of the step: the Trainer, loaders, arrays (which are remembered below).
+_FOREIGN = ("torch", "lightning", "pytorch_lightning", "numpy", "random", "builtins", "threading", "_", "io")
 _LIBRARIES = ("torch.", "torchmetrics.", "torchvision.")
 
 
@@ -60,6 +62,10 @@ class PythonState:
             if len(value) <= MOST_ITEMS:
                 for item in value.values() if isinstance(value, dict) else value:
                     self._remember(item, depth + 1)
+        elif hasattr(value, "__dict__") and not type(value).__module__.startswith(_FOREIGN) and not callable(value):
+            self._objects.append((vars(value), dict(vars(value))))
+            for item in list(vars(value).values()):
+                self._remember(item, depth + 1)
         elif isinstance(value, torch.Generator):
             self._undo.append(partial(value.set_state, value.get_state()))
         elif isinstance(value, np.random.Generator):

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 import io
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from . import compat
+from .copying import rebind
 from .ranks import from_first
 from .rng import preserved
 from .step import Recorder
@@ -24,14 +23,13 @@ from .step import Recorder
 def undisturbed(trainer: Any) -> Iterator[None]:
     """Whatever happens inside, the training goes on as if nothing had: also after an exception.
 
-    Kept: the random streams, the Trainer's stage and loggers, grad mode, cuDNN's and the matmul settings, the
-    clock of ``max_time``. What is measured inside must be a copy (`probe_copy`) on batches of its own.
+    Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
+    matmul settings. What is measured inside must be a copy (`probe_copy`) on batches of its own.
     """
     backends = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
     with (
         preserved(),
         compat.muted(trainer),
-        compat.clocks_stopped(trainer, time.monotonic),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
         torch.inference_mode(False),
         torch.no_grad(),
@@ -63,10 +61,12 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
         ) from error
     compat.drop_compiled_closures(probe)
     rebind(probe, memo)
+    memo.clear()  # it holds the copy, and a cycle holds it: the memory would stay until the next collection
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     probe.eval().requires_grad_(False)
+    own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
     if trainer.world_size > 1:
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
         for buffer, first in zip(probe.buffers(), from_first(trainer, [b.cpu() for b in probe.buffers()]), strict=True):
@@ -74,72 +74,16 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     recorder = Recorder()
     for part in probe.modules():
         if compat.is_lightning_module(part):
-            _disarm(part, trainer, recorder)
+            _disarm(part, trainer, recorder, own)
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
     return probe, recorder
 
 
-def rebind(probe: nn.Module, memo: dict[int, Any]) -> None:
-    """Point the functions that a copied module keeps (hooks, attributes) at the copy.
-
-    `copy.deepcopy` does not copy functions: a hook or a lambda that closes over ``self``, or a method compiled
-    by itself, would go on using the original: its state would change, and its surface would be flat.
-
-    Args:
-        probe: the copy.
-        memo: of its `copy.deepcopy`: the copies by the ids of the originals.
-    """
-    for part in probe.modules():
-        tables = [t for name, t in vars(part).items() if name.endswith("_hooks") and isinstance(t, dict)]
-        for table in [*tables, vars(part)]:
-            for key, value in table.items():
-                if isinstance(value, FunctionType):
-                    table[key] = _rebound(value, memo)
-
-
-def _rebound(function: Any, memo: dict[int, Any], depth: int = 0) -> Any:
-    """`function` with every original in its closure exchanged for its copy; itself where there is none."""
-    if isinstance(function, MethodType):
-        return MethodType(function.__func__, memo.get(id(function.__self__), function.__self__))
-    if hasattr(function, "_torchdynamo_orig_callable"):  # compiled, for the original
-        plain = _rebound(function._torchdynamo_orig_callable, memo, depth + 1)
-        return function if plain is function._torchdynamo_orig_callable else plain
-    cells = function.__closure__ or ()
-    filled = [cell.cell_contents if _is_filled(cell) else None for cell in cells]
-    own = [_own(content, memo, depth) for content in filled]
-    if all(a is b for a, b in zip(filled, own, strict=True)):
-        return function
-    closure = tuple(CellType(c) for c in own)
-    result = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__, closure)
-    result.__kwdefaults__ = function.__kwdefaults__
-    result.__dict__.update(function.__dict__)
-    return result
-
-
-def _own(content: Any, memo: dict[int, Any], depth: int) -> Any:
-    if id(content) in memo:
-        return memo[id(content)]
-    if isinstance(content, MethodType):
-        return _rebound(content, memo) if id(content.__self__) in memo else content
-    if isinstance(content, FunctionType) and depth < 4:
-        return _rebound(content, memo, depth + 1)
-    # What a hook collects in a dictionary or list of the user's is not for the user's eyes either.
-    return copy.copy(content) if isinstance(content, dict | list | set) else content
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True
-
-
-def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
+def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
-    optimizers = [NullOptimizer(optimizer) for optimizer in getattr(trainer, "optimizers", None) or []]
-    schedulers = [NullOptimizer(c.scheduler) for c in getattr(trainer, "lr_scheduler_configs", None) or []]
+    optimizers = [NullOptimizer(optimizer, own) for optimizer in getattr(trainer, "optimizers", None) or []]
+    schedulers = [NullOptimizer(c.scheduler, own) for c in getattr(trainer, "lr_scheduler_configs", None) or []]
     module.__dict__.update(
         log=recorder.log,
         log_dict=recorder.log_dict,
@@ -158,12 +102,23 @@ def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-class NullOptimizer:
-    """An optimiser or scheduler that moves nothing; a closure given to `step` is run for its loss."""
+MOVING = {"step", "zero_grad", "load_state_dict", "add_param_group"} | {
+    f"register_step_{when}_hook" for when in ("pre", "post")
+}
 
-    def __init__(self, original: Any) -> None:
+
+class NullOptimizer:
+    """An optimiser or scheduler that can be read but moves nothing; a closure given to `step` is run for its loss.
+
+    Args:
+        original: the user's.
+        own: the probe's parameters by the ids of the user's.
+    """
+
+    def __init__(self, original: Any, own: dict[int, nn.Parameter]) -> None:
+        self._original = original
         groups = getattr(original, "param_groups", [])
-        self.param_groups = [{k: v for k, v in group.items() if k != "params"} for group in groups]
+        self.param_groups = [{**g, "params": [own.get(id(p), p) for p in g["params"]]} for g in groups]
 
     def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
         """Run the closure, if it is one."""
@@ -176,12 +131,13 @@ class NullOptimizer:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return _nothing
+        return _nothing if name in MOVING else getattr(self._original, name)
 
 
 def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
     """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of cached non-leaf tensors."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
+    memo |= {id(original): stand_in for original, stand_in in compat.stand_ins(trainer)}
 
     def scan(value: Any, depth: int = 0) -> None:
         if isinstance(value, Tensor):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .landscape import Landscape
 from .plots import PLOTS, to_image, write_picture
 from .storage import FORMATS, LandscapeFileError, load, save
+from .storage.layout import data_set_names
 
 log = logging.getLogger(__name__)
 PICTURES = ("png", "pdf", "svg")
@@ -43,10 +44,11 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Pictures and numbers for the loggers, by tag."""
+    """Pictures and numbers for the loggers, by tag; and the pictures that could not be drawn."""
 
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
 
 
 def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "landscape") -> Report:
@@ -55,7 +57,8 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
         write_data(landscape, look.formats, folder)
         if landscape.samples is not None:
             write_samples(landscape, folder / "selected_samples.json")
-    images = {}
+    images, failures = {}, []
+    stems = data_set_names(landscape.values)
     for kind in look.plots:
         plot = PLOTS[kind]
         if landscape.grid.ndim not in plot.ndims or (kind == "tiles" and landscape.samples is None):
@@ -63,14 +66,19 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
         names: Sequence[str | None] = list(landscape.values) if plot.per == "metric" else [None]
         for name in names:
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
-            figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
-            title = plot.suffix if name is None else f"{_file_name(name)}_{plot.suffix}"
-            pixels = to_image(figure)
-            images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = pixels
-            if folder is not None:
-                for suffix in [f for f in look.formats if f in PICTURES]:
-                    write_picture(figure, pixels, folder / f"{title}.{suffix}")
-    return Report(images, scalars(landscape, tag))
+            stem = plot.suffix if name is None else f"{stems[name][:100]}_{plot.suffix}"
+            try:
+                figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
+                pixels = to_image(figure)
+                images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = pixels
+                for suffix in [f for f in look.formats if f in PICTURES and folder is not None]:
+                    assert folder is not None
+                    write_picture(figure, pixels, folder / f"{stem}.{suffix}")
+            except OSError:
+                raise
+            except Exception as error:  # noqa: BLE001  # the other pictures are worth having
+                failures.append((f"{kind} of {name or landscape.main}", error))
+    return Report(images, scalars(landscape, tag), failures)
 
 
 def unfinished(folder: Path) -> Landscape | None:
@@ -152,7 +160,3 @@ def _largest_error(landscape: Landscape) -> str:
     if not len(known):
         return "unknown (one observation a point)"
     return f"{np.median(known):.3g} median, {known.max():.3g} largest"
-
-
-def _file_name(metric: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in metric)

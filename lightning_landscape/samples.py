@@ -70,6 +70,7 @@ class EachSample(Objective):
 
     def __init__(self, objective: Objective, main: str, places: dict[int, list[int]]) -> None:
         self.objective, self.main_name, self.places = objective, main, places
+        self.singles: list[Batch] = []
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """As the objective's."""
@@ -87,13 +88,20 @@ class EachSample(Objective):
         """
         places = self.places[id(batch)]
         with LossCalls() as seen:
-            loss = self.objective(module, batch)[self.main_name].value
+            observed = self.objective(module, batch).get(self.main_name)
+        loss = observed.value if observed is not None else float("nan")
         if batch.size == 1:
             losses = [loss]
         elif isinstance(loss, Tensor) and loss.shape == (batch.size,):
             losses = list(loss)
         else:
-            losses = list(_before_the_mean(loss, seen.calls, batch.size))
+            try:
+                losses = list(_before_the_mean(loss, seen.calls, batch.size))
+            except NotSeparable:
+                if not self.singles:
+                    raise
+                observed_singly = [self.objective(module, b).get(self.main_name) for b in self.singles]
+                losses = [float("nan") if o is None else o.value for o in observed_singly]
         return {str(place): Observation(value, 1) for place, value in zip(places, losses, strict=True)}
 
 
@@ -104,7 +112,8 @@ class NotSeparable(Exception):
 def _before_the_mean(loss: Any, calls: list[Any], size: int) -> Tensor:
     for function, arguments, result in reversed(calls):
         # The step may detach or reshape what the function gave it; the number tells which call it was.
-        same = isinstance(loss, Tensor) and result.numel() == 1 and torch.equal(loss, result.reshape(()))
+        scalar = isinstance(loss, Tensor) and result.numel() == 1
+        same = scalar and torch.allclose(loss, result.reshape(()), rtol=0, atol=0, equal_nan=True)
         if same and arguments["reduction"] == "mean":
             parts = function(**{**arguments, "reduction": "none"})
             if parts.numel() % size == 0:
@@ -130,6 +139,7 @@ def tile_stream(
             return single, data.singles
         sizes = np.abs(expected[np.isfinite(expected)])
         if np.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE * sizes.max(initial=0.0), equal_nan=True):
+            together.singles = data.singles  # for a point at which the step goes another way
             return together, [data.together]
     return single, data.singles
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import (
     DataLoader,
-    Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
@@ -22,11 +19,11 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
-from .objectives import Batch
+from .copying import ReadOnceError, private_copy
+from .objectives import Batch, CannotMeasureError
 from .step import leaves
 
 log = logging.getLogger(__name__)
-LONG = 256  # containers longer than this are data: shared, not copied
 Transfer = Callable[[Any, int], Any]
 
 
@@ -45,6 +42,7 @@ class Source:
         self.batch_size = getattr(loader, "batch_size", None)
         self.pool: list[Any] | None = None  # indices, or batches of indices
         self.chosen: list[Any] = []
+        self.sizes: list[int] = []  # of the batches, where they are known without loading any
         self.kept: list[Any] = []  # the batches of a source that can only be iterated
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             self.note = "the first batches of data that can only be iterated"
@@ -52,17 +50,22 @@ class Source:
             return
         self.batched = self.batch_size is None and loader.batch_sampler is not None
         if self.batched:
-            self.pool = list(copy.deepcopy(loader.batch_sampler))  # type: ignore[arg-type]
+            sampler = loader.batch_sampler
+            self.pool = _drawn(sampler, loader, seed)
+            if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
+                self.pool = self.pool[: _limited(len(self.pool), limit)]
             self.note = "random batches of the loader's own batch sampler"
             return
-        pool = _indices(loader)
-        if isinstance(loader.sampler, SequentialSampler):
-            per_batch = self.batch_size or 1
-            count = -(-len(pool) // per_batch)
-            count = int(count * limit) if isinstance(limit, float) else min(limit, count)
-            pool = pool[: count * per_batch]
-        self.pool = list(pool)
         self.note = "random samples without replacement"
+        if isinstance(loader.sampler, SubsetRandomSampler):
+            self.pool = list(loader.sampler.indices)
+        elif isinstance(loader.sampler, RandomSampler | SequentialSampler | DistributedSampler):
+            self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
+        else:
+            self.pool = _drawn(loader.sampler, loader, seed)
+            self.note = "random ones of an epoch's draws of the loader's own sampler"
+        if isinstance(loader.sampler, SequentialSampler):  # what comes later or is dropped is never seen
+            self.pool = self.pool[: _limited(len(loader), limit) * (self.batch_size or 1)]
 
     def __len__(self) -> int:
         """Samples, as far as they are known without loading any."""
@@ -73,7 +76,8 @@ class Source:
     def batches(self, max_samples: int | None, max_batches: int | None) -> Iterable[Any]:
         """The batches for a surface, not yet on the device."""
         if self.pool is None:
-            self.kept = list(islice(_some(_again(self.loader), max_samples), self.limit))
+            most = min([n for n in (self.limit, max_batches) if n is not None], default=None)
+            self.kept = list(islice(_some(_again(self.loader), max_samples), most))
             return self.kept
         order = torch.randperm(len(self.pool), generator=self.generator).tolist()
         if self.batched:
@@ -84,15 +88,17 @@ class Source:
                     continue
                 taken.append(i)
                 count += len(self.pool[i])
-            lists = [list(self.pool[i]) for i in sorted(taken)][:max_batches]
-            self.chosen = [index for batch in lists for index in batch]
-            return self._loader(lists)
+            return self._batches([list(self.pool[i]) for i in sorted(taken)][:max_batches])
         self.chosen = [self.pool[i] for i in sorted(order[:max_samples])]
         if self.batch_size is None:  # the data set gives whole batches
             return self._loader(self.chosen[:max_batches])
         lists = [self.chosen[i : i + self.batch_size] for i in range(0, len(self.chosen), self.batch_size)]
-        self.chosen = [index for batch in lists[:max_batches] for index in batch]
-        return self._loader(lists[:max_batches])
+        return self._batches(lists[:max_batches])
+
+    def _batches(self, lists: list[list[Any]]) -> Iterable[Any]:
+        self.chosen = [index for batch in lists for index in batch]
+        self.sizes = [len(batch) for batch in lists]
+        return self._loader(lists)
 
     def tiles(self, count: int, transfer: Transfer) -> tuple[Batch | None, list[Batch]]:
         """`count` random ones of the chosen samples: as one batch where they can be collated, and singly."""
@@ -101,7 +107,8 @@ class Source:
         order = torch.randperm(len(self.chosen), generator=self.generator)[:count].tolist()
         picked = [self.chosen[i] for i in sorted(order)]
         one_by_one = iter(self._loader([[index] for index in picked]))
-        singles = [Batch(transfer(d, 0), 1, int(i)) for i, d in zip(picked, one_by_one, strict=True)]
+        names = [i if isinstance(i, int) else place for place, i in enumerate(picked)]
+        singles = [Batch(transfer(d, 0), 1, i) for i, d in zip(names, one_by_one, strict=True)]
         try:
             together = Batch(transfer(next(iter(self._loader([picked]))), 0), len(picked))
         except (RuntimeError, TypeError, ValueError) as error:
@@ -128,7 +135,7 @@ class Source:
         return DataLoader(
             dataset,
             num_workers=min(own.num_workers, 2),
-            collate_fn=own.collate_fn,
+            collate_fn=own.collate_fn if own.num_workers else private_copy(own.collate_fn),
             worker_init_fn=own.worker_init_fn,
             generator=torch.Generator().manual_seed(self.seed),
             **how,
@@ -136,28 +143,43 @@ class Source:
         )
 
 
-def _indices(loader: DataLoader[Any]) -> Sequence[Any]:
-    """All indices that a loader's sampler may draw."""
-    sampler = loader.sampler
-    if isinstance(sampler, SubsetRandomSampler):
-        return sampler.indices
-    if isinstance(sampler, RandomSampler | SequentialSampler | DistributedSampler):
-        return range(len(loader.dataset))  # type: ignore[arg-type]
-    return list(copy.deepcopy(sampler))  # one epoch in the sampler's own distribution
+def _limited(batches: int, limit: float) -> int:
+    """How many of `batches` the Trainer takes under ``limit_<data>_batches``."""
+    return int(batches * limit) if isinstance(limit, float) else min(limit, batches)
+
+
+def _drawn(sampler: Any, loader: DataLoader[Any], seed: int) -> list[Any]:
+    """One epoch of a sampler in its own distribution, from a copy that starts at `seed`."""
+    twin = private_copy(sampler, [loader.dataset])
+    if isinstance(getattr(twin, "generator", None), torch.Generator):
+        twin.generator = torch.Generator().manual_seed(seed)
+    length = len(sampler) if hasattr(sampler, "__len__") else 0
+    return list(islice(twin, max(length, len(loader.dataset))))  # type: ignore[arg-type]
 
 
 def _again(loader: Any) -> Iterable[Any]:
-    """An iterable like `loader` whose iteration does not move the original."""
-    if isinstance(loader, DataLoader):
+    """An iterable like `loader` whose iteration does not move the original.
+
+    Raises:
+        CannotMeasureError: if that is impossible.
+    """
+    try:
+        if not isinstance(loader, DataLoader):
+            return private_copy(loader, may_read_once=False)
+        alone = not loader.num_workers
         return DataLoader(
-            private_copy(loader.dataset) if not loader.num_workers else loader.dataset,
+            private_copy(loader.dataset, may_read_once=False) if alone else loader.dataset,
             batch_size=loader.batch_size,
-            collate_fn=loader.collate_fn,
+            collate_fn=private_copy(loader.collate_fn) if alone else loader.collate_fn,
             num_workers=min(loader.num_workers, 1),
             worker_init_fn=loader.worker_init_fn,
             generator=torch.Generator().manual_seed(0),
         )
-    return private_copy(loader)
+    except ReadOnceError as error:
+        raise CannotMeasureError(
+            f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
+            "training would miss. Give a data set that can be indexed, or that starts anew at each iter()."
+        ) from error
 
 
 def _some(batches: Iterable[Any], max_samples: int | None) -> Iterator[Any]:
@@ -178,31 +200,3 @@ def _row(batch: Any, row: int) -> Any:
     """One sample of a batch: row `row` of every tensor that has as many rows as the batch."""
     rows = _rows(batch)
     return apply_to_collection(batch, Tensor, lambda t: t[row : row + 1] if t.ndim and len(t) == rows else t)
-
-
-def private_copy(thing: Any) -> Any:
-    """A copy of a data set whose python state is its own; its data (tensors, arrays, long lists) is shared."""
-    memo: dict[int, Any] = {}
-    seen: set[int] = set()
-
-    def share(value: Any) -> None:
-        if id(value) in seen:
-            return
-        seen.add(id(value))
-        long = hasattr(value, "__len__") and not isinstance(value, Dataset) and len(value) > LONG
-        if long or isinstance(value, (Tensor, np.ndarray, nn.Module)):
-            memo[id(value)] = value
-        elif isinstance(value, dict | list | tuple):
-            for item in value.values() if isinstance(value, dict) else value:
-                share(item)
-        elif hasattr(value, "__dict__") and not isinstance(value, type):
-            for item in vars(value).values():
-                share(item)
-
-    try:
-        for value in vars(thing).values() if hasattr(thing, "__dict__") else []:
-            share(value)
-        return copy.deepcopy(thing, memo)
-    except Exception as error:  # noqa: BLE001  # any class may refuse in any way
-        log.debug("%s can't be copied (%s): its own state is used.", type(thing).__name__, error)
-        return copy.copy(thing) if hasattr(thing, "__dict__") else thing

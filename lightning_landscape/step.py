@@ -44,7 +44,7 @@ class Recorder:
             return
         reduce_fx = options.get("reduce_fx", "mean")
         how = REDUCTIONS.get(reduce_fx if isinstance(reduce_fx, str) else getattr(reduce_fx, "__name__", ""), "mean")
-        weight = options.get("batch_size") or self.batch.size
+        weight = options.get("batch_size") or self.batch.log_weight or self.batch.size
         if isinstance(value, Tensor):
             value = value.detach().mean() if value.ndim else value.detach()
         self.observations[name] = Observation(value, weight, how)
@@ -85,7 +85,7 @@ class StepObjective(Objective):
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
         self._state = PythonState(module)
         self._positions = _positional_arguments(self.step)
-        self._edits_batches = False
+        self._edits_batches = self._returns = False
         self._whole: dict[str, float] = {}
 
     def start(self) -> None:
@@ -109,9 +109,12 @@ class StepObjective(Objective):
         with self.context():
             output = self.step(copy.deepcopy(data) if self._edits_batches else copy.copy(data), *arguments)
         logged = self.recorder.observations
-        loss = returned_loss(output)
+        loss: Tensor | float | None = returned_loss(output)
+        if loss is None and self._returns:
+            loss = float("nan")  # a step that skips a batch it does not like has no loss there
         if loss is None:
             return logged
+        self._returns = True
         if self.name in logged:
             logged[self.name + LOGGED_SUFFIX] = logged.pop(self.name)
         return {self.name: Observation(loss, batch.size), **logged}
@@ -137,10 +140,11 @@ class StepObjective(Objective):
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """See whether the step edits the batch it is given: if so, every call gets a copy of its own."""
         twin = Batch(copy.deepcopy(batch.data), batch.size, batch.index, batch.loader)
-        before = _versions(twin.data)
+        before, kept = _versions(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.start()
         self(module, twin)
         self._edits_batches = _versions(twin.data) != before
+        del kept
 
 
 def returned_loss(output: Any) -> Tensor | None:
@@ -165,20 +169,23 @@ def _positional_arguments(step: Callable[..., Any]) -> int:
 
 
 def _versions(data: Any) -> list[tuple[int, int]]:
-    """Identity and edit count of every tensor in a batch."""
-    return [(id(leaf), leaf._version) for leaf in leaves(data) if isinstance(leaf, Tensor)]
+    """Identity of every leaf of a batch, and how often it was edited."""
+    return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for leaf in leaves(data)]
 
 
-def leaves(data: Any) -> list[Any]:
+def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
     """The leaves of nested mappings, sequences and objects with plain attributes, in a fixed order.
 
     >>> leaves({"x": [1, (2, 3)], "y": None})
     [1, 2, 3, None]
     """
+    if id(data) in path:  # an object that holds itself
+        return []
+    inside = path | {id(data)}
     if isinstance(data, Mapping):
-        return [leaf for value in data.values() for leaf in leaves(value)]
+        return [leaf for value in data.values() for leaf in leaves(value, inside)]
     if isinstance(data, list | tuple):
-        return [leaf for value in data for leaf in leaves(value)]
+        return [leaf for value in data for leaf in leaves(value, inside)]
     if hasattr(data, "__dict__") and not isinstance(data, Tensor | torch.nn.Module | type):
-        return [leaf for value in vars(data).values() for leaf in leaves(value)]
+        return [leaf for value in vars(data).values() for leaf in leaves(value, inside)]
     return [data]

@@ -22,7 +22,7 @@ FLOORS = {
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
     },
-    "Lightning": {"compat", "quiet", "ranks", "step", "sources", "frozen", "samples", "measure", "progress"},
+    "Lightning": {"compat", "copying", "quiet", "ranks", "step", "sources", "frozen", "samples", "measure", "progress"},
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
@@ -47,7 +47,7 @@ HOMES = {
     "tensorboard": "tensorboard",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib.
-FOREIGN_PRIVATE = {"_version", "_to_sync", "_axinfo"}
+FOREIGN_PRIVATE = {"_version", "_torchdynamo_orig_callable", "_to_sync", "_axinfo"}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -567,3 +567,232 @@ def test_a_large_landscape_is_kept_as_the_path_of_its_file(tmp_path: Path, monke
     assert callback.landscapes == {8: tmp_path / "out" / "step=000008" / "landscape.h5"}
     assert callback.landscape is not None
     assert equal(ll.load(tmp_path / "out" / "step=000008" / "landscape.h5"), callback.landscape)
+
+
+# What a hostile user would try.
+
+
+def test_max_time_ends_a_training_as_it_would_without_us(tmp_path: Path) -> None:
+    import time
+
+    class Slow(Classifier):
+        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+            time.sleep(0.02)
+
+    callback = small(every_n_epochs=1, x=(-1, 1, 9), y=(-1, 1, 9))
+    runner = fit(tmp_path, callback, Slow(), max_epochs=1000, max_time={"seconds": 1})
+    assert 3 <= runner.current_epoch <= 13  # 0.08 s of training an epoch
+
+
+def test_a_step_that_stops_the_training_at_a_far_point_does_not(tmp_path: Path) -> None:
+    class Guard(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if not self.training:
+                self.trainer.should_stop = True
+            return super().training_step(batch, batch_idx)
+
+    callback = small(every_n_epochs=1)
+    assert fit(tmp_path, callback, Guard(), max_epochs=3).current_epoch == 3
+    assert len(callback.landscapes) == 3
+
+
+def test_a_logger_kept_on_the_module_is_silent_during_a_pass(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    class Keeps(Classifier):
+        def on_fit_start(self) -> None:
+            self.kept, self.writer = self.logger, self.logger.experiment  # type: ignore[union-attr]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.kept.experiment.add_scalar("kept", 1.0, self.global_step)
+            self.writer.add_scalar("writer", 1.0, self.global_step)
+            return super().training_step(batch, batch_idx)
+
+    callback = small(every_n_epochs=1)
+    runner = fit(tmp_path, callback, Keeps(), logger=TensorBoardLogger(str(tmp_path)))
+    assert len(callback.landscapes) == 2
+    assert len(list(Path(str(runner.log_dir)).glob("events*"))) == 1
+    events = EventAccumulator(str(runner.log_dir), size_guidance={"scalars": 0}).Reload()
+    assert len(events.Scalars("kept")) == len(events.Scalars("writer")) == 8
+
+
+def test_an_error_of_the_users_step_in_the_rehearsal_warns(tmp_path: Path) -> None:
+    class Picky(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if not self.training:
+                raise ValueError("only one class present")
+            return super().training_step(batch, batch_idx)
+
+    with pytest.warns(UserWarning, match="ValueError: only one class present"):
+        assert fit(tmp_path, small(strict=False), Picky()).current_epoch == 2
+
+
+def test_data_that_can_only_be_read_once_is_refused_and_not_read(tmp_path: Path) -> None:
+    x, y = data().tensors
+    read: list[int] = []
+
+    def once() -> Any:
+        for i in range(3):
+            read.append(i)
+            yield x[:4], y[:4]
+
+    class Once(IterableDataset):
+        def __init__(self) -> None:
+            self.source = once()
+
+        def __iter__(self) -> Any:
+            return self.source
+
+    with pytest.raises(MisconfigurationException, match="can only be read once"):
+        trainer(tmp_path, small()).fit(Classifier(), DataLoader(Once(), batch_size=None))
+    assert read in ([], [0])  # Lightning's own look ahead
+
+
+def test_testing_after_a_fit_leaves_the_landscape_of_the_fit(tmp_path: Path) -> None:
+    class Tested(Classifier):
+        def test_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.training_step(batch, batch_idx)
+
+    callback, module, loader = small(dirpath=tmp_path / "out"), Tested(), DataLoader(data(), 8)
+    runner = fit(tmp_path, callback, module)
+    runner.test(module, loader, verbose=False)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["step=000008"]  # nobody asked for more
+
+    both = small(dirpath=tmp_path / "both", data=["train", "test"])
+    runner = trainer(tmp_path, both)
+    module = Tested()
+    module.test_dataloader = lambda: loader  # type: ignore[method-assign]
+    runner.fit(module, loader)
+    kept = both.landscape
+    runner.test(module, loader, verbose=False)
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["step=000008", "step=000008-test"]
+    assert both.landscapes[8] is kept
+
+
+def test_nan_at_the_rim_with_tiles(tmp_path: Path) -> None:
+    class Breaks(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:  # type: ignore[override]
+            logits = self.net(batch[0])
+            moved = float(self.net[0].weight[0, 0].detach()) - self.start
+            if not self.training and moved > 0.1:
+                return None  # skips what it does not like
+            bad = not self.training and moved < -0.1
+            return nn.functional.cross_entropy(logits * float("nan") if bad else logits, batch[1])
+
+    module = Breaks()
+    module.start = 0.0
+    callback = small(x=(-2, 2, 9), samples=3, sample_layout="1x3")
+
+    class Start(L.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            self.on_train_end(trainer, pl_module)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            pl_module.start = float(pl_module.net[0].weight[0, 0].detach())
+
+    runner = trainer(tmp_path, callback, Start())
+    runner.fit(module, DataLoader(data(), 8))
+    assert callback.landscape is not None
+    assert callback.landscape.samples is not None
+    finite = np.isfinite(callback.landscape.loss)
+    assert finite.any()
+    assert not finite.all()
+    for values in callback.landscape.samples.values:
+        assert np.array_equal(np.isfinite(values), finite)
+
+
+def test_a_batch_dimension_that_is_not_the_first(tmp_path: Path) -> None:
+    def time_first(samples: Any) -> Any:
+        return torch.stack([x for x, _ in samples], dim=1), torch.stack([y for _, y in samples])
+
+    class TimeFirst(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = nn.functional.cross_entropy(self.net(batch[0].T), batch[1])
+            self.log("weighed", loss, batch_size=len(batch[1]))
+            return loss
+
+    callback = small(max_samples=None)
+    runner = trainer(tmp_path, callback)
+    runner.fit(TimeFirst(), DataLoader(data(30), 8, collate_fn=time_first))
+    assert callback.landscape is not None
+    assert callback.landscape.meta["samples"] == 30
+    np.testing.assert_allclose(callback.landscape.loss, callback.landscape.values["weighed"], rtol=1e-6)
+
+
+def test_one_picture_that_fails_costs_only_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from lightning_landscape.plots import PLOTS
+
+    def broken(*args: Any, **options: Any) -> Any:
+        raise ZeroDivisionError("no such pen")
+
+    monkeypatch.setitem(PLOTS, "heat", replace(PLOTS["heat"], draw=broken))
+    callback = small(strict=False, plots=["heat", "slices"], dirpath=tmp_path / "out")
+    with pytest.warns(UserWarning, match="The picture heat of train_loss could not be drawn.*no such pen"):
+        fit(tmp_path, callback)
+    assert [path.name for path in (tmp_path / "out").glob("*/*.png")] == ["train_loss_1dslices.png"]
+
+
+def test_names_that_make_one_file_name_make_two(tmp_path: Path) -> None:
+    class Names(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.log_dict({"a/b": loss, "a_b": 2 * loss})
+            return loss
+
+    callback = small(plots=["heat"], dirpath=tmp_path / "out")
+    fit(tmp_path, callback, Names())
+    assert len(list((tmp_path / "out").glob("*/*.png"))) == 3
+
+
+def test_learning_rates_can_be_read_in_a_step(tmp_path: Path) -> None:
+    class Reads(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.log("lr", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+            self.log("last", self.lr_schedulers().get_last_lr()[0])  # type: ignore[union-attr]
+            self.log("default", self.optimizers().defaults["lr"])  # type: ignore[union-attr]
+            return super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), 0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)]
+
+    callback = small()
+    fit(tmp_path, callback, Reads())
+    assert callback.landscape is not None
+    assert callback.landscape.center["lr"] == callback.landscape.center["last"] == pytest.approx(0.025)
+
+
+def test_state_in_a_helper_object_does_not_carry_over(tmp_path: Path) -> None:
+    class Average:
+        value = 0.0
+
+    class Smooth(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.average = Average()
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = super().training_step(batch, batch_idx)
+            self.average.value = 0.5 * self.average.value + float(loss.detach())
+            return loss + self.average.value
+
+    callback = small(x=(-1e-9, 1e-9, 3), y=(-1e-9, 1e-9, 3))
+    fit(tmp_path, callback, Smooth())
+    assert callback.landscape is not None
+    assert np.ptp(callback.landscape.loss) < 1e-5
+
+
+def test_a_pass_leaves_no_copy_behind(tmp_path: Path) -> None:
+    import gc
+
+    callback = small(every_n_epochs=1)
+    gc.collect()
+    gc.disable()
+    try:
+        fit(tmp_path, callback, max_epochs=3)
+        alive = [o for o in gc.get_objects() if type(o) is Classifier]
+    finally:
+        gc.enable()
+    assert len(alive) <= 1
