@@ -71,7 +71,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as fast for so small a net, and far faster where other programs use the cores
     started = time.perf_counter()
-    L.seed_everything(arguments.seed, verbose=False)
+    L.seed_everything(arguments.seed)
     trainer = L.Trainer(
         max_epochs=arguments.epochs,
         accelerator="cpu",

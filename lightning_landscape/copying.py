@@ -9,6 +9,7 @@ from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 LONG = 256  # the items of longer containers are data, which nobody edits in place
@@ -69,6 +70,13 @@ def rebound(function: Any, memo: dict[int, Any], depth: int = 0) -> Any:
     return result
 
 
+def generator_copy(generator: torch.Generator) -> torch.Generator:
+    """A generator of its own in the same state; torch before 2.3 can't copy them."""
+    twin = torch.Generator(generator.device)
+    twin.set_state(generator.get_state())
+    return twin
+
+
 def _own(content: Any, memo: dict[int, Any], depth: int) -> Any:
     if id(content) in memo:
         return memo[id(content)]
@@ -123,6 +131,8 @@ def private_copy(thing: Any, shared: Iterable[Any] = (), *, may_read_once: bool 
                 memo[id(value)] = value
             elif isinstance(value, Tensor) and value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
+        elif isinstance(value, torch.Generator):
+            memo[id(value)] = generator_copy(value)
         elif isinstance(value, dict | list | set) and len(value) > LONG:
             memo[id(value)] = copy.copy(value)
         elif isinstance(value, dict | list | set | tuple):

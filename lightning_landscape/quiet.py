@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from . import compat
-from .copying import rebind
+from .copying import generator_copy, rebind
 from .ranks import from_first
 from .rng import preserved
 from .step import Recorder
@@ -143,6 +143,8 @@ def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
         if isinstance(value, Tensor):
             if value.grad_fn is not None:  # deepcopy refuses these
                 memo[id(value)] = value.detach().clone()
+        elif isinstance(value, torch.Generator):
+            memo[id(value)] = generator_copy(value)
         elif isinstance(value, dict | list | tuple | set) and depth < 4:
             for item in value.values() if isinstance(value, dict) else value:
                 scan(item, depth + 1)

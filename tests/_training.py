@@ -105,7 +105,7 @@ def loaders(
 def fit(root: Path, callbacks: list[Any], *, epochs: int = 4, interrupts: Any = (), **loading: Any) -> dict[str, Any]:
     """Train from a fixed seed and give everything that came of it, as plain values to compare."""
     root = root / "run"
-    L.seed_everything(3, verbose=False)
+    L.seed_everything(3)
     train, val = loaders(**loading)
     module, logger = Net(), RowLogger()
     checkpoint = ModelCheckpoint(root, monitor="val_loss", save_top_k=-1, every_n_epochs=1)

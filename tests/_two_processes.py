@@ -66,7 +66,7 @@ def main(out: Path, mode: str) -> None:
                 plots=["heat"], dirpath=out / "files",
             )
         ]  # fmt: skip
-    L.seed_everything(1, workers=True, verbose=False)
+    L.seed_everything(1, workers=True)
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=1 if mode == "one" else 2, logger=False, callbacks=callbacks,
         strategy="auto" if mode == "one" else strategy, enable_checkpointing=False, enable_progress_bar=False,

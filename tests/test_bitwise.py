@@ -93,6 +93,7 @@ def test_an_exception_in_a_pass(tmp_path: Path) -> None:
     assert differences(without, with_it) == []
 
 
+@pytest.mark.filterwarnings("ignore:Detected KeyboardInterrupt")
 def test_ctrl_c_in_a_pass(tmp_path: Path) -> None:
     class CtrlC(L.Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
@@ -117,7 +118,7 @@ def test_ctrl_c_in_a_pass(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["validate", "test"])
 def test_validation_and_test_on_their_own(tmp_path: Path, task: str) -> None:
     def run(callbacks: list[Any]) -> Any:
-        L.seed_everything(1, verbose=False)
+        L.seed_everything(1)
         module, (_, loader) = Net(), loaders()
         trainer = L.Trainer(
             accelerator="cpu",

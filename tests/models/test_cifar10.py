@@ -51,7 +51,7 @@ def test_the_files_become_normalised_images_and_their_labels(cifar10_dir):
 
 
 def test_a_fit_and_a_test_on_the_files(cifar10_dir, quiet_trainer):
-    L.seed_everything(0, verbose=False)
+    L.seed_everything(0)
     data = CIFAR10DataModule(str(cifar10_dir), batch_size=10)
     model = TinyCNN(milestones=(1,))
     trainer = quiet_trainer(max_epochs=2)

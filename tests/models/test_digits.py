@@ -62,7 +62,7 @@ def test_loaders_shuffle_training_only(digits):
 
 @pytest.mark.parametrize("model_class", [DigitsMLP, DigitsCNN])
 def test_models_learn_the_digits_in_a_few_epochs(digits, model_class, quiet_trainer):
-    L.seed_everything(0, verbose=False)
+    L.seed_everything(0)
     trainer = quiet_trainer(max_epochs=8)
     trainer.fit(model_class(), datamodule=digits)
     logged = trainer.test(trainer.model, datamodule=digits, verbose=False)[0]

@@ -43,7 +43,7 @@ def test_the_files_become_normalised_images_and_their_labels(mnist_dir):
 
 
 def test_a_fit_and_a_test_on_the_files(mnist_dir, quiet_trainer):
-    L.seed_everything(0, verbose=False)
+    L.seed_everything(0)
     data = MNISTDataModule(str(mnist_dir), batch_size=8)
     trainer = quiet_trainer(max_epochs=20)
     trainer.fit(LinearMNIST(), datamodule=data)
