@@ -263,7 +263,8 @@ class Landscape:
         """Highest minus lowest finite value of the evaluated points; NaN without any."""
         values = self.values[self.metric(name)][self.done]
         finite = values[np.isfinite(values)]
-        return float(finite.max() - finite.min()) if len(finite) else float("nan")
+        with np.errstate(over="ignore"):
+            return float(finite.max() - finite.min()) if len(finite) else float("nan")
 
     def curvature(self, name: str | None = None) -> tuple[float, ...]:
         """The second derivative of each slice at its point nearest to the centre.
@@ -279,7 +280,7 @@ class Landscape:
             middle = min(max(self.grid.center_index[direction], 1), len(axis) - 2)
             x0, x1, x2 = axis[middle - 1 : middle + 2]
             f0, f1, f2 = self.slice_values(direction, name)[middle - 1 : middle + 2]
-            with np.errstate(invalid="ignore"):
+            with np.errstate(invalid="ignore", over="ignore"):
                 result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
         return tuple(result)
 

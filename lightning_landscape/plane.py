@@ -69,8 +69,10 @@ class Plane:
             name: params[name].to(working_dtype(t.dtype)) - t.to(working_dtype(t.dtype))
             for name, t in self.origin.items()
         }
-        gram = np.array([[dot(a, b) for b in self.directions] for a in self.directions])
-        return np.linalg.lstsq(gram, np.array([dot(d, offset) for d in self.directions]), rcond=None)[0]
+        lengths = np.array(self.norms())  # directions of very different lengths would spoil the condition
+        gram = np.array([[dot(a, b) for b in self.directions] for a in self.directions]) / np.outer(lengths, lengths)
+        along = np.array([dot(d, offset) for d in self.directions]) / lengths
+        return np.linalg.lstsq(gram, along, rcond=None)[0] / lengths
 
     def norms(self) -> list[float]:
         """The Euclidean length of each direction."""
