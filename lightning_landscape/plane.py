@@ -69,7 +69,9 @@ class Plane:
             name: params[name].to(working_dtype(t.dtype)) - t.to(working_dtype(t.dtype))
             for name, t in self.origin.items()
         }
-        lengths = np.array(self.norms())  # directions of very different lengths would spoil the condition
+        lengths = np.array(
+            [length or 1.0 for length in self.norms()]
+        )  # directions of very different lengths would spoil the condition
         gram = np.array([[dot(a, b) for b in self.directions] for a in self.directions]) / np.outer(lengths, lengths)
         along = np.array([dot(d, offset) for d in self.directions]) / lengths
         return np.linalg.lstsq(gram, along, rcond=None)[0] / lengths

@@ -128,7 +128,7 @@ def summary(landscape: Landscape) -> str:
     """A page for people: what was measured, how, on what, and what came out."""
     meta, grid = landscape.meta, landscape.grid
     recipe = meta.get("directions", {})
-    finite = landscape.loss[np.isfinite(landscape.loss)]
+    finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
     rows: list[tuple[str, Any]] = [
         ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, eval mode)"),
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),

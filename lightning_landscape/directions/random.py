@@ -69,10 +69,15 @@ class Random:
         directions = [self._noise(snapshot, moving, i) for i in range(k)]
         for direction in directions:
             self._rescale(direction, snapshot)
+        self._check(directions)
         for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
             for i, direction in enumerate(directions):
                 _project_out(direction, directions[:i])
                 self._rescale(direction, snapshot)
+        self._check(directions)
+        return tuple(_complete(direction, snapshot) for direction in directions)
+
+    def _check(self, directions: Sequence[Params]) -> None:
         for i, direction in enumerate(directions):
             if not math.isfinite(norm(direction)):
                 raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
@@ -81,7 +86,6 @@ class Random:
                     f"Direction {i} is zero: every weight that may move is zero, and normalize="
                     f"{self.normalize!r} scales by the weights. Try normalize='dfilter' or ignore=None."
                 )
-        return tuple(_complete(direction, snapshot) for direction in directions)
 
     def recipe(self) -> dict[str, Any]:
         """The settings, as plain JSON values."""
