@@ -11,6 +11,8 @@ import torch
 # The tensors here are tiny: threads only wait for each other, and for whatever else runs on the machine.
 torch.set_num_threads(1)
 
+collect_ignore_glob = ["_[a-z]*.py"]  # programs that tests start, and what they share
+
 CIFAR10_LABELS = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
 
