@@ -84,8 +84,8 @@ def measure(
             settings is left aside.
 
     Raises:
-        CannotMeasureError: if the step neither returns a loss nor logs anything.
-        ValueError: if a loader is missing or empty, or no parameter may move.
+        CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
+        ValueError: if no parameter may move.
     """
     started = time.perf_counter()
     grid = settings.grid
@@ -220,11 +220,17 @@ FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective
 
 
 def continues(earlier: Landscape, landscape: Landscape) -> bool:
-    """Whether the points of `earlier` are of the same function on the same grid."""
+    """Whether the points of `earlier` are of the same function on the same grid.
+
+    The centre is measured anew and must be the same: two functions may have one name.
+    """
     one, other = earlier.meta, landscape.meta
+    common = earlier.center.keys() & landscape.center.keys()
     with_tiles = earlier.samples is not None
     return (
         earlier.grid == landscape.grid
+        and earlier.main == landscape.main
+        and all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common)
         and all(one.get(key) == other[key] for key in FINGERPRINT)
         and with_tiles == bool(other["tiles"])
     )

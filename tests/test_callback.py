@@ -796,3 +796,20 @@ def test_a_pass_leaves_no_copy_behind(tmp_path: Path) -> None:
     finally:
         gc.enable()
     assert len(alive) <= 1
+
+
+def test_a_part_of_another_function_of_the_same_name_is_left_aside(tmp_path: Path) -> None:
+    def surface(factor: float, part: bool) -> ll.Landscape:
+        def objective(module: Any, batch: Any) -> Tensor:
+            return factor * module.net(batch[0]).square().mean()
+
+        callback = small(objective=objective, dirpath=tmp_path / f"{part}")
+        if part:
+            whole = surface(1.0, part=False)
+            whole.done[0] = False
+            ll.save(whole, tmp_path / "True" / "step=000008" / "landscape.h5")
+        fit(tmp_path, callback)
+        assert callback.landscape is not None
+        return callback.landscape
+
+    np.testing.assert_allclose(surface(3.0, part=True).loss, 3 * surface(1.0, part=False).loss, rtol=1e-6)
