@@ -128,6 +128,8 @@ def measure(
                 landscape.samples.values[cell] = value
         landscape.done[index] = True
         landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+        if evaluator.parts is not None:
+            landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
         yield landscape
 
 

@@ -47,7 +47,13 @@ class Observation(NamedTuple):
 
 
 class Objective:
-    """What an evaluator calls: once `rehearse`; then `start`, the objective on every batch, `finish`, a point."""
+    """What an evaluator calls: once `rehearse`; then `start`, the objective on every batch, `finish`, a point.
+
+    Attributes:
+        divisible: whether a batch may be given in parts where it does not fit into the memory.
+    """
+
+    divisible = True
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """See on one batch what the objective needs; what it leaves behind is put back."""

@@ -68,6 +68,8 @@ class EachSample(Objective):
         places: of each batch's samples, by ``id(batch)``.
     """
 
+    divisible = False  # batches are known by their identity
+
     def __init__(self, objective: Objective, main: str, places: dict[int, list[int]]) -> None:
         self.objective, self.main_name, self.places = objective, main, places
         self.singles: list[Batch] = []

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -20,6 +19,7 @@ from torch.utils.data import (
 )
 
 from .copying import ReadOnceError, private_copy
+from .evaluators.halving import rows
 from .objectives import Batch, CannotMeasureError
 from .step import leaves
 
@@ -117,9 +117,9 @@ class Source:
         return together, singles
 
     def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
-        rows = [(batch, row) for batch in self.kept for row in range(_rows(batch))]
-        order = torch.randperm(len(rows), generator=self.generator)[:count].tolist()
-        return [Batch(transfer(_row(*rows[i]), 0), 1, i) for i in sorted(order)]
+        places = [(batch, row) for batch in self.kept for row in range(_rows(batch))]
+        order = torch.randperm(len(places), generator=self.generator)[:count].tolist()
+        return [Batch(transfer(_row(*places[i]), 0), 1, i) for i in sorted(order)]
 
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
         """A loader of our own over the same data: own order, own generator, no persistent workers."""
@@ -197,6 +197,5 @@ def _rows(batch: Any) -> int:
 
 
 def _row(batch: Any, row: int) -> Any:
-    """One sample of a batch: row `row` of every tensor that has as many rows as the batch."""
-    rows = _rows(batch)
-    return apply_to_collection(batch, Tensor, lambda t: t[row : row + 1] if t.ndim and len(t) == rows else t)
+    """One sample of a batch."""
+    return rows(batch, row, row + 1, _rows(batch))

@@ -14,6 +14,7 @@ from ..objectives import Batch, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
+from .halving import halved, halves, is_out_of_memory
 
 
 class Measurement(NamedTuple):
@@ -33,15 +34,20 @@ class Sequential:
 
     Nothing carries over from one point to the next: buffers, training flags and edited parameters are put
     back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
+    Batches that do not fit into an accelerator's memory are halved until they do.
 
     Args:
         module: a copy that is ours to move, in the mode (eval) and on the device it is measured in. It is left
             where the last point put it.
         seed: of the random numbers that all points share.
+
+    Attributes:
+        parts: into how many the batches had to be cut; None if they fitted.
     """
 
     def __init__(self, module: nn.Module, *, seed: int = 42) -> None:
         self.module, self.seed = module, seed
+        self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
         self._buffers = [buffer for buffer in module.buffers()]
@@ -65,21 +71,44 @@ class Sequential:
         if not batches:
             raise ValueError("batches is empty: there is nothing to measure the points on.")
         move = _InPlace(self.module, plane)
-        self._rehearse(objective, move, batches[0])
+        self._rehearse_on_what_fits(objective, move, batches[0])
         for point in points:
-            self._reset()
             with torch.no_grad():
                 move(point)
-            with self._mode():
-                seed_streams(self.seed)
-                objective.start()
-                seen: dict[str, list[Observation]] = {}
-                for batch in batches:
-                    for name, observation in objective(self.module, batch).items():
-                        seen.setdefault(name, []).append(observation)
-                measured = {name: reduce(observations) for name, observations in seen.items()}
-                whole = objective.finish()
-            yield {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
+            try:
+                measured = self._measure(objective, batches)
+            except Exception as error:
+                if not (objective.divisible and is_out_of_memory(error)):
+                    raise
+                measured = None  # what was raised holds tensors: go on when it is gone
+            if measured is None:
+                batches = halved(batches, lambda parts: self._measure(objective, parts))
+                self.parts = len(batches)
+                measured = self._measure(objective, batches)
+            yield measured
+
+    def _measure(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, Measurement]:
+        """The measurements where the module stands."""
+        self._reset()
+        with self._mode():
+            seed_streams(self.seed)
+            objective.start()
+            seen: dict[str, list[Observation]] = {}
+            for batch in batches:
+                for name, observation in objective(self.module, batch).items():
+                    seen.setdefault(name, []).append(observation)
+            measured = {name: reduce(observations) for name, observations in seen.items()}
+            whole = objective.finish()
+        return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
+
+    def _rehearse_on_what_fits(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
+        while True:
+            try:
+                return self._rehearse(objective, move, batch)
+            except Exception as error:
+                if batch.size == 1 or not (objective.divisible and is_out_of_memory(error)):
+                    raise
+            batch = halves(batch)[0]
 
     def _rehearse(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         """Let the objective see one batch; find out whether it needs gradients and which parameters it edits."""
@@ -95,7 +124,8 @@ class Sequential:
                 objective(self.module, batch)
         except RuntimeError as error:
             # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd.
-            if self._mode is torch.enable_grad or not any(w in str(error) for w in ("grad", "nference")):
+            wants_autograd = any(word in str(error) for word in ("grad", "nference")) and not is_out_of_memory(error)
+            if self._mode is torch.enable_grad or not wants_autograd:
                 raise
             self._mode = torch.enable_grad
             self.module.requires_grad_(True)
