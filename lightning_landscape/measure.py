@@ -81,7 +81,7 @@ def measure(
         module: its LightningModule, which is only read.
         settings: what to measure.
         earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
-            settings is left aside.
+            settings is left aside, with a warning that says which.
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
@@ -101,8 +101,15 @@ def measure(
     landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
     landscape.meta = _meta(trainer, module, settings, snapshot, plane, surfaces)
 
-    takes_over = earlier is not None and continues(earlier, landscape)
-    todo = ~earlier.done if earlier is not None and takes_over else np.ones(grid.shape, dtype=bool)
+    if earlier is not None and (others := differences(earlier, landscape)):
+        compat.warn(
+            trainer,
+            f"The unfinished landscape found for this step has another {', '.join(others)}: its "
+            f"{int(earlier.done.sum())} points are not of this surface, which is measured anew. Ignore this if "
+            "you meant to change it.",
+        )
+        earlier = None
+    todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
     order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
     order = order[todo.reshape(-1)[order]][trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
@@ -114,7 +121,7 @@ def measure(
         landscape.samples = Samples(np.full((len(items), *grid.shape), np.nan), items)
         each, batches = tile_stream(evaluator, surfaces[0].objective, main, plane, surfaces[0].frozen)
         streams.append(evaluator(each, plane, points, batches))
-    if earlier is not None and takes_over:
+    if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
@@ -221,21 +228,20 @@ def _surfaces(
 FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
 
 
-def continues(earlier: Landscape, landscape: Landscape) -> bool:
-    """Whether the points of `earlier` are of the same function on the same grid.
+def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
+    """What tells that the points of `earlier` are not of this function on this grid; nothing if they are.
 
     The centre is measured anew and must be the same: two functions may have one name.
     """
-    one, other = earlier.meta, landscape.meta
     common = earlier.center.keys() & landscape.center.keys()
-    with_tiles = earlier.samples is not None
-    return (
-        earlier.grid == landscape.grid
-        and earlier.main == landscape.main
-        and all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common)
-        and all(one.get(key) == other[key] for key in FINGERPRINT)
-        and with_tiles == bool(other["tiles"])
-    )
+    same = {
+        "grid": earlier.grid == landscape.grid,
+        "loss": earlier.main == landscape.main,
+        **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta[key] for key in FINGERPRINT},
+        "tiles": (earlier.samples is not None) == bool(landscape.meta["tiles"]),
+        "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
+    }
+    return [name for name, is_same in same.items() if not is_same]
 
 
 def tidy(landscape: Landscape) -> None:
