@@ -48,3 +48,10 @@ def test_gaps_are_marked_and_counted(make, texts):
     assert marks["x"] == [-1]
     assert marks["o"] == [3]
     assert "1 of 7 points not finite (× above) · 1 of 7 points not evaluated (○ below)" in texts(figure)
+
+
+def test_three_directions_are_three_curves(make_volume):
+    drawn = curves(draw_slices(make_volume(lambda x, y, z: x**2 + 2 * y**2 + 3 * z**2)))
+    assert {letter: len(line.get_xdata()) for letter, line in drawn.items()} == {"α": 7, "β": 5, "γ": 4}
+    np.testing.assert_allclose(drawn["γ"].get_ydata(), [3, 0, 3, 12])
+    assert drawn["γ"].get_label() == "γ: along direction 3  (α = 0, β = 0),  curvature 6"
