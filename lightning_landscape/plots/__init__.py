@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from .compare import draw_comparison
 from .contour import draw_contour
 from .filled import draw_filled
 from .heat import draw_heat
@@ -23,7 +24,7 @@ from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "draw_comparison", "to_image", "write_picture"]
 
 
 @dataclass(frozen=True)

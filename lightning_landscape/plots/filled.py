@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
@@ -51,16 +52,17 @@ def draw_filled(
     return root(ax)
 
 
-def fill(ax: Axes, grid: Grid, scale: Scale) -> Any:
+def fill(ax: Axes, grid: Grid, scale: Scale, cmap: Colormap = COLORMAP) -> Any:
     """The bands of colour alone, or None if there is nothing to draw.
 
     Args:
         ax: where to draw.
         grid: 2-D.
-        scale: the colours, and the values to draw.
+        scale: the range of the colours, and the values to draw.
+        cmap: the colours.
     """
     if scale.empty:
         return None
-    look: Any = {"levels": scale.levels, "norm": scale.norm, "cmap": COLORMAP, "extend": scale.extend}
+    look: Any = {"levels": scale.levels, "norm": scale.norm, "cmap": cmap, "extend": scale.extend}
     x, y = grid.axes
     return ax.contourf(x, y, scale.shown.T, **look)  # rows are y for matplotlib

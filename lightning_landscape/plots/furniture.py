@@ -67,12 +67,27 @@ def wrap(ax: Axes, text: str, size: float) -> str:
 
 def head(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
     """The title (metric, epoch, step), with the note of the scale below it."""
-    title = metric
-    for key in ("epoch", "step"):
-        if landscape.meta.get(key) is not None:
-            title += f" · {key} {_count(landscape.meta[key])}"
+    heading(ax, metric + moment(landscape), note)
+
+
+def moment(landscape: Landscape) -> str:
+    """When in the training it was measured, where known.
+
+    >>> from lightning_landscape.landscape import Grid
+    >>> line = Grid.from_ranges((-1, 1, 3))
+    >>> moment(Landscape(line, {"loss": line.axes[0]}, "loss", meta={"epoch": 3, "step": 12000}))
+    ' · epoch 3 · step 12,000'
+    """
+    known = {key: landscape.meta[key] for key in ("epoch", "step") if landscape.meta.get(key) is not None}
+    return "".join(f" · {key} {_count(value)}" for key, value in known.items())
+
+
+def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
+    """A title with a small note below it, above `ax`; the note takes the room of at least that many lines."""
     note = wrap(ax, note, SMALL_SIZE)
-    lines = note.count("\n") + 1 if note else 0
+    own = note.count("\n") + 1 if note else 0
+    lines = max(lines, own)
+    note += "\n" * (lines - own)
     # A metric's name is the user's: its $ and _ are no mathematics.
     ax.set_title(
         wrap(ax, title, TITLE_SIZE),
@@ -90,7 +105,12 @@ def head(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
 
 def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
     """How the numbers came about (centre, standard error, samples, seed, directions), below the x label."""
-    text = wrap(ax, provenance(landscape, metric), SMALL_SIZE)
+    footing(ax, provenance(landscape, metric))
+
+
+def footing(ax: Axes, text: str) -> None:
+    """Small lines below the x label."""
+    text = "\n".join(wrap(ax, line, SMALL_SIZE) for line in text.split("\n"))
     small: Any = {"fontsize": SMALL_SIZE, "color": FAINT, "annotation_clip": False, "parse_math": False}
     below: Any = ("axes fraction", ax.xaxis.label) if ax.name != "3d" else "axes fraction"
     drop = 6 if ax.name != "3d" else 26  # below the slanted labels

@@ -222,10 +222,10 @@ def _clipped(body: NDArray[np.float64], low: float, high: float, reason: str) ->
 
 def _window(body: NDArray[np.float64]) -> tuple[float, float]:
     """The ends of the widest linear range in which sorted values are readable."""
-    return -_readable_top(-body[::-1], READABLE_ABOVE), _readable_top(body, READABLE_BELOW)
+    return -readable_top(-body[::-1], READABLE_ABOVE), readable_top(body)
 
 
-def _readable_top(body: NDArray[np.float64], least: float) -> float:
+def readable_top(body: NDArray[np.float64], least: float = READABLE_BELOW) -> float:
     """The highest quantile q with the lower half of the values below q spread over `least` of [min, q].
 
     A quantile and not a multiple of the median: the explosion may well cover most of the plane.
