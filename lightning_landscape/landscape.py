@@ -162,6 +162,31 @@ class Samples:
             raise ValueError(f"Samples holds {len(self.values)} landscapes for {len(self.items)} samples.")
 
 
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The path of a training on a plane, T points.
+
+    Args:
+        steps: when each was recorded, shape (T,).
+        points: coordinates of the nearest point of the plane, shape (T, k), in lengths of each direction.
+        residuals: how far each set of weights is from the plane, shape (T,).
+        distances: how far from θ*, shape (T,); a residual near it says that the plane shows little of the path.
+        metrics: numbers recorded beside the weights, each of shape (T,); NaN where unknown.
+    """
+
+    steps: Array
+    points: Array
+    residuals: Array
+    distances: Array
+    metrics: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = {"points": self.points, "residuals": self.residuals, "distances": self.distances, **self.metrics}
+        for name, column in columns.items():
+            if len(column) != len(self.steps):
+                raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps.")
+
+
 @dataclass(eq=False)
 class Landscape:
     """One or several functions measured on one grid: f(c) at θ* + Σ cᵢ dᵢ (Li et al. 2018, section 4).
@@ -265,6 +290,25 @@ class Landscape:
         finite = values[np.isfinite(values)]
         with np.errstate(over="ignore"):
             return float(finite.max() - finite.min()) if len(finite) else float("nan")
+
+    def barrier(self, name: str | None = None) -> float:
+        """The highest rise of a path from 0 to 1 above the line between its ends; 0 if it nowhere rises.
+
+        max over t in [0, 1] of L(t) − ((1 − t) L(0) + t L(1)) (Entezari et al. 2022, section 2).
+
+        Raises:
+            ValueError: if the landscape is not 1-D, or 0 or 1 is no point of its axis.
+
+        >>> t = np.linspace(0, 1, 5)
+        >>> Landscape(Grid((t,)), {"loss": t * (1 - t) + 2 * t}, main="loss").barrier()
+        0.25
+        """
+        axis = self.grid.axes[0]
+        if self.grid.ndim != 1 or not {0.0, 1.0} <= set(axis.tolist()):
+            raise ValueError(f"A barrier is of a 1-D path that holds 0 and 1; this grid has {self.grid.shape} points.")
+        inside = (axis >= 0) & (axis <= 1)
+        t, values = axis[inside], self.values[self.metric(name)][inside]
+        return float((values - ((1 - t) * values[0] + t * values[-1])).max())
 
     def curvature(self, name: str | None = None) -> tuple[float, ...]:
         """The second derivative of each slice at its point nearest to the centre.

@@ -21,6 +21,7 @@ FLOORS = {
     "ground": {"landscape", "storage", "loggers", "plots", "report", "tensorboard"},
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
+        "criteria", "bezier", "loss_landscape", "writer",
     },
     "Lightning": {"compat", "copying", "quiet", "ranks", "step", "sources", "frozen", "samples", "measure", "progress"},
     "callback, CLI": {"callback", "cli", "models"},
