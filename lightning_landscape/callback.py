@@ -154,7 +154,7 @@ class LossLandscapeCallback(_Callback):
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"
-        self._warned = self._fitted = False
+        self._warned = self._fitted = self._postponed = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -180,7 +180,7 @@ class LossLandscapeCallback(_Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
-        self._warned, self._fitted = False, True
+        self._warned, self._fitted, self._postponed = False, True, False
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
@@ -200,13 +200,16 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
-        if self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0:
+        due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
+        # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
+        self._postponed = bool(due) and compat.updates_statistics_only(trainer)
+        if due and not self._postponed:
             self._run(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The landscape of the final weights."""
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
-        if self.at_train_end or due:
+        if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -287,12 +290,17 @@ class LossLandscapeCallback(_Callback):
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
         total = -(-settings.grid.size // trainer.world_size)
-        with undisturbed(trainer), progress(trainer, total, f"Landscape {size}") as shown:
+        with (
+            undisturbed(trainer),
+            compat.averaged(trainer, pl_module) as averaging,
+            progress(trainer, total, f"Landscape {size}") as shown,
+        ):
             saved, landscape = time.monotonic(), None
             earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
                 with closing(measure(trainer, pl_module, settings, earlier)) as points:
                     for landscape in points:
+                        landscape.meta["weights"] = f"averaged by {averaging}" if averaging else "the module's"
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)

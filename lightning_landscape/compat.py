@@ -186,6 +186,30 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
                         starts[stage] = began + (now() - start)
 
 
+@contextmanager
+def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
+    """Inside, `module` has the weights that a WeightAveraging callback validates and saves; gives the callback's name.
+
+    They are exchanged bit by bit, as the callback itself does for every validation; None where there are none yet.
+    """
+    for callback in trainer.callbacks if trainer.state.fn == "fit" else ():
+        if _has_class(callback, "WeightAveraging"):
+            model = callback._average_model
+            if model is not None and model.n_averaged > 0:
+                callback._swap_models(module)
+                try:
+                    yield type(callback).__name__
+                finally:
+                    callback._swap_models(module)
+                return
+    yield None
+
+
+def updates_statistics_only(trainer: Any) -> bool:
+    """Whether this epoch trains nothing: after weight averaging, BatchNorm's statistics are taken anew in one."""
+    return bool(getattr(trainer.fit_loop, "_skip_backward", False))
+
+
 def step_context(trainer: Any, data: str) -> Any:
     """The precision plugin's context around a step: autocast, default dtype."""
     name = {"train": "train_step_context", "val": "val_step_context", "test": "test_step_context"}[data]
