@@ -154,6 +154,7 @@ class LossLandscapeCallback(_Callback):
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"
+        self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._warned = self._fitted = self._postponed = False
 
     def __reduce__(self) -> Any:
@@ -162,6 +163,7 @@ class LossLandscapeCallback(_Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
+        self._loaded = {}  # before a checkpoint is loaded
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -176,6 +178,11 @@ class LossLandscapeCallback(_Callback):
         compat.reorder(trainer, LossLandscapeCallback)
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
+        if trainer.state.fn != "fit":
+            self._loaded = compat.checkpoint_progress(checkpoint)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Rehearse on one batch, so that what can't work is known before the training."""
@@ -247,7 +254,7 @@ class LossLandscapeCallback(_Callback):
 
     def _run(self, trainer: Any, pl_module: Any) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
-        step = compat.training_step_count(trainer)
+        step = self._loaded.get("step", compat.training_step_count(trainer))
         if step in self.landscapes and trainer.state.fn == "fit":
             return
         try:
@@ -296,11 +303,12 @@ class LossLandscapeCallback(_Callback):
             progress(trainer, total, f"Landscape {size}") as shown,
         ):
             saved, landscape = time.monotonic(), None
+            weights = f"averaged by {averaging}" if averaging else "the module's"
             earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
                 with closing(measure(trainer, pl_module, settings, earlier)) as points:
                     for landscape in points:
-                        landscape.meta["weights"] = f"averaged by {averaging}" if averaging else "the module's"
+                        landscape.meta |= {"weights": weights, **self._loaded}
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)

@@ -72,6 +72,14 @@ def training_step_count(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
 
 
+def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """The step and epoch of the training that a checkpoint is of, counted as `training_step_count` does."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.state_dict", {})
+    step = loop.get("_batches_that_stepped", checkpoint.get("global_step"))
+    found = {"step": step, "epoch": checkpoint.get("epoch")}
+    return {name: int(value) for name, value in found.items() if value is not None}
+
+
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
     """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`)."""
     utilities = _part(trainer, "utilities.data")
