@@ -154,7 +154,8 @@ class LossLandscapeCallback(_Callback):
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"
-        self._warned = self._fitted = False
+        self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._warned = self._fitted = self._postponed = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -162,6 +163,7 @@ class LossLandscapeCallback(_Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
+        self._loaded = {}  # before a checkpoint is loaded
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -177,10 +179,15 @@ class LossLandscapeCallback(_Callback):
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
+        if trainer.state.fn != "fit":
+            self._loaded = compat.checkpoint_progress(checkpoint)
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
-        self._warned, self._fitted = False, True
+        self._warned, self._fitted, self._postponed = False, True, False
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
@@ -200,13 +207,16 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
-        if self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0:
+        due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
+        # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
+        self._postponed = bool(due) and compat.updates_statistics_only(trainer)
+        if due and not self._postponed:
             self._run(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The landscape of the final weights."""
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
-        if self.at_train_end or due:
+        if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -244,7 +254,7 @@ class LossLandscapeCallback(_Callback):
 
     def _run(self, trainer: Any, pl_module: Any) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
-        step = compat.training_step_count(trainer)
+        step = self._loaded.get("step", compat.training_step_count(trainer))
         if step in self.landscapes and trainer.state.fn == "fit":
             return
         try:
@@ -287,12 +297,18 @@ class LossLandscapeCallback(_Callback):
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
         total = -(-settings.grid.size // trainer.world_size)
-        with undisturbed(trainer), progress(trainer, total, f"Landscape {size}") as shown:
+        with (
+            undisturbed(trainer),
+            compat.averaged(trainer, pl_module) as averaging,
+            progress(trainer, total, f"Landscape {size}") as shown,
+        ):
             saved, landscape = time.monotonic(), None
+            weights = f"averaged by {averaging}" if averaging else "the module's"
             earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
                 with closing(measure(trainer, pl_module, settings, earlier)) as points:
                     for landscape in points:
+                        landscape.meta |= {"weights": weights, **self._loaded}
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)

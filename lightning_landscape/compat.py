@@ -72,6 +72,14 @@ def training_step_count(trainer: Any) -> int:
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
 
 
+def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """The step and epoch of the training that a checkpoint is of, counted as `training_step_count` does."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.state_dict", {})
+    step = loop.get("_batches_that_stepped", checkpoint.get("global_step"))
+    found = {"step": step, "epoch": checkpoint.get("epoch")}
+    return {name: int(value) for name, value in found.items() if value is not None}
+
+
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
     """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`)."""
     utilities = _part(trainer, "utilities.data")
@@ -184,6 +192,30 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
                 for stage, began in starts.items():
                     if began is not None:
                         starts[stage] = began + (now() - start)
+
+
+@contextmanager
+def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
+    """Inside, `module` has the weights that a WeightAveraging callback validates and saves; gives the callback's name.
+
+    They are exchanged bit by bit, as the callback itself does for every validation; None where there are none yet.
+    """
+    for callback in trainer.callbacks if trainer.state.fn == "fit" else ():
+        if _has_class(callback, "WeightAveraging"):
+            model = callback._average_model
+            if model is not None and model.n_averaged > 0:
+                callback._swap_models(module)
+                try:
+                    yield type(callback).__name__
+                finally:
+                    callback._swap_models(module)
+                return
+    yield None
+
+
+def updates_statistics_only(trainer: Any) -> bool:
+    """Whether this epoch trains nothing: after weight averaging, BatchNorm's statistics are taken anew in one."""
+    return bool(getattr(trainer.fit_loop, "_skip_backward", False))
 
 
 def step_context(trainer: Any, data: str) -> Any:

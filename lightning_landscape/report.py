@@ -142,6 +142,7 @@ def summary(landscape: Landscape) -> str:
         ("data", "; ".join(f"{d}: {n} samples" for d, n in meta.get("samples_by_data", {}).items())),
         ("choice", "; ".join(f"{d}: {note}" for d, note in meta.get("choice", {}).items())),
         ("data checksum", "; ".join(f"{d}: {c}" for d, c in meta.get("data_checksum", {}).items())),
+        ("weights", meta.get("weights", "?")),
         ("weights checksum", meta.get("weights_checksum", "?")),
         ("seed", meta.get("seed", "?")),
         ("directions", ", ".join(f"{k} {v}" for k, v in recipe.items() if k not in ("cosine", "lengths"))),
