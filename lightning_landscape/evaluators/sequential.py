@@ -14,6 +14,7 @@ from ..objectives import Batch, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
+from ..sharding import AtRest, is_sharded, local
 
 
 class Measurement(NamedTuple):
@@ -34,9 +35,11 @@ class Sequential:
     Nothing carries over from one point to the next: buffers, training flags and edited parameters are put
     back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
 
+    A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
+
     Args:
-        module: a copy that is ours to move, in the mode (eval) and on the device it is measured in. It is left
-            where the last point put it.
+        module: a copy that is ours to move (or a sharded module in its place), in the mode (eval) and on the
+            device it is measured in. It is left where the last point put it.
         seed: of the random numbers that all points share.
     """
 
@@ -44,10 +47,12 @@ class Sequential:
         self.module, self.seed = module, seed
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        self._buffers = [buffer for buffer in module.buffers()]
-        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+        self._buffers = [local(buffer) for buffer in module.buffers()]
+        self._kept = [buffer.clone() for buffer in self._buffers]
         self._edited: list[tuple[Tensor, Tensor]] | None = None  # parameters that the step itself moves
-        self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
+        self._shards = AtRest(module) if is_sharded(module) else None
+        # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
+        self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else torch.inference_mode
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
@@ -64,6 +69,7 @@ class Sequential:
             raise ValueError(f"points must have shape (n, {plane.ndim}), one column a direction; got {points.shape}.")
         if not batches:
             raise ValueError("batches is empty: there is nothing to measure the points on.")
+        self._reset()
         move = _InPlace(self.module, plane)
         self._rehearse(objective, move, batches[0])
         for point in points:
@@ -83,9 +89,9 @@ class Sequential:
 
     def _rehearse(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         """Let the objective see one batch; find out whether it needs gradients and which parameters it edits."""
-        others = [p.detach() for p in self.module.parameters() if id(p) not in move.moved]
-        copies = [p.clone() for p in others] if self._edited is None else []
         self._reset()
+        others = [local(p) for p in self.module.parameters() if id(p) not in move.moved]
+        copies = [p.clone() for p in others] if self._edited is None else []
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
             with torch.set_grad_enabled(self._mode is torch.enable_grad):
@@ -98,13 +104,18 @@ class Sequential:
             if self._mode is torch.enable_grad or not any(w in str(error) for w in ("grad", "nference")):
                 raise
             self._mode = torch.enable_grad
-            self.module.requires_grad_(True)
+            if self._shards is None:
+                self.module.requires_grad_(True)
             self._rehearse(objective, move, batch)
             return
         if self._edited is None:
             self._edited = [(p, copy) for p, copy in zip(others, copies, strict=True) if not torch.equal(p, copy)]
+            if self._shards is not None:
+                self._shards = AtRest(self.module)  # the first forward pass has initialised it
 
     def _reset(self) -> None:
+        if self._shards is not None:
+            self._shards.restore()
         for attributes, training in self._flags:
             attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
         for table, kept in self._tables:
@@ -121,27 +132,36 @@ class _InPlace:
     """Writes θ* + Σ cᵢ dᵢ into the module's own tensors; parameters that no direction moves are left alone."""
 
     def __init__(self, module: nn.Module, plane: Plane) -> None:
-        parameters = {canonical_name(name): p for name, p in module.named_parameters()}
-        own = {name: p.detach() for name, p in parameters.items()}
+        self._parameters = {canonical_name(name): p for name, p in module.named_parameters()}
+        self._may_wander = is_sharded(module)  # FSDP may put another tensor under a parameter
+        own = {name: local(p) for name, p in self._parameters.items()}
         strangers = sorted(plane.origin.keys() - own.keys())
         if strangers:
             raise ValueError(f"The plane names parameters that the module does not have: {strangers[:5]}.")
-        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in plane.origin.items()):
+        self._origin = {name: local(t) for name, t in plane.origin.items()}
+        self._directions = [{name: local(t) for name, t in direction.items()} for direction in plane.directions]
+        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in self._origin.items()):
             raise ValueError("The plane's origin is the module's own memory, which is to be moved: give a copy.")
-        resting = {name for name in plane.origin if all(_is_zero(d[name]) for d in plane.directions)}
+        resting = {name for name in self._origin if all(_is_zero(d[name]) for d in self._directions)}
         with torch.no_grad():
             for name in resting:
-                own[name].copy_(plane.origin[name])
-        moving = [name for name in plane.origin if name not in resting]
-        self.moved = {id(parameters[name]) for name in moving}
-        exact = [name for name in moving if own[name].dtype == working_dtype(own[name].dtype)]
-        self._exact = _Part(own, plane.origin, plane.directions, exact)
+                own[name].copy_(self._origin[name])
+        self._moving = [name for name in self._origin if name not in resting]
+        self.moved = {id(self._parameters[name]) for name in self._moving}
+        self._find()
+
+    def _find(self) -> None:
+        own = {name: local(self._parameters[name]) for name in self._moving}
+        exact = [name for name in self._moving if own[name].dtype == working_dtype(own[name].dtype)]
+        self._exact = _Part(own, self._origin, self._directions, exact)
         # Low precision (bf16): the sum is made in float32 and rounded once, a tensor at a time.
         self._rounded = [
-            _Part(own, plane.origin, plane.directions, [name]) for name in moving if name not in set(exact)
+            _Part(own, self._origin, self._directions, [name]) for name in self._moving if name not in set(exact)
         ]
 
     def __call__(self, point: np.ndarray) -> None:
+        if self._may_wander:
+            self._find()
         coordinates = [float(c) for c in point]
         self._exact.write(coordinates)
         for part in self._rounded:
