@@ -32,7 +32,8 @@ class Bezier:
 
     The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola:
 
-    >>> curve = Bezier({"w": torch.tensor([0.0, 0.0])}, {"w": torch.tensor([0.5, 1.0])}, {"w": torch.tensor([1.0, 0.0])})
+    >>> start, bend, end = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [0.5, 1.0], [1.0, 0.0]))
+    >>> curve = Bezier(start, bend, end)
     >>> curve.at(0.5)["w"], curve.points(np.array([0.0, 0.5, 1.0])).tolist()
     (tensor([0.5000, 0.5000]), [[0.0, 0.0], [0.25, 0.5], [1.0, 0.0]])
     """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 from . import compat
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .landscape import Grid, Landscape, axis_points
+from .lockstep import together
 from .loggers import log
 from .measure import Settings, measure, rehearse, tidy
 from .objectives import CannotMeasureError
@@ -23,6 +24,7 @@ from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
+from .sharding import is_sharded
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -296,7 +298,8 @@ class LossLandscapeCallback(_Callback):
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
-        total = -(-settings.grid.size // trainer.world_size)
+        side_by_side = is_sharded(pl_module)
+        total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
         with (
             undisturbed(trainer),
             compat.averaged(trainer, pl_module) as averaging,
@@ -313,7 +316,8 @@ class LossLandscapeCallback(_Callback):
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)
                             saved = time.monotonic()
-                        if trainer.received_sigterm:
+                        stop = bool(trainer.received_sigterm)
+                        if together(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():

@@ -225,11 +225,11 @@ def step_context(trainer: Any, data: str) -> Any:
 
 
 def unsupported(trainer: Any) -> str | None:
-    """Why the Trainer's strategy can't be supported yet, or None."""
+    """Why the Trainer's strategy is not supported, or None."""
     name = type(trainer.strategy).__name__
-    if any(word in name for word in ("FSDP", "DeepSpeed", "ModelParallel", "XLA")):
-        return f"{name} shards the parameters"
-    if trainer.world_size > 1 and not name.startswith("DDP"):
+    if any(word in name for word in ("FSDP", "DeepSpeed", "XLA")):
+        return f"{name} keeps the parameters where they can't be moved; with ModelParallelStrategy (FSDP2) they can"
+    if trainer.world_size > 1 and not name.startswith(("DDP", "ModelParallel")):
         return f"{name} runs {trainer.world_size} processes; with DDP they share the points"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +17,14 @@ from . import __version__, compat
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Measurement, Sequential
 from .frozen import FrozenData, freeze
+from .in_place import probing
 from .landscape import Grid, Landscape, Samples
 from .objectives import CannotMeasureError, LossFunction, Objective
-from .parameters import Snapshot, checksum
+from .parameters import Params, Snapshot, checksum
 from .plane import Plane
-from .quiet import probe_copy
-from .ranks import merge
+from .ranks import OtherRankError, merge
 from .samples import describe, tile_stream
+from .sharding import author_class, cut, is_sharded, whole
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 
 
@@ -73,12 +75,13 @@ def measure(
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
-    processes each takes every W-th. Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and
-    call `tidy` when it is over.
+    processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
+    Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
-        module: its LightningModule, which is only read.
+        module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
+            iteration is over or closed.
         settings: what to measure.
         earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
             settings is left aside, with a warning that says which.
@@ -87,11 +90,21 @@ def measure(
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
+    with probing(trainer, module) as (probe, recorder, snapshot):
+        yield from _points(trainer, probe, recorder, snapshot, settings, earlier)
+
+
+def _points(
+    trainer: Any,
+    probe: nn.Module,
+    recorder: Recorder,
+    snapshot: Snapshot,
+    settings: Settings,
+    earlier: Landscape | None,
+) -> Generator[Landscape, None, None]:
     started = time.perf_counter()
     grid = settings.grid
-    probe, recorder = probe_copy(trainer, module)
-    snapshot = Snapshot.of(module)
-    plane = Plane(snapshot.params, settings.directions(snapshot, grid.ndim))
+    plane = _plane(snapshot, settings)
     evaluator = Sequential(probe, seed=settings.seed)
     surfaces = _surfaces(trainer, probe, recorder, evaluator, plane, settings)
 
@@ -99,7 +112,7 @@ def measure(
         grid, [n for s in surfaces for n in s.names.values()], surfaces[0].names[surfaces[0].main]
     )
     landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
-    landscape.meta = _meta(trainer, module, settings, snapshot, plane, surfaces)
+    landscape.meta = _meta(trainer, probe, settings, snapshot, plane, surfaces)
 
     if earlier is not None and (others := differences(earlier, landscape)):
         compat.warn(
@@ -111,7 +124,9 @@ def measure(
         earlier = None
     todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
     order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
-    order = order[todo.reshape(-1)[order]][trainer.global_rank :: trainer.world_size]
+    order = order[todo.reshape(-1)[order]]
+    if not is_sharded(probe):
+        order = order[trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
     streams = [evaluator(s.objective, plane, points, s.frozen.batches) for s in surfaces]
     singles = surfaces[0].frozen.singles
@@ -140,6 +155,17 @@ def measure(
         yield landscape
 
 
+def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
+    """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
+    origin = snapshot.params
+    directions = settings.directions(snapshot, settings.grid.ndim)
+    return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
+
+
+def _cut_all(direction: Params, origin: Params) -> Params:
+    return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
+
+
 def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:
     for name, (value, error) in results.items():
         if name not in landscape.values:  # logged at some points only
@@ -154,17 +180,17 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
     """
-    probe, recorder = probe_copy(trainer, module)
-    try:
-        snapshot = Snapshot.of(module)
-        plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
-    except ValueError as error:
-        raise CannotMeasureError(str(error)) from error
-    small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
-    evaluator = Sequential(probe, seed=settings.seed)
-    first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
-    if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
-        _check_feels_its_weights(evaluator, first, plane)
+    with ExitStack() as until_the_end:
+        try:
+            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
+            plane = _plane(snapshot, settings)
+        except ValueError as error:
+            raise CannotMeasureError(str(error)) from error
+        small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+        evaluator = Sequential(probe, seed=settings.seed)
+        first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
+        if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
+            _check_feels_its_weights(evaluator, first, plane)
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Plane) -> None:
@@ -172,6 +198,8 @@ def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Pl
     nowhere = np.full((1, plane.ndim), np.nan)
     try:
         measured = next(iter(evaluator(surface.objective, plane, nowhere, surface.frozen.batches)))
+    except OtherRankError:
+        raise
     except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
         return
     loss = measured.get(surface.main)
@@ -212,8 +240,8 @@ def _surfaces(
         center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
         if not center:
             raise CannotMeasureError(
-                f"data={data!r}: {compat.STEPS[data]} of {type(probe).__name__} returned no scalar loss and logged "
-                "nothing. Return the loss, log it, or give objective=function(module, batch)."
+                f"data={data!r}: {compat.STEPS[data]} of {author_class(probe).__name__} returned no scalar loss and "
+                "logged nothing. Return the loss, log it, or give objective=function(module, batch)."
             )
         surfaces.append(_Surface(data, objective, frozen, center, {}))
     for surface in surfaces:
@@ -257,16 +285,16 @@ def tidy(landscape: Landscape) -> None:
 
 def _meta(
     trainer: Any,
-    module: nn.Module,
+    probe: nn.Module,
     settings: Settings,
     snapshot: Snapshot,
     plane: Plane,
     surfaces: list[_Surface],
 ) -> dict[str, Any]:
-    moved = [name for name in plane.origin if any(bool(d[name].any()) for d in plane.directions)]
+    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
     main = surfaces[0].frozen
     return {
-        "module": type(module).__name__,
+        "module": author_class(probe).__name__,
         "step": compat.training_step_count(trainer),
         "epoch": int(trainer.current_epoch),
         "data": list(settings.data),

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .sharding import author_class
+
 # What nn.Module itself keeps; the evaluator handles parameters and buffers.
 _KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict"}
 MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
@@ -45,7 +47,7 @@ class PythonState:
         self._seen: set[int] = set()
         for part in module.modules():
             own = {key: value for key, value in vars(part).items() if key not in _KEPT_BY_TORCH}
-            if not type(part).__module__.startswith(_LIBRARIES):
+            if not author_class(part).__module__.startswith(_LIBRARIES):
                 self._objects.append((vars(part), own))
             for value in own.values():
                 self._remember(value)

@@ -16,6 +16,7 @@ from . import compat
 from .copying import generator_copy, rebind
 from .ranks import from_first
 from .rng import preserved
+from .sharding import is_part
 from .step import Recorder
 
 
@@ -24,7 +25,7 @@ def undisturbed(trainer: Any) -> Iterator[None]:
     """Whatever happens inside, the training goes on as if nothing had: also after an exception.
 
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
-    matmul settings. What is measured inside must be a copy (`probe_copy`) on batches of its own.
+    matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
     """
     backends = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
     with (
@@ -51,7 +52,7 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     Raises:
         RuntimeError: if the module can't be copied.
     """
-    memo = _memo(trainer, module)
+    memo = memo_of(trainer, module)
     try:
         probe = copy.deepcopy(module, memo)
     except Exception as error:
@@ -65,11 +66,24 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
-    probe.eval().requires_grad_(False)
+    probe.requires_grad_(False)
     own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
+    return probe, silenced(trainer, probe, own)
+
+
+def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Recorder:
+    """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
+
+    Args:
+        trainer: whose strategy connects the ranks.
+        probe: what is ours to change.
+        own: its parameters by the ids of those that the user's optimisers hold.
+    """
+    probe.eval()
     if trainer.world_size > 1:
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
-        for buffer, first in zip(probe.buffers(), from_first(trainer, [b.cpu() for b in probe.buffers()]), strict=True):
+        buffers = [buffer for buffer in probe.buffers() if not is_part(buffer)]
+        for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
     recorder = Recorder()
     for part in probe.modules():
@@ -77,7 +91,7 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
             _disarm(part, trainer, recorder, own)
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
-    return probe, recorder
+    return recorder
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:
@@ -134,7 +148,7 @@ class NullOptimizer:
         return _nothing if name in MOVING else getattr(self._original, name)
 
 
-def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
+def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
     """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of cached non-leaf tensors."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     memo |= {id(original): stand_in for original, stand_in in compat.stand_ins(trainer)}
@@ -148,10 +162,7 @@ def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
         elif isinstance(value, dict | list | tuple | set) and depth < 4:
             for item in value.values() if isinstance(value, dict) else value:
                 scan(item, depth + 1)
-        elif isinstance(value, io.IOBase | threading.Thread) or type(value).__module__ in (
-            "_thread",
-            "threading",
-        ):
+        elif isinstance(value, io.IOBase | threading.Thread) or _connects(value):
             memo[id(value)] = value
 
     for part in module.modules():
@@ -159,3 +170,10 @@ def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
             if key not in ("_modules", "_parameters"):
                 scan(value)
     return memo
+
+
+def _connects(value: Any) -> bool:
+    """Whether a value connects threads or processes: a lock, a process group, what FSDP notes."""
+    home = type(value).__module__
+    foreign = home.startswith(("torch.distributed", "torch._C._distributed")) and not isinstance(value, nn.Module)
+    return foreign or home in ("_thread", "threading")

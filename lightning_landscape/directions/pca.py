@@ -40,7 +40,7 @@ class PCA:
 
     weights: Sequence[Params]
     center: bool = True
-    explained: NDArray[np.float64] = field(default=None, init=False, repr=False)  # type: ignore[assignment]
+    explained: NDArray[np.float64] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
         """The k directions, in the snapshot's names, shapes and precision.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
 from ..rng import keyed_seed
+from ..sharding import cut, local, zero
 from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 
@@ -99,7 +100,7 @@ class Random:
             generator = torch.Generator().manual_seed(keyed_seed(self.seed, direction, name))
             drawn = torch.complex64 if weight.is_complex() else torch.float32
             raw = torch.randn(weight.shape, generator=generator, dtype=drawn)
-            noise[name] = raw.to(weight.device, working_dtype(weight.dtype))
+            noise[name] = cut(raw.to(weight.device, working_dtype(weight.dtype)), like=weight)
         return noise
 
     def _rescale(self, direction: dict[str, Tensor], snapshot: Snapshot) -> None:
@@ -107,7 +108,7 @@ class Random:
         if self.vectors == "copy":
             for name, tensor in direction.items():
                 if tensor.ndim <= 1:
-                    tensor.copy_(snapshot.params[name])
+                    local(tensor).copy_(local(snapshot.params[name]))
 
 
 def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
@@ -115,7 +116,8 @@ def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
     for other in earlier:
         share = dot(other, direction) / dot(other, other)
         for name, tensor in direction.items():
-            for part, along in zip(tensor.view(-1).split(CHUNK), other[name].view(-1).split(CHUNK), strict=True):
+            own, others = local(tensor).view(-1), local(other[name]).view(-1)
+            for part, along in zip(own.split(CHUNK), others.split(CHUNK), strict=True):
                 part.copy_(exact(part) - share * exact(along))
 
 
@@ -123,6 +125,5 @@ def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Ten
     """The direction over all parameters; those at rest get a zero that takes no memory."""
     result = {}
     for name, weight in snapshot.params.items():
-        zero = torch.zeros((), dtype=working_dtype(weight.dtype), device=weight.device)
-        result[name] = direction[name] if name in direction else zero.expand(weight.shape)
+        result[name] = direction[name] if name in direction else zero(weight, working_dtype(weight.dtype))
     return result
