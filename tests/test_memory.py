@@ -24,5 +24,5 @@ def run(layers: int) -> dict[str, int]:
 def test_fifty_million_parameters_take_at_most_three_times_their_memory() -> None:
     one, many = run(1), run(48)  # the first for the libraries imported on the way
     assert many["parameters"] > 200e6
-    scratch = 4 * one["parameters"]  # the tensor in work, in float64 too
+    scratch = 12 * one["parameters"]  # the tensor in work, in float64 too, and what the allocator keeps
     assert many["pass"] - one["pass"] <= 3 * (many["parameters"] - one["parameters"]) + scratch
