@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +26,7 @@ def axis_points(name: str, axis_range: Any) -> Array:
         to rounding is exactly zero, so that a symmetric odd axis holds the centre.
 
     Raises:
-        ValueError: if the range is not three numbers, not finite, reversed or empty, or has too few points.
+        ValueError: if the range is not three numbers, not finite, reversed or empty, too wide, or has too few points.
 
     >>> axis_points("x", (-1, 1, 5))
     array([-1. , -0.5,  0. ,  0.5,  1. ])
@@ -44,6 +45,8 @@ def axis_points(name: str, axis_range: Any) -> Array:
         raise ValueError(f"{shown} has an end that is not finite: give (low, high, points) with finite ends.")
     if not low_value < high_value:
         raise ValueError(f"{shown} is reversed or empty: give (low, high, points) with low < high.")
+    if not math.isfinite(high_value - low_value):
+        raise ValueError(f"{shown} is wider than float64 can hold: give ends nearer to each other.")
     if not whole or count < 2:
         raise ValueError(f"{shown} has {points} points: give a whole number of at least 2, e.g. 51.")
     coordinates = np.linspace(low_value, high_value, count)
@@ -75,7 +78,7 @@ class Grid:
         for i, axis in enumerate(axes):
             if axis.ndim != 1 or len(axis) < 2:
                 raise ValueError(f"axes[{i}] must be 1-D with at least 2 points, got shape {axis.shape}.")
-            if not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
+            if not np.isfinite(axis).all() or not (axis[1:] > axis[:-1]).all():
                 raise ValueError(f"axes[{i}] must be finite and strictly increasing, got {axis}.")
             axis.flags.writeable = False
         object.__setattr__(self, "axes", axes)

@@ -17,6 +17,7 @@ from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 
 VECTORS = ("random", "copy")
+ROUNDING = 1e-6  # what is left of a direction that lies in the span of others, in its own lengths, is float32 noise
 GRAM_SCHMIDT_ROUNDS = 3  # each re-normalisation tilts the directions a little again
 
 
@@ -63,7 +64,8 @@ class Random:
         """The k directions, with the names and shapes of ``snapshot.params``.
 
         Raises:
-            ValueError: if a pattern of `ignore` matches nothing, or nothing is left to perturb.
+            ValueError: if a pattern of `ignore` matches nothing, nothing is left to perturb, or too little for k
+                orthogonal directions.
         """
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
@@ -73,7 +75,13 @@ class Random:
         self._check(directions)
         for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
             for i, direction in enumerate(directions):
+                length = norm(direction)
                 _project_out(direction, directions[:i])
+                if norm(direction) <= ROUNDING * length:
+                    raise ValueError(
+                        f"Direction {i} cannot be made orthogonal to the {i} before it: too few weights may move for "
+                        f"k={k} directions. Give fewer directions, ignore less, or orthogonalize=False."
+                    )
                 self._rescale(direction, snapshot)
         self._check(directions)
         return tuple(_complete(direction, snapshot) for direction in directions)

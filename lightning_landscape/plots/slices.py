@@ -28,7 +28,7 @@ from .furniture import (
     star,
 )
 from .levels import short
-from .scales import Scale, make_scale
+from .scales import HUGE, Scale, make_scale
 
 
 def draw_slices(
@@ -120,6 +120,7 @@ def _curve(ax: Axes, landscape: Landscape, name: str, direction: int, shown: Any
     ax.plot(axis, values, marker=dots, markersize=5, label=label, zorder=3, **look)
     errors = landscape.slice_errors(direction, name)
     known = np.isfinite(errors) & ~shown.mask
+    errors = np.minimum(errors, HUGE)  # twice the largest float64 is infinite
     if known.any():
         low, high = (np.where(known, values + sign * 2 * errors, np.nan) for sign in (-1, 1))
         if ax.get_yscale() == "log":

@@ -93,17 +93,21 @@ def convention(ndim: int) -> str:
     return f"values[{', '.join(letters)}] is the value at ({point})"
 
 
-def data_set_names(metrics: Iterable[str]) -> dict[str, str]:
+def data_set_names(metrics: Iterable[str], longest: int = LONGEST_NAME) -> dict[str, str]:
     """A data set's name for each metric, unique and safe in any format, in the metrics' order.
 
     Users name metrics as they like ("val/acc", "done"); a data set's name is letters, digits and underscores,
     and none that the files use themselves. It is for reading only: the exact name is stored beside the data.
 
+    Args:
+        metrics: the exact names.
+        longest: letters of a name; equal beginnings are told apart by a number behind that.
+
     >>> data_set_names(["train_loss", "val/acc", "val_acc", "done"])
     {'train_loss': 'train_loss', 'val/acc': 'val_acc_2', 'val_acc': 'val_acc', 'done': 'done_2'}
     """
     metrics = list(metrics)
-    wanted = {metric: re.sub(r"\W+", "_", metric)[:LONGEST_NAME] or "_" for metric in metrics}
+    wanted = {metric: re.sub(r"\W+", "_", metric)[:longest] or "_" for metric in metrics}
     names: dict[str, str] = {}
     # A metric that needs no change keeps its name whatever the order.
     for metric in sorted(metrics, key=lambda metric: wanted[metric] != metric):

@@ -2,7 +2,8 @@
 
 ::
 
-    header                   JSON: format, format_version, convention, main, metrics {array: exact name}, meta
+    header                   JSON: format, format_version, convention, main, metrics {array: exact name}, meta, and
+                             arrays: the names of all arrays, so that a lost one is missed
     xcoordinates …           the grid
     values.train_loss …      one array a metric, shape grid.shape
     standard_errors.…        the same names
@@ -33,7 +34,7 @@ from .layout import (
     data_set_names,
     real_numbers,
 )
-from .recipe import plain
+from .recipe import plain, recipe, strict
 
 VERSION = 1
 
@@ -47,11 +48,9 @@ def write(landscape: Landscape, path: Path) -> None:
         "convention": convention(landscape.grid.ndim),
         "main": landscape.main,
         "metrics": {name: metric for metric, name in names.items()},
-        "meta": plain(landscape.meta),
+        "meta": strict(plain(landscape.meta)),
     }
     arrays: dict[str, NDArray[Any]] = {
-        # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
-        "header": np.array(json.dumps(header).encode("ascii")),
         "center": np.array([landscape.center.get(metric, np.nan) for metric in names], dtype=np.float64),
         "done": np.asarray(landscape.done, dtype=bool),
     }
@@ -64,8 +63,11 @@ def write(landscape: Landscape, path: Path) -> None:
     if landscape.samples is not None:
         arrays["samples.values"] = landscape.samples.values
         arrays.update({f"samples.{name}": column for name, column in to_columns(landscape.samples).items()})
+    header["arrays"] = [*arrays]
+    # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
+    text = np.array(json.dumps(header, allow_nan=False).encode("ascii"))
     with open(path, "wb") as file:  # given a path, numpy would add a suffix of its own
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
+        np.savez(file, header=text, **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
 
 
 def read(path: Path) -> Landscape:
@@ -78,6 +80,9 @@ def read(path: Path) -> Landscape:
             check_format(path, None, None, VERSION)
         header = json.loads(archive["header"].item())
         check_format(path, header["format"], header["format_version"], VERSION)
+        lost = {*header["arrays"]} ^ {*archive.files} - {"header"}
+        if lost:
+            raise ValueError(f"its header and its contents disagree on: {', '.join(sorted(lost))}.")
         done = archive["done"]
         values, errors = {}, {}
         for name, metric in header["metrics"].items():
@@ -93,7 +98,7 @@ def read(path: Path) -> Landscape:
             done=done.astype(bool),
             center={metric: float(c) for metric, c in zip(values, archive["center"], strict=True)},
             samples=_read_samples(archive) if "samples.values" in archive else None,
-            meta=header["meta"],
+            meta=recipe(header["meta"]),
         )
 
 
