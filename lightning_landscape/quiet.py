@@ -55,9 +55,10 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     try:
         probe = copy.deepcopy(module, memo)
     except Exception as error:
+        culprit = _uncopyable(module, _memo(trainer, module))
         raise RuntimeError(
             f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
-            "the attribute that can't be copied a __deepcopy__, or keep it outside of the module."
+            f"{culprit or 'the attribute'} that can't be copied a __deepcopy__, or keep it outside of the module."
         ) from error
     compat.drop_compiled_closures(probe)
     rebind(probe, memo)
@@ -78,6 +79,19 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
     return probe, recorder
+
+
+def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
+    """The attribute for which `copy.deepcopy` of a module fails, e.g. "self.net.cache (Cache)"."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception:  # noqa: BLE001  # this is the one
+                return f"{'.'.join(filter(None, ('self', path, name)))} ({type(value).__name__})"
+    return None
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:

@@ -65,6 +65,8 @@ class Sequential:
         if not batches:
             raise ValueError("batches is empty: there is nothing to measure the points on.")
         move = _InPlace(self.module, plane)
+        with torch.no_grad():
+            move(np.zeros(plane.ndim))  # a step may refuse the point at which an earlier call has ended
         self._rehearse(objective, move, batches[0])
         for point in points:
             self._reset()
