@@ -104,7 +104,7 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
         print=_nothing,
         optimizers=lambda use_pl_optimizer=True: optimizers[0] if len(optimizers) == 1 else optimizers,
         lr_schedulers=lambda: (schedulers[0] if len(schedulers) == 1 else schedulers) if schedulers else None,
-        manual_backward=_nothing,
+        manual_backward=_backward,
         toggle_optimizer=_nothing,
         untoggle_optimizer=_nothing,
         toggled_optimizer=lambda optimizer: nullcontext(),
@@ -112,13 +112,17 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
     )
 
 
+def _backward(loss: Tensor, *args: Any, **options: Any) -> None:
+    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd."""
+    if torch.is_grad_enabled() and loss.requires_grad:
+        loss.backward(*args, **options)
+
+
 def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-MOVING = {"step", "zero_grad", "load_state_dict", "add_param_group"} | {
-    f"register_step_{when}_hook" for when in ("pre", "post")
-}
+MOVING = {"load_state_dict", "add_param_group"} | {f"register_step_{when}_hook" for when in ("pre", "post")}
 
 
 class NullOptimizer:
@@ -132,11 +136,17 @@ class NullOptimizer:
     def __init__(self, original: Any, own: dict[int, nn.Parameter]) -> None:
         self._original = original
         groups = getattr(original, "param_groups", [])
+        self._own = [own[id(p)] for g in groups for p in g["params"] if id(p) in own]
         self.param_groups = [{**g, "params": [own.get(id(p), p) for p in g["params"]]} for g in groups]
 
     def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
         """Run the closure, if it is one."""
         return closure() if callable(closure) else None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of the probe's own parameters."""
+        for parameter in self._own:
+            parameter.grad = None
 
     def toggle_model(self, sync_grad: bool = True) -> Any:
         """As LightningOptimizer's."""

@@ -901,3 +901,39 @@ def test_a_tile_is_a_batch_of_its_own(tmp_path: Path) -> None:
     assert callback.landscape is not None
     assert callback.landscape.samples is not None
     assert len({item.index for item in callback.landscape.samples.items}) == 3
+
+
+def test_a_step_of_manual_optimisation_reads_the_gradients_that_it_has_made(tmp_path: Path) -> None:
+    class Reads(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.w, self.still = nn.Parameter(torch.ones(1, 2)), nn.Parameter(torch.ones(()), requires_grad=False)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            optimizer: Any = self.optimizers()
+            loss = (self.still * batch[0].mean() * self.w**2).sum() / 2
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            self.log("slope", self.w.grad.norm())  # type: ignore[union-attr]  # |w| · mean(x)
+            assert self.still.grad is None
+            optimizer.step()
+            return loss.detach()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([self.w], 0.1)
+
+    def run(*callbacks: Any) -> Any:
+        module = Reads()
+        runner = trainer(tmp_path, *callbacks)
+        runner.fit(module, DataLoader(TensorDataset(torch.tensor([1.0, 1.0, 4.0, 4.0])), 2))
+        return module, dict(runner.callback_metrics)
+
+    callback = small(directions=unit_directions)
+    (_, without), (module, with_it) = run(), run(callback)
+    assert without == with_it
+    assert callback.landscape is not None
+    w = module.w.detach().numpy()[0]
+    norms = np.array([[np.hypot(w[0] + a, w[1] + b) for b in (-1, 0, 1)] for a in (-1, 0, 1)])
+    np.testing.assert_allclose(callback.landscape.values["slope"], 2.5 * norms, rtol=1e-5)
+    np.testing.assert_allclose(callback.landscape.loss, 2.5 * norms**2 / 2, rtol=1e-5)

@@ -95,12 +95,14 @@ class Sequential:
             with self._mode():
                 objective.start()
                 objective(self.module, batch)
-        except RuntimeError as error:
-            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd.
-            if self._mode is torch.enable_grad or not any(w in str(error) for w in ("grad", "nference")):
+        except (RuntimeError, AttributeError, TypeError) as error:
+            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd, nor can
+            # a step that reads the gradients of its parameters, which are None otherwise.
+            if self._mode is torch.enable_grad or not any(w in str(error) for w in ("grad", "nference", "NoneType")):
                 raise
             self._mode = torch.enable_grad
-            self.module.requires_grad_(True)
+            for parameter in move.trained:
+                parameter.requires_grad_(True)
             self._rehearse(objective, move, batch)
             return
         if self._edited is None:
@@ -112,6 +114,9 @@ class Sequential:
         for table, kept in self._tables:
             table.clear()
             table.update(kept)
+        if self._mode is torch.enable_grad:
+            for parameter in self.module.parameters():
+                parameter.grad = None
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
@@ -136,6 +141,7 @@ class _InPlace:
                 own[name].copy_(plane.origin[name])
         moving = [name for name in plane.origin if name not in resting]
         self.moved = {id(parameters[name]) for name in moving}
+        self.trained = [parameters[name] for name in plane.origin]
         exact = [name for name in moving if own[name].dtype == working_dtype(own[name].dtype)]
         self._exact = _Part(own, plane.origin, plane.directions, exact)
         # Low precision (bf16): the sum is made in float32 and rounded once, a tensor at a time.
