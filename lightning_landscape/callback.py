@@ -309,7 +309,7 @@ class LossLandscapeCallback(_Callback):
             weights = f"averaged by {averaging}" if averaging else "the module's"
             earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
-                with closing(measure(trainer, pl_module, settings, earlier)) as points:
+                with closing(measure(trainer, pl_module, settings, earlier, not self.strict)) as points:
                     for landscape in points:
                         landscape.meta |= {"weights": weights, **self._loaded}
                         shown(int(landscape.done.sum()))
@@ -341,6 +341,14 @@ class LossLandscapeCallback(_Callback):
             if folder is not None:
                 self._keep(trainer, landscape, folder)
             return  # there may be seconds left: no pictures
+        missing = int((~landscape.done).sum())
+        if missing:
+            what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
+            self._failed(trainer, landscape.meta.get("failure", "unknown"), what)
+        if "no_tiles" in landscape.meta:
+            self._failed(
+                trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
+            )
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
             shown = report(landscape, self.look, folder, tag)
@@ -352,14 +360,15 @@ class LossLandscapeCallback(_Callback):
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
 
-    def _failed(self, trainer: Any, error: Exception, what: str = "The loss landscape failed") -> None:
-        if self.strict:
+    def _failed(self, trainer: Any, error: Exception | str, what: str = "The loss landscape failed") -> None:
+        if self.strict and isinstance(error, Exception):
             raise error
         if not self._warned:
             self._warned = True
+            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
             compat.warn(
                 trainer,
-                f"{what} ({type(error).__name__}: {error}). The training goes on, unchanged. To see the traceback, "
+                f"{what} ({text}). The training goes on, unchanged. To see the traceback, "
                 "set strict=True; further failures are not reported.",
             )
 

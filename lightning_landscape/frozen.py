@@ -28,7 +28,7 @@ class FrozenData:
         checksum: of all tensors and values in the batches.
         note: how the samples were chosen.
         together: the tile samples as one batch, if they can be collated.
-        singles: the tile samples one by one, ``batch.index`` being their place in the data set.
+        singles: the tile samples one by one, ``batch.sample`` being their place in the data set.
         several_loaders: whether the batches come from several loaders in turn.
     """
 

@@ -19,7 +19,7 @@ from .evaluators import Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Samples
-from .objectives import CannotMeasureError, LossFunction, Objective
+from .objectives import Batch, CannotMeasureError, LossFunction, Objective
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
 from .ranks import OtherRankError, merge
@@ -69,8 +69,11 @@ class _Surface:
         return self.objective.main(list(self.center))
 
 
+MOST_FAILURES = 16  # at the first points; then the rest is not tried
+
+
 def measure(
-    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None
+    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None, tolerant: bool = False
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
@@ -85,13 +88,16 @@ def measure(
         settings: what to measure.
         earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
             settings is left aside, with a warning that says which.
+        tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
+            refuses (``meta["no_tiles"]``).
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
     with probing(trainer, module) as (probe, recorder, snapshot):
-        yield from _points(trainer, probe, recorder, snapshot, settings, earlier)
+        # Sharded processes must take the same points together.
+        yield from _points(trainer, probe, recorder, snapshot, settings, earlier, tolerant and not is_sharded(probe))
 
 
 def _points(
@@ -101,6 +107,7 @@ def _points(
     snapshot: Snapshot,
     settings: Settings,
     earlier: Landscape | None,
+    tolerant: bool,
 ) -> Generator[Landscape, None, None]:
     started = time.perf_counter()
     grid = settings.grid
@@ -113,6 +120,14 @@ def _points(
     )
     landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
     landscape.meta = _meta(trainer, probe, settings, snapshot, plane, surfaces)
+    tiles = None
+    if surfaces[0].frozen.singles:
+        try:
+            tiles = _tiles(landscape, evaluator, surfaces[0], plane)
+        except Exception as error:
+            if not tolerant:
+                raise
+            landscape.meta |= {"tiles": 0, "no_tiles": _text(error)}
 
     if earlier is not None and (others := differences(earlier, landscape)):
         compat.warn(
@@ -128,19 +143,20 @@ def _points(
     if not is_sharded(probe):
         order = order[trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
-    streams = [evaluator(s.objective, plane, points, s.frozen.batches) for s in surfaces]
-    singles = surfaces[0].frozen.singles
-    if singles:
-        main = surfaces[0].main
-        items = describe(evaluator, surfaces[0].objective, main, plane, singles)
-        landscape.samples = Samples(np.full((len(items), *grid.shape), np.nan), items)
-        each, batches = tile_stream(evaluator, surfaces[0].objective, main, plane, surfaces[0].frozen)
-        streams.append(evaluator(each, plane, points, batches))
+    measured = [(s.objective, s.frozen.batches) for s in surfaces] + ([tiles] if tiles is not None else [])
+    failures = 0
     if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
-    for flat_index, results in zip(order, zip(*streams, strict=True), strict=True):
+    for flat_index, results in zip(order, _each_point(evaluator, measured, plane, points, tolerant), strict=True):
+        if isinstance(results, Exception):
+            failures += 1
+            if failures == MOST_FAILURES and not landscape.done.any():
+                raise results
+            landscape.meta.setdefault("failure", _text(results))
+            yield landscape
+            continue
         index = np.unravel_index(flat_index, grid.shape)
         for surface, result in zip(surfaces, results, strict=False):
             _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
@@ -164,6 +180,36 @@ def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
 
 def _cut_all(direction: Params, origin: Params) -> Params:
     return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
+
+
+def _each_point(
+    evaluator: Sequential, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
+) -> Generator[tuple[dict[str, Measurement], ...] | Exception, None, None]:
+    """The results at each point of all (objective, batches); or, if that is tolerated, what was raised there."""
+    begin = 0
+    while begin < len(points):
+        streams = [evaluator(objective, plane, points[begin:], batches) for objective, batches in measured]
+        try:
+            for results in zip(*streams, strict=True):
+                begin += 1
+                yield results
+        except Exception as error:
+            if not tolerant:
+                raise
+            begin += 1
+            yield error
+
+
+def _tiles(landscape: Landscape, evaluator: Sequential, surface: _Surface, plane: Plane) -> tuple[Any, list[Batch]]:
+    """Make room for the tiles in `landscape`; gives what measures them, and on which batches."""
+    items = describe(evaluator, surface.objective, surface.main, plane, surface.frozen.singles)
+    result = tile_stream(evaluator, surface.objective, surface.main, plane, surface.frozen)
+    landscape.samples = Samples(np.full((len(items), *landscape.grid.shape), np.nan), items)
+    return result
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:

@@ -56,9 +56,10 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     try:
         probe = copy.deepcopy(module, memo)
     except Exception as error:
+        culprit = _uncopyable(module, _memo(trainer, module))
         raise RuntimeError(
             f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
-            "the attribute that can't be copied a __deepcopy__, or keep it outside of the module."
+            f"{culprit or 'the attribute'} that can't be copied a __deepcopy__, or keep it outside of the module."
         ) from error
     compat.drop_compiled_closures(probe)
     rebind(probe, memo)
@@ -94,6 +95,19 @@ def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Re
     return recorder
 
 
+def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
+    """The attribute for which `copy.deepcopy` of a module fails, e.g. "self.net.cache (Cache)"."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception:  # noqa: BLE001  # this is the one
+                return f"{'.'.join(filter(None, ('self', path, name)))} ({type(value).__name__})"
+    return None
+
+
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
     optimizers = [NullOptimizer(optimizer, own) for optimizer in getattr(trainer, "optimizers", None) or []]
@@ -104,7 +118,7 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
         print=_nothing,
         optimizers=lambda use_pl_optimizer=True: optimizers[0] if len(optimizers) == 1 else optimizers,
         lr_schedulers=lambda: (schedulers[0] if len(schedulers) == 1 else schedulers) if schedulers else None,
-        manual_backward=_nothing,
+        manual_backward=_backward,
         toggle_optimizer=_nothing,
         untoggle_optimizer=_nothing,
         toggled_optimizer=lambda optimizer: nullcontext(),
@@ -112,13 +126,17 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
     )
 
 
+def _backward(loss: Tensor, *args: Any, **options: Any) -> None:
+    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd."""
+    if torch.is_grad_enabled() and loss.requires_grad:
+        loss.backward(*args, **options)
+
+
 def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-MOVING = {"step", "zero_grad", "load_state_dict", "add_param_group"} | {
-    f"register_step_{when}_hook" for when in ("pre", "post")
-}
+MOVING = {"load_state_dict", "add_param_group"} | {f"register_step_{when}_hook" for when in ("pre", "post")}
 
 
 class NullOptimizer:
@@ -132,11 +150,17 @@ class NullOptimizer:
     def __init__(self, original: Any, own: dict[int, nn.Parameter]) -> None:
         self._original = original
         groups = getattr(original, "param_groups", [])
+        self._own = [own[id(p)] for g in groups for p in g["params"] if id(p) in own]
         self.param_groups = [{**g, "params": [own.get(id(p), p) for p in g["params"]]} for g in groups]
 
     def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
         """Run the closure, if it is one."""
         return closure() if callable(closure) else None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of the probe's own parameters."""
+        for parameter in self._own:
+            parameter.grad = None
 
     def toggle_model(self, sync_grad: bool = True) -> Any:
         """As LightningOptimizer's."""

@@ -77,4 +77,6 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
         whole.done |= new
+        if "failure" in part.meta and not part.done.all():
+            whole.meta.setdefault("failure", part.meta["failure"])
     return whole

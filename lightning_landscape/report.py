@@ -136,6 +136,7 @@ def summary(landscape: Landscape) -> str:
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points"),
+        ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),

@@ -108,7 +108,7 @@ class Source:
         picked = [self.chosen[i] for i in sorted(order)]
         one_by_one = iter(self._loader([[index] for index in picked]))
         names = [i if isinstance(i, int) else place for place, i in enumerate(picked)]
-        singles = [Batch(transfer(d, 0), 1, i) for i, d in zip(names, one_by_one, strict=True)]
+        singles = [Batch(transfer(d, 0), 1, sample=i) for i, d in zip(names, one_by_one, strict=True)]
         try:
             together = Batch(transfer(next(iter(self._loader([picked]))), 0), len(picked))
         except (RuntimeError, TypeError, ValueError) as error:
@@ -119,7 +119,7 @@ class Source:
     def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
         places = [(batch, row) for batch in self.kept for row in range(_rows(batch))]
         order = torch.randperm(len(places), generator=self.generator)[:count].tolist()
-        return [Batch(transfer(_row(*places[i]), 0), 1, i) for i in sorted(order)]
+        return [Batch(transfer(_row(*places[i]), 0), 1, sample=i) for i in sorted(order)]
 
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
         """A loader of our own over the same data: own order, own generator, no persistent workers."""

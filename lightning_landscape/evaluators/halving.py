@@ -51,7 +51,7 @@ def halves(batch: Batch) -> list[Batch]:
     for start, stop in ((0, middle), (middle, batch.size)):
         data = rows(batch.data, start, stop, batch.size)
         weight = None if batch.log_weight is None else round(batch.log_weight * (stop - start) / batch.size)
-        parts.append(Batch(data, stop - start, batch.index, batch.loader, weight))
+        parts.append(Batch(data, stop - start, batch.index, batch.loader, weight, batch.sample))
     return parts
 
 

@@ -83,6 +83,8 @@ class Sequential:
             raise ValueError("batches is empty: there is nothing to measure the points on.")
         self._reset()
         move = _InPlace(self.module, plane)
+        with torch.no_grad():
+            move(np.zeros(plane.ndim))  # a step may refuse the point at which an earlier call has ended
         self._rehearse_on_what_fits(objective, move, batches[0])
         for point in points:
             go = partial(move, point)
@@ -155,14 +157,15 @@ class Sequential:
             with self._mode():
                 objective.start()
                 objective(self.module, batch)
-        except RuntimeError as error:
-            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd.
-            wants_autograd = any(word in str(error) for word in ("grad", "nference")) and not is_out_of_memory(error)
-            if self._mode is torch.enable_grad or not wants_autograd:
+        except (RuntimeError, AttributeError, TypeError) as error:
+            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd, nor can
+            # a step that reads the gradients of its parameters, which are None otherwise.
+            wants_autograd = any(word in str(error) for word in ("grad", "nference", "NoneType"))
+            if self._mode is torch.enable_grad or not wants_autograd or is_out_of_memory(error):
                 raise
             self._mode = torch.enable_grad
-            if self._shards is None:
-                self.module.requires_grad_(True)
+            for parameter in move.trained if self._shards is None else ():
+                parameter.requires_grad_(True)
             self._rehearse(objective, move, batch)
             return
         if self._edited is None:
@@ -178,6 +181,9 @@ class Sequential:
         for table, kept in self._tables:
             table.clear()
             table.update(kept)
+        if self._mode is torch.enable_grad:
+            for parameter in self.module.parameters():
+                parameter.grad = None
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
@@ -215,6 +221,7 @@ class _InPlace:
         self._variances = [own[name] for name in buffers if name.endswith("running_var")]
         self._moving = [name for name in self._origin if name not in resting]
         self.moved = {id(self._parameters[name]) for name in self._moving}
+        self.trained = [self._parameters[name] for name in self._origin if name not in buffers]
         self._find()
 
     def _find(self) -> None:
