@@ -56,7 +56,7 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     try:
         probe = copy.deepcopy(module, memo)
     except Exception as error:
-        culprit = _uncopyable(module, _memo(trainer, module))
+        culprit = _uncopyable(module, memo_of(trainer, module))
         raise RuntimeError(
             f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
             f"{culprit or 'the attribute'} that can't be copied a __deepcopy__, or keep it outside of the module."

@@ -120,9 +120,13 @@ class AtRest:
 
     def restore(self) -> None:
         """Every parameter in its sharded form, and FSDP as it was. No collective: each process may call it alone."""
+        interrupted = False
         for attributes, kept in self._objects:
-            if "_training_state" in kept:  # in the middle of a forward pass, the next line would do nothing
+            if "_training_state" in kept:  # in the middle of a forward pass, FSDP's own reshard would do nothing
+                interrupted |= attributes["_training_state"] is not kept["_training_state"]
                 attributes["_training_state"] = kept["_training_state"]
+        if interrupted and torch.cuda.is_initialized():
+            torch.cuda.synchronize()  # what FSDP still gathers into is let go below
         for part in self._parts:
             part.reshard()
         for attributes, kept in self._objects:

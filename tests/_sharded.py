@@ -6,6 +6,7 @@ import pickle
 import random
 import sys
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_landscape import LossLandscapeCallback
+from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
+from lightning_landscape.directions import NORMALIZATIONS, dead_filters
+from lightning_landscape.parameters import checksum
+from lightning_landscape.sharding import AtRest, local
+from lightning_landscape.sharding import whole as gather
 
 from ._training import RowLogger
 from ._two_processes import numbers
@@ -43,17 +48,44 @@ class Block(nn.Module):
         return torch.tanh(self.linear(x)) + 1e-3 * self.calls
 
 
+class Middle(nn.Module):
+    """Where something happens in the middle of a forward pass of a landscape, between two parts that gather."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        module = self.owner[0]
+        step = module.global_step
+        if "log" not in vars(module) or not step:  # a training step, or the rehearsal
+            return x
+        FORWARDS[step] = FORWARDS.get(step, 0) + 1
+        weight = module.net[0].linear.weight
+        weight.grad, weight.requires_grad = torch.ones_like(weight), False
+        if FORWARDS[step] == 30 and module.global_rank in FAILING.get(module.mode, ()):
+            raise RuntimeError("in the middle")
+        if FORWARDS[step] == 30 and module.mode == "one rank is told to stop" and module.global_rank == 1 and step > 3:
+            module.trainer._signal_connector.received_sigterm = True
+        return x
+
+
+FORWARDS: dict[int, int] = {}
+FAILING = {"one rank fails": (1,), "all ranks fail": (0, 1)}
+
+
 class Net(L.LightningModule):
-    """FSDP2 over parts of odd sizes; BatchNorm, dropout, metric and python state, a frozen part, a tied weight."""
+    """FSDP2 over parts of odd sizes; BatchNorm, dropout, metric and python state, hooks, a frozen part."""
 
     def __init__(self, mode: str) -> None:
         super().__init__()
         self.mode = mode
         torch.manual_seed(5)
-        self.net = nn.Sequential(Block(4, 7), nn.BatchNorm1d(7), nn.Dropout(0.2), Block(7, 7), nn.Linear(7, 3))
+        self.net = nn.Sequential(
+            Block(4, 7), nn.BatchNorm1d(7), nn.Dropout(0.2), Middle(), Block(7, 7), nn.Linear(7, 3)
+        )
+        self.net[3].owner = [self]
         self.still = nn.Linear(4, 4).requires_grad_(False)
         self.accuracy = MulticlassAccuracy(3)
         self.trained_on: list[float] = []
+        self.hooked: list[float] = []
+        self.net.register_forward_hook(lambda _, __, output: self.hooked.append(float(output.detach().sum())))
 
     def configure_model(self) -> None:
         if self.mode == "one" or hasattr(self.net, "unshard"):
@@ -61,8 +93,8 @@ class Net(L.LightningModule):
         from torch.distributed.fsdp import fully_shard
 
         mesh = self.device_mesh["data_parallel"]
-        for part in (self.net[0], self.net[3]):
-            fully_shard(part, mesh=mesh)
+        fully_shard(self.net[0], mesh=mesh)
+        fully_shard([self.net[4], self.net[5]], mesh=mesh)
         fully_shard(self.net, mesh=mesh)
         fully_shard(self.still, mesh=mesh)
 
@@ -86,24 +118,6 @@ class Net(L.LightningModule):
         return torch.optim.Adam([p for p in self.parameters() if p.requires_grad], 0.01)
 
 
-class Fails(nn.Module):
-    """Raises in the middle of a forward pass, between two parts that gather: on one rank or on both."""
-
-    def __init__(self, module: Net, ranks: tuple[int, ...]) -> None:
-        super().__init__()
-        self.module, self.ranks, self.calls = [module], ranks, 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        module = self.module[0]
-        FORWARDS.append(module.training)
-        if not module.training and module.global_step and module.global_rank in self.ranks and len(FORWARDS) > 50:
-            raise RuntimeError("in the middle")
-        return x
-
-
-FORWARDS: list[bool] = []
-
-
 def plain(value: Any) -> Any:
     """A value without sharded tensors: each rank keeps its own part."""
     if isinstance(value, Tensor):
@@ -111,6 +125,48 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def notes(module: Net) -> list[Any]:
+    """What FSDP keeps between two steps, as plain values."""
+    rest = AtRest(module)
+    plain_ones = (int, str, type(None), Enum)
+    return [
+        *[{k: str(v) for k, v in kept.items() if isinstance(v, plain_ones)} for _, kept in rest._objects],
+        *[len(items) for _, items in rest._containers],
+    ]
+
+
+def core(module: Net, whole: dict[str, Tensor]) -> list[str]:
+    """What the torch core says of the sharded module and does not say, bit by bit, of the same module unsharded."""
+    single = Net("one")
+    single.load_state_dict(whole)
+    sharded, plain_one = Snapshot.of(module), Snapshot.of(single)
+    odd = [] if checksum(sharded.params.values()) == checksum(plain_one.params.values()) else ["checksum"]
+    recipes = [{"normalize": name} for name in NORMALIZATIONS]
+    for recipe in [*recipes, {"orthogonalize": True}, {"vectors": "copy"}, {"ignore": "biasbn"}]:
+        planes = []
+        for snapshot in (sharded, plain_one):
+            plane = Plane(snapshot.params, Random(**{"ignore": None, **recipe})(snapshot, 2))
+            planes.append(plane)
+        a, b = planes
+        pairs = {
+            "direction": [(d, e) for one, two in zip(a.directions, b.directions, strict=True)
+                          for d, e in zip(one.values(), two.values(), strict=True)],
+            "at": list(zip(a.at([0.3, -0.2]).values(), b.at([0.3, -0.2]).values(), strict=True)),
+        }  # fmt: skip
+        odd += [
+            f"{recipe}: {what}" for what, some in pairs.items() if not all(torch.equal(gather(s), t) for s, t in some)
+        ]
+        odd += [f"{recipe}: norms"] if a.norms() != b.norms() or a.cosine() != b.cosine() else []
+        odd += [f"{recipe}: project"] if not np.allclose(a.project(a.at([0.3, -0.2])), [0.3, -0.2], atol=1e-5) else []
+        names = list(sharded.params)
+        odd += [f"{recipe}: dead"] if dead_filters(sharded, names) != dead_filters(plain_one, names) else []
+        held = [local(d).untyped_storage().nbytes() for d in a.directions[0].values()]
+        whole_bytes = [d.numel() * d.element_size() for d in b.directions[0].values()]
+        if sum(held) > 0.75 * sum(whole_bytes):
+            odd.append(f"{recipe}: {sum(held)} of {sum(whole_bytes)} bytes are held")
+    return odd
 
 
 def main(out: Path, mode: str) -> None:
@@ -128,9 +184,6 @@ def main(out: Path, mode: str) -> None:
         default_root_dir=out,
     )  # fmt: skip
     module = Net(mode)
-    ranks = {"one rank fails": (1,), "all ranks fail": (0, 1)}.get(mode)
-    if ranks:
-        module.net[2] = Fails(module, ranks)
     trainer.fit(module, DataLoader(numbers(37), 8, shuffle=True), DataLoader(numbers(21), 8))
     optimizer = trainer.optimizers[0]
     result: dict[str, Any] = {
@@ -139,8 +192,9 @@ def main(out: Path, mode: str) -> None:
         "optimizer": plain(optimizer.state_dict()),
         "rows": logger.rows,
         "metrics": {name: float(v) for name, v in trainer.callback_metrics.items()},
-        "flags": [part.training for part in module.modules()],
-        "python state": (module.trained_on, [(b.calls, b.seen) for b in (module.net[0], module.net[3])]),
+        "flags": ([part.training for part in module.modules()], [p.requires_grad for p in module.parameters()]),
+        "notes": notes(module),
+        "python state": (module.trained_on, [(b.calls, b.seen) for b in (module.net[0], module.net[4])], module.hooked),
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state(),  # noqa: NPY002
         "python": random.getstate(),
@@ -153,7 +207,8 @@ def main(out: Path, mode: str) -> None:
         "done": int(landscape.done.sum()),
         "meta": landscape.meta,
     }
-    whole = {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in module.state_dict().items()}
+    whole = {name: gather(tensor) for name, tensor in module.state_dict().items()}
+    result["core"] = core(module, whole) if mode == "with" else []
     if trainer.is_global_zero:
         torch.save(whole, out / "weights.pt")
     (out / f"rank{trainer.global_rank}.pickle").write_bytes(pickle.dumps(result))

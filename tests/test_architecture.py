@@ -22,9 +22,12 @@ FLOORS = {
     "ground": {"landscape", "storage", "loggers", "plots", "report", "tensorboard"},
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
-        "criteria", "bezier", "loss_landscape", "writer",
+        "lockstep", "sharding", "criteria", "bezier", "loss_landscape", "writer",
     },
-    "Lightning": {"compat", "copying", "quiet", "ranks", "step", "sources", "frozen", "samples", "measure", "progress"},
+    "Lightning": {
+        "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
+        "progress",
+    },
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
@@ -49,7 +52,7 @@ HOMES = {
     "tensorboard": "tensorboard",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib.
-FOREIGN_PRIVATE = {"_version", "_torchdynamo_orig_callable", "_to_sync", "_axinfo"}
+FOREIGN_PRIVATE = {"_version", "_torchdynamo_orig_callable", "_to_sync", "_axinfo", "_get_fsdp_state"}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

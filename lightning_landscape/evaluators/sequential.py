@@ -182,8 +182,8 @@ class Sequential:
             table.clear()
             table.update(kept)
         if self._mode is torch.enable_grad:
-            for parameter in self.module.parameters():
-                parameter.grad = None
+            for owner in self.module.parameters():
+                owner.grad = None
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
