@@ -115,8 +115,8 @@ class Sequential:
             table.clear()
             table.update(kept)
         if self._mode is torch.enable_grad:
-            for parameter in self.module.parameters():
-                parameter.grad = None
+            for own in self.module.parameters():
+                own.grad = None
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
