@@ -163,4 +163,5 @@ def _largest_error(landscape: Landscape) -> str:
     known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
     if not len(known):
         return "unknown (one observation a point)"
-    return f"{np.median(known):.3g} median, {known.max():.3g} largest"
+    with np.errstate(over="ignore"):
+        return f"{np.median(known):.3g} median, {known.max():.3g} largest"
