@@ -48,7 +48,7 @@ PLOTS: dict[str, Plot] = {
     "filled": Plot(draw_filled, "2dcontourf", (2,)),
     "heat": Plot(draw_heat, "2dheat", (2,)),
     "surface": Plot(draw_surface, "3dsurface", (2,)),
-    "slices": Plot(draw_slices, "1dslices", (1, 2)),
+    "slices": Plot(draw_slices, "1dslices", (1, 2, 3)),
     "tiles": Plot(draw_tiles, "samples", (1, 2), per="landscape"),
 }
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .furniture import COLORMAP, FAINT, INK, LABEL_SIZE, RULE, SMALL_SIZE
 from .levels import labels, round_levels
+from .ranges import thin
 from .scales import Scale
 
 
@@ -58,9 +59,11 @@ def _match_height(bar_axes: Axes, ax: Axes) -> None:
 
 
 def round_ticks(scale: Scale, most: int = 9) -> tuple[NDArray[np.float64], list[str]]:
-    """At most `most` round values and their labels; one number for a flat surface."""
+    """At most `most` round values, or levels that were asked for, and their labels; one for a flat surface."""
     ticks = np.array([0.5 * (scale.low + scale.high)])
-    if scale.message is None and scale.log:
+    if scale.asked:
+        ticks = scale.levels[thin(len(scale.levels), most)]
+    elif scale.message is None and scale.log:
         ticks, _ = round_levels(scale.low, scale.high, most, log=True)
     elif scale.message is None:
         margin = 1e-9 * (scale.high - scale.low)

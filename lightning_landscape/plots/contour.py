@@ -7,11 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import furnish
 from .furniture import COLORMAP, open_axes, require_ndim, root
 from .levels import labels, round_levels
+from .ranges import thin
 from .scales import LEVELS, Scale, make_scale
 
 # The bright end of the colours is unreadable as a thin line on white.
@@ -19,7 +21,12 @@ LINES = ListedColormap(COLORMAP(np.linspace(0.0, 0.82, 256)))
 
 
 def draw_contour(
-    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+    landscape: Landscape,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    color_scale: str = "global",
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface as contour lines with inline labels.
 
@@ -28,16 +35,18 @@ def draw_contour(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES; the lines keep to its range.
+        levels: the values at which lines run, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the levels do not
+            increase.
     """
     require_ndim(landscape, "contour")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
     ax = open_axes(ax, 6.6, 6.4)
     if scale.message is None:
         _lines(ax, landscape.grid, scale)
@@ -46,7 +55,7 @@ def draw_contour(
 
 
 def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
-    levels, major = round_levels(scale.low, scale.high, LEVELS, scale.log)
+    levels, major = _levels(scale)
     # Matplotlib warns of a set of levels that no line reaches.
     inside = (levels > scale.shown.min()) & (levels < scale.shown.max())
     levels, major = levels[inside], major[inside]
@@ -61,6 +70,15 @@ def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
             label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
             if not _has_room(label.get_position(), grid):
                 label.remove()
+
+
+def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Where lines run, and which of them are labelled."""
+    if not scale.asked:
+        return round_levels(scale.low, scale.high, LEVELS, scale.log)
+    major = np.zeros(len(scale.levels), bool)
+    major[thin(len(major), 9)] = True
+    return scale.levels, major
 
 
 def _has_room(place: tuple[float, float], grid: Grid) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from ..landscape import Grid, Landscape
 from .backdrop import furnish
@@ -15,7 +16,12 @@ from .scales import Scale, make_scale
 
 
 def draw_filled(
-    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+    landscape: Landscape,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    color_scale: str = "global",
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface as bands of colour.
 
@@ -24,16 +30,19 @@ def draw_filled(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
+        levels: the boundaries of the bands, e.g. ``np.arange(0, 10, 0.5)``, values beyond them take the end
+            colours; None for 30 from end to end.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the levels do not
+            increase.
     """
     require_ndim(landscape, "filled")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
     ax = open_axes(ax, 7.2, 6.3)
     bands = fill(ax, landscape.grid, scale)
     furnish(ax, landscape, name, scale)

@@ -13,7 +13,13 @@ from .scales import make_scale
 
 
 def draw_heat(
-    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+    landscape: Landscape,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
 ) -> Figure:
     """The surface as cells of colour, each reaching half-way to its neighbours.
 
@@ -22,16 +28,18 @@ def draw_heat(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
+        vmin, vmax: the ends of the colours, values beyond them take the end colours; None for those of
+            `color_scale`.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the range is empty.
     """
     require_ndim(landscape, "heat")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
     ax = open_axes(ax, 7.2, 6.3)
     if not scale.empty:
         x, y = (edges(axis) for axis in landscape.grid.axes)

@@ -1,4 +1,4 @@
-"""From values to colours: a norm, 30 level boundaries, and an honest note on what the colours leave out."""
+"""From values to colours: a norm, level boundaries, and an honest note on what the colours leave out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from numpy.typing import ArrayLike, NDArray
 
 from .levels import short
+from .ranges import check_range, checked_levels
 
 COLOR_SCALES = ("global", "quantile", "log")
 LEVELS = 30
@@ -31,7 +32,8 @@ class Scale:
 
     Args:
         norm: value to [0, 1].
-        levels: 30 increasing boundaries, from the low end of the colours to their high end.
+        levels: increasing boundaries, from the low end of the colours to their high end: LEVELS of them, or
+            those that were asked for.
         extend: which ends have values beyond.
         log: whether the colours are logarithmic.
         shown: the values that can be drawn, the rest masked; shape of the values.
@@ -40,6 +42,7 @@ class Scale:
         hidden: bool, the finite points that a logarithm cannot show.
         message: what the picture must say in large, where the colours say nothing (flat, no finite value).
         remark: the range of the colours, and what they clip.
+        asked: whether the levels were asked for: then lines and ticks lie on them.
     """
 
     norm: Normalize
@@ -52,6 +55,7 @@ class Scale:
     hidden: NDArray[np.bool_]
     message: str | None
     remark: str
+    asked: bool = False
 
     @property
     def empty(self) -> bool:
@@ -93,7 +97,15 @@ def check_color_scale(color_scale: str) -> None:
         raise ValueError(f"color_scale={color_scale!r} is unknown: choose one of {', '.join(COLOR_SCALES)}.")
 
 
-def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None) -> Scale:
+def make_scale(
+    values: ArrayLike,
+    color_scale: str = "global",
+    done: Any = None,
+    *,
+    vmin: float | None = None,
+    vmax: float | None = None,
+    levels: ArrayLike | None = None,
+) -> Scale:
     """The scale that makes `values` readable.
 
     Args:
@@ -102,14 +114,21 @@ def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None)
             would leave one colour for all others: then logarithmic, or clipped, and the note says so.
             "quantile": from the 5 % to the 95 % quantile. "log": logarithmic, values ≤ 0 hidden.
         done: bool, broadcast to the shape of `values`: the evaluated points; None for all.
+        vmin, vmax: the ends of the colours; None for the lowest and highest value, or quantile. With one of
+            them the colours are linear, unless `color_scale` is "log".
+        levels: the boundaries, and with them the ends; None for LEVELS between the ends.
 
     Raises:
-        ValueError: if `color_scale` is none of these.
+        ValueError: if `color_scale` is none of these, a range is empty, or the levels do not increase.
 
     >>> make_scale([[0.0, 1.0], [2.0, float("nan")]]).note()
     'colours 0 … 2 · 1 of 4 points not finite (grey)'
     """
     check_color_scale(color_scale)
+    boundaries = None if levels is None else checked_levels(levels, color_scale == "log")
+    if boundaries is not None:
+        vmin, vmax = float(boundaries[0]), float(boundaries[-1])
+    check_range(vmin, vmax, color_scale == "log")
     array = np.asarray(values, dtype=np.float64)
     missing = np.zeros(array.shape, bool) if done is None else ~np.broadcast_to(done, array.shape)
     broken = ~missing & ~np.isfinite(array)
@@ -125,6 +144,10 @@ def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None)
         message = remark = "no point evaluated yet" if missing.all() else "no finite value"
     elif not visible.any():
         message = remark = "no positive value: nothing to show on a logarithmic scale"
+    elif (vmin, vmax) != (None, None):
+        log = color_scale == "log"
+        low, high = _asked(body, color_scale, vmin, vmax)
+        remark = _clipped(body, low, high, "logarithmic colours " if log else "colours ")
     elif body[-1] - body[0] <= 1e-12 * max(abs(body[0]), abs(body[-1])):
         message = remark = f"flat: all values {short(body[0])}"
         margin = 1e-3 * max(abs(body[0]), 1e-3)
@@ -134,12 +157,25 @@ def make_scale(values: ArrayLike, color_scale: str = "global", done: Any = None)
     if log:
         shown = np.ma.maximum(shown, low / 10)  # zero has no logarithm
     below, above = bool((body < low).any()), bool((body > high).any())
-    space = np.geomspace if log else np.linspace
-    levels = space(low, high, LEVELS)
-    levels[[0, -1]] = low, high  # exact: contourf drops a maximum that lies one rounding above
+    asked = boundaries is not None and message is None
+    if boundaries is None or not asked:
+        boundaries = np.geomspace(low, high, LEVELS) if log else np.linspace(low, high, LEVELS)
+        boundaries[[0, -1]] = low, high  # exact: contourf drops a maximum that lies one rounding above
     extend: Extend = "both" if below and above else "min" if below else "max" if above else "neither"
     norm = LogNorm(low, high) if log else Normalize(low, high)
-    return Scale(norm, levels, extend, log, shown, missing, broken, hidden, message, remark)
+    return Scale(norm, boundaries, extend, log, shown, missing, broken, hidden, message, remark, asked)
+
+
+def _asked(body: NDArray[np.float64], color_scale: str, vmin: float | None, vmax: float | None) -> tuple[float, float]:
+    """The two ends of a range of which one at least is given."""
+    ends = np.quantile(body, QUANTILES) if color_scale == "quantile" else body[[0, -1]]
+    low, high = float(ends[0] if vmin is None else vmin), float(ends[1] if vmax is None else vmax)
+    if not low < high:
+        raise ValueError(
+            f"the range from {short(low)} to {short(high)} is empty: the values run from {short(float(body[0]))} "
+            f"to {short(float(body[-1]))}."
+        )
+    return low, high
 
 
 def _choose(body: NDArray[np.float64], color_scale: str) -> tuple[bool, float, float, str]:

@@ -38,7 +38,13 @@ LIGHT = np.array([-0.5, -0.35, 0.8]) / np.linalg.norm([-0.5, -0.35, 0.8])
 
 
 def draw_surface(
-    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+    landscape: Landscape,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
 ) -> Figure:
     """The surface in 3-D, with holes where there is no value.
 
@@ -47,16 +53,18 @@ def draw_surface(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; axes that are not 3-D are replaced by such ones. None for a new figure.
         color_scale: one of COLOR_SCALES; the heights keep to it too: clipped or logarithmic like the colours.
+        vmin, vmax: the ends of the colours and heights, values beyond them take the end ones; None for those of
+            `color_scale`.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, or the metric or the colour scale is unknown.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the range is empty.
     """
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
     axes: Any = _own_axes() if ax is None else open_axes(ax, 7.6, 6.6, "3d")
     grid = landscape.grid
     low, high = heights(scale, scale.low), heights(scale, scale.high)
