@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import compat
+from .batches import data_checksum
 from .objectives import Batch, CannotMeasureError
-from .parameters import checksum
 from .ranks import from_first
 from .rng import keyed_seed, seed_streams
 from .sources import Source
-from .step import leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,15 +162,3 @@ class _Transfer:
         batch = self.owners["on_before_batch_transfer"].on_before_batch_transfer(batch, loader)
         batch = self.owners["transfer_batch_to_device"].transfer_batch_to_device(batch, self.device, loader)
         return self.owners["on_after_batch_transfer"].on_after_batch_transfer(batch, loader)
-
-
-def data_checksum(batches: Iterable[Batch]) -> str:
-    """A digest of everything in the batches: tensors by their bits, other values by their text."""
-    tensors: list[Tensor] = []
-    for batch in batches:
-        for leaf in leaves(batch.data):
-            if isinstance(leaf, Tensor):
-                tensors.append(leaf)
-            else:
-                tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
-    return checksum(tensors)

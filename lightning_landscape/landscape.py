@@ -110,6 +110,14 @@ class Grid:
         return np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1).reshape(-1, self.ndim)
 
     @property
+    def outwards(self) -> NDArray[np.intp]:
+        """The order in which points are measured: those nearest to the origin first, shape (n,).
+
+        A pass that is stopped then has its middle.
+        """
+        return np.argsort(np.abs(self.points).max(axis=1), kind="stable")
+
+    @property
     def center_index(self) -> tuple[int, ...]:
         """Where the grid is nearest to the origin θ*, one index an axis."""
         return tuple(int(np.argmin(np.abs(axis))) for axis in self.axes)
@@ -250,6 +258,15 @@ class Landscape:
             {name: np.full(grid.shape, np.nan) for name in names},
             done=np.zeros(grid.shape, dtype=bool),
         )
+
+    def record(self, index: tuple[Any, ...], measured: Mapping[str, tuple[float, float]]) -> None:
+        """Fill in one point: value and standard error of every metric; one that is new gets arrays of its own."""
+        for name, (value, error) in measured.items():
+            for table, number in ((self.values, value), (self.standard_errors, error)):
+                if name not in table:
+                    table[name] = np.full(self.grid.shape, np.nan)
+                table[name][index] = number
+        self.done[index] = True
 
     @property
     def loss(self) -> Array:

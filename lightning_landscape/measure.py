@@ -23,6 +23,7 @@ from .objectives import Batch, CannotMeasureError, LossFunction, Objective
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
 from .ranks import OtherRankError, merge
+from .resume import differences
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded, whole
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
@@ -138,8 +139,7 @@ def _points(
         )
         earlier = None
     todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
-    order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
-    order = order[todo.reshape(-1)[order]]
+    order = grid.outwards[todo.reshape(-1)[grid.outwards]]
     if not is_sharded(probe):
         order = order[trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
@@ -159,12 +159,11 @@ def _points(
             continue
         index = np.unravel_index(flat_index, grid.shape)
         for surface, result in zip(surfaces, results, strict=False):
-            _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
+            landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
         if landscape.samples is not None:
             for place, (value, _) in results[-1].items():
                 cell = (int(place), *index)
                 landscape.samples.values[cell] = value
-        landscape.done[index] = True
         landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
         if evaluator.parts is not None:
             landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
@@ -210,15 +209,6 @@ def _tiles(landscape: Landscape, evaluator: Sequential, surface: _Surface, plane
 
 def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:
-    for name, (value, error) in results.items():
-        if name not in landscape.values:  # logged at some points only
-            landscape.values[name] = np.full(landscape.grid.shape, np.nan)
-            landscape.standard_errors[name] = np.full(landscape.grid.shape, np.nan)
-        landscape.values[name][index] = value
-        landscape.standard_errors[name][index] = error
 
 
 def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
@@ -297,25 +287,6 @@ def _surfaces(
         taken = [name for s in surfaces for name in s.names.values()]
         surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
     return surfaces
-
-
-FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
-
-
-def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
-    """What tells that the points of `earlier` are not of this function on this grid; nothing if they are.
-
-    The centre is measured anew and must be the same: two functions may have one name.
-    """
-    common = earlier.center.keys() & landscape.center.keys()
-    same = {
-        "grid": earlier.grid == landscape.grid,
-        "loss": earlier.main == landscape.main,
-        **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta[key] for key in FINGERPRINT},
-        "tiles": (earlier.samples is not None) == bool(landscape.meta["tiles"]),
-        "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
-    }
-    return [name for name, is_same in same.items() if not is_same]
 
 
 def tidy(landscape: Landscape) -> None:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .batches import leaves
 from .evaluators import Sequential
 from .frozen import FrozenData
 from .landscape import Sample
 from .objectives import Batch, Objective, Observation
 from .plane import Plane
-from .step import leaves
 
 MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
     F.cross_entropy,

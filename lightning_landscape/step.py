@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from .batches import leaves
 from .objectives import Batch, Objective, Observation
 from .python_state import PythonState
 
@@ -171,21 +171,3 @@ def _positional_arguments(step: Callable[..., Any]) -> int:
 def _versions(data: Any) -> list[tuple[int, int]]:
     """Identity of every leaf of a batch, and how often it was edited."""
     return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for leaf in leaves(data)]
-
-
-def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
-    """The leaves of nested mappings, sequences and objects with plain attributes, in a fixed order.
-
-    >>> leaves({"x": [1, (2, 3)], "y": None})
-    [1, 2, 3, None]
-    """
-    if id(data) in path:  # an object that holds itself
-        return []
-    inside = path | {id(data)}
-    if isinstance(data, Mapping):
-        return [leaf for value in data.values() for leaf in leaves(value, inside)]
-    if isinstance(data, list | tuple):
-        return [leaf for value in data for leaf in leaves(value, inside)]
-    if hasattr(data, "__dict__") and not isinstance(data, Tensor | torch.nn.Module | type):
-        return [leaf for value in vars(data).values() for leaf in leaves(value, inside)]
-    return [data]

@@ -19,10 +19,10 @@ PACKAGE = "lightning_landscape"
 
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
-    "ground": {"landscape", "storage", "loggers", "plots", "report", "tensorboard"},
+    "ground": {"landscape", "resume", "storage", "loggers", "plots", "report", "tensorboard"},
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
-        "lockstep", "sharding", "criteria", "bezier", "loss_landscape", "writer",
+        "lockstep", "sharding", "batches", "sweep", "criteria", "bezier", "loss_landscape", "writer",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
