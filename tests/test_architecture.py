@@ -37,7 +37,9 @@ LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "wandb"], 0),
     **dict.fromkeys(["tensorboard", "plotly", "vtk"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
-    **dict.fromkeys(["lightning", "pytorch_lightning", "torchmetrics", "tqdm", "rich"], 2),
+    "tqdm": 1,
+    "IPython": 0,
+    **dict.fromkeys(["lightning", "pytorch_lightning", "torchmetrics", "rich"], 2),
     **dict.fromkeys(["torchvision", "sklearn", "jsonargparse"], 3),
 }
 # Libraries that one room alone may know.

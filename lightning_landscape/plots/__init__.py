@@ -19,11 +19,12 @@ from .contour import draw_contour
 from .filled import draw_filled
 from .heat import draw_heat
 from .scales import COLOR_SCALES
+from .show import show_figure
 from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "show_figure", "to_image", "write_picture"]
 
 
 @dataclass(frozen=True)
