@@ -177,7 +177,7 @@ def told(path: Path) -> Landscape | None:
 FLIPS = st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), min_size=1, max_size=4)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(flips=FLIPS, directory=st.booleans())
 def test_flipped_bytes_of_an_archive_are_told_or_do_no_harm(
     folder: Path, intact: dict[str, Path], unpickled: list[str], flips: list[tuple[int, int]], directory: bool
@@ -233,7 +233,7 @@ def places(value: Any, where: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from places(value[key], (*where, key))
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_json_that_says_anything_is_told_or_read(folder: Path, intact: dict[str, Path], data: st.DataObject) -> None:
     said = json.loads(intact[".json"].read_text())
@@ -316,7 +316,7 @@ JUNK = st.one_of(
 KEYS = st.sampled_from(["format_version", "main", "metrics", "meta"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.dictionaries(KEYS, JUNK, min_size=1, max_size=2))
 def test_a_header_that_says_anything_is_told_or_read(
     folder: Path, intact: dict[str, Path], header: dict[str, Any]
