@@ -16,6 +16,7 @@ _HOMES = {
     "Landscape": "landscape",
     "Sample": "landscape",
     "Samples": "landscape",
+    "export_paraview": "storage",
     "load": "storage",
     "save": "storage",
     # the core
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .landscape import Samples as Samples
     from .parameters import Snapshot as Snapshot
     from .plane import Plane as Plane
+    from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
 

@@ -25,6 +25,7 @@ from .ranks import OtherRankError, exchange, merge, raise_together
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
 from .sharding import is_sharded
+from .storage import check_writable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -69,7 +70,7 @@ class LossLandscapeCallback(_Callback):
         share_colorbar: one colour bar for all tiles, or one each.
         plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
         dirpath: where the files go; None for ``<log_dir>/landscape``.
-        formats: of the files: "h5", "npz", "png", "pdf", "svg".
+        formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -78,6 +79,7 @@ class LossLandscapeCallback(_Callback):
 
     Raises:
         ValueError: for an argument out of its range, before anything is trained.
+        ImportError: if one of `formats` needs a library that is not installed.
 
     >>> callback = LossLandscapeCallback(every_n_epochs=5, x=(-1, 1, 21), y=(-1, 1, 21))
     >>> LossLandscapeCallback(normalize="filters")
@@ -153,6 +155,9 @@ class LossLandscapeCallback(_Callback):
             sample_layout,
             share_colorbar,
         )
+        for name in self.look.formats:
+            if name in DATA_FORMATS:
+                check_writable(f".{name}", grid.ndim)
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"

@@ -35,7 +35,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in 
 # Libraries beside the standard library: the lowest floor that may know them.
 LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "wandb"], 0),
-    **dict.fromkeys(["tensorboard", "plotly", "vtk"], 0),
+    **dict.fromkeys(["tensorboard", "plotly", "vtkmodules"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
     "tqdm": 1,
     "IPython": 0,
@@ -47,6 +47,7 @@ HOMES = {
     "h5py": "storage",
     "matplotlib": "plots",
     "mpl_toolkits": "plots",
+    "vtkmodules": "storage",
     "wandb": "loggers",
     "torchvision": "models",
     "sklearn": "models",
@@ -135,8 +136,9 @@ def test_a_library_has_one_home(path):
     assert not astray
 
 
-def test_h5py_is_known_by_one_file():
-    assert [name_of(p) for p in FILES if any(n.partition(".")[0] == "h5py" for n in imports(p))] == ["storage/hdf5.py"]
+@pytest.mark.parametrize("library, file", [("h5py", "storage/hdf5.py"), ("vtkmodules", "storage/vtp.py")])
+def test_a_library_of_one_format_is_known_by_one_file(library, file):
+    assert [name_of(p) for p in FILES if any(n.partition(".")[0] == library for n in imports(p))] == [file]
 
 
 def private_names(path: Path) -> set[str]:
@@ -268,7 +270,7 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         values = (grid.points**2).sum(axis=1).reshape(grid.shape)
         samples = Samples(np.stack([values, values + 1]), (Sample(0, 0.0), Sample(1, 1.0)))
         landscape = Landscape(grid, {{"loss": values}}, "loss", samples=samples, center={{"loss": 0.0}})
-        for suffix in ("h5", "npz"):
+        for suffix in ("h5", "npz", "json"):
             assert equal(load(save(landscape, rf"{tmp_path}/a.{{suffix}}")), landscape)
         images = {{kind: to_image(plot.draw(landscape), dpi=20) for kind, plot in PLOTS.items()}}
         log([object()], images, {{"relief": landscape.relief()}}, step=1)

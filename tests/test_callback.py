@@ -150,7 +150,7 @@ def unit_directions(snapshot: Any, k: int) -> Any:
 def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path: Path) -> None:
     callback = small(
         x=(-3, 3, 7), y=(-1, 1, 5), directions=unit_directions, samples=3, sample_layout="1x3",
-        formats=["h5", "npz"], dirpath=tmp_path / "out",
+        formats=["h5", "npz", "json", "csv", "vtp"], dirpath=tmp_path / "out",
     )  # fmt: skip
     numbers = torch.arange(6.0)
     runner = trainer(tmp_path, callback, max_epochs=1)
@@ -158,8 +158,11 @@ def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path
     expected = 10 * np.linspace(-3, 3, 7)[:, None] + np.linspace(-1, 1, 5)[None, :] ** 2
     folder = tmp_path / "out" / "step=000003"
     assert callback.landscape is not None
-    for landscape in (callback.landscape, ll.load(folder / "landscape.h5"), ll.load(folder / "landscape.npz")):
+    files = {suffix: ll.load(folder / f"landscape.{suffix}") for suffix in ("h5", "npz", "json", "csv", "vtp")}
+    for suffix, landscape in {"memory": callback.landscape, **files}.items():
         np.testing.assert_allclose(landscape.loss, expected + 2.5, atol=1e-5)
+        if suffix in ("csv", "vtp"):
+            continue
         assert landscape.samples is not None
         for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
             np.testing.assert_allclose(values, expected + item.index, atol=1e-5)
@@ -337,7 +340,8 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"color_scale": "linear"}, r"color_scale='linear' is unknown; the choices are global, quantile, log"),
         ({"plots": ["contours"]}, r"plots='contours' is unknown; the choices are contour"),
         ({"plots": "contour"}, r"plots='contour' is one word"),
-        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, png"),
+        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, json, csv, vtp, png"),
+        ({"formats": ["h5", "vtp"], "y": None}, r"\.vtp holds 2-D landscapes, this one is 1-D: choose another of \.h5"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

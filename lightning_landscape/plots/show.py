@@ -22,11 +22,7 @@ def show_figure(figure: Figure) -> None:
 
         display(figure)
         return
-    import matplotlib as mpl
-
-    if mpl.get_backend().lower() in mpl.backends.backend_registry.list_builtin(
-        mpl.backends.BackendFilter.NON_INTERACTIVE
-    ):
+    if get_backend().lower() in WITHOUT_A_SCREEN:
         log.warning("There is no screen to show the figure on; it is written to its file all the same.")
         return
     from matplotlib import pyplot  # the only way to a window

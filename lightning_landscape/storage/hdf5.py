@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape, Samples
+from . import foreign
 from .columns import from_columns, to_columns
-from .layout import FORMAT_NAME, axis_name, check_format, convention, data_set_names, real_numbers
+from .layout import FORMAT_NAME, REAL_NUMBERS, axis_name, check_format, convention, data_set_names, real_numbers
 from .recipe import from_json, plain, to_json
 
 VERSION = 1
@@ -54,9 +55,12 @@ def write(landscape: Landscape, path: Path) -> None:
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made."""
+    """The landscape in a file that `write` made, or in the surface file of another program (see `foreign`)."""
     with h5py.File(path, "r") as file:
         mark = file.attrs.get("format")
+        if mark is None and foreign.is_surface(file):
+            data = {key: item[()] for key, item in file.items() if _is_numbers(item)}
+            return foreign.from_surface(data, foreign.MARK_OF_LI in file)
         check_format(path, None if mark is None else _text(mark), file.attrs.get("format_version"), VERSION)
         done = _read_array(file["done"])
         axes = [real_numbers("axis", file[f"{axis_name(i)}coordinates"][()]) for i in range(done.ndim)]
@@ -77,6 +81,11 @@ def read(path: Path) -> Landscape:
             samples=_read_samples(file["samples"]) if "samples" in file else None,
             meta=from_json(_text(file.attrs["meta"])),
         )
+
+
+def _is_numbers(item: Any) -> bool:
+    """Whether a member of another program's file is an array of numbers."""
+    return isinstance(item, h5py.Dataset) and item.dtype.kind in REAL_NUMBERS and item.ndim > 0
 
 
 def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -> None:

@@ -75,7 +75,7 @@ def test_standard_errors_near_the_end_of_float64_are_drawn() -> None:
     assert to_image(PLOTS["slices"].draw(landscape), dpi=50).min() < 128
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(st.data())
 def test_boundaries_increase_within_the_values_and_the_note_counts_right(data: st.DataObject) -> None:
     shape = data.draw(st.sampled_from([(2,), (3, 2), (5, 4), (60,)]))

@@ -221,3 +221,22 @@ def test_samples_that_do_not_fit_are_told(with_samples, name, data, message, tmp
         replace(file["samples"], name, data)
     with pytest.raises(LandscapeFileError, match=f"a.h5 is damaged or is no landscape: .*{message}"):
         load(path)
+
+
+def test_xarray_opens_it_with_its_coordinates(path, with_samples, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    with xarray.open_dataset(path, engine="h5netcdf") as data:
+        assert data.train_loss.dims == ("xcoordinates", "ycoordinates")
+        assert set(data.coords) == {"xcoordinates", "ycoordinates"}
+        assert float(data.train_loss.sel(xcoordinates=9, ycoordinates=-2)) == 88
+        assert float(data.val_acc.sel(xcoordinates=-3, ycoordinates=4)) == -403
+        assert data.done.dtype == bool
+        assert int(data.done.sum()) == 31
+        assert data.attrs["convention"] == "values[i, j] is the value at (x_i, y_j)"
+        assert data.attrs["meta.seed"] == 7
+        assert data.train_loss.attrs["center"] == 0.125
+    with xarray.open_dataset(save(with_samples, tmp_path / "s.h5"), engine="h5netcdf", group="samples") as data:
+        assert data["values"].dims == ("index", "xcoordinates", "ycoordinates")
+        assert data.label_known.values.tolist() == [True, False, False, True]
+        assert data.thumbnail.dims == ("index", "row", "column", "channel")
