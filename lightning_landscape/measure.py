@@ -225,7 +225,7 @@ def _surfaces(
     plane: Plane,
     settings: Settings,
 ) -> list[_Surface]:
-    surfaces = []
+    surfaces, twins = [], compat.twins(trainer)
     for i, data in enumerate(settings.data):
         frozen = freeze(
             trainer,
@@ -242,7 +242,7 @@ def _surfaces(
         else:
             context = compat.step_context(trainer, data)
             objective = StepObjective(
-                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders
+                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders, twins
             )
         center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
         if not center:
