@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
 from .directions import Directions, dead_filters, recipe
@@ -187,8 +188,11 @@ def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measu
 def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
-    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
+    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
+    has seen no batch yet has no weights to rehearse with.
     """
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return
     probe, recorder = probe_copy(trainer, module)
     try:
         snapshot = Snapshot.of(module)
