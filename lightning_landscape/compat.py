@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -153,10 +154,20 @@ def is_lightning_module(module: nn.Module) -> bool:
 
 @contextmanager
 def muted(trainer: Any) -> Iterator[None]:
-    """The Trainer validates and its loggers write nothing, until the end; then it has all its attributes back."""
+    """The Trainer validates, its loggers write nothing, and what a step could reach through it are copies.
+
+    At the end it has all its attributes back, and its optimisers their rates.
+    """
     stages = _part(trainer, "trainer.states").RunningStage
     dummy = _part(trainer, "loggers.logger").DummyLogger
     kept, stage = dict(vars(trainer)), trainer.state.stage
+    groups = [(group, dict(group)) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    twins = [(callback, _twin(callback)) for callback in trainer.callbacks]
+    if trainer.datamodule is not None:
+        twins.append((trainer.datamodule, datamodule_copy(trainer)))
+        trainer.datamodule = twins[-1][1]
+    trainer.callbacks = [twin for _, twin in twins[: len(trainer.callbacks)]]
+    trainer._twins = [(original, twin) for original, twin in twins if original is not twin]
     trainer._unmuted_loggers = trainer.loggers
     trainer.loggers = [dummy() for _ in trainer.loggers]
     # Augmentation in transfer hooks is commonly gated on trainer.training.
@@ -167,10 +178,28 @@ def muted(trainer: Any) -> Iterator[None]:
         trainer.state.stage = stage
         vars(trainer).clear()  # a step may set trainer.should_stop, or anything
         vars(trainer).update(kept)
+        for group, values in groups:
+            group.clear()
+            group.update(values)
+
+
+def _twin(callback: Any) -> Any:
+    """A callback with the same attributes, and lists and dictionaries of its own; progress bars are shared."""
+    if _has_class(callback, "ProgressBar") or type(callback).__module__.startswith(__package__):
+        return callback
+    twin = object.__new__(type(callback))
+    vars(twin).update({k: copy.copy(v) if type(v) in (list, dict, set) else v for k, v in vars(callback).items()})
+    return twin
+
+
+def twins(trainer: Any) -> list[Any]:
+    """Within `muted`: the copies of callbacks and datamodule."""
+    return [twin for _, twin in getattr(trainer, "_twins", ())]
 
 
 def stand_ins(trainer: Any) -> Iterator[tuple[Any, Any]]:
-    """Within `muted`: the loggers and experiments that a module may have kept, and what its copy gets for them."""
+    """Within `muted`: what a module may have kept of the Trainer's, and what its copy gets for it."""
+    yield from getattr(trainer, "_twins", ())
     dummy = _part(trainer, "loggers.logger").DummyLogger
     for logger in getattr(trainer, "_unmuted_loggers", ()):
         silent = dummy()

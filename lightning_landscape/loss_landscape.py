@@ -28,7 +28,7 @@ from .parameters import Snapshot
 from .plane import Plane
 from .plots import PLOTS, Figure, show_figure
 from .rng import preserved, seed_streams
-from .storage import load, save
+from .storage import export_paraview, load, save
 from .storage.layout import data_set_names
 from .sweep import recipe_of, sweep
 
@@ -282,6 +282,34 @@ class LossLandscape:
         """Draw sections and isosurfaces of a volume, each as a PDF; arguments and errors as `plot_2d_surface`."""
         self._must_have(3)
         return self._draw(["sections", "isosurfaces"], self._names(surf_name), show)
+
+    def export_paraview(
+        self, surf_name: str = LOSS, log: bool = False, zmax: float | None = None, interp: int | None = None
+    ) -> str:
+        """Write ``<surf_file>_<metric>.vtp`` for ParaView and give its path.
+
+        Args:
+            surf_name: a metric.
+            log: heights log(z + 0.1).
+            zmax: the highest z that is drawn; None, or below 0, for no limit.
+            interp: points along each axis of a finer grid, by cubic splines; None, or below 0, for the grid as it is.
+
+        Raises:
+            ValueError: if there is no such metric, or the landscape is not 2-D.
+            ImportError: if vtk is not installed.
+        """
+        self._must_have(2)
+        (name,) = self._names(surf_name)
+        file = data_set_names(self.landscape.values)[name]
+        path = export_paraview(
+            self.landscape,
+            f"{self.surf_file.with_suffix('')}_{file}.vtp",
+            name,
+            log=log,
+            zmax=None if zmax is None or zmax < 0 else zmax,
+            interp=None if interp is None or interp < 0 else interp,
+        )
+        return str(path)
 
     def _directions(self, directions: Any, normalize: str, ignore: Any, targets: tuple[Any, ...]) -> Directions:
         """One direction a target: towards it, or of `directions` where it is None."""

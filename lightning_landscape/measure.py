@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
 from .directions import Directions, dead_filters, recipe
@@ -214,8 +215,11 @@ def _text(error: Exception) -> str:
 def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
-    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
+    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
+    has seen no batch yet has no weights to rehearse with.
     """
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return
     with ExitStack() as until_the_end:
         try:
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
@@ -254,7 +258,7 @@ def _surfaces(
     plane: Plane,
     settings: Settings,
 ) -> list[_Surface]:
-    surfaces = []
+    surfaces, twins = [], compat.twins(trainer)
     for i, data in enumerate(settings.data):
         frozen = freeze(
             trainer,
@@ -271,7 +275,7 @@ def _surfaces(
         else:
             context = compat.step_context(trainer, data)
             objective = StepObjective(
-                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders
+                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders, twins
             )
         center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
         if not center:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -69,6 +69,7 @@ class StepObjective(Objective):
         context: entered around every step, e.g. the precision plugin's autocast.
         several_loaders: whether the batches come from several loaders in turn: then a step is told which one,
             and logged names say it, as in Lightning.
+        others: objects beside the module whose state a step may change; it is put back with the module's.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class StepObjective(Objective):
         name: str,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         several_loaders: bool = False,
+        others: Iterable[Any] = (),
     ) -> None:
         self.several_loaders = several_loaders
         self.step, self.recorder, self.name, self.context = getattr(module, step), recorder, name, context
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
-        self._state = PythonState(module)
+        self._state = PythonState(module, others)
         self._positions = _positional_arguments(self.step)
         self._edits_batches = self._returns = False
         self._whole: dict[str, float] = {}

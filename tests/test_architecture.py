@@ -55,7 +55,7 @@ HOMES = {
     "tensorboard": "tensorboard",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib.
-FOREIGN_PRIVATE = {"_version", "_torchdynamo_orig_callable", "_to_sync", "_axinfo", "_get_fsdp_state"}
+FOREIGN_PRIVATE = {"_version", "_orig_mod", "_torchdynamo_orig_callable", "_to_sync", "_axinfo", "_get_fsdp_state"}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -23,6 +23,8 @@ import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.landscape import equal
 
+from ._training import differences
+
 FEATURES, CLASSES = 4, 3
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`"),
@@ -944,3 +946,52 @@ def test_a_step_of_manual_optimisation_reads_the_gradients_that_it_has_made(tmp_
     norms = np.array([[np.hypot(w[0] + a, w[1] + b) for b in (-1, 0, 1)] for a in (-1, 0, 1)])
     np.testing.assert_allclose(callback.landscape.values["slope"], 2.5 * norms, rtol=1e-5)
     np.testing.assert_allclose(callback.landscape.loss, 2.5 * norms**2 / 2, rtol=1e-5)
+
+
+def test_what_a_step_changes_through_the_trainer_is_changed_in_copies(tmp_path: Path) -> None:
+    class Counter(L.Callback):
+        calls = 0
+
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+    class Data(L.LightningDataModule):
+        difficulty = 0.0
+
+        def setup(self, stage: str) -> None:
+            self.history: list[float] = []
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(data(), 8)
+
+    class Reaches(Classifier):
+        def on_fit_start(self) -> None:
+            self.kept = self.trainer.callbacks[0]  # type: ignore[attr-defined]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            trainer: Any = self.trainer
+            for counter in (trainer.callbacks[0], self.kept):
+                counter.calls += 1
+                counter.seen.append(1.0)
+            trainer.datamodule.difficulty += 1.0
+            trainer.datamodule.history.append(1.0)
+            trainer.optimizers[0].param_groups[0]["lr"] *= 0.9
+            self.log("difficulty", trainer.datamodule.difficulty)
+            return super().training_step(batch, batch_idx)
+
+    def run(*callbacks: Any) -> Any:
+        torch.manual_seed(0)
+        counter, source, module = Counter(), Data(), Reaches()
+        runner = trainer(tmp_path, counter, *callbacks)
+        runner.fit(module, datamodule=source)
+        assert runner.callbacks[0] is counter
+        assert runner.datamodule is source  # type: ignore[attr-defined]
+        state = counter.calls, counter.seen, source.difficulty, source.history
+        return state, runner.optimizers[0].param_groups[0]["lr"], module.state_dict()
+
+    callback = small(every_n_epochs=1, max_batches=1)
+    without, with_it = run(), run(callback)
+    assert differences(without, with_it) == []
+    assert without[0] == (16, [1.0] * 16, 8.0, [1.0] * 8)  # two epochs of four batches
+    assert callback.landscape is not None
+    assert (callback.landscape.values["difficulty"] == 9).all()  # at every point the same

@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Any
 
+from matplotlib import get_backend
 from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
