@@ -349,7 +349,7 @@ class LossLandscapeCallback(_Callback):
         missing = int((~landscape.done).sum())
         if missing:
             what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
-            self._failed(trainer, landscape.meta.get("failure", "unknown"), what)
+            self._failed(trainer, landscape.meta.get("failure", "the pass was stopped"), what)
         if "no_tiles" in landscape.meta:
             self._failed(
                 trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"

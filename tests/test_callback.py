@@ -970,6 +970,7 @@ def test_what_a_step_changes_through_the_trainer_is_changed_in_copies(tmp_path: 
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             trainer: Any = self.trainer
+            assert self.kept is trainer.callbacks[0]
             for counter in (trainer.callbacks[0], self.kept):
                 counter.calls += 1
                 counter.seen.append(1.0)

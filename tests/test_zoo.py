@@ -387,10 +387,45 @@ def test_a_compiled_lightning_module(tmp_path: Path) -> None:
         torch.manual_seed(0)
         return torch.compile(Autoencoder(), backend="eager")
 
-    landscape = callback(data="train")
-    assert differences(*(train(module(), c, tmp_path / str(len(c))) for c in ([], [landscape]))) == []
-    assert landscape.landscape is not None
-    assert np.ptp(landscape.landscape.loss) > 1e-3
+    landscape, trained = callback(data="train"), module()
+    without, with_it = train(module(), [], tmp_path), train(trained, [landscape], tmp_path)
+    assert differences(without, with_it) == []
+    result = landscape.landscape
+    assert result is not None
+    net = trained.net
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.mse_loss(net(X), X))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
+    assert np.ptp(expected) > 1e-3
+
+
+def test_a_module_that_holds_the_trainer_a_lock_and_an_open_file(tmp_path: Path) -> None:
+    class Holds(Lit):
+        def setup(self, stage: str) -> None:
+            self.owner, self.lock = [self.trainer], threading.Lock()
+            self.file = (tmp_path / "notes").open("a+")  # kept open, as users do
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            with self.lock:
+                assert self.owner[0] is self.trainer
+                assert not self.file.closed
+                return super().training_step(batch, batch_idx)
+
+        def teardown(self, stage: str) -> None:
+            self.file.close()
+
+    def module() -> Holds:
+        torch.manual_seed(0)
+        return Holds(mlp())
+
+    landscape, trained = callback(), module()
+    without, with_it = train(module(), [], tmp_path), train(trained, [landscape], tmp_path)
+    for record in (without, with_it):
+        del record["python"][""]["owner"]
+    assert differences(without, with_it) == []
+    result = landscape.landscape
+    assert result is not None
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.cross_entropy(trained.net(X), Y))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
