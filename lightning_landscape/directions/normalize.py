@@ -81,8 +81,10 @@ def rescale(direction: Params, snapshot: Snapshot, normalize: str) -> None:
             local(tensor).mul_(factor)
         else:
             weight = whole(snapshot.params[name]).to(tensor.dtype)
-            scaled = TENSOR_WISE[normalize](whole(tensor), weight, snapshot.filters[name])
-            local(tensor).copy_(local(cut(scaled, like=tensor)))
+            # No name for what comes out: it would live until the next one is there.
+            local(tensor).copy_(
+                local(cut(TENSOR_WISE[normalize](whole(tensor), weight, snapshot.filters[name]), like=tensor))
+            )
 
 
 def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:
