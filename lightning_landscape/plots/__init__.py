@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from .contour import draw_contour
 from .filled import draw_filled
 from .heat import draw_heat
+from .isosurfaces import draw_isosurfaces
 from .scales import COLOR_SCALES
+from .sections import draw_sections
 from .show import show_figure
 from .slices import draw_slices
 from .surface import draw_surface
@@ -51,6 +53,8 @@ PLOTS: dict[str, Plot] = {
     "surface": Plot(draw_surface, "3dsurface", (2,)),
     "slices": Plot(draw_slices, "1dslices", (1, 2, 3)),
     "tiles": Plot(draw_tiles, "samples", (1, 2), per="landscape"),
+    "sections": Plot(draw_sections, "3dslices", (3,)),
+    "isosurfaces": Plot(draw_isosurfaces, "3disosurface", (3,)),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,13 @@ def color_bar(
     *,
     most: int = 9,
     size: float = SMALL_SIZE + 0.5,
+    beside: Sequence[Axes] = (),
     **options: Any,
 ) -> Colorbar:
-    """The colour bar of `scale` beside `ax`, with at most `most` round numbers of that text size."""
+    """The colour bar of `scale` beside `ax`, with at most `most` round numbers of that text size.
+
+    It is as high as `ax`, or as the insets of `ax` that it stands `beside`.
+    """
     parent: Any = ax.figure
     source = ScalarMappable(scale.norm, COLORMAP) if mappable is None else mappable
     given = {"extend": scale.extend} if mappable is None else {}
@@ -42,16 +47,22 @@ def color_bar(
     bar.set_ticks(ticks.tolist(), labels=texts)
     bar.minorticks_off()
     if "cax" not in options and ax.name != "3d":
-        _match_height(bar.ax, ax)
+        _match_height(bar.ax, ax, beside)
     return bar
 
 
-def _match_height(bar_axes: Axes, ax: Axes) -> None:
+def _match_height(bar_axes: Axes, ax: Axes, beside: Sequence[Axes]) -> None:
     """Keeps a colour bar as high as its axes, which an equal aspect shrinks after the layout."""
     inner: Any = bar_axes.get_axes_locator()
 
     def locate(axes: Any, renderer: Any) -> Bbox:
         box, old, new = inner(axes, renderer), axes.get_position(original=True), ax.get_position()
+        if beside:
+            for inset in beside:
+                place: Any = inset.get_axes_locator()
+                inset.apply_aspect(place(inset, renderer))
+            spans = [inset.get_position() for inset in beside]
+            return Bbox.from_extents(box.x0, min(s.y0 for s in spans), box.x1, max(s.y1 for s in spans))
         y0, y1 = (new.y0 + (y - old.y0) / old.height * new.height for y in (box.y0, box.y1))
         return Bbox.from_extents(box.x0, y0, box.x1, y1)
 

@@ -30,6 +30,7 @@ class Cell:
         row, column: which place, from the top left.
         rows, columns: of how many.
         bar: points to leave free at the right for a colour bar.
+        left, bottom: points to leave free for labels.
     """
 
     frame: Axes
@@ -38,6 +39,8 @@ class Cell:
     rows: int
     columns: int
     bar: float = 0
+    left: float = 0
+    bottom: float = 0
 
     def add_axes(self, gid: str) -> Axes:
         """New axes that fill the cell, below the room for a title."""
@@ -78,7 +81,10 @@ class Cell:
         bar = min(self.bar * point, 0.4 * outer.width / self.columns)
         width, height = (outer.width + gap) / self.columns, outer.height / self.rows
         left, top = outer.x0 + self.column * width, outer.y1 - self.row * height
-        return Bbox.from_extents(left, top - height, left + width - gap - bar, top - caption)
+        right, floor = left + width - gap - bar, top - height
+        left += min(self.left * point, 0.3 * width)
+        floor += min(self.bottom * point, 0.3 * height)
+        return Bbox.from_extents(left, floor, right, top - caption)
 
 
 def pin(tile: Axes, thumbnail: NDArray[np.uint8], crowd: NDArray[np.float64], shape: float = 1) -> None:

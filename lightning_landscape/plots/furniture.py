@@ -127,6 +127,15 @@ def axis_label(direction: int) -> str:
     return f"{GREEK[direction]}  (lengths of direction {direction + 1})"
 
 
+def bare(ax: Axes) -> None:
+    """Axes that only hold others: no patch, ticks or frame; a title, labels and a footer stay possible."""
+    ax.patch.set_visible(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
 def dress(ax: Axes) -> None:
     """Quiet frame and ticks, the same in all 2-D axes."""
     ax.tick_params(labelsize=SMALL_SIZE + 0.5, colors=FAINT, length=3)

@@ -72,7 +72,7 @@ class Scale:
         """The value of the highest colour."""
         return float(self.levels[-1])
 
-    def part(self, index: int) -> Scale:
+    def part(self, index: int | tuple[Any, ...]) -> Scale:
         """The same colours for one of several surfaces."""
         shown, missing, broken, hidden = (a[index] for a in (self.shown, self.missing, self.broken, self.hidden))
         return replace(self, shown=shown, missing=missing, broken=broken, hidden=hidden)
@@ -230,7 +230,7 @@ def _readable_top(body: NDArray[np.float64], least: float) -> float:
 
     A quantile and not a multiple of the median: the explosion may well cover most of the plane.
     """
-    for share in (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2):
+    for share in (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05):
         top, middle = np.quantile(body, (share, share / 2), method="lower")
         if middle - body[0] > least * (top - body[0]):
             return float(top)

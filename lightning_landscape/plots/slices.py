@@ -144,9 +144,9 @@ def _curve(ax: Axes, landscape: Landscape, name: str, direction: int, part: slic
     """The visible part of one curve with its band; gaps where there is no value."""
     axis, color = landscape.grid.axes[direction][part], DIRECTION_COLORS[direction]
     label = f"{GREEK[direction]}: along direction {direction + 1}"
-    for other, points in enumerate(landscape.grid.axes):
-        if other != direction:
-            label += f"  ({GREEK[other]} = {short(points[landscape.grid.center_index[other]], 3)})"
+    centre = [float(points[i]) for points, i in zip(landscape.grid.axes, landscape.grid.center_index, strict=True)]
+    others = [f"{GREEK[i]} = {short(at, 3)}" for i, at in enumerate(centre) if i != direction]
+    label += f"  ({', '.join(others)})" if others else ""
     bend = landscape.curvature(name)[direction]
     if np.isfinite(bend):
         label += f",  curvature {short(bend, 3)}"

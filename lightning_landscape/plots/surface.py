@@ -7,34 +7,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import BROKEN, corner, lone
-from .bars import color_bar, round_ticks
-from .furniture import (
-    COLORMAP,
-    FAINT,
-    INK,
-    LABEL_SIZE,
-    RULE,
-    SMALL_SIZE,
-    axis_label,
-    foot,
-    head,
-    open_axes,
-    require_ndim,
-    root,
-    say,
-)
+from .bars import round_ticks
+from .furniture import COLORMAP, FAINT, INK, RULE, foot, head, require_ndim, root, say
 from .levels import round_levels
 from .scales import Scale, make_scale
+from .space import LIGHT, dress_space, normals, open_space, space_bar
 
 BOX = (1.0, 1.0, 0.66)
-PLACE, BAR = (0.05, 0.09, 0.695, 0.80), (0.85, 0.2, 0.02, 0.58)  # left, bottom, width, height
-LIGHT = np.array([-0.5, -0.35, 0.8]) / np.linalg.norm([-0.5, -0.35, 0.8])
 
 
 def draw_surface(
@@ -65,12 +49,11 @@ def draw_surface(
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
     scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
-    axes: Any = _own_axes() if ax is None else open_axes(ax, 7.6, 6.6, "3d")
+    axes = open_space(ax)
     grid = landscape.grid
     low, high = heights(scale, scale.low), heights(scale, scale.high)
     floor = low - 0.25 * (high - low)
     axes.set(xlim=grid.axes[0][[0, -1]], ylim=grid.axes[1][[0, -1]], zlim=(floor, high + 0.02 * (high - low)))
-    axes.computed_zorder = False  # floor, lines, surface, star: in this order from every side
     axes.set_box_aspect(BOX, zoom=1.04)
     axes.view_init(elev=38, azim=-60)
     _floor(axes, grid, scale, floor)
@@ -83,10 +66,7 @@ def draw_surface(
             colors = COLORMAP(scale.norm(scale.shown[dots]))
             axes.scatter(x, y, z[dots], s=22, color=colors, edgecolors=FAINT, linewidths=0.4, depthshade=False)
         if scale.message is None:
-            if ax is None:
-                color_bar(axes, scale, name, cax=axes.figure.add_axes(BAR))
-            else:
-                color_bar(axes, scale, name, shrink=0.7, pad=0.06)
+            space_bar(axes, scale, name)
     if scale.message is not None:
         say(axes, scale.message)
     _star(axes, landscape, name, scale)
@@ -99,12 +79,6 @@ def draw_surface(
     )
     foot(axes, landscape, name)
     return root(axes)
-
-
-def _own_axes() -> Axes:
-    """Axes of a new figure at a fixed place: the layout engine loses the title of 3-D axes with a long note."""
-    figure = Figure(figsize=(7.6, 6.6), dpi=100, facecolor="white")
-    return figure.add_axes(PLACE, projection="3d")
 
 
 def heights(scale: Scale, values: Any) -> Any:
@@ -133,12 +107,8 @@ def _sheet(grid: Grid, z: Any, scale: Scale) -> Poly3DCollection:
 
 def _shade(grid: Grid, quads: NDArray[np.float64], relief: float) -> NDArray[np.float64]:
     """How bright each cell is under a lamp, from the normals as they look in the box."""
-    spans = [*(axis[-1] - axis[0] for axis in grid.axes), relief]
-    seen = quads * (np.array(BOX) / spans)
-    normals = np.cross(seen[:, 2] - seen[:, 0], seen[:, 3] - seen[:, 1])
-    length = np.linalg.norm(normals, axis=1)
-    normals /= np.where(length > 0, length, 1)[:, None]
-    return 0.62 + 0.38 * np.clip(normals @ LIGHT, 0, 1)
+    spans = np.array([*(axis[-1] - axis[0] for axis in grid.axes), relief])
+    return 0.62 + 0.38 * np.clip(normals(quads, spans / BOX) @ LIGHT, 0, 1)
 
 
 def _floor(axes: Any, grid: Grid, scale: Scale, floor: float) -> None:
@@ -175,18 +145,9 @@ def _star(axes: Any, landscape: Landscape, name: str, scale: Scale) -> None:
 
 
 def _furnish(axes: Any, scale: Scale) -> None:
-    axes.set_xlabel(axis_label(0), fontsize=LABEL_SIZE, color=INK)
-    axes.set_ylabel(axis_label(1), fontsize=LABEL_SIZE, color=INK)
+    dress_space(axes, 2)
     if scale.message is None:
         ticks, texts = round_ticks(scale, 7)
         axes.set_zticks(heights(scale, ticks), texts)
     else:
         axes.set_zticks([])
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
-    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
-        axis.set_pane_color("#fafafa")
-        axis.line.set_color(RULE)
-        axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.7)  # no public way but the global settings
-        axis.set_tick_params(labelsize=SMALL_SIZE, colors=FAINT)
-    axes.grid(True)

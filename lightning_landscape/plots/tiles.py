@@ -26,6 +26,7 @@ from .furniture import (
     RULE,
     SMALL_SIZE,
     axis_label,
+    bare,
     foot,
     head,
     open_axes,
@@ -157,11 +158,7 @@ def _note(whole: Scale, landscape: Landscape) -> str:
 
 def _dress_frame(frame: Axes, landscape: Landscape) -> None:
     """The outer axes keep the title, the labels and the footer; all else of them is invisible."""
-    frame.patch.set_visible(False)
-    frame.set_xticks([])
-    frame.set_yticks([])
-    for spine in frame.spines.values():
-        spine.set_visible(False)
+    bare(frame)
     labelled = [axis_label(0), axis_label(1) if landscape.grid.ndim == 2 else landscape.main]
     for axis, label in zip((frame.xaxis, frame.yaxis), labelled, strict=True):
         axis.set_label_text(label, fontsize=SMALL_SIZE + 0.5, color=INK, parse_math=False)

@@ -40,3 +40,16 @@ def texts() -> Callable[..., str]:
         return "\n".join(t.get_text() for t in figure.findobj(Text) if t.get_text()).replace("\n", " ")
 
     return read
+
+
+@pytest.fixture
+def make_volume() -> Callable[..., Landscape]:
+    """3-D landscapes on grids that are not cubes."""
+
+    def build(function, shape=(7, 5, 4), ends=((-3, 3), (-2, 2), (-1, 2)), **fields) -> Landscape:
+        grid = Grid.from_ranges(*[(*pair, count) for pair, count in zip(ends, shape, strict=True)])
+        with np.errstate(all="ignore"):
+            values = np.asarray(function(*grid.points.T), dtype=float).reshape(grid.shape)
+        return Landscape(grid, {"loss": values}, "loss", **fields)
+
+    return build

@@ -12,6 +12,10 @@ from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image, write_pictu
 
 KINDS = sorted(PLOTS)
 ROWS = [(kind, ndim) for kind in KINDS for ndim in PLOTS[kind].ndims]
+REFUSED = [(kind, ndim) for kind in KINDS for ndim in (1, 2, 3, 4) if ndim not in PLOTS[kind].ndims]
+
+# Points along each axis; in 3-D the corners explode beyond what any range shows unless there are points between.
+POINTS = {1: (13,), 2: (13, 9), 3: (9, 7, 5), 4: (3, 2, 2, 2)}
 
 
 def r2(p):
@@ -46,11 +50,11 @@ SAID = {
 
 
 def landscape(surface: str, ndim: int, meta=None) -> Landscape:
-    grid = Grid.from_ranges(*[(-1, 1, 13), (-1, 1, 9), (-1, 1, 3)][:ndim])
+    grid = Grid.from_ranges(*[(-1, 1, points) for points in POINTS[ndim]])
     values = SURFACES[surface](grid.points).reshape(grid.shape)
     done = np.full(grid.shape, surface != "nothing done")
     if surface == "partial":
-        done[6:] = False
+        done[len(done) // 2 :] = False
     picture = np.full((8, 8, 3), 200, np.uint8)
     items = (Sample(0, 0.5, 1, 1, 0.9, picture), Sample(1, 0.5, 1, 2, 0.9), Sample(2, float("nan")))
     samples = Samples(np.stack([values] * 3), items)
@@ -140,25 +144,21 @@ def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim, tmp_pa
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_color_scale(kind):
     with pytest.raises(ValueError, match=r"color_scale='hot' is unknown: choose one of global, quantile, log"):
-        PLOTS[kind].draw(landscape("bowl", 2), color_scale="hot")
+        PLOTS[kind].draw(landscape("bowl", PLOTS[kind].ndims[0]), color_scale="hot")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_metric(kind):
     with pytest.raises(ValueError, match=r"metric='nope' is not in this landscape; it has: loss"):
-        PLOTS[kind].draw(landscape("bowl", 2), "nope")
+        PLOTS[kind].draw(landscape("bowl", PLOTS[kind].ndims[0]), "nope")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_three_dimensions_are_refused(kind):
-    with pytest.raises(ValueError, match=rf"{kind} draws .* this one is 3-D: no plot does so far"):
-        PLOTS[kind].draw(landscape("bowl", 3))
-
-
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if 1 not in PLOTS[kind].ndims])
-def test_one_dimension_names_the_kinds_that_draw_it(kind):
-    with pytest.raises(ValueError, match=r"draws 2-D landscapes, this one is 1-D: .* drawn by: slices, tiles"):
-        PLOTS[kind].draw(landscape("bowl", 1))
+@pytest.mark.parametrize("kind, ndim", REFUSED)
+def test_other_dimensions_are_refused_and_the_kinds_that_draw_them_named(kind, ndim):
+    able = {1: "by: slices, tiles", 2: "by: contour, filled, heat", 3: "by: slices, sections, isosurfaces"}
+    wanted = able.get(ndim, "no plot does so far")
+    with pytest.raises(ValueError, match=rf"{kind} draws .*-D landscapes, this one is {ndim}-D: .*{wanted}"):
+        PLOTS[kind].draw(landscape("bowl", ndim))
 
 
 def test_suffixes_are_the_documented_ones():
@@ -169,6 +169,8 @@ def test_suffixes_are_the_documented_ones():
         "surface": "3dsurface",
         "slices": "1dslices",
         "tiles": "samples",
+        "sections": "3dslices",
+        "isosurfaces": "3disosurface",
     }
 
 
@@ -192,6 +194,7 @@ def test_to_image_leaves_the_figure_as_it_was():
 
 
 def test_neither_torch_nor_pyplot_is_imported():
-    code = "import sys, lightning_landscape.plots; print({'torch', 'lightning', 'matplotlib.pyplot'} & {*sys.modules})"
+    heavy = {"torch", "lightning", "matplotlib.pyplot", "skimage"}
+    code = f"import sys, lightning_landscape.plots; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -59,3 +59,10 @@ def test_a_standard_error_near_the_end_of_float64_fills_the_axes(make):
     assert band.min() < low
     assert band.max() > high
     assert np.isfinite(band).all()
+
+
+def test_three_directions_are_three_curves(make_volume):
+    drawn = curves(draw_slices(make_volume(lambda x, y, z: x**2 + 2 * y**2 + 3 * z**2)))
+    assert {letter: len(line.get_xdata()) for letter, line in drawn.items()} == {"α": 7, "β": 5, "γ": 4}
+    np.testing.assert_allclose(drawn["γ"].get_ydata(), [3, 0, 3, 12])
+    assert drawn["γ"].get_label() == "γ: along direction 3  (α = 0, β = 0),  curvature 6"

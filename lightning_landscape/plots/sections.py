@@ -1,0 +1,118 @@
+"""The planes through the centre of a 3-D landscape, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..landscape import Grid, Landscape
+from .backdrop import lay_plane
+from .bars import color_bar
+from .cells import Cell
+from .filled import fill
+from .furniture import (
+    FAINT,
+    GREEK,
+    LABEL_SIZE,
+    axis_label,
+    bare,
+    dress,
+    foot,
+    head,
+    open_axes,
+    require_ndim,
+    root,
+    say,
+    star,
+)
+from .levels import short
+from .scales import Scale, make_scale
+
+PLANES = ((0, 1), (0, 2), (1, 2))  # which two directions each plane holds
+
+
+def draw_sections(
+    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+) -> Figure:
+    """The three planes through the point nearest to the centre, in one colour scale.
+
+    Args:
+        landscape: 3-D.
+        metric: the name of the values to draw; None for the main loss.
+        ax: the place to draw at, filled with three axes; None for a new figure.
+        color_scale: one of COLOR_SCALES, over the points of the three planes.
+
+    Returns:
+        The figure that holds the axes.
+
+    Raises:
+        ValueError: if the landscape is not 3-D, or the metric or the colour scale is unknown.
+    """
+    require_ndim(landscape, "sections")
+    name = landscape.metric(metric)
+    note, scale = _scale(landscape, name, color_scale)
+    frame = open_axes(ax, 11.6, 4.6)
+    bare(frame)
+    cells = [Cell(frame, 0, place, 1, len(PLANES), left=36, bottom=24) for place in range(len(PLANES))]
+    panels = [cell.add_axes(f"plane {cell.column}") for cell in cells]
+    for panel, (first, second) in zip(panels, PLANES, strict=True):
+        _draw_plane(panel, landscape.grid, scale, first, second)
+    if scale.message is not None:
+        say(frame, scale.message)
+    head(frame, landscape, name, note)
+    foot(frame, landscape, name)
+    if not scale.empty:
+        color_bar(frame, scale, name, fraction=0.05, beside=panels)
+    return root(frame)
+
+
+def _scale(landscape: Landscape, name: str, color_scale: str) -> tuple[str, Scale]:
+    """The note, and the colours of the whole volume with all points beside the planes hidden.
+
+    The colours and the counts are of the points in the planes, each once.
+    """
+    grid = landscape.grid
+    inside = np.zeros(grid.shape, bool)
+    for missing in range(3):
+        index: list[Any] = [slice(None)] * 3
+        index[missing] = grid.center_index[missing]
+        inside[tuple(index)] = True
+    flat = make_scale(landscape.values[name][inside], color_scale, landscape.done[inside])
+    shown: Any = np.ma.masked_all(grid.shape)
+    shown[inside] = flat.shown
+    masks: dict[str, Any] = {}
+    for kind in ("missing", "broken", "hidden"):
+        masks[kind] = np.zeros(grid.shape, bool)
+        masks[kind][inside] = getattr(flat, kind)
+    return flat.note(), replace(flat, shown=shown, **masks)
+
+
+def _draw_plane(ax: Axes, grid: Grid, scale: Scale, first: int, second: int) -> None:
+    """The plane of two directions, at the point of the third that is nearest to 0."""
+    third = 3 - first - second
+    index: list[Any] = [slice(None)] * 3
+    index[third] = grid.center_index[third]
+    plane = Grid((grid.axes[first], grid.axes[second]))
+    part = scale.part(tuple(index))
+    fill(ax, plane, part)
+    lay_plane(ax, plane, part)
+    if ax.get_aspect() == "auto":
+        ax.set_box_aspect(1)
+    look: Any = {"color": "white", "linewidth": 0.7, "alpha": 0.6, "linestyle": (0, (4, 3))}
+    across, along = (grid.axes[d][grid.center_index[d]] for d in (first, second))
+    ax.axvline(across, **look)  # where the other two planes cross this one
+    ax.axhline(along, **look)
+    if all(axis[0] <= 0 <= axis[-1] for axis in grid.axes):
+        star(ax, 0.0, 0.0, size=12)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+    ax.set_xlabel(axis_label(first), labelpad=1)
+    ax.set_ylabel(axis_label(second), labelpad=1)
+    at = short(float(grid.axes[third][grid.center_index[third]]), 3)
+    ax.set_title(f"{GREEK[first]}, {GREEK[second]}  at {GREEK[third]} = {at}", fontsize=LABEL_SIZE, color=FAINT, pad=4)
+    dress(ax)
