@@ -11,16 +11,28 @@ __version__ = "0.1.0"
 _HOMES = {
     # in a Trainer
     "LossLandscapeCallback": "callback",
+    # without one
+    "LossLandscape": "loss_landscape",
+    "LossLandscapeWriter": "writer",
+    "sample_landscape": "writer",
+    "Recorder": "recorder",
+    "Bezier": "bezier",
+    "train_bezier": "bezier",
     # values and files
     "Grid": "landscape",
     "Landscape": "landscape",
     "Sample": "landscape",
     "Samples": "landscape",
+    "Trajectory": "landscape",
+    "export_paraview": "storage",
     "load": "storage",
     "save": "storage",
     # the core
     "Plane": "plane",
     "Snapshot": "parameters",
+    "Between": "directions",
+    "Joined": "directions",
+    "PCA": "directions",
     "Random": "directions",
     "evaluate": "evaluators",
 }
@@ -28,17 +40,28 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
+    from .bezier import Bezier as Bezier
+    from .bezier import train_bezier as train_bezier
     from .callback import LossLandscapeCallback as LossLandscapeCallback
+    from .directions import PCA as PCA
+    from .directions import Between as Between
+    from .directions import Joined as Joined
     from .directions import Random as Random
     from .evaluators import evaluate as evaluate
     from .landscape import Grid as Grid
     from .landscape import Landscape as Landscape
     from .landscape import Sample as Sample
     from .landscape import Samples as Samples
+    from .landscape import Trajectory as Trajectory
+    from .loss_landscape import LossLandscape as LossLandscape
     from .parameters import Snapshot as Snapshot
     from .plane import Plane as Plane
+    from .recorder import Recorder as Recorder
+    from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
+    from .writer import LossLandscapeWriter as LossLandscapeWriter
+    from .writer import sample_landscape as sample_landscape
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 from . import compat
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .landscape import Grid, Landscape, axis_points
+from .lockstep import together
 from .loggers import log
 from .measure import Settings, measure, rehearse, tidy
 from .objectives import CannotMeasureError
@@ -23,6 +24,8 @@ from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
+from .sharding import is_sharded
+from .storage import check_writable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -67,7 +70,7 @@ class LossLandscapeCallback(_Callback):
         share_colorbar: one colour bar for all tiles, or one each.
         plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
         dirpath: where the files go; None for ``<log_dir>/landscape``.
-        formats: of the files: "h5", "npz", "png", "pdf", "svg".
+        formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -76,6 +79,7 @@ class LossLandscapeCallback(_Callback):
 
     Raises:
         ValueError: for an argument out of its range, before anything is trained.
+        ImportError: if one of `formats` needs a library that is not installed.
 
     >>> callback = LossLandscapeCallback(every_n_epochs=5, x=(-1, 1, 21), y=(-1, 1, 21))
     >>> LossLandscapeCallback(normalize="filters")
@@ -151,10 +155,14 @@ class LossLandscapeCallback(_Callback):
             sample_layout,
             share_colorbar,
         )
+        for name in self.look.formats:
+            if name in DATA_FORMATS:
+                check_writable(f".{name}", grid.ndim)
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
         self._tag = "landscape"
-        self._warned = self._fitted = False
+        self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._warned = self._fitted = self._postponed = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -162,6 +170,7 @@ class LossLandscapeCallback(_Callback):
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
+        self._loaded = {}  # before a checkpoint is loaded
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -177,10 +186,15 @@ class LossLandscapeCallback(_Callback):
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
 
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
+        if trainer.state.fn != "fit":
+            self._loaded = compat.checkpoint_progress(checkpoint)
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
-        self._warned, self._fitted = False, True
+        self._warned, self._fitted, self._postponed = False, True, False
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
@@ -200,13 +214,16 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
-        if self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0:
+        due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
+        # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
+        self._postponed = bool(due) and compat.updates_statistics_only(trainer)
+        if due and not self._postponed:
             self._run(trainer, pl_module)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The landscape of the final weights."""
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
-        if self.at_train_end or due:
+        if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
@@ -244,7 +261,7 @@ class LossLandscapeCallback(_Callback):
 
     def _run(self, trainer: Any, pl_module: Any) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
-        step = compat.training_step_count(trainer)
+        step = self._loaded.get("step", compat.training_step_count(trainer))
         if step in self.landscapes and trainer.state.fn == "fit":
             return
         try:
@@ -286,18 +303,26 @@ class LossLandscapeCallback(_Callback):
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
-        total = -(-settings.grid.size // trainer.world_size)
-        with undisturbed(trainer), progress(trainer, total, f"Landscape {size}") as shown:
+        side_by_side = is_sharded(pl_module)
+        total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
+        with (
+            undisturbed(trainer),
+            compat.averaged(trainer, pl_module) as averaging,
+            progress(trainer, total, f"Landscape {size}") as shown,
+        ):
             saved, landscape = time.monotonic(), None
+            weights = f"averaged by {averaging}" if averaging else "the module's"
             earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
             try:
-                with closing(measure(trainer, pl_module, settings, earlier)) as points:
+                with closing(measure(trainer, pl_module, settings, earlier, not self.strict)) as points:
                     for landscape in points:
+                        landscape.meta |= {"weights": weights, **self._loaded}
                         shown(int(landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)
                             saved = time.monotonic()
-                        if trainer.received_sigterm:
+                        stop = bool(trainer.received_sigterm)
+                        if together(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():
@@ -321,6 +346,14 @@ class LossLandscapeCallback(_Callback):
             if folder is not None:
                 self._keep(trainer, landscape, folder)
             return  # there may be seconds left: no pictures
+        missing = int((~landscape.done).sum())
+        if missing:
+            what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
+            self._failed(trainer, landscape.meta.get("failure", "the pass was stopped"), what)
+        if "no_tiles" in landscape.meta:
+            self._failed(
+                trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
+            )
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
             shown = report(landscape, self.look, folder, tag)
@@ -332,14 +365,15 @@ class LossLandscapeCallback(_Callback):
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
 
-    def _failed(self, trainer: Any, error: Exception, what: str = "The loss landscape failed") -> None:
-        if self.strict:
+    def _failed(self, trainer: Any, error: Exception | str, what: str = "The loss landscape failed") -> None:
+        if self.strict and isinstance(error, Exception):
             raise error
         if not self._warned:
             self._warned = True
+            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
             compat.warn(
                 trainer,
-                f"{what} ({type(error).__name__}: {error}). The training goes on, unchanged. To see the traceback, "
+                f"{what} ({text}). The training goes on, unchanged. To see the traceback, "
                 "set strict=True; further failures are not reported.",
             )
 

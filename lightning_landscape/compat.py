@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,14 @@ def warn(trainer: Any, message: str) -> None:
 def training_step_count(trainer: Any) -> int:
     """The step that loggers are given: as LearningRateMonitor does."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
+
+
+def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
+    """The step and epoch of the training that a checkpoint is of, counted as `training_step_count` does."""
+    loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_loop.state_dict", {})
+    step = loop.get("_batches_that_stepped", checkpoint.get("global_step"))
+    found = {"step": step, "epoch": checkpoint.get("epoch")}
+    return {name: int(value) for name, value in found.items() if value is not None}
 
 
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
@@ -145,10 +154,20 @@ def is_lightning_module(module: nn.Module) -> bool:
 
 @contextmanager
 def muted(trainer: Any) -> Iterator[None]:
-    """The Trainer validates and its loggers write nothing, until the end; then it has all its attributes back."""
+    """The Trainer validates, its loggers write nothing, and what a step could reach through it are copies.
+
+    At the end it has all its attributes back, and its optimisers their rates.
+    """
     stages = _part(trainer, "trainer.states").RunningStage
     dummy = _part(trainer, "loggers.logger").DummyLogger
     kept, stage = dict(vars(trainer)), trainer.state.stage
+    groups = [(group, dict(group)) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+    twins = [(callback, _twin(callback)) for callback in trainer.callbacks]
+    if trainer.datamodule is not None:
+        twins.append((trainer.datamodule, datamodule_copy(trainer)))
+        trainer.datamodule = twins[-1][1]
+    trainer.callbacks = [twin for _, twin in twins[: len(trainer.callbacks)]]
+    trainer._twins = [(original, twin) for original, twin in twins if original is not twin]
     trainer._unmuted_loggers = trainer.loggers
     trainer.loggers = [dummy() for _ in trainer.loggers]
     # Augmentation in transfer hooks is commonly gated on trainer.training.
@@ -159,10 +178,28 @@ def muted(trainer: Any) -> Iterator[None]:
         trainer.state.stage = stage
         vars(trainer).clear()  # a step may set trainer.should_stop, or anything
         vars(trainer).update(kept)
+        for group, values in groups:
+            group.clear()
+            group.update(values)
+
+
+def _twin(callback: Any) -> Any:
+    """A callback with the same attributes, and lists and dictionaries of its own; progress bars are shared."""
+    if _has_class(callback, "ProgressBar") or type(callback).__module__.startswith(__package__):
+        return callback
+    twin = object.__new__(type(callback))
+    vars(twin).update({k: copy.copy(v) if type(v) in (list, dict, set) else v for k, v in vars(callback).items()})
+    return twin
+
+
+def twins(trainer: Any) -> list[Any]:
+    """Within `muted`: the copies of callbacks and datamodule."""
+    return [twin for _, twin in getattr(trainer, "_twins", ())]
 
 
 def stand_ins(trainer: Any) -> Iterator[tuple[Any, Any]]:
-    """Within `muted`: the loggers and experiments that a module may have kept, and what its copy gets for them."""
+    """Within `muted`: what a module may have kept of the Trainer's, and what its copy gets for it."""
+    yield from getattr(trainer, "_twins", ())
     dummy = _part(trainer, "loggers.logger").DummyLogger
     for logger in getattr(trainer, "_unmuted_loggers", ()):
         silent = dummy()
@@ -186,6 +223,30 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
                         starts[stage] = began + (now() - start)
 
 
+@contextmanager
+def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
+    """Inside, `module` has the weights that a WeightAveraging callback validates and saves; gives the callback's name.
+
+    They are exchanged bit by bit, as the callback itself does for every validation; None where there are none yet.
+    """
+    for callback in trainer.callbacks if trainer.state.fn == "fit" else ():
+        if _has_class(callback, "WeightAveraging"):
+            model = callback._average_model
+            if model is not None and model.n_averaged > 0:
+                callback._swap_models(module)
+                try:
+                    yield type(callback).__name__
+                finally:
+                    callback._swap_models(module)
+                return
+    yield None
+
+
+def updates_statistics_only(trainer: Any) -> bool:
+    """Whether this epoch trains nothing: after weight averaging, BatchNorm's statistics are taken anew in one."""
+    return bool(getattr(trainer.fit_loop, "_skip_backward", False))
+
+
 def step_context(trainer: Any, data: str) -> Any:
     """The precision plugin's context around a step: autocast, default dtype."""
     name = {"train": "train_step_context", "val": "val_step_context", "test": "test_step_context"}[data]
@@ -193,11 +254,11 @@ def step_context(trainer: Any, data: str) -> Any:
 
 
 def unsupported(trainer: Any) -> str | None:
-    """Why the Trainer's strategy can't be supported yet, or None."""
+    """Why the Trainer's strategy is not supported, or None."""
     name = type(trainer.strategy).__name__
-    if any(word in name for word in ("FSDP", "DeepSpeed", "ModelParallel", "XLA")):
-        return f"{name} shards the parameters"
-    if trainer.world_size > 1 and not name.startswith("DDP"):
+    if any(word in name for word in ("FSDP", "DeepSpeed", "XLA")):
+        return f"{name} keeps the parameters where they can't be moved; with ModelParallelStrategy (FSDP2) they can"
+    if trainer.world_size > 1 and not name.startswith(("DDP", "ModelParallel")):
         return f"{name} runs {trainer.world_size} processes; with DDP they share the points"
     return None
 

@@ -41,8 +41,8 @@ def rebind(module: nn.Module, memo: dict[int, Any]) -> None:
 
 def rebound(function: Any, memo: dict[int, Any], depth: int = 0) -> Any:
     """`function` with every original that it holds exchanged for its copy; itself where there is none."""
-    if depth > 6:
-        return function
+    if depth > 6 or (getattr(function, "__module__", None) or "").startswith("torch.distributed"):
+        return function  # FSDP's hooks hold FSDP's notes
     if isinstance(function, MethodType):
         if id(function.__self__) not in memo:
             return function

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from . import compat
+from .batches import data_checksum
 from .objectives import Batch, CannotMeasureError
-from .parameters import checksum
 from .ranks import from_first
 from .rng import keyed_seed, seed_streams
 from .sources import Source
-from .step import leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +25,7 @@ class FrozenData:
         checksum: of all tensors and values in the batches.
         note: how the samples were chosen.
         together: the tile samples as one batch, if they can be collated.
-        singles: the tile samples one by one, ``batch.index`` being their place in the data set.
+        singles: the tile samples one by one, ``batch.sample`` being their place in the data set.
         several_loaders: whether the batches come from several loaders in turn.
     """
 
@@ -69,7 +66,7 @@ def freeze(
     Raises:
         CannotMeasureError: if there is no such loader, or it is empty.
     """
-    loaders, mode = find_loaders(trainer, probe, data)
+    loaders, mode, own = find_loaders(trainer, probe, data)
     limit = getattr(trainer, f"limit_{data}_batches")
     seed_streams(keyed_seed(seed, "data", data))
     combined = compat.combine(trainer, loaders, mode)
@@ -97,6 +94,8 @@ def freeze(
     if samples and (len(flat) == 1 or mode == "sequential"):
         together, singles = sources[0].tiles(samples, transfer)
     notes = list(dict.fromkeys(source.note for source in sources))
+    if own:  # a split that is drawn in there is another than the Trainer's
+        notes.append(f"{data}_dataloader() called for the landscape, the Trainer has not called it yet")
     return FrozenData(
         batches,
         sum(batch.size for batch in batches),
@@ -108,8 +107,8 @@ def freeze(
     )
 
 
-def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
-    """The user's loaders for `data`, in their structure, and the mode that combines them.
+def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str, bool]:
+    """The user's loaders for `data`, in their structure; the mode that combines them; whether a hook was called.
 
     Hooks that the Trainer has not called itself are called on copies.
 
@@ -117,7 +116,7 @@ def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
         CannotMeasureError: if there are none.
     """
     default = "max_size_cycle" if data == "train" else "sequential"
-    combined = compat.combined_loader(trainer, data)
+    combined, called = compat.combined_loader(trainer, data), False
     if combined is None:
         loaders = compat.passed_loaders(trainer, data)
         hook = f"{data}_dataloader"
@@ -125,18 +124,18 @@ def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str]:
         if loaders is None and datamodule is not None and compat.is_overridden(hook, datamodule):
             if data == "test" and trainer.state.fn != "test":
                 datamodule.setup("test")
-            loaders = getattr(datamodule, hook)()
+            loaders, called = getattr(datamodule, hook)(), True
         elif loaders is None and compat.is_overridden(hook, probe):
-            loaders = getattr(probe, hook)()
+            loaders, called = getattr(probe, hook)(), True
         if loaders is None:
             raise CannotMeasureError(
                 f"data={data!r}: there is no {data} loader. Pass one to the Trainer, implement {hook}(), or choose "
                 f"another data from {', '.join(compat.DATA)}."
             )
         if not hasattr(loaders, "flattened"):
-            return loaders, default
+            return loaders, default, called
         combined = loaders
-    return combined.iterables, compat.loader_mode(combined)
+    return combined.iterables, compat.loader_mode(combined), called
 
 
 def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
@@ -163,15 +162,3 @@ class _Transfer:
         batch = self.owners["on_before_batch_transfer"].on_before_batch_transfer(batch, loader)
         batch = self.owners["transfer_batch_to_device"].transfer_batch_to_device(batch, self.device, loader)
         return self.owners["on_after_batch_transfer"].on_after_batch_transfer(batch, loader)
-
-
-def data_checksum(batches: Iterable[Batch]) -> str:
-    """A digest of everything in the batches: tensors by their bits, other values by their text."""
-    tensors: list[Tensor] = []
-    for batch in batches:
-        for leaf in leaves(batch.data):
-            if isinstance(leaf, Tensor):
-                tensors.append(leaf)
-            else:
-                tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
-    return checksum(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,7 +26,7 @@ def axis_points(name: str, axis_range: Any) -> Array:
         to rounding is exactly zero, so that a symmetric odd axis holds the centre.
 
     Raises:
-        ValueError: if the range is not three numbers, not finite, reversed or empty, or has too few points.
+        ValueError: if the range is not three numbers, not finite, reversed or empty, too wide, or has too few points.
 
     >>> axis_points("x", (-1, 1, 5))
     array([-1. , -0.5,  0. ,  0.5,  1. ])
@@ -44,6 +45,8 @@ def axis_points(name: str, axis_range: Any) -> Array:
         raise ValueError(f"{shown} has an end that is not finite: give (low, high, points) with finite ends.")
     if not low_value < high_value:
         raise ValueError(f"{shown} is reversed or empty: give (low, high, points) with low < high.")
+    if not math.isfinite(high_value - low_value):
+        raise ValueError(f"{shown} is wider than float64 can hold: give ends nearer to each other.")
     if not whole or count < 2:
         raise ValueError(f"{shown} has {points} points: give a whole number of at least 2, e.g. 51.")
     coordinates = np.linspace(low_value, high_value, count)
@@ -75,7 +78,7 @@ class Grid:
         for i, axis in enumerate(axes):
             if axis.ndim != 1 or len(axis) < 2:
                 raise ValueError(f"axes[{i}] must be 1-D with at least 2 points, got shape {axis.shape}.")
-            if not np.isfinite(axis).all() or not (np.diff(axis) > 0).all():
+            if not np.isfinite(axis).all() or not (axis[1:] > axis[:-1]).all():
                 raise ValueError(f"axes[{i}] must be finite and strictly increasing, got {axis}.")
             axis.flags.writeable = False
         object.__setattr__(self, "axes", axes)
@@ -105,6 +108,14 @@ class Grid:
     def points(self) -> Array:
         """All points, shape (n, k), last axis fastest: ``values.reshape(-1)`` has the same order."""
         return np.stack(np.meshgrid(*self.axes, indexing="ij"), axis=-1).reshape(-1, self.ndim)
+
+    @property
+    def outwards(self) -> NDArray[np.intp]:
+        """The order in which points are measured: those nearest to the origin first, shape (n,).
+
+        A pass that is stopped then has its middle.
+        """
+        return np.argsort(np.abs(self.points).max(axis=1), kind="stable")
 
     @property
     def center_index(self) -> tuple[int, ...]:
@@ -160,6 +171,31 @@ class Samples:
     def __post_init__(self) -> None:
         if len(self.values) != len(self.items):
             raise ValueError(f"Samples holds {len(self.values)} landscapes for {len(self.items)} samples.")
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The path of a training on a plane, T points.
+
+    Args:
+        steps: when each was recorded, shape (T,).
+        points: coordinates of the nearest point of the plane, shape (T, k), in lengths of each direction.
+        residuals: how far each set of weights is from the plane, shape (T,).
+        distances: how far from θ*, shape (T,); a residual near it says that the plane shows little of the path.
+        metrics: numbers recorded beside the weights, each of shape (T,); NaN where unknown.
+    """
+
+    steps: Array
+    points: Array
+    residuals: Array
+    distances: Array
+    metrics: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        columns = {"points": self.points, "residuals": self.residuals, "distances": self.distances, **self.metrics}
+        for name, column in columns.items():
+            if len(column) != len(self.steps):
+                raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps.")
 
 
 @dataclass(eq=False)
@@ -223,6 +259,15 @@ class Landscape:
             done=np.zeros(grid.shape, dtype=bool),
         )
 
+    def record(self, index: tuple[Any, ...], measured: Mapping[str, tuple[float, float]]) -> None:
+        """Fill in one point: value and standard error of every metric; one that is new gets arrays of its own."""
+        for name, (value, error) in measured.items():
+            for table, number in ((self.values, value), (self.standard_errors, error)):
+                if name not in table:
+                    table[name] = np.full(self.grid.shape, np.nan)
+                table[name][index] = number
+        self.done[index] = True
+
     @property
     def loss(self) -> Array:
         """The main loss, shape ``grid.shape``."""
@@ -265,6 +310,25 @@ class Landscape:
         finite = values[np.isfinite(values)]
         with np.errstate(over="ignore"):
             return float(finite.max() - finite.min()) if len(finite) else float("nan")
+
+    def barrier(self, name: str | None = None) -> float:
+        """The highest rise of a path from 0 to 1 above the line between its ends; 0 if it nowhere rises.
+
+        max over t in [0, 1] of L(t) − ((1 − t) L(0) + t L(1)) (Entezari et al. 2022, section 2).
+
+        Raises:
+            ValueError: if the landscape is not 1-D, or 0 or 1 is no point of its axis.
+
+        >>> t = np.linspace(0, 1, 5)
+        >>> Landscape(Grid((t,)), {"loss": t * (1 - t) + 2 * t}, main="loss").barrier()
+        0.25
+        """
+        axis = self.grid.axes[0]
+        if self.grid.ndim != 1 or not {0.0, 1.0} <= set(axis.tolist()):
+            raise ValueError(f"A barrier is of a 1-D path that holds 0 and 1; this grid has {self.grid.shape} points.")
+        inside = (axis >= 0) & (axis <= 1)
+        t, values = axis[inside], self.values[self.metric(name)][inside]
+        return float((values - ((1 - t) * values[0] + t * values[-1])).max())
 
     def curvature(self, name: str | None = None) -> tuple[float, ...]:
         """The second derivative of each slice at its point nearest to the centre.

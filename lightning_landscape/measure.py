@@ -5,24 +5,28 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Measurement, Sequential
 from .frozen import FrozenData, freeze
+from .in_place import probing
 from .landscape import Grid, Landscape, Samples
-from .objectives import CannotMeasureError, LossFunction, Objective
-from .parameters import Snapshot, checksum
+from .objectives import Batch, CannotMeasureError, LossFunction, Objective
+from .parameters import Params, Snapshot, checksum
 from .plane import Plane
-from .quiet import probe_copy
-from .ranks import merge
+from .ranks import OtherRankError, merge
+from .resume import differences
 from .samples import describe, tile_stream
+from .sharding import author_class, cut, is_sharded, whole
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 
 
@@ -67,31 +71,49 @@ class _Surface:
         return self.objective.main(list(self.center))
 
 
+MOST_FAILURES = 16  # at the first points; then the rest is not tried
+
+
 def measure(
-    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None
+    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None, tolerant: bool = False
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
-    processes each takes every W-th. Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and
-    call `tidy` when it is over.
+    processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
+    Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
-        module: its LightningModule, which is only read.
+        module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
+            iteration is over or closed.
         settings: what to measure.
         earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
             settings is left aside, with a warning that says which.
+        tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
+            refuses (``meta["no_tiles"]``).
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
+    with probing(trainer, module) as (probe, recorder, snapshot):
+        # Sharded processes must take the same points together.
+        yield from _points(trainer, probe, recorder, snapshot, settings, earlier, tolerant and not is_sharded(probe))
+
+
+def _points(
+    trainer: Any,
+    probe: nn.Module,
+    recorder: Recorder,
+    snapshot: Snapshot,
+    settings: Settings,
+    earlier: Landscape | None,
+    tolerant: bool,
+) -> Generator[Landscape, None, None]:
     started = time.perf_counter()
     grid = settings.grid
-    probe, recorder = probe_copy(trainer, module)
-    snapshot = Snapshot.of(module)
-    plane = Plane(snapshot.params, settings.directions(snapshot, grid.ndim))
+    plane = _plane(snapshot, settings)
     evaluator = Sequential(probe, seed=settings.seed)
     surfaces = _surfaces(trainer, probe, recorder, evaluator, plane, settings)
 
@@ -99,7 +121,15 @@ def measure(
         grid, [n for s in surfaces for n in s.names.values()], surfaces[0].names[surfaces[0].main]
     )
     landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
-    landscape.meta = _meta(trainer, module, settings, snapshot, plane, surfaces)
+    landscape.meta = _meta(trainer, probe, settings, snapshot, plane, surfaces)
+    tiles = None
+    if surfaces[0].frozen.singles:
+        try:
+            tiles = _tiles(landscape, evaluator, surfaces[0], plane)
+        except Exception as error:
+            if not tolerant:
+                raise
+            landscape.meta |= {"tiles": 0, "no_tiles": _text(error)}
 
     if earlier is not None and (others := differences(earlier, landscape)):
         compat.warn(
@@ -110,61 +140,97 @@ def measure(
         )
         earlier = None
     todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
-    order = np.argsort(np.abs(grid.points).max(axis=1), kind="stable")
-    order = order[todo.reshape(-1)[order]][trainer.global_rank :: trainer.world_size]
+    order = grid.outwards[todo.reshape(-1)[grid.outwards]]
+    if not is_sharded(probe):
+        order = order[trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
-    streams = [evaluator(s.objective, plane, points, s.frozen.batches) for s in surfaces]
-    singles = surfaces[0].frozen.singles
-    if singles:
-        main = surfaces[0].main
-        items = describe(evaluator, surfaces[0].objective, main, plane, singles)
-        landscape.samples = Samples(np.full((len(items), *grid.shape), np.nan), items)
-        each, batches = tile_stream(evaluator, surfaces[0].objective, main, plane, surfaces[0].frozen)
-        streams.append(evaluator(each, plane, points, batches))
+    measured = [(s.objective, s.frozen.batches) for s in surfaces] + ([tiles] if tiles is not None else [])
+    failures = 0
     if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
-    for flat_index, results in zip(order, zip(*streams, strict=True), strict=True):
+    for flat_index, results in zip(order, _each_point(evaluator, measured, plane, points, tolerant), strict=True):
+        if isinstance(results, Exception):
+            failures += 1
+            if failures == MOST_FAILURES and not landscape.done.any():
+                raise results
+            landscape.meta.setdefault("failure", _text(results))
+            yield landscape
+            continue
         index = np.unravel_index(flat_index, grid.shape)
         for surface, result in zip(surfaces, results, strict=False):
-            _fill(landscape, index, {surface.names.get(n, n): m for n, m in result.items()})
+            landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
         if landscape.samples is not None:
             for place, (value, _) in results[-1].items():
                 cell = (int(place), *index)
                 landscape.samples.values[cell] = value
-        landscape.done[index] = True
         landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
         if evaluator.parts is not None:
             landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
         yield landscape
 
 
-def _fill(landscape: Landscape, index: tuple[Any, ...], results: dict[str, Measurement]) -> None:
-    for name, (value, error) in results.items():
-        if name not in landscape.values:  # logged at some points only
-            landscape.values[name] = np.full(landscape.grid.shape, np.nan)
-            landscape.standard_errors[name] = np.full(landscape.grid.shape, np.nan)
-        landscape.values[name][index] = value
-        landscape.standard_errors[name][index] = error
+def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
+    """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
+    origin = snapshot.params
+    directions = settings.directions(snapshot, settings.grid.ndim)
+    return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
+
+
+def _cut_all(direction: Params, origin: Params) -> Params:
+    return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
+
+
+def _each_point(
+    evaluator: Sequential, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
+) -> Generator[tuple[dict[str, Measurement], ...] | Exception, None, None]:
+    """The results at each point of all (objective, batches); or, if that is tolerated, what was raised there."""
+    begin = 0
+    while begin < len(points):
+        streams = [evaluator(objective, plane, points[begin:], batches) for objective, batches in measured]
+        try:
+            for results in zip(*streams, strict=True):
+                begin += 1
+                yield results
+        except Exception as error:
+            if not tolerant:
+                raise
+            begin += 1
+            yield error
+
+
+def _tiles(landscape: Landscape, evaluator: Sequential, surface: _Surface, plane: Plane) -> tuple[Any, list[Batch]]:
+    """Make room for the tiles in `landscape`; gives what measures them, and on which batches."""
+    items = describe(evaluator, surface.objective, surface.main, plane, surface.frozen.singles)
+    result = tile_stream(evaluator, surface.objective, surface.main, plane, surface.frozen)
+    landscape.samples = Samples(np.full((len(items), *landscape.grid.shape), np.nan), items)
+    return result
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
-    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises.
+    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
+    has seen no batch yet has no weights to rehearse with.
     """
-    probe, recorder = probe_copy(trainer, module)
-    try:
-        snapshot = Snapshot.of(module)
-        plane = Plane(snapshot.params, settings.directions(snapshot, settings.grid.ndim))
-    except ValueError as error:
-        raise CannotMeasureError(str(error)) from error
-    small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
-    evaluator = Sequential(probe, seed=settings.seed)
-    first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
-    if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
-        _check_feels_its_weights(evaluator, first, plane)
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return
+    with ExitStack() as until_the_end:
+        try:
+            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
+            plane = _plane(snapshot, settings)
+        except ValueError as error:
+            raise CannotMeasureError(str(error)) from error
+        small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+        evaluator = Sequential(probe, seed=settings.seed)
+        first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
+        if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
+            _check_feels_its_weights(evaluator, first, plane)
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Plane) -> None:
@@ -172,6 +238,8 @@ def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Pl
     nowhere = np.full((1, plane.ndim), np.nan)
     try:
         measured = next(iter(evaluator(surface.objective, plane, nowhere, surface.frozen.batches)))
+    except OtherRankError:
+        raise
     except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
         return
     loss = measured.get(surface.main)
@@ -190,7 +258,7 @@ def _surfaces(
     plane: Plane,
     settings: Settings,
 ) -> list[_Surface]:
-    surfaces = []
+    surfaces, twins = [], compat.twins(trainer)
     for i, data in enumerate(settings.data):
         frozen = freeze(
             trainer,
@@ -207,13 +275,13 @@ def _surfaces(
         else:
             context = compat.step_context(trainer, data)
             objective = StepObjective(
-                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders
+                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders, twins
             )
         center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
         if not center:
             raise CannotMeasureError(
-                f"data={data!r}: {compat.STEPS[data]} of {type(probe).__name__} returned no scalar loss and logged "
-                "nothing. Return the loss, log it, or give objective=function(module, batch)."
+                f"data={data!r}: {compat.STEPS[data]} of {author_class(probe).__name__} returned no scalar loss and "
+                "logged nothing. Return the loss, log it, or give objective=function(module, batch)."
             )
         surfaces.append(_Surface(data, objective, frozen, center, {}))
     for surface in surfaces:
@@ -223,25 +291,6 @@ def _surfaces(
         taken = [name for s in surfaces for name in s.names.values()]
         surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
     return surfaces
-
-
-FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
-
-
-def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
-    """What tells that the points of `earlier` are not of this function on this grid; nothing if they are.
-
-    The centre is measured anew and must be the same: two functions may have one name.
-    """
-    common = earlier.center.keys() & landscape.center.keys()
-    same = {
-        "grid": earlier.grid == landscape.grid,
-        "loss": earlier.main == landscape.main,
-        **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta[key] for key in FINGERPRINT},
-        "tiles": (earlier.samples is not None) == bool(landscape.meta["tiles"]),
-        "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
-    }
-    return [name for name, is_same in same.items() if not is_same]
 
 
 def tidy(landscape: Landscape) -> None:
@@ -257,16 +306,16 @@ def tidy(landscape: Landscape) -> None:
 
 def _meta(
     trainer: Any,
-    module: nn.Module,
+    probe: nn.Module,
     settings: Settings,
     snapshot: Snapshot,
     plane: Plane,
     surfaces: list[_Surface],
 ) -> dict[str, Any]:
-    moved = [name for name in plane.origin if any(bool(d[name].any()) for d in plane.directions)]
+    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
     main = surfaces[0].frozen
     return {
-        "module": type(module).__name__,
+        "module": author_class(probe).__name__,
         "step": compat.training_step_count(trainer),
         "epoch": int(trainer.current_epoch),
         "data": list(settings.data),

@@ -19,6 +19,7 @@ class Batch:
         index: its place in its loader.
         loader: which of several sequential loaders it is from.
         log_weight: what Lightning weighs its logged values by, where that is not the number of samples.
+        sample: of a batch of one sample, its place in the data set.
     """
 
     data: Any
@@ -26,6 +27,7 @@ class Batch:
     index: int = 0
     loader: int = 0
     log_weight: int | None = None
+    sample: int = 0
 
 
 class CannotMeasureError(ValueError):

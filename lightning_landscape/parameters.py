@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from .sharding import whole
+
 Params = Mapping[str, Tensor]
 
 # nn has no common base class for all of these.
@@ -78,8 +80,12 @@ class Snapshot:
     normalization: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, module: nn.Module) -> Snapshot:
+    def of(cls, module: nn.Module, *, buffers: bool = False) -> Snapshot:
         """Read a module; it is not changed.
+
+        Args:
+            module: whose trainable parameters to take.
+            buffers: take its floating-point buffers (the statistics of BatchNorm) too.
 
         Raises:
             ValueError: if a parameter is not initialised yet, or none is trainable.
@@ -106,6 +112,9 @@ class Snapshot:
             params[name], filters[name] = parameter.detach(), layout
             if normalizes:
                 normalization.add(name)
+        for name, buffer in module.named_buffers() if buffers else ():
+            if buffer.is_floating_point():
+                params[canonical_name(name)], filters[canonical_name(name)] = buffer.detach(), FilterLayout()
         if not params:
             raise ValueError(
                 "The module has no trainable parameter (requires_grad=True): there is no landscape to show."
@@ -142,12 +151,13 @@ def exact(tensor: Tensor) -> Tensor:
 
 def tensor_norm(tensor: Tensor) -> float:
     """The Euclidean norm of one tensor, accumulated in float64."""
+    tensor = whole(tensor)
     return math.sqrt(tensor_dot(tensor, tensor))
 
 
 def tensor_dot(a: Tensor, b: Tensor) -> float:
     """The real inner product of two tensors of one shape, accumulated in float64."""
-    pieces = zip(a.reshape(-1).split(CHUNK), b.reshape(-1).split(CHUNK), strict=True)
+    pieces = zip(whole(a).reshape(-1).split(CHUNK), whole(b).reshape(-1).split(CHUNK), strict=True)
     return sum(float(torch.vdot(exact(p), exact(q)).real) for p, q in pieces)
 
 
@@ -167,7 +177,7 @@ def dot(a: Params, b: Params) -> float:
 
 def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
     """The norm of every filter of a weight, float64, shape (filters,)."""
-    rows = layout.rows(tensor)
+    rows = layout.rows(whole(tensor))
     step = max(1, CHUNK // max(1, rows.shape[1]))
     return torch.cat([torch.linalg.vector_norm(exact(part), dim=1) for part in rows.split(step)])
 
@@ -181,7 +191,7 @@ def checksum(tensors: Iterable[Tensor]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
-        plain = tensor.detach().cpu().contiguous()
+        plain = whole(tensor.detach()).cpu().contiguous()
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
         digest.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
     return digest.hexdigest()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .sharding import author_class
+
 # What nn.Module itself keeps; the evaluator handles parameters and buffers.
 _KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict"}
+LARGE = 64 * 2**20  # bytes: larger arrays of other objects than modules are data
 MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
 # Objects of these are no state of the step: the Trainer, loaders, arrays (which are remembered below).
 _FOREIGN = ("torch", "lightning", "pytorch_lightning", "numpy", "random", "builtins", "threading", "_", "io")
@@ -21,7 +25,7 @@ _LIBRARIES = ("torch.", "torchmetrics.", "torchvision.")
 
 
 class PythonState:
-    """Remembers the attributes of the user's own classes in a module tree, and puts them back.
+    """Remembers the attributes of the user's own classes in a module tree, and of `others`, and puts them back.
 
     A step that appends its outputs to a list, counts its calls or keeps a running mean would otherwise grow
     the memory with every point, and make a point depend on the points before it.
@@ -37,7 +41,8 @@ class PythonState:
     ([], 0, False)
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, others: Iterable[Any] = ()) -> None:
+        self._largest = math.inf
         self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._tensors: list[tuple[Tensor, Tensor]] = []
@@ -45,10 +50,17 @@ class PythonState:
         self._seen: set[int] = set()
         for part in module.modules():
             own = {key: value for key, value in vars(part).items() if key not in _KEPT_BY_TORCH}
-            if not type(part).__module__.startswith(_LIBRARIES):
+            if not author_class(part).__module__.startswith(_LIBRARIES):
                 self._objects.append((vars(part), own))
             for value in own.values():
                 self._remember(value)
+        self._largest = LARGE
+        self._seen |= {id(other) for other in others}
+        for other in others:
+            self._objects.append((vars(other), dict(vars(other))))
+            for key, value in vars(other).items():
+                if key not in _KEPT_BY_TORCH:
+                    self._remember(value)
 
     def _remember(self, value: Any, depth: int = 0) -> None:
         if id(value) in self._seen or depth > 3:
@@ -74,9 +86,9 @@ class PythonState:
             self._undo.append(partial(value.set_state, value.get_state()))
         elif isinstance(value, random.Random):
             self._undo.append(partial(value.setstate, value.getstate()))
-        elif isinstance(value, np.ndarray) and value.flags.writeable:
+        elif isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes <= self._largest:
             self._undo.append(partial(np.copyto, value, value.copy()))
-        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.nbytes <= self._largest:
             self._tensors.append((value, value.detach().clone()))
 
     def restore(self) -> None:

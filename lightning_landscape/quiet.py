@@ -16,6 +16,7 @@ from . import compat
 from .copying import generator_copy, rebind
 from .ranks import from_first
 from .rng import preserved
+from .sharding import is_part
 from .step import Recorder
 
 
@@ -24,7 +25,7 @@ def undisturbed(trainer: Any) -> Iterator[None]:
     """Whatever happens inside, the training goes on as if nothing had: also after an exception.
 
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
-    matmul settings. What is measured inside must be a copy (`probe_copy`) on batches of its own.
+    matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
     """
     backends = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
     with (
@@ -51,13 +52,14 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     Raises:
         RuntimeError: if the module can't be copied.
     """
-    memo = _memo(trainer, module)
+    memo = memo_of(trainer, module)
     try:
         probe = copy.deepcopy(module, memo)
     except Exception as error:
+        culprit = _uncopyable(module, memo_of(trainer, module))
         raise RuntimeError(
             f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
-            "the attribute that can't be copied a __deepcopy__, or keep it outside of the module."
+            f"{culprit or 'the attribute'} that can't be copied a __deepcopy__, or keep it outside of the module."
         ) from error
     compat.drop_compiled_closures(probe)
     rebind(probe, memo)
@@ -65,11 +67,24 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
-    probe.eval().requires_grad_(False)
+    probe.requires_grad_(False)
     own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
+    return probe, silenced(trainer, probe, own)
+
+
+def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Recorder:
+    """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
+
+    Args:
+        trainer: whose strategy connects the ranks.
+        probe: what is ours to change.
+        own: its parameters by the ids of those that the user's optimisers hold.
+    """
+    probe.eval()
     if trainer.world_size > 1:
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
-        for buffer, first in zip(probe.buffers(), from_first(trainer, [b.cpu() for b in probe.buffers()]), strict=True):
+        buffers = [buffer for buffer in probe.buffers() if not is_part(buffer)]
+        for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
     recorder = Recorder()
     for part in probe.modules():
@@ -77,7 +92,20 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
             _disarm(part, trainer, recorder, own)
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
-    return probe, recorder
+    return recorder
+
+
+def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
+    """The attribute for which `copy.deepcopy` of a module fails, e.g. "self.net.cache (Cache)"."""
+    for path, part in module.named_modules():
+        for name, value in vars(part).items():
+            if name in ("_modules", "_parameters", "_buffers"):
+                continue
+            try:
+                copy.deepcopy(value, dict(memo))
+            except Exception:  # noqa: BLE001  # this is the one
+                return f"{'.'.join(filter(None, ('self', path, name)))} ({type(value).__name__})"
+    return None
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:
@@ -90,7 +118,7 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
         print=_nothing,
         optimizers=lambda use_pl_optimizer=True: optimizers[0] if len(optimizers) == 1 else optimizers,
         lr_schedulers=lambda: (schedulers[0] if len(schedulers) == 1 else schedulers) if schedulers else None,
-        manual_backward=_nothing,
+        manual_backward=_backward,
         toggle_optimizer=_nothing,
         untoggle_optimizer=_nothing,
         toggled_optimizer=lambda optimizer: nullcontext(),
@@ -98,13 +126,17 @@ def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, 
     )
 
 
+def _backward(loss: Tensor, *args: Any, **options: Any) -> None:
+    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd."""
+    if torch.is_grad_enabled() and loss.requires_grad:
+        loss.backward(*args, **options)
+
+
 def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-MOVING = {"step", "zero_grad", "load_state_dict", "add_param_group"} | {
-    f"register_step_{when}_hook" for when in ("pre", "post")
-}
+MOVING = {"load_state_dict", "add_param_group"} | {f"register_step_{when}_hook" for when in ("pre", "post")}
 
 
 class NullOptimizer:
@@ -118,11 +150,17 @@ class NullOptimizer:
     def __init__(self, original: Any, own: dict[int, nn.Parameter]) -> None:
         self._original = original
         groups = getattr(original, "param_groups", [])
+        self._own = [own[id(p)] for g in groups for p in g["params"] if id(p) in own]
         self.param_groups = [{**g, "params": [own.get(id(p), p) for p in g["params"]]} for g in groups]
 
     def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
         """Run the closure, if it is one."""
         return closure() if callable(closure) else None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of the probe's own parameters."""
+        for parameter in self._own:
+            parameter.grad = None
 
     def toggle_model(self, sync_grad: bool = True) -> Any:
         """As LightningOptimizer's."""
@@ -134,7 +172,7 @@ class NullOptimizer:
         return _nothing if name in MOVING else getattr(self._original, name)
 
 
-def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
+def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
     """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of cached non-leaf tensors."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     memo |= {id(original): stand_in for original, stand_in in compat.stand_ins(trainer)}
@@ -148,10 +186,7 @@ def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
         elif isinstance(value, dict | list | tuple | set) and depth < 4:
             for item in value.values() if isinstance(value, dict) else value:
                 scan(item, depth + 1)
-        elif isinstance(value, io.IOBase | threading.Thread) or type(value).__module__ in (
-            "_thread",
-            "threading",
-        ):
+        elif isinstance(value, io.IOBase | threading.Thread) or _connects(value):
             memo[id(value)] = value
 
     for part in module.modules():
@@ -159,3 +194,10 @@ def _memo(trainer: Any, module: nn.Module) -> dict[int, Any]:
             if key not in ("_modules", "_parameters"):
                 scan(value)
     return memo
+
+
+def _connects(value: Any) -> bool:
+    """Whether a value connects threads or processes: a lock, a process group, what FSDP notes."""
+    home = type(value).__module__
+    foreign = home.startswith(("torch.distributed", "torch._C._distributed")) and not isinstance(value, nn.Module)
+    return foreign or home in ("_thread", "threading")

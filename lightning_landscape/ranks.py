@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
 import torch.distributed as dist
 
 from .landscape import Landscape
+from .lockstep import OtherRankError, together
 
 T = TypeVar("T")
 
@@ -29,20 +31,27 @@ def exchange(trainer: Any, mine: T) -> list[T]:
 
 def from_first(trainer: Any, mine: T) -> T:
     """What rank 0 holds; every rank must call it equally often."""
-    return mine if trainer.world_size == 1 else trainer.strategy.broadcast(mine, src=0)
-
-
-class OtherRankError(RuntimeError):
-    """Another process failed: this one must give up too, so that none waits for ever."""
+    if trainer.world_size == 1:
+        return mine
+    together()
+    return trainer.strategy.broadcast(mine, src=0)
 
 
 def raise_together(trainer: Any, error: Exception | None) -> None:
     """Raise on every rank if one of them failed: each its own error, the others that of the first.
 
+    Every rank must call it after what can fail, be it with an error from the middle: it answers the others, which
+    may still be there.
+
     Raises:
         Exception: this rank's own error.
         OtherRankError: if only other ranks failed.
     """
+    if isinstance(error, OtherRankError):
+        error = None  # told below
+    else:
+        with suppress(OtherRankError):
+            together(failed=error is not None)
     told = exchange(trainer, None if error is None else f"{type(error).__name__}: {error}")
     if error is not None:
         raise error
@@ -68,4 +77,6 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
         whole.done |= new
+        if "failure" in part.meta and not part.done.all():
+            whole.meta.setdefault("failure", part.meta["failure"])
     return whole

@@ -16,11 +16,13 @@ from .landscape import Landscape
 from .plots import PLOTS, to_image, write_picture
 from .storage import FORMATS, LandscapeFileError, load, save
 from .storage.layout import data_set_names
+from .storage.recipe import number, plain
 
 log = logging.getLogger(__name__)
 PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 DATA_NAME = "landscape"
+LONGEST_STEM = 50  # letters, of up to 4 bytes each; file systems take 255 bytes a name
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
         if landscape.samples is not None:
             write_samples(landscape, folder / "selected_samples.json")
     images, failures = {}, []
-    stems = data_set_names(landscape.values)
+    stems = data_set_names(landscape.values, LONGEST_STEM)
     for kind in look.plots:
         plot = PLOTS[kind]
         if landscape.grid.ndim not in plot.ndims or (kind == "tiles" and landscape.samples is None):
@@ -66,7 +68,7 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
         names: Sequence[str | None] = list(landscape.values) if plot.per == "metric" else [None]
         for name in names:
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
-            stem = plot.suffix if name is None else f"{stems[name][:100]}_{plot.suffix}"
+            stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
                 figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
                 pixels = to_image(figure)
@@ -109,19 +111,19 @@ def scalars(landscape: Landscape, tag: str) -> dict[str, float]:
 
 
 def write_samples(landscape: Landscape, path: Path) -> None:
-    """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known)."""
+    """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known; "NaN", …: odd)."""
     assert landscape.samples is not None
     rows = [
         {
             "index": s.index,
             "label": s.label,
             "prediction": s.prediction,
-            "probability": s.probability,
-            "center_loss": s.center if np.isfinite(s.center) else str(s.center),
+            "probability": None if s.probability is None else number(s.probability),
+            "center_loss": number(s.center),
         }
         for s in landscape.samples.items
     ]
-    path.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain(rows, "samples"), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def summary(landscape: Landscape) -> str:
@@ -134,6 +136,7 @@ def summary(landscape: Landscape) -> str:
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points"),
+        ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
@@ -142,6 +145,7 @@ def summary(landscape: Landscape) -> str:
         ("data", "; ".join(f"{d}: {n} samples" for d, n in meta.get("samples_by_data", {}).items())),
         ("choice", "; ".join(f"{d}: {note}" for d, note in meta.get("choice", {}).items())),
         ("data checksum", "; ".join(f"{d}: {c}" for d, c in meta.get("data_checksum", {}).items())),
+        ("weights", meta.get("weights", "?")),
         ("weights checksum", meta.get("weights_checksum", "?")),
         ("seed", meta.get("seed", "?")),
         ("directions", ", ".join(f"{k} {v}" for k, v in recipe.items() if k not in ("cosine", "lengths"))),
@@ -159,4 +163,5 @@ def _largest_error(landscape: Landscape) -> str:
     known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
     if not len(known):
         return "unknown (one observation a point)"
-    return f"{np.median(known):.3g} median, {known.max():.3g} largest"
+    with np.errstate(over="ignore"):
+        return f"{np.median(known):.3g} median, {known.max():.3g} largest"

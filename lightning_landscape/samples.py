@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from .batches import leaves
 from .evaluators import Sequential
 from .frozen import FrozenData
 from .landscape import Sample
 from .objectives import Batch, Objective, Observation
 from .plane import Plane
-from .step import leaves
 
 MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
     F.cross_entropy,
@@ -134,10 +134,10 @@ def tile_stream(
     if data.together is not None and len(data.singles) > 1:
         together = EachSample(objective, main, {id(data.together): list(range(len(data.singles)))})
         points = np.array([[0.0] * plane.ndim, [0.37 - 0.2 * i for i in range(plane.ndim)]])
-        expected = _table(evaluator, single, plane, points, data.singles)
         try:
+            expected = _table(evaluator, single, plane, points, data.singles)
             got = _table(evaluator, together, plane, points, [data.together])
-        except NotSeparable:
+        except Exception:  # noqa: BLE001  # not separable; or a step that refuses the point off the axes
             return single, data.singles
         sizes = np.abs(expected[np.isfinite(expected)])
         if np.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE * sizes.max(initial=0.0), equal_nan=True):
@@ -167,7 +167,7 @@ def describe(
         watch = _Watch(objective)
         measured = next(iter(evaluator(watch, plane, origin, [batch])))
         label, prediction, probability = classification(watch.calls)
-        result.append(Sample(batch.index, measured[main].value, label, prediction, probability, thumbnail(batch.data)))
+        result.append(Sample(batch.sample, measured[main].value, label, prediction, probability, thumbnail(batch.data)))
     return tuple(result)
 
 

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import (
     DataLoader,
     DistributedSampler,
@@ -18,10 +17,9 @@ from torch.utils.data import (
     SubsetRandomSampler,
 )
 
+from .batches import rows, size_of
 from .copying import ReadOnceError, private_copy
-from .evaluators.halving import rows
 from .objectives import Batch, CannotMeasureError
-from .step import leaves
 
 log = logging.getLogger(__name__)
 Transfer = Callable[[Any, int], Any]
@@ -108,7 +106,7 @@ class Source:
         picked = [self.chosen[i] for i in sorted(order)]
         one_by_one = iter(self._loader([[index] for index in picked]))
         names = [i if isinstance(i, int) else place for place, i in enumerate(picked)]
-        singles = [Batch(transfer(d, 0), 1, i) for i, d in zip(names, one_by_one, strict=True)]
+        singles = [Batch(transfer(d, 0), 1, sample=i) for i, d in zip(names, one_by_one, strict=True)]
         try:
             together = Batch(transfer(next(iter(self._loader([picked]))), 0), len(picked))
         except (RuntimeError, TypeError, ValueError) as error:
@@ -117,9 +115,9 @@ class Source:
         return together, singles
 
     def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
-        places = [(batch, row) for batch in self.kept for row in range(_rows(batch))]
+        places = [(batch, row) for batch in self.kept for row in range(size_of(batch))]
         order = torch.randperm(len(places), generator=self.generator)[:count].tolist()
-        return [Batch(transfer(_row(*places[i]), 0), 1, i) for i in sorted(order)]
+        return [Batch(transfer(_row(*places[i]), 0), 1, sample=i) for i in sorted(order)]
 
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
         """A loader of our own over the same data: own order, own generator, no persistent workers."""
@@ -189,13 +187,9 @@ def _some(batches: Iterable[Any], max_samples: int | None) -> Iterator[Any]:
         if max_samples is not None and count >= max_samples:
             return
         yield batch
-        count += _rows(batch)
-
-
-def _rows(batch: Any) -> int:
-    return next((len(leaf) for leaf in leaves(batch) if isinstance(leaf, Tensor) and leaf.ndim), 1)
+        count += size_of(batch)
 
 
 def _row(batch: Any, row: int) -> Any:
     """One sample of a batch."""
-    return rows(batch, row, row + 1, _rows(batch))
+    return rows(batch, row, row + 1, size_of(batch))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from .batches import leaves
 from .objectives import Batch, Objective, Observation
 from .python_state import PythonState
 
@@ -69,6 +69,7 @@ class StepObjective(Objective):
         context: entered around every step, e.g. the precision plugin's autocast.
         several_loaders: whether the batches come from several loaders in turn: then a step is told which one,
             and logged names say it, as in Lightning.
+        others: objects beside the module whose state a step may change; it is put back with the module's.
     """
 
     def __init__(
@@ -79,11 +80,12 @@ class StepObjective(Objective):
         name: str,
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         several_loaders: bool = False,
+        others: Iterable[Any] = (),
     ) -> None:
         self.several_loaders = several_loaders
         self.step, self.recorder, self.name, self.context = getattr(module, step), recorder, name, context
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
-        self._state = PythonState(module)
+        self._state = PythonState(module, others)
         self._positions = _positional_arguments(self.step)
         self._edits_batches = self._returns = False
         self._whole: dict[str, float] = {}
@@ -171,21 +173,3 @@ def _positional_arguments(step: Callable[..., Any]) -> int:
 def _versions(data: Any) -> list[tuple[int, int]]:
     """Identity of every leaf of a batch, and how often it was edited."""
     return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for leaf in leaves(data)]
-
-
-def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
-    """The leaves of nested mappings, sequences and objects with plain attributes, in a fixed order.
-
-    >>> leaves({"x": [1, (2, 3)], "y": None})
-    [1, 2, 3, None]
-    """
-    if id(data) in path:  # an object that holds itself
-        return []
-    inside = path | {id(data)}
-    if isinstance(data, Mapping):
-        return [leaf for value in data.values() for leaf in leaves(value, inside)]
-    if isinstance(data, list | tuple):
-        return [leaf for value in data for leaf in leaves(value, inside)]
-    if hasattr(data, "__dict__") and not isinstance(data, Tensor | torch.nn.Module | type):
-        return [leaf for value in vars(data).values() for leaf in leaves(value, inside)]
-    return [data]

@@ -1,7 +1,9 @@
-"""Run by test_killed.py as a program: a slow pass of `Trainer.validate`, which says on each line how far it is."""
+"""Run by test_killed.py as a program: a slow pass of `Trainer.validate` or of a fit, which says how far it is."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -16,7 +18,7 @@ import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback
 
 torch.set_num_threads(1)
-out, pause, seed = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+out, pause, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 home.SAVE_EVERY = 0.05
 
 
@@ -29,19 +31,48 @@ class Net(L.LightningModule):
         self.net = nn.Linear(4, 3)
 
     def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
-        Net.calls += 1
-        print(f"call {Net.calls}", flush=True)
-        time.sleep(pause)
+        if not self.training:
+            Net.calls += 1
+            print(f"call {Net.calls}", flush=True)
+            time.sleep(pause)
         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    training_step = validation_step
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
 
 
 generator = torch.Generator().manual_seed(0)
 data = TensorDataset(torch.randn(20, 4, generator=generator), torch.arange(20) % 3)
-callback = LossLandscapeCallback(
-    x=(-1, 1, 7), y=(-1, 1, 5), samples=2, sample_layout="1x2", dirpath=out, plots=["heat"], strict=True
-)
-L.Trainer(
-    accelerator="cpu", logger=False, callbacks=[callback], enable_progress_bar=False, enable_model_summary=False,
-    default_root_dir=out,
-).validate(Net(), DataLoader(data, 20), verbose=False)  # fmt: skip
+callbacks: list[Any] = []
+if task != "without":
+    callbacks.append(
+        LossLandscapeCallback(
+            every_n_epochs=1, at_train_end=False, x=(-1, 1, 7), y=(-1, 1, 5), samples=2, sample_layout="1x2",
+            dirpath=out, plots=["heat"], strict=True,
+        )
+    )  # fmt: skip
+module = Net()
+
+
+class Stopped(L.Callback):
+    """Says what the training has come to when a signal stops it; without a landscape, sends the signal itself."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if task == "without" and trainer.current_epoch == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        print(type(exception).__name__, trainer.global_step, pl_module.net.weight.flatten().tolist(), flush=True)
+
+
+trainer = L.Trainer(
+    accelerator="cpu", logger=False, callbacks=[*callbacks, Stopped()], enable_progress_bar=False,
+    enable_model_summary=False, enable_checkpointing=False, default_root_dir=out, max_epochs=2,
+)  # fmt: skip
+if task == "validate":
+    trainer.validate(module, DataLoader(data, 20), verbose=False)
+else:
+    trainer.fit(module, DataLoader(data, 20))
 print(f"finished after {Net.calls} calls")

@@ -23,6 +23,8 @@ import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.landscape import equal
 
+from ._training import differences
+
 FEATURES, CLASSES = 4, 3
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*`training_step` returned `None`"),
@@ -150,7 +152,7 @@ def unit_directions(snapshot: Any, k: int) -> Any:
 def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path: Path) -> None:
     callback = small(
         x=(-3, 3, 7), y=(-1, 1, 5), directions=unit_directions, samples=3, sample_layout="1x3",
-        formats=["h5", "npz"], dirpath=tmp_path / "out",
+        formats=["h5", "npz", "json", "csv", "vtp"], dirpath=tmp_path / "out",
     )  # fmt: skip
     numbers = torch.arange(6.0)
     runner = trainer(tmp_path, callback, max_epochs=1)
@@ -158,8 +160,11 @@ def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path
     expected = 10 * np.linspace(-3, 3, 7)[:, None] + np.linspace(-1, 1, 5)[None, :] ** 2
     folder = tmp_path / "out" / "step=000003"
     assert callback.landscape is not None
-    for landscape in (callback.landscape, ll.load(folder / "landscape.h5"), ll.load(folder / "landscape.npz")):
+    files = {suffix: ll.load(folder / f"landscape.{suffix}") for suffix in ("h5", "npz", "json", "csv", "vtp")}
+    for suffix, landscape in {"memory": callback.landscape, **files}.items():
         np.testing.assert_allclose(landscape.loss, expected + 2.5, atol=1e-5)
+        if suffix in ("csv", "vtp"):
+            continue
         assert landscape.samples is not None
         for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
             np.testing.assert_allclose(values, expected + item.index, atol=1e-5)
@@ -337,7 +342,8 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"color_scale": "linear"}, r"color_scale='linear' is unknown; the choices are global, quantile, log"),
         ({"plots": ["contours"]}, r"plots='contours' is unknown; the choices are contour"),
         ({"plots": "contour"}, r"plots='contour' is one word"),
-        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, png"),
+        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, json, csv, vtp, png"),
+        ({"formats": ["h5", "vtp"], "y": None}, r"\.vtp holds 2-D landscapes, this one is 1-D: choose another of \.h5"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -816,3 +822,177 @@ def test_a_part_of_another_function_of_the_same_name_is_left_aside(tmp_path: Pat
         return callback.landscape
 
     np.testing.assert_allclose(surface(3.0, part=True).loss, 3 * surface(1.0, part=False).loss, rtol=1e-6)
+
+
+def test_a_step_that_refuses_far_points_costs_only_these(tmp_path: Path) -> None:
+    asked = []
+
+    class Refuses(TwoWeights):
+        limit = 1.5
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            asked.append(float(self.w.detach()[0, 0]))
+            if self.w[0, 0] > self.limit:
+                raise ValueError("I refuse")
+            return super().training_step(batch, batch_idx)
+
+    def options(**more: Any) -> dict[str, Any]:
+        return {"x": (-3, 3, 7), "y": (-1, 1, 5), "directions": unit_directions, "samples": 2, **more}
+
+    out, loader = tmp_path / "out", DataLoader(TensorDataset(torch.arange(6.0)), 2)
+    callback = small(**options(strict=False, plots=["heat", "surface", "tiles"], dirpath=out))
+    with pytest.warns(
+        UserWarning, match=r"10 of 35 points of the landscape of step 3 could .*\(ValueError: I refuse\)"
+    ):
+        trainer(tmp_path, callback, max_epochs=1).fit(Refuses(), loader)
+    names = {path.name for path in (out / "step=000003").iterdir()}
+    assert {"train_loss_2dheat.png", "train_loss_3dsurface.png", "samples.png"} < names
+    expected = 10 * np.linspace(-3, 3, 7)[:, None] + np.linspace(-1, 1, 5)[None, :] ** 2
+    for landscape in (callback.landscape, ll.load(out / "step=000003" / "landscape.h5")):
+        assert landscape is not None
+        assert landscape.done.tolist() == (expected < 15).tolist()
+        np.testing.assert_allclose(landscape.loss[landscape.done], expected[:5].ravel() + 2.5, atol=1e-5)
+        assert np.isnan(landscape.loss[~landscape.done]).all()
+        assert landscape.samples is not None
+        for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
+            np.testing.assert_allclose(values[:5], expected[:5] + item.index, atol=1e-5)
+
+    with pytest.raises(ValueError, match="I refuse"):
+        trainer(tmp_path, small(**options()), max_epochs=1).fit(Refuses(), loader)
+    again, Refuses.limit = small(**options(dirpath=out)), 9.0
+    asked.clear()
+    trainer(tmp_path, again, max_epochs=1).fit(Refuses(), loader)
+    assert again.landscape is not None
+    np.testing.assert_allclose(again.landscape.loss, expected + 2.5, atol=1e-5)
+    assert set(np.round(asked)[~np.isnan(asked)]) == {0, 2, 3}  # the points that were missing, and the centre
+
+
+def test_a_step_that_refuses_everything_but_the_centre_is_not_asked_for_ever(tmp_path: Path) -> None:
+    calls = []
+
+    class Refuses(TwoWeights):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if self.w.any():
+                calls.append(1)
+                raise ValueError("I refuse")
+            return super().training_step(batch, batch_idx)
+
+    callback = small(x=(-3, 3, 12), y=(-1, 1, 10), directions=unit_directions, strict=False)  # without the centre
+    with pytest.warns(UserWarning, match=r"The loss landscape failed \(ValueError: I refuse\)"):
+        trainer(tmp_path, callback, max_epochs=1).fit(Refuses(), DataLoader(TensorDataset(torch.arange(6.0)), 2))
+    assert len(calls) == 1 + 16  # one in the rehearsal
+
+
+def test_a_step_that_needs_two_samples_has_no_tiles(tmp_path: Path) -> None:
+    class Pairs(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if len(batch[0]) < 2:
+                raise ValueError("a pair, please")
+            return super().training_step(batch, batch_idx)
+
+    callback = small(samples=2, strict=False)
+    with pytest.warns(UserWarning, match=r"there are no tiles \(ValueError: a pair, please\)"):
+        fit(tmp_path, callback, Pairs())
+    assert callback.landscape is not None
+    assert callback.landscape.samples is None
+    assert callback.landscape.done.all()
+
+
+def test_a_tile_is_a_batch_of_its_own(tmp_path: Path) -> None:
+    class Weighs(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            if not self.training and len(batch[0]) == 1:
+                assert batch_idx == 0
+            return super().training_step(batch, batch_idx)
+
+    callback = small(samples=3)
+    fit(tmp_path, callback, Weighs())
+    assert callback.landscape is not None
+    assert callback.landscape.samples is not None
+    assert len({item.index for item in callback.landscape.samples.items}) == 3
+
+
+def test_a_step_of_manual_optimisation_reads_the_gradients_that_it_has_made(tmp_path: Path) -> None:
+    class Reads(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+            self.w, self.still = nn.Parameter(torch.ones(1, 2)), nn.Parameter(torch.ones(()), requires_grad=False)
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            optimizer: Any = self.optimizers()
+            loss = (self.still * batch[0].mean() * self.w**2).sum() / 2
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            self.log("slope", self.w.grad.norm())  # type: ignore[union-attr]  # |w| · mean(x)
+            assert self.still.grad is None
+            optimizer.step()
+            return loss.detach()
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD([self.w], 0.1)
+
+    def run(*callbacks: Any) -> Any:
+        module = Reads()
+        runner = trainer(tmp_path, *callbacks)
+        runner.fit(module, DataLoader(TensorDataset(torch.tensor([1.0, 1.0, 4.0, 4.0])), 2))
+        return module, dict(runner.callback_metrics)
+
+    callback = small(directions=unit_directions)
+    (_, without), (module, with_it) = run(), run(callback)
+    assert without == with_it
+    assert callback.landscape is not None
+    w = module.w.detach().numpy()[0]
+    norms = np.array([[np.hypot(w[0] + a, w[1] + b) for b in (-1, 0, 1)] for a in (-1, 0, 1)])
+    np.testing.assert_allclose(callback.landscape.values["slope"], 2.5 * norms, rtol=1e-5)
+    np.testing.assert_allclose(callback.landscape.loss, 2.5 * norms**2 / 2, rtol=1e-5)
+
+
+def test_what_a_step_changes_through_the_trainer_is_changed_in_copies(tmp_path: Path) -> None:
+    class Counter(L.Callback):
+        calls = 0
+
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+    class Data(L.LightningDataModule):
+        difficulty = 0.0
+
+        def setup(self, stage: str) -> None:
+            self.history: list[float] = []
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(data(), 8)
+
+    class Reaches(Classifier):
+        def on_fit_start(self) -> None:
+            self.kept = self.trainer.callbacks[0]  # type: ignore[attr-defined]
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            trainer: Any = self.trainer
+            assert self.kept is trainer.callbacks[0]
+            for counter in (trainer.callbacks[0], self.kept):
+                counter.calls += 1
+                counter.seen.append(1.0)
+            trainer.datamodule.difficulty += 1.0
+            trainer.datamodule.history.append(1.0)
+            trainer.optimizers[0].param_groups[0]["lr"] *= 0.9
+            self.log("difficulty", trainer.datamodule.difficulty)
+            return super().training_step(batch, batch_idx)
+
+    def run(*callbacks: Any) -> Any:
+        torch.manual_seed(0)
+        counter, source, module = Counter(), Data(), Reaches()
+        runner = trainer(tmp_path, counter, *callbacks)
+        runner.fit(module, datamodule=source)
+        assert runner.callbacks[0] is counter
+        assert runner.datamodule is source  # type: ignore[attr-defined]
+        state = counter.calls, counter.seen, source.difficulty, source.history
+        return state, runner.optimizers[0].param_groups[0]["lr"], module.state_dict()
+
+    callback = small(every_n_epochs=1, max_batches=1)
+    without, with_it = run(), run(callback)
+    assert differences(without, with_it) == []
+    assert without[0] == (16, [1.0] * 16, 8.0, [1.0] * 8)  # two epochs of four batches
+    assert callback.landscape is not None
+    assert (callback.landscape.values["difficulty"] == 9).all()  # at every point the same

@@ -210,10 +210,10 @@ def test_any_iterable_of_batches_is_a_loader() -> None:
 def test_tiles_are_random_ones_of_the_chosen_samples() -> None:
     data = frozen(DataLoader(numbers(), 4, shuffle=True), max_samples=9, samples=4)
     assert len(data.singles) == 4
-    assert {batch.index for batch in data.singles} < set(flat(data))
-    assert [batch.data[0].tolist() for batch in data.singles] == [[batch.index] for batch in data.singles]
+    assert {batch.sample for batch in data.singles} < set(flat(data))
+    assert [batch.data[0].tolist() for batch in data.singles] == [[batch.sample] for batch in data.singles]
     assert data.together is not None
-    assert data.together.data[0].tolist() == [batch.index for batch in data.singles]
+    assert data.together.data[0].tolist() == [batch.sample for batch in data.singles]
 
 
 def test_samples_of_different_sizes_cannot_come_together() -> None:
@@ -226,7 +226,7 @@ def test_samples_of_different_sizes_cannot_come_together() -> None:
 
     data = frozen(DataLoader(Ragged(), batch_size=1), samples=3)
     assert data.together is None
-    assert [batch.data.shape for batch in data.singles] == [(1, batch.index + 1) for batch in data.singles]
+    assert [batch.data.shape for batch in data.singles] == [(1, batch.sample + 1) for batch in data.singles]
 
 
 def test_a_data_set_with_state_is_read_through_a_copy() -> None:

@@ -19,8 +19,8 @@ FILE = Path("step=000000-validate") / "landscape.h5"
 POINTS = 35
 
 
-def start(out: Path, pause: float, seed: int = 0) -> Any:
-    command = [sys.executable, str(PROGRAM), str(out), str(pause), str(seed)]
+def start(out: Path, pause: float, seed: int = 0, task: str = "validate") -> Any:
+    command = [sys.executable, str(PROGRAM), str(out), str(pause), str(seed), task]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -76,3 +76,30 @@ def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
 def test_ctrl_c_keeps_the_points(tmp_path: Path) -> None:
     stop_in_the_middle(tmp_path / "stopped", signal.SIGINT)  # the exit code is Lightning's affair
     assert 3 < load(tmp_path / "stopped" / FILE).done.sum() < POINTS
+
+
+@pytest.mark.timeout(200)
+def test_sigterm_keeps_the_points_without_pictures_and_the_training_ends_as_it_would(tmp_path: Path) -> None:
+    out, name = tmp_path / "stopped", Path("step=000001")
+    process = start(out, 0.03, task="fit")
+    for line in process.stdout:
+        if line.startswith("call 45"):
+            break
+    process.send_signal(signal.SIGTERM)
+    with_it, errors = process.communicate(timeout=60)
+    without, _ = start(tmp_path / "without", 0, task="without").communicate(timeout=60)
+    ends = [[line for line in said.splitlines() if line.startswith("SIGTERM")] for said in (with_it, without)]
+    assert len(ends[0]) == 1
+    assert ends[0] == ends[1]  # the same step and weights
+    assert "finished" not in with_it
+    assert "landscape" not in errors.lower().replace("lightning_landscape", ""), errors
+
+    done = int(load(out / name / "landscape.h5").done.sum())
+    assert 3 < done < POINTS
+    assert sorted(path.name for path in (out / name).iterdir()) == ["landscape.h5", "log.txt"]
+    whole = finish(start(tmp_path / "whole", 0, task="fit"))
+    assert finish(start(out, 0, task="fit")) == whole - 2 * done
+    first, second = load(tmp_path / "whole" / name / "landscape.h5"), load(out / name / "landscape.h5")
+    assert second.done.all()
+    assert np.array_equal(first.loss, second.loss)
+    assert (out / name / "train_loss_2dheat.png").exists()

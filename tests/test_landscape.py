@@ -41,6 +41,7 @@ def test_a_symmetric_odd_axis_holds_the_centre_exactly(points):
         ((1, 1, 5), r"x=\(1, 1, 5\) is reversed or empty"),
         ((float("nan"), 1, 5), r"x=\(nan, 1, 5\) has an end that is not finite"),
         ((-1, float("inf"), 5), r"has an end that is not finite"),
+        ((-1e308, 1e308, 5), r"x=\(-1e\+308, 1e\+308, 5\) is wider than float64 can hold: give ends nearer"),
         ((-1, 1, 1), r"has 1 points: give a whole number of at least 2"),
         ((-1, 1, 0), r"has 0 points: give a whole number of at least 2"),
         ((-1, 1, -3), r"has -3 points: give a whole number of at least 2"),
@@ -328,3 +329,7 @@ def test_another_main_metric_makes_landscapes_unequal():
     assert equal(a, b)
     b.main = "f1"
     assert not equal(a, b)
+
+
+def test_axes_as_wide_as_float64_are_a_grid():
+    assert Grid((np.array([-1.7e308, 1.6e308]),)).center_index == (1,)

@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_landscape import LossLandscapeCallback, load
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
+from lightning_landscape.ranks import merge
 
 from ._two_processes import Net, numbers
 
@@ -93,3 +94,16 @@ def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
     run(tmp_path / "spawn", "spawn")
     for step in (3, 6):
         assert load(tmp_path / "spawn" / "files" / f"step={step:06d}" / "landscape.h5").done.all()
+
+
+def test_a_point_that_another_rank_could_not_measure_is_told_by_the_whole() -> None:
+    def part(done: list[bool], **meta: str) -> Landscape:
+        landscape = Landscape.empty(Grid((np.array([0.0, 1.0, 2.0, 3.0]),)), ["loss"], "loss")
+        landscape.done[:] = done
+        landscape.values["loss"][done] = 1.0
+        landscape.meta = {"data_checksum": "same", **meta}
+        return landscape
+
+    whole = merge([part([True, False, True, False]), part([False, True, False, False], failure="ValueError: no")])
+    assert whole.done.tolist() == [True, True, True, False]
+    assert whole.meta["failure"] == "ValueError: no"

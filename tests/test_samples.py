@@ -238,7 +238,7 @@ STEPS = {
 def frozen(*tensors) -> FrozenData:
     """All samples as one batch, and each alone; the places in the data set are not 0, 1, …."""
     count = len(tensors[0])
-    singles = [Batch(tuple(t[i : i + 1] for t in tensors), 1, index=10 + 3 * i) for i in range(count)]
+    singles = [Batch(tuple(t[i : i + 1] for t in tensors), 1, sample=10 + 3 * i) for i in range(count)]
     return FrozenData([], count, "", "", Batch(tensors, count), singles)
 
 

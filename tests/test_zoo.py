@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
-from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
+from lightning_landscape import LossLandscapeCallback
 
+from ._formula import plain_surface
 from ._training import differences
 
 pytestmark = pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
@@ -178,23 +179,6 @@ class Lit(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.05, momentum=0.9)
 
 
-def plain_losses(module: L.LightningModule, points: np.ndarray, seed: int) -> list[float]:
-    """The training loss by the formula: displaced weights, eval mode, one batch of everything; then put back."""
-    snapshot = Snapshot.of(module)
-    origin = {name: tensor.clone() for name, tensor in snapshot.params.items()}
-    plane = Plane(origin, Random(seed=seed)(Snapshot(origin, snapshot.filters, snapshot.normalization), 2))
-    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    module.eval()
-    result = []
-    with torch.no_grad():
-        for point in points:
-            for name, value in plane.at(point).items():
-                snapshot.params[name].copy_(value)
-            result.append(float(nn.functional.cross_entropy(module.net(X), Y)))  # type: ignore[operator, union-attr]
-    module.load_state_dict(state)
-    return result
-
-
 def train(module: Any, callbacks: list[Any], path: Path, **options: Any) -> dict[str, Any]:
     L.seed_everything(2)
     trainer = L.Trainer(
@@ -241,8 +225,7 @@ def test_a_net(tmp_path: Path, name: str) -> None:
     with_it = train(trained, [landscape], tmp_path / "with")
     assert differences(without, with_it) == []
     assert landscape.landscape is not None
-    grid = landscape.landscape.grid
-    expected = np.reshape(plain_losses(trained, grid.points, seed=4), grid.shape)
+    expected = plain_surface(trained, landscape.landscape, 4, lambda: nn.functional.cross_entropy(trained.net(X), Y))
     np.testing.assert_allclose(landscape.landscape.loss, expected, rtol=2e-6)
     assert np.ptp(expected) > 1e-3
     assert {"val_acc", "auroc", "top", "val_loss", "train_loss"} == set(landscape.landscape.values)
@@ -251,6 +234,7 @@ def test_a_net(tmp_path: Path, name: str) -> None:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "accumulation and clipping": {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1},
+    "16-mixed": {"precision": "16-mixed"},  # Lightning takes bf16 on the CPU, and says so
     "bf16-mixed": {"precision": "bf16-mixed"},
     "bf16-true": {"precision": "bf16-true"},
     "64-true": {"precision": "64-true"},
@@ -261,6 +245,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "anomaly detection": {"detect_anomaly": True},
     "grad in validation": {"inference_mode": False},
     "max_steps": {"max_steps": 4, "max_epochs": -1},
+    "overfit_batches": {"overfit_batches": 1},
+    "limits": {"limit_train_batches": 2, "limit_val_batches": 0.5},
     "fast_dev_run": {"fast_dev_run": True},
     "barebones": {
         "barebones": True, "logger": None, "enable_checkpointing": None, "enable_progress_bar": None,
@@ -276,12 +262,19 @@ def test_a_trainer(tmp_path: Path, name: str) -> None:
         torch.manual_seed(0)
         return Lit(mlp())
 
-    landscape = callback(samples=2 if name != "64-true" else 0)
+    landscape, trained = callback(samples=2 if name != "64-true" else 0), module()
     without = train(module(), [], tmp_path / "without", **OPTIONS[name])
-    with_it = train(module(), [landscape], tmp_path / "with", **OPTIONS[name])
+    with_it = train(trained, [landscape], tmp_path / "with", **OPTIONS[name])
     assert differences(without, with_it) == []
-    assert landscape.landscape is not None
-    assert landscape.landscape.done.all()
+    result = landscape.landscape
+    assert result is not None
+    assert result.done.all()
+    number = {"64-true": torch.double, "bf16-true": torch.bfloat16}.get(name, torch.float)
+    size = BATCH if name == "overfit_batches" else SIZE  # without it, the order of the batches is random
+    x, y = X[:size].to(number), Y[:size]
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.cross_entropy(trained.net(x), y))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6 if "16" not in name else 2e-2)
+    assert np.ptp(expected) > 0.05
 
 
 class Autoencoder(L.LightningModule):
@@ -351,15 +344,22 @@ def test_a_task(tmp_path: Path, kind: Any) -> None:
         torch.manual_seed(0)
         return kind()
 
-    landscape = callback(data="train", sample_layout="1x2", plots=["tiles"])
+    landscape, trained = callback(data="train", sample_layout="1x2", plots=["tiles"]), module()
     without = train(module(), [], tmp_path / "without")
-    with_it = train(module(), [landscape], tmp_path / "with")
+    with_it = train(trained, [landscape], tmp_path / "with")
     assert differences(without, with_it) == []
     result = landscape.landscape
     assert result is not None
     assert np.isfinite(result.loss).all()
     assert np.ptp(result.loss) > 1e-4
     assert result.samples is not None
+    if kind is not Adversarial:  # whose noise is not ours to draw
+        expected = plain_surface(trained, result, 4, lambda: trained.training_step((X, Y), 0))
+        np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
+        for item, values in zip(result.samples.items, result.samples.values, strict=True):
+            one = X[item.index : item.index + 1], Y[item.index : item.index + 1]
+            expected = plain_surface(trained, result, 4, lambda one=one: trained.training_step(one, 0))
+            np.testing.assert_allclose(values, expected, rtol=1e-5)
     for item, values in zip(result.samples.items, result.samples.values, strict=True):
         assert item.label is None  # none of these says one class for a sample
         assert np.isfinite(item.center)
@@ -387,10 +387,45 @@ def test_a_compiled_lightning_module(tmp_path: Path) -> None:
         torch.manual_seed(0)
         return torch.compile(Autoencoder(), backend="eager")
 
-    landscape = callback(data="train")
-    assert differences(*(train(module(), c, tmp_path / str(len(c))) for c in ([], [landscape]))) == []
-    assert landscape.landscape is not None
-    assert np.ptp(landscape.landscape.loss) > 1e-3
+    landscape, trained = callback(data="train"), module()
+    without, with_it = train(module(), [], tmp_path), train(trained, [landscape], tmp_path)
+    assert differences(without, with_it) == []
+    result = landscape.landscape
+    assert result is not None
+    net = trained.net
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.mse_loss(net(X), X))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
+    assert np.ptp(expected) > 1e-3
+
+
+def test_a_module_that_holds_the_trainer_a_lock_and_an_open_file(tmp_path: Path) -> None:
+    class Holds(Lit):
+        def setup(self, stage: str) -> None:
+            self.owner, self.lock = [self.trainer], threading.Lock()
+            self.file = (tmp_path / "notes").open("a+")  # kept open, as users do
+
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            with self.lock:
+                assert self.owner[0] is self.trainer
+                assert not self.file.closed
+                return super().training_step(batch, batch_idx)
+
+        def teardown(self, stage: str) -> None:
+            self.file.close()
+
+    def module() -> Holds:
+        torch.manual_seed(0)
+        return Holds(mlp())
+
+    landscape, trained = callback(), module()
+    without, with_it = train(module(), [], tmp_path), train(trained, [landscape], tmp_path)
+    for record in (without, with_it):
+        del record["python"][""]["owner"]
+    assert differences(without, with_it) == []
+    result = landscape.landscape
+    assert result is not None
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.cross_entropy(trained.net(X), Y))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -434,3 +469,83 @@ def test_resuming_in_the_middle(tmp_path: Path) -> None:
     landscape = callback(data="train")
     assert differences(run(tmp_path / "without", []), run(tmp_path / "with", [landscape])) == []
     assert list(landscape.landscapes) == [6, 9, 12]  # the first on the weights of the checkpoint
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("mode", ["power", "binsearch"])
+def test_a_finder_of_the_batch_size_does_not_start_a_landscape(tmp_path: Path, mode: str) -> None:
+    from lightning.pytorch.callbacks import BatchSizeFinder
+
+    class Sized(Autoencoder):
+        batch_size = 4
+
+        def train_dataloader(self) -> Any:
+            return DataLoader(TensorDataset(X, Y), self.batch_size, shuffle=True)
+
+    def run(*callbacks: Any) -> Any:
+        L.seed_everything(2)
+        module, finder = Sized(), BatchSizeFinder(mode, steps_per_trial=1, init_val=4, max_trials=3)
+        trainer = L.Trainer(
+            max_epochs=2, accelerator="cpu", logger=False, callbacks=[*callbacks, finder], default_root_dir=tmp_path,
+            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+        )  # fmt: skip
+        trainer.fit(module)
+        return module.state_dict(), module.batch_size, trainer.global_step, torch.get_rng_state()
+
+    landscape = callback(data="train")
+    without, with_it = run(), run(landscape)
+    assert differences(without, with_it) == []
+    assert with_it[1] > 4
+    assert list(landscape.landscapes) == [with_it[2] // 2, with_it[2]]  # after the first epoch, and at the end
+
+
+def test_early_stopping_stops_where_it_would(tmp_path: Path) -> None:
+    from lightning.pytorch.callbacks import EarlyStopping
+
+    def run(*callbacks: Any) -> Any:
+        torch.manual_seed(0)
+        module, stopping = Lit(mlp()), EarlyStopping("train_loss_epoch", patience=1, min_delta=0.3)
+        end = train(module, [*callbacks, stopping], tmp_path, max_epochs=20)
+        return module, {**end, "stopping": stopping.state_dict()}
+
+    landscape = callback()
+    (_, without), (module, with_it) = run(), run(landscape)
+    assert differences(without, with_it) == []
+    stopped = with_it["stopping"]["stopped_epoch"]
+    assert 0 < stopped < 19
+    assert [x.meta["epoch"] for x in landscape.landscapes.values()] == [*range(1, stopped + 2)]  # type: ignore[union-attr]
+    result = landscape.landscape
+    assert result is not None
+    expected = plain_surface(module, result, 4, lambda: nn.functional.cross_entropy(module.net(X), Y))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
+
+
+def test_two_callbacks_in_one_trainer(tmp_path: Path) -> None:
+    def module() -> Lit:
+        torch.manual_seed(0)
+        return Lit(mlp())
+
+    first, second = callback(), callback(data="train", seed=5, every_n_epochs=2)
+    without, with_it = train(module(), [], tmp_path), train(trained := module(), [first, second], tmp_path)
+    assert differences(without, with_it) == []
+    assert [len(first.landscapes), len(second.landscapes)] == [2, 1]
+    for landscape, seed in ((first.landscape, 4), (second.landscape, 5)):
+        assert landscape is not None
+        expected = plain_surface(trained, landscape, seed, lambda: nn.functional.cross_entropy(trained.net(X), Y))
+        np.testing.assert_allclose(landscape.loss, expected, rtol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules are a new feature", "ignore:.*uninitialized parameter")
+def test_a_lazy_module_that_has_seen_no_batch_yet(tmp_path: Path) -> None:
+    def module() -> Lit:
+        torch.manual_seed(0)
+        return Lit(mlp(nn.LazyLinear(8)))
+
+    landscape, trained = callback(), module()
+    without = train(module(), [], tmp_path, num_sanity_val_steps=0)
+    with_it = train(trained, [landscape], tmp_path, num_sanity_val_steps=0)
+    assert differences(without, with_it) == []
+    result = landscape.landscape
+    assert result is not None
+    expected = plain_surface(trained, result, 4, lambda: nn.functional.cross_entropy(trained.net(X), Y))
+    np.testing.assert_allclose(result.loss, expected, rtol=2e-6)

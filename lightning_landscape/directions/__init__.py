@@ -6,17 +6,33 @@ from collections.abc import Callable
 from typing import Any
 
 from ..parameters import Params, Snapshot
+from .between import Between
 from .ignore import ignored_names
+from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
+from .pca import PCA, random_walk_shares
 from .random import Random
 
 Directions = Callable[[Snapshot, int], tuple[Params, ...]]
 
+# Those that need nothing but a module; Between and PCA are given models or a recording.
 KINDS: dict[str, Callable[..., Directions]] = {
     "random": Random,
 }
 
-__all__ = ["KINDS", "NORMALIZATIONS", "Directions", "Random", "dead_filters", "ignored_names", "recipe"]
+__all__ = [
+    "KINDS",
+    "NORMALIZATIONS",
+    "PCA",
+    "Between",
+    "Directions",
+    "Joined",
+    "Random",
+    "dead_filters",
+    "ignored_names",
+    "random_walk_shares",
+    "recipe",
+]
 
 
 def recipe(directions: Directions) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 
 from ..parameters import FilterLayout, Params, Snapshot, filter_norms, norm, tensor_norm
+from ..sharding import cut, local, whole
 
 EPSILON = 1e-10  # Li et al.: keeps a filter of zero noise at zero
 
@@ -76,11 +77,14 @@ def rescale(direction: Params, snapshot: Snapshot, normalize: str) -> None:
     if normalize == "model":
         factor = norm({name: snapshot.params[name] for name in direction}) / (norm(direction) + EPSILON)
     for name, tensor in direction.items():
-        weight = snapshot.params[name].to(tensor.dtype)
         if normalize == "model":
-            tensor.mul_(factor)
+            local(tensor).mul_(factor)
         else:
-            tensor.copy_(TENSOR_WISE[normalize](tensor, weight, snapshot.filters[name]))
+            weight = whole(snapshot.params[name]).to(tensor.dtype)
+            # No name for what comes out: it would live until the next one is there.
+            local(tensor).copy_(
+                local(cut(TENSOR_WISE[normalize](whole(tensor), weight, snapshot.filters[name]), like=tensor))
+            )
 
 
 def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:

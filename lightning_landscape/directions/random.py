@@ -12,10 +12,12 @@ from torch import Tensor
 
 from ..parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
 from ..rng import keyed_seed
+from ..sharding import cut, local, zero
 from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 
 VECTORS = ("random", "copy")
+ROUNDING = 1e-6  # what is left of a direction that lies in the span of others, in its own lengths, is float32 noise
 GRAM_SCHMIDT_ROUNDS = 3  # each re-normalisation tilts the directions a little again
 
 
@@ -62,7 +64,8 @@ class Random:
         """The k directions, with the names and shapes of ``snapshot.params``.
 
         Raises:
-            ValueError: if a pattern of `ignore` matches nothing, or nothing is left to perturb.
+            ValueError: if a pattern of `ignore` matches nothing, nothing is left to perturb, or too little for k
+                orthogonal directions.
         """
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
@@ -72,7 +75,13 @@ class Random:
         self._check(directions)
         for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
             for i, direction in enumerate(directions):
+                length = norm(direction)
                 _project_out(direction, directions[:i])
+                if norm(direction) <= ROUNDING * length:
+                    raise ValueError(
+                        f"Direction {i} cannot be made orthogonal to the {i} before it: too few weights may move for "
+                        f"k={k} directions. Give fewer directions, ignore less, or orthogonalize=False."
+                    )
                 self._rescale(direction, snapshot)
         self._check(directions)
         return tuple(_complete(direction, snapshot) for direction in directions)
@@ -99,7 +108,7 @@ class Random:
             generator = torch.Generator().manual_seed(keyed_seed(self.seed, direction, name))
             drawn = torch.complex64 if weight.is_complex() else torch.float32
             raw = torch.randn(weight.shape, generator=generator, dtype=drawn)
-            noise[name] = raw.to(weight.device, working_dtype(weight.dtype))
+            noise[name] = cut(raw.to(weight.device, working_dtype(weight.dtype)), like=weight)
         return noise
 
     def _rescale(self, direction: dict[str, Tensor], snapshot: Snapshot) -> None:
@@ -107,7 +116,7 @@ class Random:
         if self.vectors == "copy":
             for name, tensor in direction.items():
                 if tensor.ndim <= 1:
-                    tensor.copy_(snapshot.params[name])
+                    local(tensor).copy_(local(snapshot.params[name]))
 
 
 def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
@@ -115,7 +124,8 @@ def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
     for other in earlier:
         share = dot(other, direction) / dot(other, other)
         for name, tensor in direction.items():
-            for part, along in zip(tensor.view(-1).split(CHUNK), other[name].view(-1).split(CHUNK), strict=True):
+            own, others = local(tensor).view(-1), local(other[name]).view(-1)
+            for part, along in zip(own.split(CHUNK), others.split(CHUNK), strict=True):
                 part.copy_(exact(part) - share * exact(along))
 
 
@@ -123,6 +133,5 @@ def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Ten
     """The direction over all parameters; those at rest get a zero that takes no memory."""
     result = {}
     for name, weight in snapshot.params.items():
-        zero = torch.zeros((), dtype=working_dtype(weight.dtype), device=weight.device)
-        result[name] = direction[name] if name in direction else zero.expand(weight.shape)
+        result[name] = direction[name] if name in direction else zero(weight, working_dtype(weight.dtype))
     return result

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor
 
+from ..batches import rows
 from ..objectives import Batch, CannotMeasureError
 
 TOLERANCE = 1e-3  # of a batch against its pairs of samples, relative: TF32 and half precision round so much
@@ -26,22 +25,6 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or (isinstance(error, RuntimeError) and "out of memory" in str(error))
 
 
-def rows(data: Any, start: int, stop: int, size: int) -> Any:
-    """Samples `start` to `stop` of a batch of `size`: these rows of every tensor and list that has `size` of them.
-
-    >>> rows({"x": torch.arange(4), "name": ["a", "b", "c", "d"], "scale": torch.tensor(2.0)}, 1, 3, 4)
-    {'x': tensor([1, 2]), 'name': ['b', 'c'], 'scale': tensor(2.)}
-    """
-
-    def cut(part: Any) -> Any:
-        if isinstance(part, Tensor):
-            return part[start:stop] if part.ndim and len(part) == size else part
-        of_samples = len(part) == size and not any(isinstance(p, Tensor) and p.shape[:1] == (size,) for p in part)
-        return part[start:stop] if of_samples else [rows(item, start, stop, size) for item in part]
-
-    return apply_to_collection(data, (Tensor, list), cut)
-
-
 def halves(batch: Batch) -> list[Batch]:
     """A batch of B samples as two of ⌈B/2⌉ and ⌊B/2⌋; one of a single sample as itself."""
     if batch.size < 2:
@@ -51,7 +34,7 @@ def halves(batch: Batch) -> list[Batch]:
     for start, stop in ((0, middle), (middle, batch.size)):
         data = rows(batch.data, start, stop, batch.size)
         weight = None if batch.log_weight is None else round(batch.log_weight * (stop - start) / batch.size)
-        parts.append(Batch(data, stop - start, batch.index, batch.loader, weight))
+        parts.append(Batch(data, stop - start, batch.index, batch.loader, weight, batch.sample))
     return parts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,10 @@ from ..objectives import Batch, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
+from ..sharding import AtRest, is_sharded, local
 from .halving import halved, halves, is_out_of_memory
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class Measurement(NamedTuple):
@@ -36,24 +40,31 @@ class Sequential:
     back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
     Batches that do not fit into an accelerator's memory are halved until they do.
 
+    A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
+
     Args:
-        module: a copy that is ours to move, in the mode (eval) and on the device it is measured in. It is left
-            where the last point put it.
+        module: a copy that is ours to move (or a sharded module in its place), in the mode (eval) and on the
+            device it is measured in. It is left where the last point put it.
         seed: of the random numbers that all points share.
+        recalibrate: compute the statistics of BatchNorm anew at every point, from all batches: twice the time.
 
     Attributes:
         parts: into how many the batches had to be cut; None if they fitted.
     """
 
-    def __init__(self, module: nn.Module, *, seed: int = 42) -> None:
+    def __init__(self, module: nn.Module, *, seed: int = 42, recalibrate: bool = False) -> None:
         self.module, self.seed = module, seed
+        norms = [part for part in module.modules() if isinstance(part, BATCH_NORMS)] if recalibrate else []
+        self._norms = [norm for norm in norms if norm.track_running_stats]
         self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        self._buffers = [buffer for buffer in module.buffers()]
-        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+        self._buffers = [local(buffer) for buffer in module.buffers()]
+        self._kept = [buffer.clone() for buffer in self._buffers]
         self._edited: list[tuple[Tensor, Tensor]] | None = None  # parameters that the step itself moves
-        self._mode: Callable[[], AbstractContextManager[Any]] = torch.inference_mode
+        self._shards = AtRest(module) if is_sharded(module) else None
+        # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
+        self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else torch.inference_mode
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
@@ -70,27 +81,39 @@ class Sequential:
             raise ValueError(f"points must have shape (n, {plane.ndim}), one column a direction; got {points.shape}.")
         if not batches:
             raise ValueError("batches is empty: there is nothing to measure the points on.")
+        self._reset()
         move = _InPlace(self.module, plane)
+        with torch.no_grad():
+            move(np.zeros(plane.ndim))  # a step may refuse the point at which an earlier call has ended
         self._rehearse_on_what_fits(objective, move, batches[0])
         for point in points:
-            with torch.no_grad():
-                move(point)
+            go = partial(move, point)
             try:
-                measured = self._measure(objective, batches)
+                measured = self._measure(objective, go, batches)
             except Exception as error:
-                if not (objective.divisible and is_out_of_memory(error)):
+                if not self._may_halve(objective, error):
                     raise
                 measured = None  # what was raised holds tensors: go on when it is gone
             if measured is None:
-                batches = halved(batches, lambda parts: self._measure(objective, parts))
+                batches = halved(batches, partial(self._measure, objective, go))
                 self.parts = len(batches)
-                measured = self._measure(objective, batches)
+                measured = self._measure(objective, go, batches)
             yield measured
 
-    def _measure(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, Measurement]:
-        """The measurements where the module stands."""
+    def _may_halve(self, objective: Objective, error: Exception) -> bool:
+        """Sharded processes would have to agree on it."""
+        return objective.divisible and self._shards is None and is_out_of_memory(error)
+
+    def _measure(
+        self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]
+    ) -> dict[str, Measurement]:
+        """The measurements where `go` puts the module."""
         self._reset()
+        with torch.no_grad():
+            go()
         with self._mode():
+            if self._norms:
+                self._recalibrate(objective, batches)
             seed_streams(self.seed)
             objective.start()
             seen: dict[str, list[Observation]] = {}
@@ -101,20 +124,32 @@ class Sequential:
             whole = objective.finish()
         return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
 
+    def _recalibrate(self, objective: Objective, batches: Sequence[Batch]) -> None:
+        """Statistics of BatchNorm anew, as the mean over the batches (Izmailov et al. 2018, section 3.2)."""
+        for norm in self._norms:
+            norm.reset_running_stats()
+            norm.momentum, norm.training = None, True  # a cumulative mean
+        seed_streams(self.seed)
+        objective.start()
+        for batch in batches:
+            objective(self.module, batch)
+        for norm in self._norms:
+            norm.training = False
+
     def _rehearse_on_what_fits(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         while True:
             try:
                 return self._rehearse(objective, move, batch)
             except Exception as error:
-                if batch.size == 1 or not (objective.divisible and is_out_of_memory(error)):
+                if batch.size == 1 or not self._may_halve(objective, error):
                     raise
             batch = halves(batch)[0]
 
     def _rehearse(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         """Let the objective see one batch; find out whether it needs gradients and which parameters it edits."""
-        others = [p.detach() for p in self.module.parameters() if id(p) not in move.moved]
-        copies = [p.clone() for p in others] if self._edited is None else []
         self._reset()
+        others = [local(p) for p in self.module.parameters() if id(p) not in move.moved]
+        copies = [p.clone() for p in others] if self._edited is None else []
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
             with torch.set_grad_enabled(self._mode is torch.enable_grad):
@@ -122,24 +157,33 @@ class Sequential:
             with self._mode():
                 objective.start()
                 objective(self.module, batch)
-        except RuntimeError as error:
-            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd.
-            wants_autograd = any(word in str(error) for word in ("grad", "nference")) and not is_out_of_memory(error)
-            if self._mode is torch.enable_grad or not wants_autograd:
+        except (RuntimeError, AttributeError, TypeError) as error:
+            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd, nor can
+            # a step that reads the gradients of its parameters, which are None otherwise.
+            wants_autograd = any(word in str(error) for word in ("grad", "nference", "NoneType"))
+            if self._mode is torch.enable_grad or not wants_autograd or is_out_of_memory(error):
                 raise
             self._mode = torch.enable_grad
-            self.module.requires_grad_(True)
+            for parameter in move.trained if self._shards is None else ():
+                parameter.requires_grad_(True)
             self._rehearse(objective, move, batch)
             return
         if self._edited is None:
             self._edited = [(p, copy) for p, copy in zip(others, copies, strict=True) if not torch.equal(p, copy)]
+            if self._shards is not None:
+                self._shards = AtRest(self.module)  # the first forward pass has initialised it
 
     def _reset(self) -> None:
+        if self._shards is not None:
+            self._shards.restore()
         for attributes, training in self._flags:
             attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
         for table, kept in self._tables:
             table.clear()
             table.update(kept)
+        if self._mode is torch.enable_grad:
+            for owner in self.module.parameters():
+                owner.grad = None
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
@@ -148,34 +192,56 @@ class Sequential:
 
 
 class _InPlace:
-    """Writes θ* + Σ cᵢ dᵢ into the module's own tensors; parameters that no direction moves are left alone."""
+    """Writes θ* + Σ cᵢ dᵢ into the module's own tensors; parameters that no direction moves are left alone.
+
+    Buffers that the plane names are moved too; a running variance stays positive.
+    """
 
     def __init__(self, module: nn.Module, plane: Plane) -> None:
-        parameters = {canonical_name(name): p for name, p in module.named_parameters()}
-        own = {name: p.detach() for name, p in parameters.items()}
+        self._parameters: dict[str, Tensor] = {canonical_name(name): p for name, p in module.named_parameters()}
+        buffers = {
+            canonical_name(name): b for name, b in module.named_buffers() if canonical_name(name) in plane.origin
+        }
+        self._parameters |= buffers
+        self._may_wander = is_sharded(module)  # FSDP may put another tensor under a parameter
+        own = {name: local(p) for name, p in self._parameters.items()}
         strangers = sorted(plane.origin.keys() - own.keys())
         if strangers:
             raise ValueError(f"The plane names parameters that the module does not have: {strangers[:5]}.")
-        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in plane.origin.items()):
+        self._origin = {name: local(t) for name, t in plane.origin.items()}
+        self._directions = [{name: local(t) for name, t in direction.items()} for direction in plane.directions]
+        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in self._origin.items()):
             raise ValueError("The plane's origin is the module's own memory, which is to be moved: give a copy.")
-        resting = {name for name in plane.origin if all(_is_zero(d[name]) for d in plane.directions)}
+        resting = {
+            name for name in self._origin if name not in buffers and all(_is_zero(d[name]) for d in self._directions)
+        }
         with torch.no_grad():
             for name in resting:
-                own[name].copy_(plane.origin[name])
-        moving = [name for name in plane.origin if name not in resting]
-        self.moved = {id(parameters[name]) for name in moving}
-        exact = [name for name in moving if own[name].dtype == working_dtype(own[name].dtype)]
-        self._exact = _Part(own, plane.origin, plane.directions, exact)
+                own[name].copy_(self._origin[name])
+        self._variances = [own[name] for name in buffers if name.endswith("running_var")]
+        self._moving = [name for name in self._origin if name not in resting]
+        self.moved = {id(self._parameters[name]) for name in self._moving}
+        self.trained = [self._parameters[name] for name in self._origin if name not in buffers]
+        self._find()
+
+    def _find(self) -> None:
+        own = {name: local(self._parameters[name]) for name in self._moving}
+        exact = [name for name in self._moving if own[name].dtype == working_dtype(own[name].dtype)]
+        self._exact = _Part(own, self._origin, self._directions, exact)
         # Low precision (bf16): the sum is made in float32 and rounded once, a tensor at a time.
         self._rounded = [
-            _Part(own, plane.origin, plane.directions, [name]) for name in moving if name not in set(exact)
+            _Part(own, self._origin, self._directions, [name]) for name in self._moving if name not in set(exact)
         ]
 
     def __call__(self, point: np.ndarray) -> None:
+        if self._may_wander:
+            self._find()
         coordinates = [float(c) for c in point]
         self._exact.write(coordinates)
         for part in self._rounded:
             part.write_rounded(coordinates)
+        for variance in self._variances:  # beyond the models between which it was interpolated
+            variance.clamp_(min=torch.finfo(variance.dtype).tiny)
 
 
 class _Part:

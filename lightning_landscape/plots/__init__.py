@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +22,12 @@ from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
 from .scales import COLOR_SCALES
 from .sections import draw_sections
+from .show import show_figure
 from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Plot", "draw_comparison", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "show_figure", "to_image", "write_picture"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
     try:
         figure.set_dpi(own if dpi is None else dpi)
         agg = FigureCanvasAgg(figure)
-        agg.draw()
+        with _any_name():
+            agg.draw()
         return np.array(agg.buffer_rgba())[..., :3].copy()
     finally:
         figure.set_canvas(canvas)
@@ -83,4 +87,14 @@ def write_picture(figure: Figure, pixels: NDArray[np.uint8], path: Path) -> None
     if path.suffix == ".png":
         imsave(path, pixels, dpi=figure.dpi)
     else:
-        figure.savefig(path)
+        with _any_name():
+            figure.savefig(path)
+
+
+@contextmanager
+def _any_name() -> Iterator[None]:
+    """Silence for the letters of a user's metric name that the font lacks: the picture shows boxes for them."""
+    with warnings.catch_warnings():
+        for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
+            warnings.filterwarnings("ignore", message, UserWarning)
+        yield

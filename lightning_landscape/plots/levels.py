@@ -63,13 +63,13 @@ def _linear_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
 def _log_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for digits in DIGITS:
-        table = np.outer(10.0 ** np.arange(first, last + 1), digits).reshape(-1)
+        table = np.outer(_powers(first, last), digits).reshape(-1)
         levels = table[(table >= low) & (table <= high)]
         if len(levels) <= most:
             break
     else:
         stride = math.ceil((last - first) / (most - 1))
-        levels = 10.0 ** np.arange(first, last + 1, stride)
+        levels = _powers(first, last)[::stride]
         levels = levels[(levels >= low) & (levels <= high)]
     logs = np.log10(levels)
     decades = np.isclose(logs, np.round(logs))
@@ -77,6 +77,11 @@ def _log_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
         return levels, decades
     leading = levels / 10.0 ** np.floor(logs + 1e-9)
     return levels, np.isclose(leading[:, None], [1, 2, 5]).any(axis=1)
+
+
+def _powers(first: int, last: int) -> Any:
+    """10 to every exponent, rounded rightly, which not every `numpy.power` does."""
+    return np.array([float(f"1e{exponent}") for exponent in range(first, last + 1)])
 
 
 def labels(levels: NDArray[np.float64]) -> list[str]:

@@ -29,7 +29,7 @@ from .furniture import (
 )
 from .levels import short
 from .ranges import check_range
-from .scales import Scale, make_scale
+from .scales import HUGE, Scale, make_scale
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
@@ -158,6 +158,7 @@ def _curve(ax: Axes, landscape: Landscape, name: str, direction: int, part: slic
     ax.plot(axis, values, marker=dots, markersize=5, label=label, zorder=3, **look)
     errors = landscape.slice_errors(direction, name)[part]
     known = np.isfinite(errors) & ~shown.mask
+    errors = np.minimum(errors, HUGE)  # twice the largest float64 is infinite
     if known.any():
         low, high = (np.where(known, values + sign * 2 * errors, np.nan) for sign in (-1, 1))
         if ax.get_yscale() == "log":

@@ -1,23 +1,25 @@
 """Landscapes in files, for every floor: save() and load(), the format chosen by the suffix.
 
-One file a format, one row in `FORMATS`. Files need numpy and h5py only: a landscape is read and plotted on a
-machine that has no torch.
+One file a format, one row in `FORMATS`. Files need numpy and h5py only (to write .vtp: vtk): a landscape is
+read and plotted on a machine that has no torch.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..landscape import Landscape
-from . import hdf5, npz
+from . import csv_text, hdf5, json_text, npz, vtp
 from .atomic import replacing
 from .layout import LandscapeFileError, check_storable
+from .spline import refined
 
-__all__ = ["FORMATS", "Format", "LandscapeFileError", "load", "save"]
+__all__ = ["FORMATS", "Format", "LandscapeFileError", "check_writable", "export_paraview", "load", "save"]
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,29 @@ class Format:
             stored, and moves the file to its place when it is complete.
         read: ``(path)`` gives the landscape back, bit by bit; whatever it raises becomes a
             `LandscapeFileError` in `load`.
+        samples: whether it keeps the landscapes of single samples; else they are left out.
+        ndim: the only number of directions it can hold; None for any.
+        extra: a library that writing needs and its extra of our package; None for none.
     """
 
     write: Callable[[Landscape, Path], None]
     read: Callable[[Path], Landscape]
+    samples: bool = True
+    ndim: int | None = None
+    extra: tuple[str, str] | None = None
 
 
 FORMATS: dict[str, Format] = {
     ".h5": Format(hdf5.write, hdf5.read),
     ".npz": Format(npz.write, npz.read),
+    ".json": Format(json_text.write, json_text.read),
+    ".csv": Format(csv_text.write, csv_text.read, samples=False),
+    ".vtp": Format(vtp.write, vtp.read, samples=False, ndim=2, extra=("vtk", "paraview")),
 }
 
 
 def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
-    """The path of the file that now holds the whole landscape.
+    """The path of the file that now holds the landscape: all of it, but in .csv and .vtp its single samples.
 
     The file appears complete or not at all: a crash leaves an older file at `path` as it was. Missing folders
     are made. NumPy scalars in the recipe become plain numbers, tuples become lists.
@@ -54,6 +65,7 @@ def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
     Raises:
         ValueError: if the suffix is unknown, or the landscape holds what no format can: a recipe that is not
             plain JSON, arrays that are not real numbers.
+        ImportError: if the format needs a library that is not installed.
 
     >>> import tempfile, numpy as np
     >>> from lightning_landscape.landscape import Grid, Landscape, equal
@@ -67,14 +79,77 @@ def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
     """
     path = Path(path)
     form = _format(path)
+    check_writable(path.suffix.lower(), landscape.grid.ndim)
     check_storable(landscape)
     with replacing(path) as temporary:
         form.write(landscape, temporary)
     return path
 
 
+def check_writable(suffix: str, ndim: int) -> None:
+    """Nothing, if landscapes of so many directions can be written to files with that suffix, one of `FORMATS`.
+
+    Raises:
+        ValueError: if the format holds other landscapes only.
+        ImportError: if its library is not installed.
+
+    >>> check_writable(".vtp", 1)
+    Traceback (most recent call last):
+    ValueError: .vtp holds 2-D landscapes, this one is 1-D: choose another of .h5, .npz, .json, .csv.
+    """
+    form = FORMATS[suffix]
+    if form.ndim not in (None, ndim):
+        able = [name for name, other in FORMATS.items() if other.ndim in (None, ndim)]
+        raise ValueError(
+            f"{suffix} holds {form.ndim}-D landscapes, this one is {ndim}-D: choose another of {', '.join(able)}."
+        )
+    if form.extra and importlib.util.find_spec(form.extra[0]) is None:
+        library, extra = form.extra
+        raise ImportError(f"{suffix} files are written by {library}: pip install 'lightning-landscape[{extra}]'")
+
+
+def export_paraview(
+    landscape: Landscape,
+    path: str | os.PathLike[str],
+    metric: str | None = None,
+    *,
+    log: bool = False,
+    zmax: float | None = None,
+    interp: int | None = None,
+) -> Path:
+    """The path of a .vtp file with the relief of one metric for ParaView; the options are those of Li et al.'s h52vtp.
+
+    Args:
+        landscape: 2-D.
+        path: ends in .vtp.
+        metric: the name of the values; None for the main loss.
+        log: heights log(z + 0.1), the natural logarithm.
+        zmax: the highest z that is drawn; what is higher, +inf too, is drawn there. None for no limit.
+        interp: points along each axis of a finer grid, by cubic splines before the cut at `zmax`; the file then
+            holds the finer grid, and that metric only. None for the grid as it is.
+
+    Raises:
+        ValueError: if the landscape is not 2-D, the metric unknown, the suffix another, or there is no value to
+            interpolate at some point.
+        ImportError: if vtk is not installed.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".vtp":
+        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: ParaView's is .vtp.")
+    check_writable(".vtp", landscape.grid.ndim)
+    check_storable(landscape)
+    name = landscape.metric(metric)
+    shown = landscape if interp is None else refined(landscape, name, interp)
+    with replacing(path) as temporary:
+        vtp.write(shown, temporary, name, log, zmax)
+    return path
+
+
 def load(path: str | os.PathLike[str]) -> Landscape:
     """The landscape in a file that `save` wrote, bit by bit; nothing in the file is ever executed.
+
+    Reads the surfaces of other programs too: .h5 of Li et al.'s loss-landscape and of LightZero, .json of
+    PascalSun's LossLandscape (see `foreign` for how each is arranged); ``landscape.meta["source"]`` tells.
 
     Args:
         path: its suffix says the format: one of `FORMATS`.
@@ -84,9 +159,9 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         LandscapeFileError: if the file is no landscape, is damaged, or comes from a newer version.
         ValueError: if the suffix is unknown.
 
-    >>> load("surface.csv")
+    >>> load("surface.txt")
     Traceback (most recent call last):
-    ValueError: path='surface.csv' has the suffix '.csv': choose one of .h5, .npz.
+    ValueError: path='surface.txt' has the suffix '.txt': choose one of .h5, .npz, .json, .csv, .vtp.
     """
     path = Path(path)
     form = _format(path)

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape, Samples
+from . import foreign
 from .columns import from_columns, to_columns
-from .layout import FORMAT_NAME, axis_name, check_format, convention, data_set_names, real_numbers
+from .layout import FORMAT_NAME, REAL_NUMBERS, axis_name, check_format, convention, data_set_names, real_numbers
 from .recipe import from_json, plain, to_json
 
 VERSION = 1
@@ -32,35 +33,40 @@ PIXEL_AXES = ("row", "column", "channel")
 def write(landscape: Landscape, path: Path) -> None:
     """A new file that holds the whole landscape."""
     names = data_set_names(landscape.values)
-    with h5py.File(path, "w") as file:
+    # Of 1.10, since every part of a file of that layout carries a checksum: damage is told, not walked into.
+    with h5py.File(path, "w", libver=("v110", "v110")) as file:
         _write_attributes(file, landscape, list(names.values()))
         axes = [
             _write_scale(file, f"{axis_name(i)}coordinates", axis, f"coordinate along direction {i}, in its lengths")
             for i, axis in enumerate(landscape.grid.axes)
         ]
         errors = file.create_group("standard_errors")
-        errors.attrs["description"] = "of the mean over the samples; NaN where unknown"
+        errors.attrs["description"] = _fixed("of the mean over the samples; NaN where unknown")
         for metric, name in names.items():
             data = _write_array(file, name, landscape.values[metric], axes)
-            data.attrs["metric"] = metric
+            data.attrs["metric"] = _fixed(metric)
             data.attrs["center"] = np.float64(landscape.center.get(metric, np.nan))
             if metric in landscape.standard_errors:
-                _write_array(errors, name, landscape.standard_errors[metric], axes).attrs["metric"] = metric
+                _write_array(errors, name, landscape.standard_errors[metric], axes).attrs["metric"] = _fixed(metric)
         done = _write_array(file, "done", np.asarray(landscape.done, dtype=bool), axes)
-        done.attrs["description"] = "whether the point was evaluated"
+        done.attrs["description"] = _fixed("whether the point was evaluated")
         if landscape.samples is not None:
             _write_samples(file.create_group("samples"), landscape.samples, axes)
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made."""
+    """The landscape in a file that `write` made, or in the surface file of another program (see `foreign`)."""
     with h5py.File(path, "r") as file:
-        check_format(path, file.attrs.get("format"), file.attrs.get("format_version"), VERSION)
+        mark = file.attrs.get("format")
+        if mark is None and foreign.is_surface(file):
+            data = {key: item[()] for key, item in file.items() if _is_numbers(item)}
+            return foreign.from_surface(data, foreign.MARK_OF_LI in file)
+        check_format(path, None if mark is None else _text(mark), file.attrs.get("format_version"), VERSION)
         done = _read_array(file["done"])
         axes = [real_numbers("axis", file[f"{axis_name(i)}coordinates"][()]) for i in range(done.ndim)]
         values, errors, center = {}, {}, {}
-        for name in file.attrs["metrics"]:
-            metric = file[name].attrs["metric"]
+        for name in map(_text, file.attrs["metrics"]):
+            metric = _text(file[name].attrs["metric"])
             values[metric] = real_numbers(name, file[name][()])
             center[metric] = float(file[name].attrs["center"])
             if name in file["standard_errors"]:
@@ -68,13 +74,18 @@ def read(path: Path) -> Landscape:
         return Landscape(
             Grid(tuple(axes)),
             values,
-            str(file.attrs["main"]),
+            _text(file.attrs["main"]),
             errors,
             done=done.astype(bool),
             center=center,
             samples=_read_samples(file["samples"]) if "samples" in file else None,
-            meta=from_json(file.attrs["meta"]),
+            meta=from_json(_text(file.attrs["meta"])),
         )
+
+
+def _is_numbers(item: Any) -> bool:
+    """Whether a member of another program's file is an array of numbers."""
+    return isinstance(item, h5py.Dataset) and item.dtype.kind in REAL_NUMBERS and item.ndim > 0
 
 
 def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -> None:
@@ -84,14 +95,27 @@ def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -
         "format_version": VERSION,
         "convention": convention(landscape.grid.ndim),
         "main": landscape.main,
-        "metrics": np.array(names, dtype=h5py.string_dtype()),
+        "metrics": names,
         "meta": to_json(landscape.meta),
     }
     for key, value in plain(landscape.meta).items():
         if _readable(key, value):
             attributes[f"meta.{key}"] = value
     for key, value in attributes.items():
-        file.attrs[key] = value
+        file.attrs[key] = _fixed(value)
+
+
+def _fixed(value: Any) -> Any:
+    """Text in as many bytes as it needs: that of variable length lies in a heap without checksum."""
+    if not isinstance(value, str | list):
+        return value
+    encoded = np.char.encode(np.array(value, dtype=np.str_), "utf-8")
+    return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
+
+
+def _text(value: Any) -> str:
+    """The text of an attribute; of variable length where another program wrote it."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 def _readable(key: str, value: Any) -> bool:
@@ -105,18 +129,18 @@ def _readable(key: str, value: Any) -> bool:
 
 def _write_scale(group: h5py.Group, name: str, axis: NDArray[Any], description: str) -> h5py.Dataset:
     """Coordinates that arrays can be attached to."""
-    scale = group.create_dataset(name, data=axis)
+    scale = group.create_dataset(name, data=axis, fletcher32=axis.size > 0)
     scale.make_scale(name)
-    scale.attrs["description"] = description
+    scale.attrs["description"] = _fixed(description)
     return scale
 
 
 def _write_array(group: h5py.Group, name: str, array: NDArray[Any], scales: list[h5py.Dataset]) -> h5py.Dataset:
     """An array on its scales; truth values in xarray's way, since netCDF knows no booleans."""
     truth = array.dtype == np.bool_
-    data = group.create_dataset(name, data=array.astype(np.int8) if truth else array)
+    data = group.create_dataset(name, data=array.astype(np.int8) if truth else array, fletcher32=array.size > 0)
     if truth:
-        data.attrs["dtype"] = "bool"
+        data.attrs["dtype"] = _fixed("bool")
     for dimension, scale in zip(data.dims, scales, strict=True):
         dimension.attach_scale(scale)
     return data
@@ -125,7 +149,7 @@ def _write_array(group: h5py.Group, name: str, array: NDArray[Any], scales: list
 def _read_array(data: h5py.Dataset) -> NDArray[Any]:
     """The array that `_write_array` wrote."""
     array = data[()]
-    return array.astype(bool) if data.attrs.get("dtype") == "bool" else array
+    return array.astype(bool) if _text(data.attrs.get("dtype")) == "bool" else array
 
 
 def _write_samples(group: h5py.Group, samples: Samples, axes: list[h5py.Dataset]) -> None:

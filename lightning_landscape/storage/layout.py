@@ -7,12 +7,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..landscape import AXIS_NAMES, Landscape
+from .recipe import plain, strict
 
 FORMAT_NAME = "lightning_landscape"
 LONGEST_NAME = 100
 REAL_NUMBERS = "fiu"  # numpy's dtype kinds: float, int, unsigned int
-RESERVED = frozenset({"done", "samples", "standard_errors"})
+_RESERVED = re.compile(r"done|samples|standard_errors|[xyz]|axis\d+|.*coordinates")
 
 
 class LandscapeFileError(ValueError):
@@ -43,6 +47,56 @@ def check_format(path: Path, name: Any, version: Any, newest: int) -> None:
             f"{path} was written by a newer version: format {version}, this version reads up to {newest}: "
             "upgrade lightning-landscape."
         )
+
+
+def header(landscape: Landscape, version: int) -> dict[str, Any]:
+    """What a file says of itself before its arrays, in strict JSON: its mark, the names of its data sets, the recipe.
+
+    >>> from ..landscape import Grid
+    >>> header(Landscape(Grid.from_ranges((0, 1, 2)), {"val/acc": np.zeros(2)}, "val/acc"), 1)["metrics"]
+    {'val_acc': 'val/acc'}
+    """
+    return {
+        "format": FORMAT_NAME,
+        "format_version": version,
+        "convention": convention(landscape.grid.ndim),
+        "main": landscape.main,
+        "metrics": {name: metric for metric, name in data_set_names(landscape.values).items()},
+        "meta": strict(plain(landscape.meta)),
+    }
+
+
+def check_header(path: Path, found: Any, newest: int) -> dict[str, Any]:
+    """The header itself, if it is one of ours that we can read (see `check_format`)."""
+    if not isinstance(found, dict):
+        check_format(path, None, None, newest)
+    check_format(path, found.get("format"), found.get("format_version"), newest)
+    return dict(found)
+
+
+def number_type(text: str) -> np.dtype[Any]:
+    """The type of numbers that a file of text names.
+
+    >>> number_type("<f4")
+    dtype('float32')
+    >>> number_type("O")
+    Traceback (most recent call last):
+    ValueError: 'O' is no type of real numbers.
+    """
+    if not re.fullmatch(r"[<>|][fiu][1248]", text):
+        raise ValueError(f"{text!r} is no type of real numbers.")
+    return np.dtype(text)
+
+
+def type_name(name: str, array: NDArray[Any]) -> str:
+    """What `number_type` reads.
+
+    Raises:
+        ValueError: if Python's own numbers cannot hold the array's.
+    """
+    if array.dtype.itemsize > 8:
+        raise ValueError(f"{name} has dtype {array.dtype}, which text cannot hold: save as .h5 or .npz.")
+    return array.dtype.str
 
 
 def check_storable(landscape: Landscape) -> None:
@@ -93,22 +147,26 @@ def convention(ndim: int) -> str:
     return f"values[{', '.join(letters)}] is the value at ({point})"
 
 
-def data_set_names(metrics: Iterable[str]) -> dict[str, str]:
+def data_set_names(metrics: Iterable[str], longest: int = LONGEST_NAME) -> dict[str, str]:
     """A data set's name for each metric, unique and safe in any format, in the metrics' order.
 
     Users name metrics as they like ("val/acc", "done"); a data set's name is letters, digits and underscores,
     and none that the files use themselves. It is for reading only: the exact name is stored beside the data.
 
+    Args:
+        metrics: the exact names.
+        longest: letters of a name; equal beginnings are told apart by a number behind that.
+
     >>> data_set_names(["train_loss", "val/acc", "val_acc", "done"])
     {'train_loss': 'train_loss', 'val/acc': 'val_acc_2', 'val_acc': 'val_acc', 'done': 'done_2'}
     """
     metrics = list(metrics)
-    wanted = {metric: re.sub(r"\W+", "_", metric)[:LONGEST_NAME] or "_" for metric in metrics}
+    wanted = {metric: re.sub(r"\W+", "_", metric)[:longest] or "_" for metric in metrics}
     names: dict[str, str] = {}
     # A metric that needs no change keeps its name whatever the order.
     for metric in sorted(metrics, key=lambda metric: wanted[metric] != metric):
         name, count = wanted[metric], 1
-        while name in RESERVED or name.endswith("coordinates") or name in names.values():
+        while _RESERVED.fullmatch(name) or name in names.values():
             count += 1
             name = f"{wanted[metric]}_{count}"
         names[metric] = name

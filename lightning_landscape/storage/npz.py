@@ -2,7 +2,8 @@
 
 ::
 
-    header                   JSON: format, format_version, convention, main, metrics {array: exact name}, meta
+    header                   JSON: format, format_version, convention, main, metrics {array: exact name}, meta, and
+                             arrays: the names of all arrays, so that a lost one is missed
     xcoordinates …           the grid
     values.train_loss …      one array a metric, shape grid.shape
     standard_errors.…        the same names
@@ -25,15 +26,15 @@ from numpy.typing import NDArray
 from ..landscape import Grid, Landscape, Samples
 from .columns import from_columns, to_columns
 from .layout import (
-    FORMAT_NAME,
     LandscapeFileError,
     axis_name,
     check_format,
-    convention,
+    check_header,
     data_set_names,
+    header,
     real_numbers,
 )
-from .recipe import plain
+from .recipe import recipe
 
 VERSION = 1
 
@@ -41,17 +42,7 @@ VERSION = 1
 def write(landscape: Landscape, path: Path) -> None:
     """A new file that holds the whole landscape."""
     names = data_set_names(landscape.values)
-    header = {
-        "format": FORMAT_NAME,
-        "format_version": VERSION,
-        "convention": convention(landscape.grid.ndim),
-        "main": landscape.main,
-        "metrics": {name: metric for metric, name in names.items()},
-        "meta": plain(landscape.meta),
-    }
     arrays: dict[str, NDArray[Any]] = {
-        # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
-        "header": np.array(json.dumps(header).encode("ascii")),
         "center": np.array([landscape.center.get(metric, np.nan) for metric in names], dtype=np.float64),
         "done": np.asarray(landscape.done, dtype=bool),
     }
@@ -64,8 +55,10 @@ def write(landscape: Landscape, path: Path) -> None:
     if landscape.samples is not None:
         arrays["samples.values"] = landscape.samples.values
         arrays.update({f"samples.{name}": column for name, column in to_columns(landscape.samples).items()})
+    # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
+    text = json.dumps({**header(landscape, VERSION), "arrays": [*arrays]}, allow_nan=False).encode("ascii")
     with open(path, "wb") as file:  # given a path, numpy would add a suffix of its own
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
+        np.savez(file, header=np.array(text), **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
 
 
 def read(path: Path) -> Landscape:
@@ -76,11 +69,13 @@ def read(path: Path) -> Landscape:
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         if "header" not in archive:
             check_format(path, None, None, VERSION)
-        header = json.loads(archive["header"].item())
-        check_format(path, header["format"], header["format_version"], VERSION)
+        said = check_header(path, json.loads(archive["header"].item()), VERSION)
+        lost = {*said["arrays"]} ^ {*archive.files} - {"header"}
+        if lost:
+            raise ValueError(f"its header and its contents disagree on: {', '.join(sorted(lost))}.")
         done = archive["done"]
         values, errors = {}, {}
-        for name, metric in header["metrics"].items():
+        for name, metric in said["metrics"].items():
             values[metric] = real_numbers(name, archive[f"values.{name}"])
             if f"standard_errors.{name}" in archive:
                 errors[metric] = real_numbers(name, archive[f"standard_errors.{name}"])
@@ -88,12 +83,12 @@ def read(path: Path) -> Landscape:
         return Landscape(
             Grid(tuple(axes)),
             values,
-            header["main"],
+            said["main"],
             errors,
             done=done.astype(bool),
             center={metric: float(c) for metric, c in zip(values, archive["center"], strict=True)},
             samples=_read_samples(archive) if "samples.values" in archive else None,
-            meta=header["meta"],
+            meta=recipe(said["meta"]),
         )
 
 

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
 
 DEEPEST = 50
+TAG, FLOAT = "$", "$float"
 
 
 def to_json(meta: dict[str, Any]) -> str:
-    """The recipe as ASCII text; NaN and inf as Python's json writes them.
+    """The recipe as ASCII text that any JSON parser reads, NaN and inf among its numbers as in `strict`.
 
     Raises:
         ValueError: if something in it is not plain JSON, or is nested deeper than 50.
 
     >>> to_json({"seed": np.int64(3), "range": (-1.0, float("inf"))})
-    '{"seed": 3, "range": [-1.0, Infinity]}'
+    '{"seed": 3, "range": [-1.0, {"$float": "Infinity"}]}'
+    >>> from_json(to_json({"best": float("nan")}))
+    {'best': nan}
     >>> to_json({"data": {"labels": {1, 2}}})
     Traceback (most recent call last):
     ValueError: meta['data']['labels'] is a set: a recipe holds plain JSON values only.
     """
-    return json.dumps(plain(meta))
+    return json.dumps(strict(plain(meta)), allow_nan=False)
 
 
 def from_json(text: str) -> dict[str, Any]:
@@ -32,10 +36,55 @@ def from_json(text: str) -> dict[str, Any]:
         ValueError: if the text is no JSON object.
         RecursionError: if it is nested absurdly deep.
     """
-    meta = json.loads(text)
-    if not isinstance(meta, dict):
-        raise ValueError(f"the recipe is a {type(meta).__name__}, not a JSON object.")
-    return meta
+    return recipe(json.loads(text))
+
+
+def recipe(value: Any) -> dict[str, Any]:
+    """The recipe of which a file holds ``strict(plain(meta))``.
+
+    Raises:
+        ValueError: if it is no JSON object.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"the recipe is a {type(value).__name__}, not a JSON object.")
+    return {key.removeprefix(TAG): _loose(item) for key, item in value.items()}
+
+
+def strict(value: Any) -> Any:
+    """A plain value in numbers that JSON has (RFC 8259, section 6): NaN becomes ``{"$float": "NaN"}``.
+
+    A key that begins with $ gets a second one, so that nobody's own dictionary is taken for a number.
+
+    >>> strict([1, -float("inf"), {"$float": 2}])
+    [1, {'$float': '-Infinity'}, {'$$float': 2}]
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return {FLOAT: number(value)}
+    if isinstance(value, list):
+        return [strict(item) for item in value]
+    if isinstance(value, dict):
+        return {TAG * key.startswith(TAG) + key: strict(item) for key, item in value.items()}
+    return value
+
+
+def _loose(value: Any) -> Any:
+    """The value that `strict` was given."""
+    if isinstance(value, list):
+        return [_loose(item) for item in value]
+    if isinstance(value, dict):
+        return float(value[FLOAT]) if [*value] == [FLOAT] else recipe(value)
+    return value
+
+
+def number(value: float) -> float | str:
+    """A number as JSON has it: itself, or the text "NaN", "Infinity" or "-Infinity", which float() reads.
+
+    >>> number(0.5), number(-float("inf"))
+    (0.5, '-Infinity')
+    """
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def plain(value: Any, where: str = "meta", depth: int = 0) -> Any:

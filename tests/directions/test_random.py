@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_landscape.directions import NORMALIZATIONS, Random, recipe
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.parameters import FilterLayout, Snapshot
 
 
 def same(a, b) -> bool:
@@ -218,6 +218,23 @@ def test_filter_normalised_directions_of_a_larger_net_are_orthogonal_to_a_thousa
     net = nn.Sequential(nn.Linear(30, 40), nn.Linear(40, 40), nn.Linear(40, 10))
     cosines = gram(Random(orthogonalize=True)(Snapshot.of(net), 3)) - np.eye(3)
     assert np.abs(cosines).max() < 1e-3
+
+
+@pytest.mark.parametrize("how", ["none", "model", "filter"])
+@pytest.mark.parametrize("weight, k", [((1, 1), 2), ((1, 2), 3), ((3, 1), 4)])
+def test_more_orthogonal_directions_than_weights_are_refused(how, weight, k):
+    snapshot = Snapshot({"weight": torch.ones(weight)}, {"weight": FilterLayout()}, frozenset())
+    assert len(Random(how)(snapshot, k)) == k
+    with pytest.raises(ValueError, match=rf"Direction \d cannot be made orthogonal to the \d before it: .* k={k} dir"):
+        Random(how, orthogonalize=True)(snapshot, k)
+
+
+def test_dead_weights_leave_no_room_for_orthogonal_directions():
+    weight = torch.zeros(4, 1)
+    weight[0] = 2.0
+    snapshot = Snapshot({"weight": weight}, {"weight": FilterLayout()}, frozenset())
+    with pytest.raises(ValueError, match="Direction 1 cannot be made orthogonal to the 1 before it"):
+        Random("filter", orthogonalize=True)(snapshot, 2)
 
 
 # errors and the recipe

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_landscape.batches import rows
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.evaluators.halving import halves, rows
+from lightning_landscape.evaluators.halving import halves
 from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
 
 

@@ -50,6 +50,17 @@ def test_gaps_are_marked_and_counted(make, texts):
     assert "1 of 7 points not finite (× above) · 1 of 7 points not evaluated (○ below)" in texts(figure)
 
 
+def test_a_standard_error_near_the_end_of_float64_fills_the_axes(make):
+    landscape = make(ny=0, function=lambda x: x)
+    landscape.standard_errors["loss"] = np.full(7, 1.7e308)
+    figure = draw_slices(landscape)
+    low, high = figure.axes[0].get_ylim()
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.min() < low
+    assert band.max() > high
+    assert np.isfinite(band).all()
+
+
 def test_three_directions_are_three_curves(make_volume):
     drawn = curves(draw_slices(make_volume(lambda x, y, z: x**2 + 2 * y**2 + 3 * z**2)))
     assert {letter: len(line.get_xdata()) for letter, line in drawn.items()} == {"α": 7, "β": 5, "γ": 4}

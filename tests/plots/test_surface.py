@@ -8,7 +8,8 @@ from lightning_landscape.plots.surface import draw_surface
 def sheet(figure) -> np.ndarray:
     """The corners of the surface's cells, shape (cells, 4, 3)."""
     drawn = next(c for c in figure.axes[0].collections if isinstance(c, Poly3DCollection) and c.zorder == 2)
-    return np.asarray(drawn._faces)  # matplotlib has no public way to them
+    # matplotlib has no public way to them; before 3.11 they are columns of homogeneous coordinates
+    return np.asarray(drawn._faces) if hasattr(drawn, "_faces") else drawn._vec[:3].T.reshape(-1, 4, 3)
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (6, 6)])

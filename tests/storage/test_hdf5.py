@@ -14,6 +14,11 @@ def path(lopsided, tmp_path):
     return save(lopsided, tmp_path / "lopsided.h5")
 
 
+def text(value):
+    """The text of an attribute; other values as they are."""
+    return value.decode() if isinstance(value, bytes) else value
+
+
 def test_the_file_says_what_it_is(path):
     with h5py.File(path) as file:
         assert set(file) == {
@@ -24,12 +29,12 @@ def test_the_file_says_what_it_is(path):
             "standard_errors",
             "done",
         }
-        attributes = dict(file.attrs)
+        attributes = {key: text(value) for key, value in file.attrs.items()}
         assert attributes["format"] == "lightning_landscape"
         assert attributes["format_version"] == 1
         assert attributes["convention"] == "values[i, j] is the value at (x_i, y_j)"
         assert attributes["main"] == "train_loss"
-        assert attributes["metrics"].tolist() == ["train_loss", "val_acc"]
+        assert attributes["metrics"].tolist() == [b"train_loss", b"val_acc"]
         assert json.loads(attributes["meta"])["axes"] == [[1], None]
         assert attributes["meta.seed"] == 7
         assert attributes["meta.lr"] == 0.1
@@ -64,9 +69,9 @@ def test_every_array_carries_its_coordinates(path, name):
 
 def test_names_and_centres_are_exact_in_the_attributes(path):
     with h5py.File(path) as file:
-        assert file["train_loss"].attrs["metric"] == "train_loss"
-        assert file["val_acc"].attrs["metric"] == "val/acc"
-        assert file["standard_errors/train_loss"].attrs["metric"] == "train_loss"
+        assert file["train_loss"].attrs["metric"] == b"train_loss"
+        assert file["val_acc"].attrs["metric"] == b"val/acc"
+        assert file["standard_errors/train_loss"].attrs["metric"] == b"train_loss"
         assert list(file["standard_errors"]) == ["train_loss"]
         assert [file[name].attrs["center"] for name in ("train_loss", "val_acc")] == [0.125, 0.75]
 
@@ -74,7 +79,7 @@ def test_names_and_centres_are_exact_in_the_attributes(path):
 def test_the_mask_is_numbers_that_xarray_reads_as_booleans(path):
     with h5py.File(path) as file:
         assert file["done"].dtype == np.int8
-        assert file["done"].attrs["dtype"] == "bool"
+        assert file["done"].attrs["dtype"] == b"bool"
         assert file["done"][()].sum() == 31
         assert file["done"][6].tolist() == [1, 0, 0, 0, 0]
 
@@ -111,6 +116,44 @@ def test_the_attribute_is_the_truth_of_a_name(path):
     with h5py.File(path, "r+") as file:
         file["val_acc"].attrs["metric"] = "renamed/by hand"
     assert list(load(path).values) == ["train_loss", "renamed/by hand"]
+
+
+def texts(place):
+    """All the attributes of text in a file, by where they are."""
+    found = {}
+
+    def visit(name, thing):
+        for key in thing.attrs:
+            kind = thing.attrs.get_id(key).dtype
+            if h5py.check_string_dtype(kind):
+                found[f"{name}@{key}"] = h5py.check_string_dtype(kind).length
+
+    visit("", place)
+    place.visititems(visit)
+    return found
+
+
+def test_no_text_of_ours_lies_in_the_heap_without_checksum(with_samples, tmp_path):
+    with_samples.meta = {"θ": "精度"}
+    with h5py.File(save(with_samples, tmp_path / "a.h5")) as file:
+        lengths = texts(file)
+        assert {"@format", "@main", "@meta", "@metrics", "@meta.θ", "loss@metric"} <= {*lengths}
+        ours = {where: length for where, length in lengths.items() if "@CLASS" not in where and "@NAME" not in where}
+        assert None not in ours.values()
+        assert lengths["@meta.θ"] == len("精度".encode())
+
+
+@pytest.mark.parametrize("name", ["train_loss", "standard_errors/train_loss", "xcoordinates", "done"])
+def test_a_flipped_bit_of_an_array_is_told(path, name):
+    with h5py.File(path) as file:
+        start, size = file[name].id.get_chunk_info(0)[2:]
+    content = bytearray(path.read_bytes())
+    content[start + size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(
+        LandscapeFileError, match=r"lopsided\.h5 is damaged or is no landscape: .*filter returned failure"
+    ):
+        load(path)
 
 
 def test_a_newer_file_asks_for_an_upgrade(path):
@@ -178,3 +221,22 @@ def test_samples_that_do_not_fit_are_told(with_samples, name, data, message, tmp
         replace(file["samples"], name, data)
     with pytest.raises(LandscapeFileError, match=f"a.h5 is damaged or is no landscape: .*{message}"):
         load(path)
+
+
+def test_xarray_opens_it_with_its_coordinates(path, with_samples, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    with xarray.open_dataset(path, engine="h5netcdf") as data:
+        assert data.train_loss.dims == ("xcoordinates", "ycoordinates")
+        assert set(data.coords) == {"xcoordinates", "ycoordinates"}
+        assert float(data.train_loss.sel(xcoordinates=9, ycoordinates=-2)) == 88
+        assert float(data.val_acc.sel(xcoordinates=-3, ycoordinates=4)) == -403
+        assert data.done.dtype == bool
+        assert int(data.done.sum()) == 31
+        assert data.attrs["convention"] == "values[i, j] is the value at (x_i, y_j)"
+        assert data.attrs["meta.seed"] == 7
+        assert data.train_loss.attrs["center"] == 0.125
+    with xarray.open_dataset(save(with_samples, tmp_path / "s.h5"), engine="h5netcdf", group="samples") as data:
+        assert data["values"].dims == ("index", "xcoordinates", "ycoordinates")
+        assert data.label_known.values.tolist() == [True, False, False, True]
+        assert data.thumbnail.dims == ("index", "row", "column", "channel")

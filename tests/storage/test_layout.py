@@ -14,7 +14,9 @@ def test_names_stay_apart_in_any_order(names):
     assert found["a_b_2"] == "a_b_2"
 
 
-@pytest.mark.parametrize("name", ["done", "samples", "standard_errors", "xcoordinates", "axis3coordinates"])
+@pytest.mark.parametrize(
+    "name", ["done", "samples", "standard_errors", "xcoordinates", "axis3coordinates", "x", "z", "axis3"]
+)
 def test_names_that_files_use_themselves_are_left_to_them(name):
     assert data_set_names([name]) == {name: f"{name}_2"}
 

@@ -104,10 +104,25 @@ def test_a_flipped_bit_is_told(path):
         ({"center": np.zeros(3)}, r"zip\(\)"),
         ({"header": np.array(b"{")}, "Expecting property name"),
         ({"header": np.array(b"[" * 500_000)}, "recursion"),
-        ({"samples.values": np.zeros((2, 7, 5))}, "index"),
+        ({"samples.values": np.zeros((2, 7, 5))}, r"disagree on: samples\.values"),
+        ({"standard_errors.train_loss": None}, r"disagree on: standard_errors\.train_loss"),
     ],
 )
 def test_parts_that_do_not_fit_are_told(path, changes, message):
     rewrite(path, **changes)
     with pytest.raises(LandscapeFileError, match=f"lopsided.npz is damaged or is no landscape: .*{message}"):
+        load(path)
+
+
+@pytest.mark.parametrize("meta, kind", [(None, "NoneType"), ([], "list"), ("seed", "str"), (7, "int")])
+def test_a_recipe_is_an_object(path, meta, kind):
+    rewrite(path, header=changed_header(path, meta=meta))
+    with pytest.raises(LandscapeFileError, match=f"lopsided.npz is damaged .*: the recipe is a {kind}, not a JSON obj"):
+        load(path)
+
+
+def test_an_array_under_another_name_is_missed(path):
+    content = path.read_bytes().replace(b"standard_errors.train_loss.npy", b"standard_arrers.train_loss.npy")
+    path.write_bytes(content)
+    with pytest.raises(LandscapeFileError, match=r"disagree on: standard_arrers\.train_loss, standard_errors\.train_l"):
         load(path)

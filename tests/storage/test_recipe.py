@@ -38,6 +38,18 @@ def test_the_caller_keeps_his_recipe():
     assert isinstance(meta["n"], np.int64)
 
 
+def refuse(constant):
+    raise AssertionError(f"{constant} is no JSON")
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf"), -float("inf"), np.float32("nan")])
+def test_numbers_that_json_lacks_return_from_strict_json(odd):
+    text = to_json({"a": odd, "b": [[odd]], "$c": {"$float": "NaN"}, "$$d": {"$float": odd}})
+    json.loads(text, parse_constant=refuse)
+    expected = {"a": float(odd), "b": [[float(odd)]], "$c": {"$float": "NaN"}, "$$d": {"$float": float(odd)}}
+    assert repr(from_json(text)) == repr(expected)
+
+
 def test_a_recipe_is_an_object():
     with pytest.raises(ValueError, match="the recipe is a int, not a JSON object"):
         from_json("3")

@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,10 +16,29 @@ every_format = pytest.mark.parametrize("suffix", FORMATS)
 
 @every_format
 def test_every_bit_returns(landscape, suffix, tmp_path, bits):
-    before = bits(landscape)
+    form, before = FORMATS[suffix], bits(landscape)
+    if form.ndim not in (None, landscape.grid.ndim):
+        with pytest.raises(ValueError, match=rf"{suffix} holds {form.ndim}-D landscapes, this one is \d-D: choose ano"):
+            save(landscape, tmp_path / f"a{suffix}")
+        assert os.listdir(tmp_path) == []
+        return
     loaded = load(save(landscape, tmp_path / f"a{suffix}"))
-    assert bits(loaded) == before
     assert bits(landscape) == before
+    if not form.samples:
+        landscape.samples = None
+    assert bits(loaded) == bits(landscape)
+
+
+@every_format
+def test_an_asymmetric_surface_is_not_turned(lopsided, suffix, tmp_path):
+    loaded = load(save(lopsided, tmp_path / f"a{suffix}"))
+    x, y = loaded.grid.axes
+    assert x.tolist() == [-3, -1, -0.5, 0, 0.25, 2, 9]
+    assert y.tolist() == [-2, 0, 0.5, 1, 4]
+    for i, j in np.ndindex(7, 5):
+        assert loaded.loss[i, j] == 10 * x[i] + y[j]
+        assert loaded.standard_errors["train_loss"][i, j] == x[i] ** 2 + 1
+        assert loaded.done[i, j] == (i < 6 or j == 0)
 
 
 @every_format
@@ -65,8 +85,24 @@ def test_an_older_file_is_replaced(lopsided, with_samples, suffix, tmp_path, bit
     assert os.listdir(tmp_path) == [path.name]
 
 
+def disk_full(landscape, path):
+    path.write_text("half of the ne")
+    raise OSError("disk full")
+
+
 @every_format
-def test_a_failing_writer_leaves_the_older_file_and_nothing_else(lopsided, suffix, tmp_path):
+def test_a_failing_writer_leaves_the_older_file_and_nothing_else(lopsided, suffix, tmp_path, monkeypatch):
+    path = save(lopsided, tmp_path / f"a{suffix}")
+    before = path.read_bytes()
+    monkeypatch.setitem(FORMATS, suffix, replace(FORMATS[suffix], write=disk_full))
+    with pytest.raises(OSError, match="disk full"):
+        save(lopsided, path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix, form in FORMATS.items() if form.samples])
+def test_a_thumbnail_that_is_no_picture_is_refused(lopsided, suffix, tmp_path):
     path = save(lopsided, tmp_path / f"a{suffix}")
     before = path.read_bytes()
     lopsided.samples = Samples(np.zeros((1, 7, 5)), (Sample(0, 1.0, thumbnail=np.zeros((2, 2, 3))),))
@@ -77,9 +113,11 @@ def test_a_failing_writer_leaves_the_older_file_and_nothing_else(lopsided, suffi
 
 
 @pytest.mark.parametrize("call", [load, lambda path: save(None, path)])
-@pytest.mark.parametrize("name, shown", [("a.csv", "'.csv'"), ("a", "''"), (".h5", "''")])
+@pytest.mark.parametrize("name, shown", [("a.txt", "'.txt'"), ("a", "''"), (".h5", "''")])
 def test_an_unknown_suffix_lists_the_choices(call, name, shown):
-    with pytest.raises(ValueError, match=rf"path='{name}' has the suffix {shown}: choose one of .h5, .npz"):
+    with pytest.raises(
+        ValueError, match=rf"path='{name}' has the suffix {shown}: choose one of .h5, .npz, .json, .csv, .vtp"
+    ):
         call(name)
 
 
@@ -118,8 +156,8 @@ def test_a_wrong_suffix_is_no_landscape(lopsided, suffix, other, tmp_path):
 
 @every_format
 @pytest.mark.parametrize("kept", [1, 8, 96, 700, 0.25, 0.5, 0.75, 0.99, -1])
-def test_a_truncated_file_is_told(with_samples, suffix, kept, tmp_path):
-    path = save(with_samples, tmp_path / f"cut{suffix}")
+def test_a_truncated_file_is_told(lopsided, with_samples, suffix, kept, tmp_path):
+    path = save(with_samples if FORMATS[suffix].samples else lopsided, tmp_path / f"cut{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     with pytest.raises(LandscapeFileError, match=f"cut{suffix} is .*no landscape"):
@@ -152,7 +190,7 @@ def test_what_no_format_can_hold_is_refused_before_writing(lopsided, suffix, cha
 @every_format
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_is_no_text_is_refused(suffix, name, tmp_path):
-    landscape = Landscape(Grid.from_ranges((-1, 1, 2)), {name: np.zeros(2)}, name)
+    landscape = Landscape(Grid.from_ranges((-1, 1, 2), (-1, 1, 2)), {name: np.zeros((2, 2))}, name)
     with pytest.raises(ValueError, match="cannot be stored: its name is not plain text"):
         save(landscape, tmp_path / f"a{suffix}")
 
@@ -165,5 +203,5 @@ def test_a_recipe_that_holds_itself_is_refused(lopsided, suffix, tmp_path):
 
 
 def test_files_need_no_torch():
-    code = "import sys, lightning_landscape.storage; assert not {'torch', 'matplotlib'} & {*sys.modules}"
+    code = "import sys, lightning_landscape.storage; assert not {'torch', 'matplotlib', 'vtkmodules'} & {*sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,68 @@
+"""What a batch holds, whatever its structure: its leaves, its samples, its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+
+from .objectives import Batch
+from .parameters import checksum
+
+
+def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
+    """The leaves of nested mappings, sequences and objects with plain attributes, in a fixed order.
+
+    >>> leaves({"x": [1, (2, 3)], "y": None})
+    [1, 2, 3, None]
+    """
+    if id(data) in path:  # an object that holds itself
+        return []
+    inside = path | {id(data)}
+    if isinstance(data, Mapping):
+        return [leaf for value in data.values() for leaf in leaves(value, inside)]
+    if isinstance(data, list | tuple):
+        return [leaf for value in data for leaf in leaves(value, inside)]
+    if hasattr(data, "__dict__") and not isinstance(data, Tensor | torch.nn.Module | type):
+        return [leaf for value in vars(data).values() for leaf in leaves(value, inside)]
+    return [data]
+
+
+def rows(data: Any, start: int, stop: int, size: int) -> Any:
+    """Samples `start` to `stop` of a batch of `size`: these rows of every tensor and list that has `size` of them.
+
+    >>> rows({"x": torch.arange(4), "name": ["a", "b", "c", "d"], "scale": torch.tensor(2.0)}, 1, 3, 4)
+    {'x': tensor([1, 2]), 'name': ['b', 'c'], 'scale': tensor(2.)}
+    """
+
+    def cut(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            return part[start:stop] if part.ndim and len(part) == size else part
+        of_samples = len(part) == size and not any(isinstance(p, Tensor) and p.shape[:1] == (size,) for p in part)
+        return part[start:stop] if of_samples else [rows(item, start, stop, size) for item in part]
+
+    return apply_to_collection(data, (Tensor, list), cut)
+
+
+def size_of(data: Any) -> int:
+    """How many samples a batch holds: the length of its first tensor with a dimension; 1 without any.
+
+    >>> size_of({"scale": torch.tensor(2.0), "x": torch.zeros(5, 3)})
+    5
+    """
+    return next((len(leaf) for leaf in leaves(data) if isinstance(leaf, Tensor) and leaf.ndim), 1)
+
+
+def data_checksum(batches: Iterable[Batch]) -> str:
+    """A digest of everything in the batches: tensors by their bits, other values by their text."""
+    tensors: list[Tensor] = []
+    for batch in batches:
+        for leaf in leaves(batch.data):
+            if isinstance(leaf, Tensor):
+                tensors.append(leaf)
+            else:
+                tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
+    return checksum(tensors)

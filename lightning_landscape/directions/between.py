@@ -1,0 +1,93 @@
+"""Directions towards other models: planes through two, three or more sets of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..parameters import Params, Snapshot, canonical_name, working_dtype
+
+Weights = nn.Module | Params | str | PathLike
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """One direction to each target: dᵢ = θᵢ − θ*, so that θ* + dᵢ is target i (Goodfellow et al. 2015, section 3).
+
+    Args:
+        targets: modules of the same shape as the snapshot's, mappings of names to tensors, or files that
+            `torch.save` or Lightning wrote.
+
+    >>> here, there = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> (towards,) = Between((there,))(Snapshot.of(here), 1)
+    >>> torch.allclose(here.weight + towards["weight"], there.weight)
+    True
+    """
+
+    targets: tuple[Weights, ...]
+
+    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """The k directions, in the snapshot's names, shapes and precision.
+
+        Raises:
+            ValueError: if there are not k targets, or one lacks a parameter or has another shape.
+        """
+        if len(self.targets) != k:
+            raise ValueError(f"{len(self.targets)} target models span a landscape of as many directions, not of {k}.")
+        return tuple(_difference(weights_of(t), snapshot.params, i) for i, t in enumerate(self.targets))
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings, as plain JSON values."""
+        return {"kind": "between", "targets": len(self.targets)}
+
+
+def weights_of(source: Weights) -> dict[str, Tensor]:
+    """Every tensor of a model by its canonical name: parameters and buffers; nothing is copied.
+
+    Args:
+        source: a module, a mapping of names to tensors, or a file: a state dict, or a checkpoint that holds one
+            under "state_dict" or "model_state_dict".
+
+    Raises:
+        ValueError: if a file holds something else.
+    """
+    if isinstance(source, nn.Module):
+        named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
+    elif isinstance(source, str | PathLike):
+        named = torch.load(source, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model_state_dict"):
+            if isinstance(named, Mapping) and isinstance(named.get(key), Mapping):
+                named = named[key]
+        if not isinstance(named, Mapping) or not any(isinstance(value, Tensor) for value in named.values()):
+            raise ValueError(
+                f"{Path(source)} holds no state dict: save model.state_dict(), or a mapping with one under "
+                "'state_dict' or 'model_state_dict'."
+            )
+    else:
+        named = source
+    return {canonical_name(n): value.detach() for n, value in named.items() if isinstance(value, Tensor)}
+
+
+def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]:
+    missing = sorted(origin.keys() - target.keys())
+    if missing:
+        raise ValueError(
+            f"Target model {which} has no {missing[0]!r}: it must be of the same architecture; it has "
+            f"{', '.join(list(target)[:4])}, …"
+        )
+    result = {}
+    for name, tensor in origin.items():
+        if target[name].shape != tensor.shape:
+            raise ValueError(
+                f"Target model {which} has shape {tuple(target[name].shape)} for {name!r}, the model has "
+                f"{tuple(tensor.shape)}: they must be of the same architecture."
+            )
+        precise = working_dtype(tensor.dtype)
+        result[name] = target[name].to(tensor.device, precise) - tensor.to(precise)
+    return result

@@ -1,0 +1,43 @@
+"""Directions of several kinds in one plane: one towards a model, say, and one at random."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..parameters import Params, Snapshot
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The first direction of each part.
+
+    Args:
+        parts: callables ``(snapshot, k) -> k directions``, one a direction.
+
+    >>> from torch import nn
+    >>> from .random import Random
+    >>> net = nn.Linear(2, 1)
+    >>> d, e = Joined((Random(seed=1), Random(seed=2)))(Snapshot.of(net), 2)
+    >>> bool((d["weight"] == Random(seed=1)(Snapshot.of(net), 1)[0]["weight"]).all())
+    True
+    """
+
+    parts: tuple[Callable[[Snapshot, int], tuple[Params, ...]], ...]
+
+    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """The k directions.
+
+        Raises:
+            ValueError: if there are not k parts.
+        """
+        if len(self.parts) != k:
+            raise ValueError(f"{len(self.parts)} parts give as many directions, not {k}.")
+        return tuple(part(snapshot, 1)[0] for part in self.parts)
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings of each part, as plain JSON values."""
+        from . import recipe
+
+        return {"kind": "joined", "parts": [recipe(part) for part in self.parts]}

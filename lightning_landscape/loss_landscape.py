@@ -1,0 +1,447 @@
+"""LossLandscape: landscapes of a plain `nn.Module`, without a Trainer."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from .batches import size_of
+from .criteria import ACCURACY, LOSS, FrozenLoader, MetricsFunction, recognised
+from .directions import Between, Directions, Joined, Random
+from .directions.between import Weights
+from .landscape import Grid, Landscape, axis_points
+from .objectives import Batch, CannotMeasureError
+from .parameters import Snapshot
+from .plane import Plane
+from .plots import PLOTS, Figure, show_figure
+from .rng import preserved, seed_streams
+from .storage import export_paraview, load, save
+from .storage.layout import data_set_names
+from .sweep import recipe_of, sweep
+
+log = logging.getLogger(__name__)
+SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
+DIR_TYPES = ("weights", "states")
+Range = tuple[float, float, int]
+
+
+class LossLandscape:
+    """The loss landscape around the weights of a plain PyTorch module (Li et al. 2018).
+
+    The net is never changed: a copy of it in eval mode is moved. The data are read once, when the first landscape
+    is computed, and every point is measured on the same batches.
+
+    Args:
+        net: the module.
+        dataloader: gives batches; pairs (inputs, targets) for a loss module.
+        criterion: a loss module or function of (outputs, targets); ``(model, inputs, targets) -> loss``, a tensor
+            or a mapping of names to tensors; or ``(net, dataloader, use_cuda) -> dict`` of metrics. None for
+            `nn.CrossEntropyLoss`. Which one it is, is recognised and said in the log.
+        use_cuda: measure on the GPU, where there is one; else where the net is.
+        surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
+        seed: of random directions, of the order of the loader, and of the random numbers that all points share.
+        max_batches: how many batches to take; None for all.
+
+    Attributes:
+        landscape: the last `Landscape`: values, standard errors, recipe; that of `surf_file` before the first is
+            computed.
+        plane: the plane on which it lies.
+
+    Raises:
+        TypeError: if the criterion is nothing of these.
+
+    A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
+
+    >>> import tempfile
+    >>> from torch.utils.data import DataLoader, TensorDataset
+    >>> net = nn.Linear(1, 1, bias=False)
+    >>> _ = nn.init.ones_(net.weight)
+    >>> ones = DataLoader(TensorDataset(torch.ones(4, 1), torch.ones(4, 1)))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     landscape = LossLandscape(net, ones, nn.MSELoss(), surf_file=f"{folder}/bowl.h5")
+    ...     landscape.compute_1d(xrange=(-1, 1, 5))["losses"].round(6).tolist()
+    [1.0, 0.25, 0.0, 0.25, 1.0]
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        dataloader: Any,
+        criterion: Any = None,
+        use_cuda: bool = False,
+        surf_file: str | PathLike | None = None,
+        *,
+        seed: int = 42,
+        max_batches: int | None = None,
+    ) -> None:
+        if use_cuda and not torch.cuda.is_available():
+            log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
+            use_cuda = False
+        self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
+        self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
+        self.objective = recognised(self.criterion, use_cuda)
+        self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
+        own = next((p.device for p in net.parameters()), torch.device("cpu"))
+        self.device = torch.device("cuda") if use_cuda and own.type != "cuda" else own
+        self.plane: Plane | None = None
+        self._landscape: Landscape | None = None
+        self._batches: list[Batch] = []
+
+    @property
+    def landscape(self) -> Landscape:
+        """The last landscape computed, or the one in `surf_file`.
+
+        Raises:
+            ValueError: if there is none yet.
+        """
+        if self._landscape is None and self.surf_file.exists():
+            self._landscape = load(self.surf_file)
+        if self._landscape is None:
+            raise ValueError(f"There is no landscape yet, nor a file {str(self.surf_file)!r}: compute one first.")
+        return self._landscape
+
+    def compute_1d(
+        self,
+        directions: str | Directions = "random",
+        xrange: Range = (-1, 1, 51),
+        dir_type: str = "weights",
+        normalize: str = "filter",
+        ignore: str | Sequence[str] | None = "biasbn",
+        target_model: Weights | None = None,
+        save: bool = True,
+        *,
+        resume: bool = False,
+        recalibrate: bool = False,
+    ) -> dict[str, Any]:
+        """The loss along a line.
+
+        Args:
+            directions: "random"; "target", the line to `target_model`, which lies at 1; or a callable
+                ``(snapshot, k) -> k directions`` such as `PCA`.
+            xrange: ``(low, high, points)``, in lengths of the direction.
+            dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
+                floating-point buffers move too.
+            normalize: how random directions are scaled, as in `Random`.
+            ignore: what rests in random directions, as in `Random`.
+            target_model: a module, a state dict, or a checkpoint.
+            save: keep the surface in `surf_file`, also while it is computed.
+            resume: go on with the surface in `surf_file`.
+            recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time.
+
+        Returns:
+            "losses" and "xcoordinates", of shape (points,), and "accuracies" in percent where the criterion is a
+            classifier's. For a criterion that gives named metrics, "losses" is a dict of such arrays.
+
+        Raises:
+            ValueError: for an argument that does not fit, or an earlier surface that is of something else.
+        """
+        if (directions == "target") != (target_model is not None):
+            raise ValueError(
+                f"directions={directions!r} with target_model={_named(target_model)}: give a target_model with "
+                "directions='target', and only then."
+            )
+        chosen = self._directions(directions, normalize, ignore, (target_model,))
+        return self._compute((("xrange", xrange),), chosen, dir_type, save, resume, recalibrate)
+
+    def compute_2d(
+        self,
+        xrange: Range = (-1, 1, 51),
+        yrange: Range = (-1, 1, 51),
+        dir_type: str = "weights",
+        normalize: str = "filter",
+        ignore: str | Sequence[str] | None = "biasbn",
+        x_target: Weights | None = None,
+        y_target: Weights | None = None,
+        save: bool = True,
+        *,
+        directions: str | Directions = "random",
+        resume: bool = False,
+        recalibrate: bool = False,
+    ) -> dict[str, Any]:
+        """The loss on a plane.
+
+        Args:
+            xrange: ``(low, high, points)`` along the first direction.
+            yrange: the same along the second.
+            x_target: a model that lies at (1, 0); None for a direction of `directions`.
+            y_target: a model that lies at (0, 1); None for a direction of `directions`.
+            directions: "random", or a callable ``(snapshot, k) -> k directions``.
+            dir_type, normalize, ignore, save, resume, recalibrate: as in `compute_1d`.
+
+        Returns:
+            "losses", and "accuracies" in percent, of shape (x points, y points), "xcoordinates", "ycoordinates".
+
+        Raises:
+            ValueError: as `compute_1d`.
+        """
+        chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
+        ranges = (("xrange", xrange), ("yrange", yrange))
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+
+    def compute_3d(
+        self,
+        xrange: Range = (-1, 1, 21),
+        yrange: Range = (-1, 1, 21),
+        zrange: Range = (-1, 1, 21),
+        dir_type: str = "weights",
+        normalize: str = "filter",
+        ignore: str | Sequence[str] | None = "biasbn",
+        save: bool = True,
+        *,
+        directions: str | Directions = "random",
+        resume: bool = False,
+        recalibrate: bool = False,
+    ) -> dict[str, Any]:
+        """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
+        chosen = self._directions(directions, normalize, ignore, (None, None, None))
+        ranges = (("xrange", xrange), ("yrange", yrange), ("zrange", zrange))
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+
+    def plot_1d(
+        self,
+        xmin: float | None = None,
+        xmax: float | None = None,
+        loss_max: float | None = None,
+        log: bool = False,
+        show: bool = False,
+    ) -> list[Figure]:
+        """Draw every metric along its direction and write ``<surf_file>_<metric>_1dslices.pdf``.
+
+        Args:
+            xmin, xmax: the part of the line to draw; None for all of it.
+            loss_max: the upper end of the loss axis; None for what there is.
+            log: a logarithmic loss axis.
+            show: show the figures, too.
+
+        Raises:
+            ValueError: if the landscape is not 1-D.
+        """
+        self._must_have(1)
+        axis = self.landscape.grid.axes[0]
+        xlim = None if xmin is xmax is None else (axis[0] if xmin is None else xmin, axis[-1] if xmax is None else xmax)
+        figures = []
+        for name in self.landscape.values:
+            options = {"value_max": loss_max, "log": log} if name != ACCURACY else {}
+            figures += self._draw(["slices"], [name], show, xlim=xlim, **options)
+        return figures
+
+    def plot_2d_contour(
+        self,
+        surf_name: str = LOSS,
+        vmin: float | None = None,
+        vmax: float | None = None,
+        vlevel: float | None = None,
+        show: bool = False,
+    ) -> list[Figure]:
+        """Draw contour lines, filled contours and a heat map, each as a PDF beside `surf_file`.
+
+        Args:
+            surf_name: a metric, or "auto" for all of them.
+            vmin, vmax: the lowest and the highest level; None for what there is.
+            vlevel: between two levels; None for round levels.
+            show: show the figures, too.
+
+        Raises:
+            ValueError: if there is no such metric, or the landscape is not 2-D.
+        """
+        self._must_have(2)
+        figures = []
+        for name in self._names(surf_name):
+            levels = self._levels(name, vmin, vmax, vlevel)
+            figures += self._draw(["contour", "filled"], [name], show, levels=levels)
+            figures += self._draw(["heat"], [name], show, vmin=vmin, vmax=vmax)
+        return figures
+
+    def plot_2d_surface(self, surf_name: str = LOSS, show: bool = False) -> list[Figure]:
+        """Draw the surface in three dimensions and write ``<surf_file>_<metric>_3dsurface.pdf``.
+
+        Args:
+            surf_name: a metric, or "auto" for all of them.
+            show: show the figures, too.
+
+        Raises:
+            ValueError: if there is no such metric, or the landscape is not 2-D.
+        """
+        self._must_have(2)
+        return self._draw(["surface"], self._names(surf_name), show)
+
+    def plot_3d(self, surf_name: str = LOSS, show: bool = False) -> list[Figure]:
+        """Draw sections and isosurfaces of a volume, each as a PDF; arguments and errors as `plot_2d_surface`."""
+        self._must_have(3)
+        return self._draw(["sections", "isosurfaces"], self._names(surf_name), show)
+
+    def export_paraview(
+        self, surf_name: str = LOSS, log: bool = False, zmax: float | None = None, interp: int | None = None
+    ) -> str:
+        """Write ``<surf_file>_<metric>.vtp`` for ParaView and give its path.
+
+        Args:
+            surf_name: a metric.
+            log: heights log(z + 0.1).
+            zmax: the highest z that is drawn; None, or below 0, for no limit.
+            interp: points along each axis of a finer grid, by cubic splines; None, or below 0, for the grid as it is.
+
+        Raises:
+            ValueError: if there is no such metric, or the landscape is not 2-D.
+            ImportError: if vtk is not installed.
+        """
+        self._must_have(2)
+        (name,) = self._names(surf_name)
+        file = data_set_names(self.landscape.values)[name]
+        path = export_paraview(
+            self.landscape,
+            f"{self.surf_file.with_suffix('')}_{file}.vtp",
+            name,
+            log=log,
+            zmax=None if zmax is None or zmax < 0 else zmax,
+            interp=None if interp is None or interp < 0 else interp,
+        )
+        return str(path)
+
+    def _directions(self, directions: Any, normalize: str, ignore: Any, targets: tuple[Any, ...]) -> Directions:
+        """One direction a target: towards it, or of `directions` where it is None."""
+        if isinstance(directions, str) and directions not in ("random", "target"):
+            raise ValueError(
+                f"directions={directions!r} is unknown; the choices are random, target, or a callable (snapshot, k)."
+            )
+        if all(target is not None for target in targets):
+            return Between(targets)
+        kind: Directions = directions
+        if isinstance(directions, str):
+            kind = Random(normalize=normalize, ignore=ignore, seed=self.seed)
+        if all(target is None for target in targets):
+            return kind
+        return Joined(tuple(kind if target is None else Between((target,)) for target in targets))
+
+    def _compute(
+        self,
+        ranges: Sequence[tuple[str, Range]],
+        directions: Directions,
+        dir_type: str,
+        keep: bool,
+        resume: bool,
+        recalibrate: bool,
+    ) -> dict[str, Any]:
+        if dir_type not in DIR_TYPES:
+            raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
+        grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
+        earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
+        with preserved(), torch.inference_mode(False), torch.no_grad():
+            self._freeze()
+            original = getattr(self.net, "_orig_mod", self.net)  # what torch.compile has wrapped
+            probe = copy.deepcopy(original).to(self.device).eval().requires_grad_(False)
+            snapshot = Snapshot.of(original, buffers=dir_type == "states")
+            if self.device != next(iter(snapshot.params.values())).device:
+                there = {name: tensor.to(self.device) for name, tensor in snapshot.params.items()}
+                snapshot = Snapshot(there, snapshot.filters, snapshot.normalization)
+            self.plane = Plane(snapshot.params, directions(snapshot, grid.ndim))
+            meta = recipe_of(
+                original, snapshot, self.plane, directions, self._batches,
+                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
+                dir_type=dir_type, recalibrate=recalibrate,
+            )  # fmt: skip
+            passes = sweep(
+                probe, self.objective, self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
+                meta=meta, earlier=earlier,
+            )  # fmt: skip
+            self._follow(passes, keep, grid.size)
+        return self._result()
+
+    def _follow(self, passes: Any, keep: bool, size: int) -> None:
+        """Take in the points as they come; what there is, is kept on disk every few seconds, and at a stop."""
+        saved, landscape = time.monotonic(), None
+        with closing(passes), tqdm(total=size, desc="Landscape", unit="point", disable=None, leave=False) as bar:
+            try:
+                for landscape in passes:
+                    self._landscape = landscape
+                    bar.update(int(landscape.done.sum()) - bar.n)
+                    if keep and time.monotonic() - saved > SAVE_EVERY:
+                        save(landscape, self.surf_file)
+                        saved = time.monotonic()
+            finally:
+                if keep and landscape is not None:
+                    save(landscape, self.surf_file)
+
+    def _freeze(self) -> None:
+        """Read the data, once."""
+        if self._batches:
+            return
+        seed_streams(self.seed)
+        data = [self._moved(d) for d in islice(iter(self.dataloader), self.max_batches)]
+        if not data:
+            raise CannotMeasureError("The dataloader is empty, so there is no loss to measure.")
+        if isinstance(self.objective, MetricsFunction):
+            loader = FrozenLoader(data, self.dataloader)
+            self._batches = [Batch(loader, sum(size_of(d) for d in data))]
+        else:
+            self._batches = [Batch(d, size_of(d), i) for i, d in enumerate(data)]
+
+    def _moved(self, data: Any) -> Any:
+        return apply_to_collection(data, Tensor, lambda tensor: tensor.to(self.device))
+
+    def _result(self) -> dict[str, Any]:
+        landscape = self.landscape
+        axes = {f"{letter}coordinates": axis for letter, axis in zip("xyz", landscape.grid.axes, strict=False)}
+        if set(landscape.values) <= {LOSS, ACCURACY}:
+            accuracies = {"accuracies": landscape.values[ACCURACY]} if ACCURACY in landscape.values else {}
+            return {"losses": landscape.values[LOSS], **accuracies, **axes}
+        return {"losses": {name.removeprefix(f"{LOSS}_"): v for name, v in landscape.values.items()}, **axes}
+
+    def _names(self, surf_name: str) -> list[str]:
+        if surf_name == "auto":
+            return list(self.landscape.values)
+        if surf_name not in self.landscape.values:
+            raise ValueError(
+                f"surf_name={surf_name!r} is not in this landscape; the choices are auto, "
+                f"{', '.join(self.landscape.values)}."
+            )
+        return [surf_name]
+
+    def _levels(self, name: str, vmin: float | None, vmax: float | None, vlevel: float | None) -> Any:
+        if vmin is vmax is vlevel is None:
+            return None
+        values = self.landscape.values[name][self.landscape.done]
+        finite = values[np.isfinite(values)]
+        least, most = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        low, high = (least if vmin is None else vmin), (most if vmax is None else vmax)
+        if not low < high:
+            raise ValueError(f"vmin={vmin!r}, vmax={vmax!r}: give vmin < vmax; {name} goes from {least:g} to {most:g}.")
+        if vlevel is not None and vlevel <= 0:
+            raise ValueError(f"vlevel={vlevel!r}: give the distance of two levels, more than 0.")
+        return np.linspace(low, high, 21) if vlevel is None else np.arange(low, high + vlevel / 2, vlevel)
+
+    def _must_have(self, ndim: int) -> None:
+        if self.landscape.grid.ndim != ndim:
+            raise ValueError(
+                f"The landscape has {self.landscape.grid.ndim} directions, this picture needs {ndim}: compute_{ndim}d."
+            )
+
+    def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> list[Figure]:
+        figures = []
+        stem, files = self.surf_file.with_suffix(""), data_set_names(self.landscape.values)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            for kind in kinds:
+                figure = PLOTS[kind].draw(self.landscape, name, **options)
+                figure.savefig(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                figures.append(figure)
+                if show:
+                    show_figure(figure)
+        return figures
+
+
+def _named(model: Any) -> str:
+    return type(model).__name__ if isinstance(model, nn.Module | dict) else repr(model)

@@ -1,0 +1,23 @@
+"""Whether a stopped pass can be continued: what must be the same in both."""
+
+from __future__ import annotations
+
+from .landscape import Landscape
+
+FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
+
+
+def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
+    """What tells that the points of `earlier` are not of this function on this grid; nothing if they are.
+
+    The centre is measured anew and must be the same: two functions may have one name.
+    """
+    common = earlier.center.keys() & landscape.center.keys()
+    same = {
+        "grid": earlier.grid == landscape.grid,
+        "loss": earlier.main == landscape.main,
+        **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta.get(key) for key in FINGERPRINT},
+        "tiles": (earlier.samples is not None) == bool(landscape.meta.get("tiles")),
+        "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
+    }
+    return [name for name, is_same in same.items() if not is_same]

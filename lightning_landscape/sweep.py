@@ -1,0 +1,124 @@
+"""One objective over a grid, for a plain module: the values in, a Landscape that fills up out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from . import __version__
+from .batches import data_checksum
+from .directions import Directions, dead_filters, recipe
+from .evaluators import Sequential
+from .landscape import Grid, Landscape
+from .objectives import Batch, Objective
+from .parameters import Snapshot, checksum
+from .plane import Plane
+from .resume import differences
+
+
+def sweep(
+    probe: nn.Module,
+    objective: Objective,
+    plane: Plane,
+    grid: Grid,
+    batches: Sequence[Batch],
+    *,
+    seed: int = 42,
+    recalibrate: bool = False,
+    meta: dict[str, Any] | None = None,
+    earlier: Landscape | None = None,
+) -> Generator[Landscape, None, None]:
+    """Yield the landscape before its first point and after every point: one object that fills up.
+
+    Call it inside `rng.preserved`.
+
+    Args:
+        probe: a copy that is ours to move, in eval mode.
+        objective: what is measured.
+        plane: origin and k directions, on the probe's device.
+        grid: k axes.
+        batches: the frozen data.
+        seed: of the random numbers that every point shares.
+        recalibrate: compute the statistics of BatchNorm anew at every point.
+        meta: the recipe.
+        earlier: a part of this very landscape, whose points are taken over.
+
+    Raises:
+        ValueError: if `earlier` is of another function or grid; the message says what differs.
+    """
+    started = time.perf_counter()
+    evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
+    center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
+    landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
+    landscape.center = {name: measured.value for name, measured in center.items()}
+    landscape.meta = dict(meta or {})
+    todo = grid.outwards
+    if earlier is not None:
+        if others := differences(earlier, landscape):
+            raise ValueError(
+                f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
+                "(resume=False), or into another file."
+            )
+        done = earlier.done.reshape(-1)
+        for flat in np.flatnonzero(done):
+            index = np.unravel_index(flat, grid.shape)
+            landscape.record(
+                index, {n: (v[index], earlier.standard_errors[n][index]) for n, v in earlier.values.items()}
+            )
+        todo = todo[~done[todo]]
+    yield landscape
+    for flat, measured in zip(todo, evaluator(objective, plane, grid.points[todo], batches), strict=True):
+        landscape.record(np.unravel_index(flat, grid.shape), measured)
+        landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+        if evaluator.parts is not None:
+            landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+        yield landscape
+
+
+def recipe_of(
+    net: nn.Module, snapshot: Snapshot, plane: Plane, directions: Directions, batches: Sequence[Batch], **more: Any
+) -> dict[str, Any]:
+    """What a landscape's file says of how it was made, as plain JSON values.
+
+    Args:
+        net: the user's module.
+        snapshot: its weights.
+        plane: on which the points lie.
+        directions: what gave the plane.
+        batches: the frozen data.
+        more: further entries, e.g. the objective's name.
+    """
+    moved = [name for name in plane.origin if any(bool(d[name].any()) for d in plane.directions)]
+    size = sum(batch.size for batch in batches)
+    return {
+        "module": type(net).__name__,
+        "samples": size,
+        "batches": len(batches),
+        "samples_by_data": {"data": size},
+        "data_checksum": {"data": data_checksum(batches)},
+        "weights_checksum": checksum(snapshot.params.values()),
+        "reduction": "mean over samples, accumulated in float64; module in eval mode",
+        "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
+        "gives one value a sample); NaN where unknown",
+        "precision": str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
+        "directions": {
+            **recipe(directions),
+            "cosine": plane.cosine(),
+            "lengths": plane.norms(),
+            "moved_parameters": sum(plane.origin[name].numel() for name in moved),
+            "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
+            "dead_filters": dead_filters(snapshot, moved),
+        },
+        "versions": {
+            "lightning_landscape": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        **more,
+    }

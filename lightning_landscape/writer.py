@@ -1,0 +1,361 @@
+"""The interface of PascalSun's LossLandscape over ours: `sample_landscape`, `LossLandscapeWriter`, and their JSON."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from .batches import size_of
+from .criteria import of_three, recognised
+from .directions import PCA, Directions, Random, random_walk_shares, recipe
+from .landscape import Grid, Landscape, Trajectory, axis_points
+from .objectives import Batch, CannotMeasureError, LossFunction, Objective
+from .parameters import Params, Snapshot
+from .plane import Plane
+from .recorder import Recorder
+from .rng import preserved, seed_streams
+from .storage.atomic import replacing
+from .sweep import recipe_of, sweep
+
+MODES = ("1d", "2d", "3d", "1d+2d")
+DIRECTION_MODES = ("random", "pca")
+RANGE = 0.1  # of the weights' norm, filter by filter
+MARGIN = 0.2  # around a path, as a share of its extent
+
+
+def sample_landscape(
+    model: nn.Module,
+    data_loader: Any,
+    loss_fn: Callable[..., Any],
+    output_path: str | PathLike = "./landscape.json",
+    *,
+    grid_size: int = 50,
+    range_scale: float | None = None,
+    mode: str = "2d",
+    seed: int = 42,
+    **options: Any,
+) -> str:
+    """Measure one landscape and write it as JSON; gives the file's path.
+
+    Args:
+        model, data_loader, loss_fn, grid_size, range_scale, mode, options: as in
+            `LossLandscapeWriter.sample_landscape`.
+        output_path: the file.
+        seed: of the directions, of the order of the loader, and of the random numbers that all points share.
+
+    >>> import tempfile
+    >>> from torch.utils.data import DataLoader, TensorDataset
+    >>> loader = DataLoader(TensorDataset(torch.randn(8, 2), torch.randn(8, 1)), batch_size=4)
+    >>> loss = lambda model, inputs, targets: nn.functional.mse_loss(model(inputs), targets)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = sample_landscape(nn.Linear(2, 1), loader, loss, f"{folder}/landscape.json", grid_size=5)
+    ...     content = json.loads(Path(path).read_text())
+    >>> np.shape(content["loss_grid_2d"]), content["X"][0][0], content["X"][4][0]
+    ((5, 5), -0.1, 0.1)
+    """
+    path = Path(output_path)
+    writer = LossLandscapeWriter(path.parent, seed=seed, auto_export=False)
+    writer.sample_landscape(
+        model, data_loader, loss_fn, grid_size=grid_size, range_scale=range_scale, mode=mode, **options
+    )
+    return writer.export(path)
+
+
+class LossLandscapeWriter:
+    """Landscapes and the path of a training in one JSON file, ``<log_dir>/landscape.json``.
+
+    Args:
+        log_dir: the folder; it is made.
+        seed: of the directions, of the order of the loaders, and of the random numbers that all points share.
+        auto_export: write the file in `close`.
+
+    The file holds ``X``, ``Y`` and ``loss_grid_2d`` with ``X[i][j]`` the coordinate of ``loss_grid_2d[i][j]`` along
+    x, ``baseline_loss``, ``grid_size``, ``mode``; ``X_1d`` and ``loss_line_1d`` of a line; ``volume_x``, ``volume_y``,
+    ``volume_z`` and ``loss_grid_3d`` of a volume; ``trajectory_data``; and ``metadata``, the recipe of each. What is
+    not finite is null.
+    """
+
+    def __init__(self, log_dir: str | PathLike, seed: int = 42, auto_export: bool = True) -> None:
+        self.log_dir, self.seed, self.auto_export = Path(log_dir), seed, auto_export
+        self.log_dir.mkdir(parents=True, exist_ok=True)
+        self.recorder = Recorder()
+        self.landscapes: dict[int, Landscape] = {}
+        self.trajectory: Trajectory | None = None
+        self._plane: Plane | None = None
+        self._path_recipe: dict[str, Any] = {}
+
+    def sample_landscape(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        loss_fn: Callable[..., Any] | None = None,
+        *,
+        grid_size: int = 50,
+        range_scale: float | None = None,
+        mode: str = "2d",
+        directions: Sequence[Params] | None = None,
+        direction_mode: str | None = None,
+        regularizer: Callable[[nn.Module], Any] | None = None,
+        regularizer_weight: float = 1.0,
+        custom_loss_fn: Callable[..., Any] | None = None,
+        max_batches: int | None = 10,
+        pre_batch_hook: Callable[[Any], Any] | None = None,
+        device: torch.device | str | None = None,
+    ) -> dict[str, Any]:
+        """Measure the loss around the model, which is not changed, on the same batches at every point.
+
+        Args:
+            model: the module.
+            data_loader: gives pairs (inputs, targets).
+            loss_fn: ``(model, inputs, targets) -> loss``, a mean over the samples; or a loss module.
+            grid_size: points along each direction.
+            range_scale: how far to go along random directions, in shares of each filter's norm; None for 0.1.
+                PCA directions have length 1: None reaches a fifth beyond the recorded path.
+            mode: "1d", "2d", "3d", or "1d+2d" for a line and the plane that holds it.
+            directions: of an earlier `get_directions`, in place of new ones.
+            direction_mode: "random" or "pca"; None for "pca" if `build_trajectory` has been called with it.
+            regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
+            regularizer_weight: λ.
+            custom_loss_fn: another name for `loss_fn`.
+            max_batches: how many batches to take; None for all.
+            pre_batch_hook: what a batch goes through before it is frozen.
+            device: where to measure; None for the model's own.
+
+        Returns:
+            What the file will hold of these landscapes.
+
+        Raises:
+            ValueError: for an unknown mode, or PCA without enough recorded weights.
+        """
+        _known("mode", mode, MODES)
+        loss = custom_loss_fn if custom_loss_fn is not None else loss_fn
+        if loss is None:
+            raise ValueError("loss_fn=None and custom_loss_fn=None: give one of them.")
+        if direction_mode is None:
+            direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
+        _known("direction_mode", direction_mode, DIRECTION_MODES)
+        objective = self._objective(loss, regularizer, regularizer_weight)
+        with preserved(), torch.inference_mode(False), torch.no_grad():
+            place = torch.device(device) if device is not None else next(model.parameters()).device
+            probe = copy.deepcopy(model).to(place).eval().requires_grad_(False)
+            snapshot = Snapshot.of(copy.deepcopy(model).to(place))
+            batches = self._freeze(data_loader, place, max_batches, pre_batch_hook)
+            for part in mode.split("+"):
+                k = int(part[0])
+                chosen, plane = self._plane_of(snapshot, k, directions, direction_mode)
+                grid = self._grid(plane, k, grid_size, range_scale, direction_mode if directions is None else "random")
+                meta = recipe_of(model, snapshot, plane, chosen, batches, seed=self.seed)
+                for landscape in sweep(probe, objective, plane, grid, batches, seed=self.seed, meta=meta):
+                    self.landscapes[k] = landscape
+                if k > 1 or self._plane is None:
+                    self._plane = plane
+        return self._content()
+
+    def record_checkpoint(
+        self, model: nn.Module, epoch: int, train_loss: float | None = None, val_loss: float | None = None
+    ) -> None:
+        """Keep the model's weights of an epoch, and its losses where they are known; the model is only read."""
+        self.recorder.record(model, epoch, train_loss=train_loss, val_loss=val_loss)
+
+    def build_trajectory(
+        self,
+        model: nn.Module,
+        data_loader: Any,
+        loss_fn: Callable[..., Any],
+        *,
+        mode: str = "pca",
+        directions: Sequence[Params] | None = None,
+        max_batches: int | None = 10,
+    ) -> dict[str, Any]:
+        """Project the recorded weights onto a plane through the model, which is at the origin.
+
+        Losses that were not recorded are measured.
+
+        Args:
+            model: the final model.
+            data_loader: as in `sample_landscape`, for losses that were not recorded.
+            loss_fn: the same.
+            mode: "pca": the directions in which the weights moved most, also for landscapes sampled later;
+                "fixed": `directions`, or those of the landscape sampled last.
+            directions: for "fixed".
+            max_batches: as in `sample_landscape`.
+
+        Returns:
+            The file's ``trajectory_data``.
+
+        Raises:
+            ValueError: if nothing was recorded, or too little for PCA, or there are no directions for "fixed".
+        """
+        _known("mode", mode, ("pca", "fixed"))
+        if not self.recorder.weights:
+            raise ValueError("Nothing was recorded: call record_checkpoint(model, epoch) during the training.")
+        snapshot = Snapshot.of(model)
+        k = min(3, max(2, len(self.recorder.weights) - 1))
+        if mode == "pca":
+            pca = PCA(self.recorder.weights)
+            try:
+                plane = Plane(snapshot.params, pca(snapshot, k))
+            except ValueError:
+                if k == 2:
+                    raise
+                plane = Plane(snapshot.params, pca(snapshot, 2))
+            walk = random_walk_shares(len(self.recorder.weights), plane.ndim).tolist()
+            self._path_recipe = {**recipe(pca), "random_walk": walk}
+        else:
+            fixed = directions if directions is not None else self.get_directions()
+            if fixed is None:
+                raise ValueError("mode='fixed' needs directions: give them, or call sample_landscape first.")
+            plane = Plane(snapshot.params, tuple(fixed))
+            self._path_recipe = {"kind": "fixed"}
+        self.trajectory = self.recorder.trajectory(plane)
+        self._measure_unknown(model, data_loader, loss_fn, max_batches)
+        return self._trajectory_data()
+
+    def get_directions(self) -> tuple[Params, ...] | None:
+        """The directions of the last plane or volume, for a model of the same architecture; None before."""
+        return None if self._plane is None else self._plane.directions
+
+    def export(self, output_path: str | PathLike | None = None) -> str:
+        """Write the JSON file, whole or not at all; gives its path.
+
+        Raises:
+            ValueError: if there is nothing to write yet.
+        """
+        path = self.log_dir / "landscape.json" if output_path is None else Path(output_path)
+        content = self._content()
+        if not content:
+            raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        return str(path)
+
+    def close(self) -> None:
+        """Write the file, if there is anything to write and `auto_export` says so."""
+        if self.auto_export and self._content():
+            self.export()
+
+    def __enter__(self) -> LossLandscapeWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def _objective(self, loss: Any, regularizer: Any, weight: float) -> Objective:
+        if regularizer is None:
+            return recognised(loss, False)
+        base = of_three((lambda m, x, y: loss(m(x), y)) if isinstance(loss, nn.Module) else loss)
+        return LossFunction(lambda module, data: base(module, data) + weight * regularizer(module), "train_loss")
+
+    def _freeze(self, loader: Any, device: torch.device, most: int | None, hook: Any) -> list[Batch]:
+        seed_streams(self.seed)
+        taken = (data if hook is None else hook(data) for data in islice(iter(loader), most))
+        moved = [apply_to_collection(data, Tensor, lambda tensor: tensor.to(device)) for data in taken]
+        if not moved:
+            raise CannotMeasureError("The data_loader is empty, so there is no loss to measure.")
+        return [Batch(data, size_of(data), i) for i, data in enumerate(moved)]
+
+    def _plane_of(
+        self, snapshot: Snapshot, k: int, given: Sequence[Params] | None, mode: str
+    ) -> tuple[Directions, Plane]:
+        kind: Directions = PCA(self.recorder.weights) if mode == "pca" else Random(seed=self.seed)
+        if given is not None:
+            if len(given) < k:
+                raise ValueError(f"directions holds {len(given)}, a {k}-D landscape needs {k}.")
+
+            def kind(_: Snapshot, k: int) -> tuple[Params, ...]:
+                return tuple(given[:k])
+
+        return kind, Plane(snapshot.params, kind(snapshot, k))
+
+    def _grid(self, plane: Plane, k: int, size: int, scale: float | None, mode: str) -> Grid:
+        if mode == "pca" and scale is None:
+            points = self.recorder.trajectory(plane).points
+            low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
+            pad = MARGIN * (high - low)
+            ranges = [(float(a), float(b), size) for a, b in zip(low - pad, high + pad, strict=True)]
+        else:
+            scale = RANGE if scale is None else scale
+            ranges = [(-scale, scale, size)] * k
+        return Grid(tuple(axis_points("range_scale", given) for given in ranges))
+
+    def _measure_unknown(self, model: nn.Module, loader: Any, loss_fn: Any, most: int | None) -> None:
+        """The loss of recorded weights for which none was said, on the same batches."""
+        assert self.trajectory is not None
+        losses = self.trajectory.metrics["train_loss"]
+        unknown = np.flatnonzero(np.isnan(losses))
+        if not len(unknown):
+            return
+        with preserved(), torch.inference_mode(False), torch.no_grad():
+            device = next(model.parameters()).device
+            batches = self._freeze(loader, device, most, None)
+            probe = copy.deepcopy(model).eval().requires_grad_(False)
+            objective = recognised(loss_fn, False)
+            for i in unknown:
+                here = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
+                still = {name: torch.zeros_like(tensor) for name, tensor in here.items()}
+                line = Plane(here, (still,))
+                *_, landscape = islice(sweep(probe, objective, line, Grid((np.array([0.0, 1.0]),)), batches), 1)
+                losses[i] = landscape.center[landscape.main]
+
+    def _content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        line, surface, volume = (self.landscapes.get(k) for k in (1, 2, 3))
+        if volume is not None:
+            x, y, z = np.meshgrid(*volume.grid.axes, indexing="ij")
+            content |= {"X": x, "Y": y, "Z": z, "loss_grid_3d": volume.loss}
+            content |= {f"volume_{letter}": axis for letter, axis in zip("xyz", volume.grid.axes, strict=True)}
+        if surface is not None:
+            x, y = np.meshgrid(*surface.grid.axes, indexing="ij")
+            content |= {"X": x, "Y": y, "loss_grid_2d": surface.loss}
+        if line is not None:
+            content |= {"X_1d": line.grid.axes[0], "loss_line_1d": line.loss, "grid_size_1d": line.grid.size}
+            content["baseline_loss_1d"] = line.center[line.main]
+        main = next((landscape for landscape in (surface, volume, line) if landscape is not None), None)
+        if main is not None:
+            content |= {"baseline_loss": main.center[main.main], "grid_size": main.grid.shape[0]}
+            content["mode"] = "+".join(f"{k}d" for k in sorted(self.landscapes))
+        if self.trajectory is not None:
+            content["trajectory_data"] = self._trajectory_data()
+        if content:
+            content["metadata"] = {f"landscape_{k}d": self.landscapes[k].meta for k in sorted(self.landscapes)}
+            content["metadata"]["trajectory"] = self._path_recipe
+        return {key: plain(value) for key, value in content.items()}
+
+    def _trajectory_data(self) -> dict[str, Any]:
+        path = self.trajectory
+        assert path is not None
+        columns = {f"traj_{i + 1}": column for i, column in enumerate(path.points.T)}
+        known = {"losses": path.metrics["train_loss"], "val_losses": path.metrics["val_loss"]}
+        known = {name: column for name, column in known.items() if not np.isnan(column).all()}
+        more = {"epochs": path.steps, "residuals": path.residuals, "distances": path.distances}
+        return {key: plain(value) for key, value in {**columns, **more, **known}.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: arrays as lists, what is not finite as None.
+
+    >>> plain({"x": np.array([1.0, np.inf])})
+    {'x': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _known(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; the choices are {', '.join(choices)}.")

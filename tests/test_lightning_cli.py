@@ -1,0 +1,70 @@
+"""Every option of the callback in the YAML file of a LightningCLI, in both namespaces."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.directions import recipe
+
+OPTIONS: dict[str, Any] = {
+    "every_n_epochs": 3, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None, "directions": "random",
+    "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
+    "data": ["val", "train"], "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
+    "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
+    "dirpath": "somewhere", "formats": ["npz", "svg"], "strict": True,
+}  # fmt: skip
+
+
+def yaml(options: dict[str, Any]) -> str:
+    rows = "".join(f"          {name}: {'null' if v is None else v}\n" for name, v in options.items())
+    return (
+        "trainer:\n  accelerator: cpu\n  logger: false\n  callbacks:\n"
+        f"    - class_path: lightning_landscape.LossLandscapeCallback\n      init_args:\n{rows}"
+    )
+
+
+def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
+    """The callback of a command line is the one made by hand."""
+    cli = importlib.import_module(f"{namespace}.cli")
+    boring = importlib.import_module(f"{namespace}.demos.boring_classes").BoringModel
+    path.write_text(yaml(given))
+    parsed = cli.LightningCLI(boring, run=False, args=["--config", str(path)])
+    (callback,) = [c for c in parsed.trainer.callbacks if isinstance(c, LossLandscapeCallback)]
+    by_hand = LossLandscapeCallback(**given)
+    for name in ("every_n_epochs", "at_train_end", "dirpath", "strict", "look"):
+        assert getattr(callback, name) == getattr(by_hand, name), name
+    own, expected = vars(callback.settings).copy(), vars(by_hand.settings).copy()
+    assert recipe(own.pop("directions")) == recipe(expected.pop("directions"))
+    assert own == expected
+
+
+@pytest.mark.filterwarnings("ignore")  # LightningCLI and jsonargparse warn of their own versions
+@pytest.mark.parametrize("given", [OPTIONS, {"seed": 1}, {"y": [0, 1, 5], "data": "test", "ignore": "biasbn"}])
+def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:
+    check("lightning.pytorch", tmp_path / "config.yaml", given)
+
+
+def test_a_config_of_the_other_namespace(tmp_path: Path) -> None:
+    """In a process of its own: the classes on a command line are of the namespace that is imported first."""
+    path = str(tmp_path / "config.yaml")
+    program = (
+        "import pathlib, pytorch_lightning\n"
+        "from tests.test_lightning_cli import OPTIONS, check\n"
+        f"check('pytorch_lightning', pathlib.Path({path!r}), OPTIONS)\n"
+        "print('the same')\n"
+    )
+    root = Path(__file__).parents[1]
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=root)
+    assert run.stdout.endswith("the same\n"), run.stderr[-2000:]
+
+
+def test_the_options_above_are_all_of_them() -> None:
+    assert list(OPTIONS) == list(inspect.signature(LossLandscapeCallback).parameters)
