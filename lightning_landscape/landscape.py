@@ -330,6 +330,15 @@ class Landscape:
         t, values = axis[inside], self.values[self.metric(name)][inside]
         return float((values - ((1 - t) * values[0] + t * values[-1])).max())
 
+    def lowest(self, name: str | None = None) -> tuple[float, tuple[float, ...]]:
+        """The lowest finite value of the evaluated points, and where it lies: k coordinates; NaN without any."""
+        values = self.values[self.metric(name)]
+        finite = np.where(self.done & np.isfinite(values), values, np.inf)
+        if np.isinf(finite).all():
+            return float("nan"), (float("nan"),) * self.grid.ndim
+        index = np.unravel_index(int(finite.argmin()), finite.shape)
+        return float(finite[index]), tuple(float(axis[i]) for axis, i in zip(self.grid.axes, index, strict=True))
+
     def curvature(self, name: str | None = None) -> tuple[float, ...]:
         """The second derivative of each slice at its point nearest to the centre.
 

@@ -59,28 +59,54 @@ def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "la
         write_data(landscape, look.formats, folder)
         if landscape.samples is not None:
             write_samples(landscape, folder / "selected_samples.json")
-    images, failures = {}, []
+    pictures = draw_pictures(landscape, look, folder, list(landscape.values))
+    images = {
+        f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
+        for (kind, name), pixels in pictures.pixels.items()
+    }
+    return Report(images, scalars(landscape, tag), pictures.failures)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pixels by kind and metric (None: of the whole landscape), the files written, and what could not be drawn."""
+
+    pixels: dict[tuple[str, str | None], NDArray[np.uint8]] = field(default_factory=dict)
+    paths: list[Path] = field(default_factory=list)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+
+
+def draw_pictures(
+    landscape: Landscape, look: Look, folder: Path | None, metrics: Sequence[str], strict: bool = False
+) -> Pictures:
+    """Draw the kinds of `look` and write those of its formats that are pictures to `folder` (None: no files).
+
+    A kind that this landscape has no picture of is passed over, or a failure where `strict`.
+    """
+    result = Pictures()
     stems = data_set_names(landscape.values, LONGEST_STEM)
     for kind in look.plots:
         plot = PLOTS[kind]
-        if landscape.grid.ndim not in plot.ndims or (kind == "tiles" and landscape.samples is None):
+        fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)
+        if not (fits or strict):
             continue
-        names: Sequence[str | None] = list(landscape.values) if plot.per == "metric" else [None]
+        names: Sequence[str | None] = metrics if plot.per == "metric" else [None]
         for name in names:
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
             stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
                 figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
                 pixels = to_image(figure)
-                images[f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}"] = pixels
+                result.pixels[kind, name] = pixels
                 for suffix in [f for f in look.formats if f in PICTURES and folder is not None]:
                     assert folder is not None
-                    write_picture(figure, pixels, folder / f"{stem}.{suffix}")
+                    result.paths.append(folder / f"{stem}.{suffix}")
+                    write_picture(figure, pixels, result.paths[-1])
             except OSError:
                 raise
             except Exception as error:  # noqa: BLE001  # the other pictures are worth having
-                failures.append((f"{kind} of {name or landscape.main}", error))
-    return Report(images, scalars(landscape, tag), failures)
+                result.failures.append((f"{kind} of {name or landscape.main}", error))
+    return result
 
 
 def unfinished(folder: Path) -> Landscape | None:
@@ -135,7 +161,7 @@ def summary(landscape: Landscape) -> str:
         ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, eval mode)"),
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
-        ("done", f"{int(landscape.done.sum())} of {grid.size} points"),
+        ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
         ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),

@@ -1,37 +1,17 @@
-"""The command `lightning-landscape`."""
+"""`lightning-landscape demo`: a first training with landscapes."""
 
 from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
-
-from . import __version__
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code is 0, or 1 after an error on one line."""
-    arguments = parser().parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except (ImportError, OSError, ValueError) as error:
-        print(f"lightning-landscape: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+from typing import Any
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of all commands; each sets ``run``."""
-    result = argparse.ArgumentParser(
-        prog="lightning-landscape", description="The loss landscape around the weights while you train."
-    )
-    result.add_argument("--version", action="version", version=f"lightning-landscape {__version__}")
-    commands = result.add_subparsers(title="commands", required=True, metavar="COMMAND")
+def add(commands: Any) -> None:
+    """The command and its options."""
     demo = commands.add_parser(
         "demo",
         help="train a small CNN on scikit-learn's digits and look at its landscape",
@@ -45,11 +25,10 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--max-samples", type=int, default=512, help="training images in the frozen set")
     demo.add_argument("--seed", type=int, default=42, help="of weights, data and directions")
     demo.add_argument("--dir", type=Path, default=Path("landscape_demo"), help="where the logs go")
-    demo.set_defaults(run=run_demo)
-    return result
+    demo.set_defaults(run=run)
 
 
-def run_demo(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Train, and print where to look."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
@@ -58,8 +37,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     import torch
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from .callback import LossLandscapeCallback
-    from .models import DigitsCNN, DigitsDataModule
+    from ..callback import LossLandscapeCallback
+    from ..models import DigitsCNN, DigitsDataModule
 
     callback = LossLandscapeCallback(
         every_n_epochs=arguments.every,
@@ -96,7 +75,3 @@ def run_demo(arguments: argparse.Namespace) -> int:
     print(f"\nPictures and files: {Path(trainer.log_dir or arguments.dir) / 'landscape'}")
     print(f"In TensorBoard:     tensorboard --logdir {arguments.dir} --samples_per_plugin images=500")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

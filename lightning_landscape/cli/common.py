@@ -1,0 +1,76 @@
+"""What the commands share: their help, choices from the tables, short names of files."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Choices:
+    """The rows of a table, read when they are needed: the tables import matplotlib and h5py."""
+
+    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
+        self.read = read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.read())
+
+    def __contains__(self, value: object) -> bool:
+        return value in list(self.read())
+
+
+def kinds() -> Iterable[str]:
+    """The kinds of pictures."""
+    from ..plots import PLOTS
+
+    return PLOTS
+
+
+def color_scales() -> Iterable[str]:
+    """The scales of colours."""
+    from ..plots import COLOR_SCALES
+
+    return COLOR_SCALES
+
+
+def formats() -> Iterable[str]:
+    """The formats of files, as suffixes without the dot."""
+    from ..storage import FORMATS
+
+    return [suffix.removeprefix(".") for suffix in FORMATS]
+
+
+def add_command(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
+) -> argparse.ArgumentParser:
+    """A command with its help; `arguments` is its usage, with FILE first: an option may take the words after it."""
+    result: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=f"{help[0].upper()}{help[1:]}.",
+        usage=f"%(prog)s {arguments}",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.set_defaults(run=run)
+    return result
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """What tells files apart: their paths without the parts that all have in common.
+
+    >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
+    ['step=10', 'step=20']
+    >>> short_names([Path("a/x.h5"), Path("b/y.npz")])
+    ['a/x', 'b/y']
+    >>> short_names([Path("a/x.h5"), Path("a/x.h5")])
+    ['x', 'x']
+    """
+    parts = [list(path.resolve().with_suffix("").parts) for path in paths]
+    while all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]
+    while all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    return ["/".join(p) for p in parts]

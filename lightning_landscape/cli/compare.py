@@ -1,0 +1,73 @@
+"""`lightning-landscape compare`: two landscapes side by side, in numbers and as a picture."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import add_command, short_names
+from .view import aligned
+
+if TYPE_CHECKING:
+    from ..landscape import Landscape
+
+EXAMPLES = """\
+  lightning-landscape compare step=000240/landscape.h5 step=000480/landscape.h5
+  lightning-landscape compare sgd.h5 adam.h5 --metric val_loss --out sgd_adam.pdf
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    command = add_command(
+        commands,
+        "compare",
+        run,
+        "compare two landscapes on the same axes",
+        "A B [--out FILE] [--metric NAME]",
+        EXAMPLES,
+    )
+    command.add_argument("a", type=Path, metavar="A", help="a landscape")
+    command.add_argument("b", type=Path, metavar="B", help="another, on the same grid")
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=Path("comparison.png"),
+        metavar="FILE",
+        help=".png, .pdf, .svg; default: %(default)s",
+    )
+    command.add_argument("--metric", metavar="NAME", help="of which values; default: the main loss of A")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the numbers, write the picture and say where."""
+    from ..plots import draw_comparison, to_image, write_picture
+    from ..report import PICTURES
+    from ..storage import load
+
+    out: Path = arguments.out
+    if out.suffix.removeprefix(".") not in PICTURES:
+        raise ValueError(f"--out {out} is no picture: its name ends in one of {', '.join(PICTURES)}.")
+    a, b = load(arguments.a), load(arguments.b)
+    first, second = short_names([arguments.a, arguments.b])
+    names = (first, second) if first != second else ("A", "B")
+    figure = draw_comparison(a, b, arguments.metric, names=names)
+    print("\n".join(numbers(a, b, a.metric(arguments.metric), names)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(figure, to_image(figure), out)
+    print(f"\n{out}")
+    return 0
+
+
+def numbers(a: Landscape, b: Landscape, metric: str, names: tuple[str, str]) -> list[str]:
+    """Centre, lowest value and curvatures of both, and their differences."""
+    columns = [(x.center[metric], x.lowest(metric)[0], *x.curvature(metric)) for x in (a, b)]
+    titles = ["centre", "lowest on the grid", *(f"curvature {i}" for i in range(1, a.grid.ndim + 1))]
+    rows: list[tuple[str, ...]] = [(metric, *names, "difference")]
+    for title, p, q in zip(titles, *columns, strict=True):
+        rows.append((title, f"{p:.4g}", f"{q:.4g}", f"{q - p:+.4g}"))
+        if title.startswith("lowest"):
+            places = [", ".join(f"{at:.3g}" for at in x.lowest(metric)[1]) for x in (a, b)]
+            rows.append(("  at", *places, ""))
+    return aligned(rows)

@@ -1,0 +1,39 @@
+"""`lightning-landscape export`: a landscape in another format."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .common import Choices, add_command, formats
+
+EXAMPLES = """\
+  lightning-landscape export landscape.h5 --to vtp        # landscape.vtp, for ParaView
+  lightning-landscape export landscape.h5 --to csv --out table.csv
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    command = add_command(
+        commands, "export", run, "write a landscape in another format", "FILE --to FORMAT [--out FILE]", EXAMPLES
+    )
+    command.add_argument("file", type=Path, metavar="FILE", help="a landscape")
+    command.add_argument("--to", required=True, choices=Choices(formats), metavar="FORMAT", help="one of %(choices)s")
+    command.add_argument("--out", type=Path, metavar="FILE", help="where to write it; default: beside FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the file, and say which."""
+    from ..storage import load, save
+
+    suffix = f".{arguments.to}"
+    out: Path = arguments.out or arguments.file.with_suffix(suffix)
+    if out.suffix.lower() != suffix:
+        raise ValueError(f"--out {out} does not end in {suffix}: give another name, or another --to.")
+    if out.resolve() == arguments.file.resolve():
+        raise ValueError(f"{out} is FILE itself: give another --to, or --out.")
+    landscape = load(arguments.file)
+    print(save(landscape, out))
+    return 0

@@ -1,0 +1,78 @@
+"""`lightning-landscape plot`: pictures of landscapes in files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .common import Choices, add_command, color_scales, kinds, short_names
+
+EXAMPLES = """\
+  lightning-landscape plot landscape.h5                   # all pictures, in the folder landscape/
+  lightning-landscape plot landscape.h5 --kinds contour surface --format pdf
+  lightning-landscape plot logs/*/landscape.h5 --metric val_loss --out pictures
+"""
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    command = add_command(
+        commands, "plot", run, "draw landscapes from their files", "FILE [FILE ...] [options]", EXAMPLES
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="landscapes")
+    command.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where the pictures go, several FILEs in a folder each; default: a folder beside each FILE",
+    )
+    command.add_argument(
+        "--kinds",
+        nargs="+",
+        choices=Choices(kinds),
+        metavar="KIND",
+        help="of %(choices)s; default: all that FILE has",
+    )
+    command.add_argument("--metric", metavar="NAME", help="of which values; default: all in FILE")
+    command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="default: png")
+    command.add_argument(
+        "--color-scale",
+        choices=Choices(color_scales),
+        default="global",
+        metavar="SCALE",
+        help="one of %(choices)s; default: global",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw file by file, and print the path of each picture; 1 if one could not be drawn."""
+    from ..report import Look, draw_pictures
+    from ..storage import load
+
+    names = short_names(arguments.files)
+    failed = False
+    for file, name in zip(arguments.files, names, strict=True):
+        landscape = load(file)
+        metrics = list(landscape.values) if arguments.metric is None else [landscape.metric(arguments.metric)]
+        folder = file.with_suffix("")
+        if arguments.out is not None:
+            folder = arguments.out / name if len(names) > 1 else arguments.out
+        folder.mkdir(parents=True, exist_ok=True)
+        tiles = 0 if landscape.samples is None else len(landscape.samples.items)
+        look = Look(
+            tuple(arguments.kinds or kinds()),
+            (arguments.format,),
+            arguments.color_scale,
+            sample_layout=f"{max(1, -(-tiles // 5))}x{min(max(tiles, 1), 5)}",
+        )
+        pictures = draw_pictures(landscape, look, folder, metrics, strict=arguments.kinds is not None)
+        if not (pictures.paths or pictures.failures):
+            raise ValueError(f"{file}: no kind of picture draws {landscape.grid.ndim}-D landscapes.")
+        for path in pictures.paths:
+            print(path)
+        for what, error in pictures.failures:
+            print(f"lightning-landscape: {file}: {what}: {' '.join(str(error).split())}", file=sys.stderr)
+            failed = True
+    return int(failed)

@@ -1,0 +1,85 @@
+"""`lightning-landscape view`: a page of text on a landscape."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .common import add_command
+
+if TYPE_CHECKING:
+    from ..landscape import Landscape
+
+EXAMPLES = """\
+  lightning-landscape view landscape.h5
+  lightning-landscape view logs/*/landscape.h5 | less
+"""
+WIDTH = 80
+IN_THE_TABLE = ("centre", "range", "curvature")
+
+
+def add(commands: Any) -> None:
+    """The command and its options."""
+    command = add_command(
+        commands, "view", run, "tell what a landscape holds, in the terminal", "FILE [FILE ...]", EXAMPLES
+    )
+    command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="landscapes")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a page for each file."""
+    from ..storage import load
+
+    for place, file in enumerate(arguments.files):
+        print("\n" * (place > 0) + page(load(file), str(file)), end="")
+    return 0
+
+
+def page(landscape: Landscape, title: str) -> str:
+    """The metrics as a table, then the recipe, in lines of at most WIDTH characters where words allow it."""
+    from ..report import summary
+
+    lines = [title, "─" * min(len(title), WIDTH), *table(landscape), ""]
+    for line in summary(landscape).splitlines():
+        name, value = line[:18], line[18:].strip()
+        if name.strip() in IN_THE_TABLE or not value.strip("?, ") or value.startswith("nan "):
+            continue
+        value = re.sub(r", (?=[^\[\]]*\])", ",\u00a0", value)  # a range stays on one line
+        indents: Any = {"initial_indent": name, "subsequent_indent": " " * 18, "break_on_hyphens": False}
+        lines += [part.replace("\u00a0", " ") for part in textwrap.wrap(value, WIDTH, **indents)]
+    return "\n".join(lines) + "\n"
+
+
+def table(landscape: Landscape) -> list[str]:
+    """A row for each metric: centre, lowest and highest value on the grid, where the lowest lies, curvatures."""
+    rows: list[tuple[str, ...]] = [("", "centre", "lowest", "at", "highest", "curvature")]
+    for name in landscape.values:
+        low, place = landscape.lowest(name)
+        rows.append(
+            (
+                name,
+                f"{landscape.center[name]:.4g}",
+                f"{low:.4g}",
+                ", ".join(f"{at:.3g}" for at in place),
+                f"{low + landscape.relief(name):.4g}",
+                ", ".join(f"{bend:.3g}" for bend in landscape.curvature(name)),
+            )
+        )
+    return aligned(rows)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Columns, the first to the left, the others to the right.
+
+    >>> aligned([("", "a"), ("name", "1.5")])
+    ['        a', 'name  1.5']
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return [line.rstrip() for line in lines]
