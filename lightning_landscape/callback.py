@@ -71,6 +71,8 @@ class LossLandscapeCallback(_Callback):
         plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
+        accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
+            relative (other memory formats and kernels, compilation for long passes); the landscape's meta says which.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -110,6 +112,7 @@ class LossLandscapeCallback(_Callback):
         plots: Sequence[str] = ("contour", "filled", "heat", "surface", "slices", "tiles"),
         dirpath: Optional[Union[str, os.PathLike]] = None,
         formats: Sequence[str] = ("h5", "png", "pdf"),
+        accelerate: bool = True,
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -147,6 +150,7 @@ class LossLandscapeCallback(_Callback):
             max_samples,
             max_batches,
             samples,
+            accelerate,
         )
         self.look = Look(
             _choices("plots", plots, tuple(PLOTS), may_be_empty=True),

@@ -54,6 +54,7 @@ class LossLandscape:
         surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
+        accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative.
 
     Attributes:
         landscape: the last `Landscape`: values, standard errors, recipe; that of `surf_file` before the first is
@@ -86,11 +87,13 @@ class LossLandscape:
         *,
         seed: int = 42,
         max_batches: int | None = None,
+        accelerate: bool = True,
     ) -> None:
         if use_cuda and not torch.cuda.is_available():
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
+        self.accelerate = accelerate
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         self.objective = recognised(self.criterion, use_cuda)
         self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
@@ -355,7 +358,7 @@ class LossLandscape:
             )  # fmt: skip
             passes = sweep(
                 probe, self.objective, self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                meta=meta, earlier=earlier,
+                accelerate=self.accelerate, meta=meta, earlier=earlier,
             )  # fmt: skip
             self._follow(passes, keep, grid.size)
         return self._result()

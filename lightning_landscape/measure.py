@@ -7,14 +7,18 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
+from .accelerations import applied
+from .accelerations.choose import Choice, choose
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Measurement, Sequential
 from .frozen import FrozenData, freeze
@@ -43,6 +47,7 @@ class Settings:
         max_samples: a data set at most; None for all.
         max_batches: a data set at most; None for all.
         samples: how many single samples to measure too.
+        accelerate: use what proves equal and faster on this module (`accelerations`).
     """
 
     grid: Grid
@@ -53,6 +58,7 @@ class Settings:
     max_samples: int | None = 1024
     max_batches: int | None = None
     samples: int = 10
+    accelerate: bool = True
 
 
 @dataclass(eq=False)
@@ -144,12 +150,34 @@ def _points(
     if not is_sharded(probe):
         order = order[trainer.global_rank :: trainer.world_size]
     points = grid.points[order]
-    measured = [(s.objective, s.frozen.batches) for s in surfaces] + ([tiles] if tiles is not None else [])
-    failures = 0
     if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
+    choice = Choice()
+    if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
+        first = surfaces[0]
+        choice = choose(probe, first.objective, plane, first.frozen.batches, len(points), seed=settings.seed)
+        landscape.meta["accelerations"] = choice.speedup
+    with applied(choice.names, probe, [batch for s in surfaces for batch in s.frozen.batches]) as batches:
+        rest = iter(batches)
+        measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
+        measured += [tiles] if tiles is not None else []
+        yield from _fill(landscape, surfaces, evaluator, measured, plane, order, tolerant, started)
+
+
+def _fill(
+    landscape: Landscape,
+    surfaces: list[_Surface],
+    evaluator: Sequential,
+    measured: list[Any],
+    plane: Plane,
+    order: NDArray[np.intp],
+    tolerant: bool,
+    started: float,
+) -> Generator[Landscape, None, None]:
+    failures, grid = 0, landscape.grid
+    points = grid.points[order]
     for flat_index, results in zip(order, _each_point(evaluator, measured, plane, points, tolerant), strict=True):
         if isinstance(results, Exception):
             failures += 1

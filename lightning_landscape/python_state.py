@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from .sharding import author_class
 
 # What nn.Module itself keeps; the evaluator handles parameters and buffers.
-_KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict"}
+# Accelerations put another forward on an instance.
+_KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict", "forward"}
 LARGE = 64 * 2**20  # bytes: larger arrays of other objects than modules are data
 MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
 # Objects of these are no state of the step: the Trainer, loaders, arrays (which are remembered below).

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from . import __version__
+from .accelerations import applied
+from .accelerations.choose import Choice, choose
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Sequential
@@ -31,6 +33,7 @@ def sweep(
     *,
     seed: int = 42,
     recalibrate: bool = False,
+    accelerate: bool = True,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -46,6 +49,7 @@ def sweep(
         batches: the frozen data.
         seed: of the random numbers that every point shares.
         recalibrate: compute the statistics of BatchNorm anew at every point.
+        accelerate: use what proves equal and faster on this module (`accelerations`).
         meta: the recipe.
         earlier: a part of this very landscape, whose points are taken over.
 
@@ -73,12 +77,17 @@ def sweep(
             )
         todo = todo[~done[todo]]
     yield landscape
-    for flat, measured in zip(todo, evaluator(objective, plane, grid.points[todo], batches), strict=True):
-        landscape.record(np.unravel_index(flat, grid.shape), measured)
-        landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-        if evaluator.parts is not None:
-            landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-        yield landscape
+    choice = Choice()
+    if accelerate and objective.divisible and not recalibrate:
+        choice = choose(probe, objective, plane, batches, len(todo), seed=seed)
+        landscape.meta["accelerations"] = choice.speedup
+    with applied(choice.names, probe, batches) as fast:
+        for flat, measured in zip(todo, evaluator(objective, plane, grid.points[todo], fast), strict=True):
+            landscape.record(np.unravel_index(flat, grid.shape), measured)
+            landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+            if evaluator.parts is not None:
+                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+            yield landscape
 
 
 def recipe_of(

@@ -1,0 +1,122 @@
+"""Which accelerations a module gets: those that prove equal and faster, tried within a share of the time they save."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import nn
+
+from ..evaluators import Measurement, Sequential
+from ..objectives import Batch, Objective
+from ..plane import Plane
+from . import ACCELERATIONS, applied
+
+log = logging.getLogger(__name__)
+SHARE = 0.03  # of the estimated total that trying may take
+BATCHES = 2  # on which a way is tried
+ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
+WORTH = 0.95  # of the time before: less is no gain
+EQUAL = 1e-6  # relative, of every metric
+FIRST_CALLS = {"compiled": 10.0}  # seconds, about
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Args:
+        names: rows of ACCELERATIONS, in their order.
+        speedup: of each, against the ways before it.
+        tried: seconds that the trial took.
+    """
+
+    names: tuple[str, ...] = ()
+    speedup: dict[str, float] = field(default_factory=dict)
+    tried: float = 0.0
+
+
+def choose(
+    module: nn.Module, objective: Objective, plane: Plane, batches: Sequence[Batch], points: int, *, seed: int = 42
+) -> Choice:
+    """Try each acceleration at a point off the axes, on a few batches.
+
+    A way is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower
+    is left out, which the log says at debug level. Nothing is tried where all points are measured sooner.
+
+    Args:
+        module: the probe, which is left as it was.
+        objective: what is measured.
+        plane: on which it is measured.
+        batches: the frozen data of a point.
+        points: how many are to be measured.
+        seed: as the evaluator's.
+    """
+    started = time.perf_counter()
+    few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
+    share = sum(batch.size for batch in batches) / sum(batch.size for batch in few)
+    names: list[str] = []
+    speedup: dict[str, float] = {}
+
+    def attempt(*candidates: str) -> tuple[dict[str, Measurement], float]:
+        with applied(candidates, module, few) as converted:
+            return timed(Sequential(module, seed=seed), objective, plane, converted)
+
+    rough = once(Sequential(module, seed=seed), objective, plane, few)
+    if rough * share * points * SHARE < 4 * (ROUNDS + 3) * rough:
+        return Choice(tried=time.perf_counter() - started)
+    expected, seconds = attempt()
+    for name in ACCELERATIONS:
+        left = SHARE * seconds * share * points - (time.perf_counter() - started)
+        if FIRST_CALLS.get(name, 0.0) + (ROUNDS + 3) * seconds > left:
+            log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
+            continue
+        try:
+            got, faster = attempt(*names, name)
+        except Exception as error:  # noqa: BLE001  # a compiler may raise anything
+            log.debug("%s is left out: %s: %s", name, type(error).__name__, error)
+            continue
+        if not equal(got, expected):
+            log.debug("%s is left out: its values differ", name)
+        elif faster < WORTH * seconds:
+            speedup[name] = round(seconds / faster, 2)
+            names.append(name)
+            seconds = faster
+        else:
+            log.debug("%s is left out: it takes %.3g of the time", name, faster / seconds)
+    return Choice(tuple(names), speedup, time.perf_counter() - started)
+
+
+def once(evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:
+    """Seconds that one point takes, the first calls of everything included."""
+    started = time.perf_counter()
+    next(iter(evaluator(objective, plane, _off_axes(plane, 1), batches)))
+    return (time.perf_counter() - started) / 2  # it rehearses on one batch first
+
+
+def timed(
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch]
+) -> tuple[dict[str, Measurement], float]:
+    """The values at a point off the axes, and the least seconds that a point takes after the first."""
+    stream = evaluator(objective, plane, _off_axes(plane, ROUNDS + 1), batches)
+    first, best = next(stream), math.inf
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        next(stream)
+        best = min(best, time.perf_counter() - started)
+    return first, best
+
+
+def _off_axes(plane: Plane, count: int) -> np.ndarray:
+    return np.tile([0.37 - 0.2 * i for i in range(plane.ndim)], (count, 1))
+
+
+def equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
+    """Whether two ways give the same metrics, to EQUAL of their values."""
+    return a.keys() == b.keys() and all(
+        np.isclose(a[name].value, b[name].value, rtol=EQUAL, atol=0, equal_nan=True) for name in a
+    )

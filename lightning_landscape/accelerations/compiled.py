@@ -1,0 +1,45 @@
+"""The forward passes compiled by `torch.compile`: pays for long passes only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..objectives import Batch
+
+
+@contextmanager
+def compiled(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+    """The forward of the module and of its children, each as one graph, for the shapes at hand.
+
+    Whole graphs only: pieces would be cached beside the user's own compiled ones and count against their limit.
+
+    Raises:
+        ValueError: if the module is compiled already.
+    """
+    if any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
+        raise ValueError("the module is compiled already")
+    own = [part for part in (module, *module.children()) if "forward" not in vars(part)]
+    try:
+        for part in own:
+            part.forward = torch.compile(_apart(part), fullgraph=True, dynamic=False)
+        yield batches
+    finally:
+        for part in own:
+            vars(part).pop("forward", None)
+
+
+def _apart(part: nn.Module) -> Callable[..., Any]:
+    """The forward of a module as a method with code of its own: the compiler keeps its notes by the code."""
+    plain = type(part).forward
+    if not isinstance(plain, FunctionType):
+        raise ValueError(f"the forward of {type(part).__name__} is no plain function")
+    code: CodeType = plain.__code__.replace(co_name=f"{plain.__name__}_of_a_landscape")
+    twin = FunctionType(code, plain.__globals__, plain.__name__, plain.__defaults__, plain.__closure__)
+    twin.__kwdefaults__ = plain.__kwdefaults__
+    return MethodType(twin, part)
