@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_landscape import Random, Snapshot
+from lightning_landscape.copying import rebind
 from lightning_landscape.parameters import checksum, filter_norms
 from lightning_landscape.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
 
@@ -99,6 +100,16 @@ def test_fsdp_is_put_back_after_an_error_in_the_middle_of_a_forward_pass(mesh: A
         for p in module.parameters():
             local(p).zero_()
         assert torch.equal(module(x), torch.zeros(5, 2))
+
+
+def test_the_hooks_of_fsdp_are_not_pointed_at_copies(mesh: Any) -> None:
+    """Those of a group share a set, of which each would get a copy of its own."""
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    torch.distributed.fsdp.fully_shard(list(module), mesh=mesh)
+    before = [hook for part in module for hook in part._forward_pre_hooks.values()]
+    rebind(module, {})
+    assert len(before) == 2
+    assert [hook for part in module for hook in part._forward_pre_hooks.values()] == before
 
 
 def test_the_class_of_a_module_is_that_of_its_author(mesh: Any) -> None:
