@@ -89,7 +89,7 @@ def test_view_keeps_to_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixt
     assert run("view", save(landscape, tmp_path / "a.npz")) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
     assert max(map(len, lines)) <= 80
-    assert "[-1, 1] × 3 points in" in " ".join(line.strip() for line in lines)
+    assert "[-1, 1]" in [line.strip() for line in lines]  # a range is not broken
 
 
 def test_plot_draws_what_the_landscape_has(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
