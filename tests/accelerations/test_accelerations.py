@@ -1,0 +1,176 @@
+"""What every acceleration promises: the values of the plain evaluator, and a module that is as it was."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_landscape import Random, Snapshot, accelerations
+from lightning_landscape.accelerations import ACCELERATIONS, applied
+from lightning_landscape.accelerations.choose import choose
+from lightning_landscape.evaluators import Sequential
+from lightning_landscape.objectives import Batch, LossFunction
+from lightning_landscape.plane import Plane
+from lightning_landscape.rng import preserved
+
+POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])
+
+
+def net() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 9, 4)
+    ).eval()
+
+
+def loss(module: nn.Module, data: Any) -> torch.Tensor:
+    return nn.functional.cross_entropy(module(data[0]), data[1])
+
+
+@pytest.fixture
+def case() -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = net()
+        module[1].running_var.uniform_(0.5, 2)
+        data = [(torch.randn(n, 3, 8, 8), torch.randint(4, (n,))) for n in (16, 16, 5)]
+    snapshot = Snapshot.of(copy.deepcopy(module))
+    plane = Plane(snapshot.params, Random()(snapshot, 2))
+    return module, plane, [Batch(d, len(d[1]), i) for i, d in enumerate(data)]
+
+
+def formula(module: nn.Module, plane: Plane, batches: list[Batch]) -> np.ndarray:
+    """The loss at POINTS by functional_call, in float64."""
+    values = []
+    for point in POINTS:
+        params = {
+            n: sum((c * d[n] for c, d in zip(point, plane.directions, strict=True)), t) for n, t in plane.origin.items()
+        }
+        with torch.no_grad():
+            losses = [
+                nn.functional.cross_entropy(
+                    torch.func.functional_call(module, params, (b.data[0],)), b.data[1], reduction="sum"
+                )
+                for b in batches
+            ]
+        values.append(float(sum(x.double() for x in losses)) / sum(b.size for b in batches))
+    return np.array(values)
+
+
+def state(module: nn.Module) -> list[Any]:
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(id(t), t.detach().clone(), t.stride()) for t in tensors] + [sorted(vars(m)) for m in module.modules()]
+
+
+@pytest.mark.parametrize("name", ACCELERATIONS)
+def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(name: str, case: Any) -> None:
+    module, plane, batches = case
+    expected = formula(module, plane, batches)
+    before, precision = state(module), torch.get_float32_matmul_precision()
+    with applied([name], module, batches) as converted, preserved():
+        rows = list(Sequential(module)(LossFunction(loss), plane, POINTS, converted))
+    np.testing.assert_allclose([row["loss"].value for row in rows], expected, rtol=1e-6)
+    assert torch.get_float32_matmul_precision() == precision
+    for old, new in zip(before, state(module), strict=True):
+        if isinstance(old, tuple):  # the weights were moved, but their homes and strides are the same
+            assert old[0] == new[0]
+            assert old[2] == new[2]
+        else:
+            assert old == new
+
+
+def test_a_module_is_as_it_was_after_an_error(case: Any) -> None:
+    module, _, batches = case
+    before = state(module)
+    with pytest.raises(KeyError, match="the step"), applied(list(ACCELERATIONS), module, batches):
+        raise KeyError("the step")
+    assert [entry[2] for entry in before if isinstance(entry, tuple)] == [
+        entry[2] for entry in state(module) if isinstance(entry, tuple)
+    ]
+    assert "forward" not in vars(module)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, **ways: Any) -> None:
+    """Put other ways in place of those there are."""
+    monkeypatch.setattr(accelerations, "ACCELERATIONS", ways)
+    monkeypatch.setattr(accelerations.choose, "ACCELERATIONS", ways)
+
+
+@contextmanager
+def wrong(module: nn.Module, batches: Any) -> Any:
+    """Half of the data, in half of the time."""
+    yield [Batch((b.data[0][::2], b.data[1][::2]), len(b.data[1][::2])) for b in batches]
+
+
+@contextmanager
+def failing(module: nn.Module, batches: Any) -> Any:
+    raise RuntimeError("no compiler here")
+    yield
+
+
+@contextmanager
+def nothing(module: nn.Module, batches: Any) -> Any:
+    yield batches
+
+
+class Slow(nn.Module):
+    """Waits, unless it is told that it need not."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.wait = inner, True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(30 if self.wait else 1):
+            result = self.inner(x)
+        return result
+
+
+@contextmanager
+def quick(module: nn.Module, batches: Any) -> Any:
+    module.wait = False
+    yield batches
+    module.wait = True
+
+
+def chosen(case: Any, points: int) -> Any:
+    module, _, batches = case
+    slow = Slow(module).eval()
+    snapshot = Snapshot.of(copy.deepcopy(slow))
+    plane = Plane(snapshot.params, Random()(snapshot, 2))
+    with preserved():
+        return choose(slow, LossFunction(loss), plane, batches, points)
+
+
+def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, wrong=wrong, failing=failing, nothing=nothing, quick=quick)
+    choice = chosen(case, 100_000)
+    assert "quick" in choice.names
+    assert not {"wrong", "failing"} & set(choice.names)
+    assert choice.speedup["quick"] > 3
+
+
+def test_nothing_is_tried_where_it_would_not_pay(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    @contextmanager
+    def seen(module: nn.Module, batches: Any) -> Any:
+        called.append(1)
+        yield batches
+
+    pretend(monkeypatch, seen=seen)
+    assert chosen(case, 9).names == ()
+    assert not called
+    chosen(case, 100_000)
+    assert called
+
+
+def test_compiling_is_not_tried_for_short_passes(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, compiled=quick)
+    assert chosen(case, 2_000).names == ()
+    assert chosen(case, 10_000_000).names == ("compiled",)
