@@ -138,13 +138,13 @@ def quick(module: nn.Module, batches: Any) -> Any:
     module.wait = True
 
 
-def chosen(case: Any, points: int) -> Any:
+def chosen(case: Any, points: int, function: Any = loss) -> Any:
     module, _, batches = case
     slow = Slow(module).eval()
     snapshot = Snapshot.of(copy.deepcopy(slow))
     plane = Plane(snapshot.params, Random()(snapshot, 2))
     with preserved():
-        return choose(slow, LossFunction(loss), plane, batches, points)
+        return choose(slow, LossFunction(function), plane, batches, points)
 
 
 def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +163,15 @@ def test_nothing_is_tried_where_it_would_not_pay(case: Any, monkeypatch: pytest.
         called.append(1)
         yield batches
 
+    def counted(module: nn.Module, data: Any) -> torch.Tensor:
+        steps.append(1)
+        return loss(module, data)
+
+    steps: list[int] = []
     pretend(monkeypatch, seen=seen)
-    assert chosen(case, 9).names == ()
+    assert chosen(case, 9, counted).names == ()
     assert not called
+    assert len(steps) <= 4, "one point on two batches, and the rehearsals before it"
     chosen(case, 100_000)
     assert called
 
