@@ -57,6 +57,8 @@ def choose(
         seed: as the evaluator's.
     """
     started = time.perf_counter()
+    if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
+        return Choice()
     few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
     share = sum(batch.size for batch in batches) / sum(batch.size for batch in few)
     names: list[str] = []
@@ -66,7 +68,11 @@ def choose(
         with applied(candidates, module, few) as converted:
             return timed(Sequential(module, seed=seed), objective, plane, converted)
 
-    rough = once(Sequential(module, seed=seed), objective, plane, few)
+    try:
+        rough = once(Sequential(module, seed=seed), objective, plane, few)
+    except Exception as error:  # noqa: BLE001  # a step may refuse this very point
+        log.debug("nothing is tried: %s: %s", type(error).__name__, error)
+        return Choice()
     if rough * share * points * SHARE < 4 * (ROUNDS + 3) * rough:
         return Choice(tried=time.perf_counter() - started)
     expected, seconds = attempt()

@@ -171,7 +171,10 @@ def test_nothing_is_tried_where_it_would_not_pay(case: Any, monkeypatch: pytest.
     pretend(monkeypatch, seen=seen)
     assert chosen(case, 9, counted).names == ()
     assert not called
-    assert len(steps) <= 4, "one point on two batches, and the rehearsals before it"
+    assert not steps
+    assert chosen(case, 200, counted).names == ()
+    assert 0 < len(steps) <= 4, "one point on two batches, and the rehearsals before it"
+    assert not called
     chosen(case, 100_000)
     assert called
 

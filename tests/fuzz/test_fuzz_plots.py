@@ -112,7 +112,7 @@ def test_the_page_for_people_tells_of_evaluated_points_only(landscape: Landscape
     rows = dict(re.findall(r"^(\S+(?: \S+)?)  +(.*)$", summary(landscape), re.MULTILINE))
     assert rows["range"] == (f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value")
     assert rows["not finite"] == str(len(known) - len(finite))
-    assert rows["done"] == f"{len(known)} of {landscape.grid.size} points"
+    assert rows["done"].startswith(f"{len(known)} of {landscape.grid.size} points (")
     assert len(scalars(landscape, "a")) == 2 + landscape.grid.ndim
 
 
