@@ -152,6 +152,7 @@ class StepObjective(Objective):
 def returned_loss(output: Any) -> Tensor | None:
     """The loss in what a step returned: a scalar tensor, or the entry "loss" of a mapping; else None.
 
+    >>> import torch
     >>> returned_loss({"loss": torch.tensor(2.0), "logits": torch.zeros(3)})
     tensor(2.)
     """
