@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,3 +67,37 @@ def data_checksum(batches: Iterable[Batch]) -> str:
             else:
                 tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
     return checksum(tensors)
+
+
+def own_copy(data: Any, device: torch.device) -> Any:
+    """The batch on a device, in tensors of our own, which want gradients where the loader's do."""
+
+    def copied(tensor: Tensor) -> Tensor:
+        return tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad)
+
+    return apply_to_collection(data, Tensor, copied)
+
+
+@contextmanager
+def generators_at(loader: Any, seed: int) -> Iterator[None]:
+    """Start the generators that a loader and its samplers have of their own at `seed`; on leaving, put them back.
+
+    >>> data = torch.utils.data.TensorDataset(torch.arange(9))
+    >>> loader = torch.utils.data.DataLoader(data, shuffle=True, generator=torch.Generator())
+    >>> before = loader.generator.get_state()
+    >>> with generators_at(loader, 0):
+    ...     _ = list(loader)
+    >>> torch.equal(loader.generator.get_state(), before)
+    True
+    """
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    kept = [(generator, generator.get_state()) for generator in found if isinstance(generator, torch.Generator)]
+    for generator, _ in kept:
+        generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        for generator, state in kept:
+            generator.set_state(state)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from .criteria import pair
-from .directions.between import Weights, weights_of
-from .parameters import Params, Snapshot
-from .plane import Plane
+from .batches import generators_at, own_copy, size_of
+from .criteria import MetricsFunction, copies, recognised
+from .directions import Between
+from .directions.between import Weights
+from .objectives import Batch
+from .parameters import Params, Snapshot, canonical_name
 from .rng import preserved, seed_streams
 
 
@@ -30,7 +28,8 @@ class Bezier:
         bend: θ, the trained middle.
         end: θ₂, φ(1).
 
-    The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola:
+    The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola. As the directions
+    of `LossLandscape.compute_1d` it is the path itself; of `compute_2d`, that plane.
 
     >>> start, bend, end = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [0.5, 1.0], [1.0, 0.0]))
     >>> curve = Bezier(start, bend, end)
@@ -48,21 +47,29 @@ class Bezier:
         return {name: a * w + b * self.bend[name] + c * self.end[name] for name, w in self.start.items()}
 
     def points(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The coordinates of φ(t) on `plane`, shape (n, 2)."""
+        """The coordinates of φ(t) on its plane, shape (n, 2)."""
         return np.stack([t**2, 2 * t * (1 - t)], axis=1)
 
-    @property
-    def plane(self) -> Plane:
-        """Origin θ₁, directions θ₂ − θ₁ and θ − θ₁."""
-        towards = ({n: other[n] - w for n, w in self.start.items()} for other in (self.end, self.bend))
-        return Plane(self.start, tuple(towards))
+    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """The directions θ₂ − θ₁ and θ − θ₁ of the plane that holds the curve; k is 2.
+
+        Raises:
+            ValueError: if k is not 2, or the snapshot is not of θ₁.
+        """
+        if any(not torch.equal(self.start[n].to(w.device), w) for n, w in snapshot.params.items() if n in self.start):
+            raise ValueError("The curve starts at other weights than the net's: give the net that it was trained from.")
+        return Between((self.end, self.bend))(snapshot, k)
+
+    def recipe(self) -> dict[str, Any]:
+        """What it is, as plain JSON values."""
+        return {"kind": "bezier"}
 
 
 def train_bezier(
     net: nn.Module,
     end: Weights,
     dataloader: Any,
-    criterion: Callable[[Any, Any], Tensor],
+    criterion: Any = None,
     *,
     epochs: int = 50,
     lr: float = 0.05,
@@ -72,46 +79,61 @@ def train_bezier(
     """A curve from `net` to `end` along which the loss is low: minimises E_t L(φ(t)), t uniform in [0, 1].
 
     Garipov et al. 2018, section 3.2: at every step one t is drawn, and the middle θ, which starts half-way, moves
-    down the gradient, with SGD under a cosine schedule. Neither net is changed. BatchNorm normalises by its batch
-    here: measure the curve with ``recalibrate=True``.
+    down the gradient 2t(1 − t) ∇L(φ(t)), with SGD whose rate falls as a cosine. Neither net is changed. BatchNorm
+    normalises by its batch here: measure the curve with ``recalibrate=True``.
 
     Args:
         net: θ₁.
         end: θ₂: a module of the same architecture, a mapping, or a checkpoint.
-        dataloader: gives (inputs, targets).
-        criterion: of (outputs, targets), a mean over samples.
+        dataloader: as of `LossLandscape`.
+        criterion: a loss, as of `LossLandscape`.
         epochs: passes over the data.
-        lr: learning rate at the start.
+        lr: learning rate in the first epoch.
         momentum: of SGD.
-        seed: of the draws of t.
+        seed: of the draws of t, and of the order of the loader.
 
     Raises:
         ValueError: if `end` lacks a parameter, or no epoch is asked for.
+        TypeError: if the criterion is no loss.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs!r}: give at least 1.")
-    device = next(net.parameters()).device
-    probe = copy.deepcopy(net).train()
-    first = {name: tensor.clone() for name, tensor in Snapshot.of(net).params.items()}
-    other = weights_of(end)
-    if missing := sorted(first.keys() - other.keys()):
-        raise ValueError(f"The end of the curve has no {missing[0]!r}: it must be of the same architecture.")
-    last = {name: other[name].to(tensor.device, tensor.dtype).clone() for name, tensor in first.items()}
-    bend = {name: ((w + last[name]) / 2).requires_grad_() for name, w in first.items()}
-    curve = Bezier(first, bend, last)
-    steps = epochs * len(dataloader)
-    optimizer = torch.optim.SGD(list(bend.values()), lr=lr, momentum=momentum)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: 0.5 * (1 + math.cos(math.pi * i / steps)))
-    generator = torch.Generator().manual_seed(seed)
-    with preserved(), torch.enable_grad():
+    start = {name: tensor.clone() for name, tensor in Snapshot.of(net).params.items()}
+    (towards,) = Between((end,))(Snapshot(start), 1)
+    curve = Bezier(
+        start,
+        {name: (w + towards[name] / 2).to(w.dtype) for name, w in start.items()},
+        {name: (w + towards[name]).to(w.dtype) for name, w in start.items()},
+    )
+    device = next(iter(start.values())).device
+    with preserved(), torch.inference_mode(False):
+        probe, own = copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
+        objective, kind = recognised(own)
+        if isinstance(objective, MetricsFunction):
+            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
+        weights = {canonical_name(name): p for name, p in probe.train().named_parameters() if p.requires_grad}
+        optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        generator = torch.Generator().manual_seed(seed)
+        rehearsed = False
         seed_streams(seed)
-        for _ in range(epochs):
-            for data in dataloader:
-                inputs, targets = (part.to(device) if isinstance(part, Tensor) else part for part in pair(data))
-                t = float(torch.rand((), generator=generator))
-                loss = criterion(functional_call(probe, curve.at(t), (inputs,)), targets)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
+        with generators_at(dataloader, seed), torch.enable_grad():
+            for _ in range(epochs):
+                for data in dataloader:
+                    batch = Batch(own_copy(data, device), size_of(data))
+                    t = float(torch.rand((), generator=generator))
+                    with torch.no_grad():
+                        for name, value in curve.at(t).items():
+                            weights[name].copy_(value)
+                    probe.zero_grad()
+                    if not rehearsed:
+                        objective.rehearse(probe, batch)
+                        rehearsed = True
+                    observed = objective(probe, batch)
+                    observed[objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
+                    for name, middle in curve.bend.items():
+                        slope = weights[name].grad
+                        middle.grad = None if slope is None else 2 * t * (1 - t) * slope
+                    optimizer.step()
                 schedule.step()
-    return Bezier(first, {name: tensor.detach() for name, tensor in bend.items()}, last)
+    return curve

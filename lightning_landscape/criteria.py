@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .batches import generators_at, leaves, own_copy, size_of
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective, Observation
+from .rng import seed_streams
 
-log = logging.getLogger(__name__)
 LOSS, ACCURACY = "train_loss", "train_acc"
 CLASSIFYING = (nn.CrossEntropyLoss, nn.NLLLoss)
 BINARY = (nn.BCELoss, nn.BCEWithLogitsLoss)
+MODELS = ("model", "net", "network", "module")
 MODULES: dict[Any, type[nn.Module]] = {  # functions that are known better as modules
     F.cross_entropy: nn.CrossEntropyLoss,
     F.nll_loss: nn.NLLLoss,
@@ -34,21 +37,23 @@ class Criterion(Objective):
     Args:
         criterion: a loss module such as `nn.CrossEntropyLoss`, or a function such as `F.mse_loss`.
 
-    Where a module's losses before their mean give its mean back, they are measured one by one, which gives the
-    standard error over samples.
+    The mean over all batches is what the criterion would give for all data as one batch: where classes weigh
+    differently or targets are ignored, a batch counts by its weights, not by its samples. Where a module of torch's
+    can give the losses of single samples, they give the standard error.
     """
 
     def __init__(self, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.criterion = criterion
-        self.reduce = "sum" if getattr(criterion, "reduction", "mean") == "sum" else "mean"
-        self._single: nn.Module | None = None
-        if isinstance(criterion, nn.Module) and getattr(criterion, "reduction", None) == "mean":
-            self._single = copy.deepcopy(criterion)
-            self._single.reduction = "none"  # type: ignore[assignment]
+        how = getattr(criterion, "reduction", "mean")
+        self.reduce = "sum" if how == "sum" else "mean"
+        self._single: Any = None
+        if how == "mean" and type(criterion).__module__ == nn.CrossEntropyLoss.__module__:
+            self._single = copy.copy(criterion)
+            self._single.reduction = "none"
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """See whether the losses of single samples give the mean back: not where classes weigh differently."""
-        if self._single is None:
+        """See whether the losses of single samples give the mean back."""
+        if self._single is None or isinstance(self.criterion, CLASSIFYING):
             return
         inputs, targets = pair(batch.data)
         outputs = module(inputs)
@@ -61,37 +66,60 @@ class Criterion(Objective):
         """See `Objective`.
 
         Raises:
-            CannotMeasureError: if the batch is no pair, or the criterion gives no scalar.
+            CannotMeasureError: if the batch is no pair, or the criterion gives neither a scalar nor a value a sample.
         """
         inputs, targets = pair(batch.data)
         outputs = module(inputs)
-        if self._single is not None:
-            loss = _per_sample(self._single(outputs, targets))
-        else:
-            loss = self.criterion(outputs, targets)
-            if not isinstance(loss, Tensor) or loss.numel() not in (1, batch.size):
-                raise CannotMeasureError(
-                    f"criterion={self.criterion!r} gives {getattr(loss, 'shape', type(loss).__name__)} for a batch of "
-                    f"{batch.size}: give one that returns a scalar, or one value a sample."
-                )
-            loss = loss.reshape(()) if loss.numel() == 1 else loss.reshape(-1)
+        observed = {LOSS: self._loss(outputs, targets, batch.size)}
         right = self._right(outputs, targets)
-        observed = {LOSS: Observation(loss, batch.size, self.reduce)}
-        return observed if right is None else {**observed, ACCURACY: Observation(100.0 * right, batch.size)}
+        return observed if right is None else {**observed, ACCURACY: right}
 
-    def _right(self, outputs: Any, targets: Any) -> Tensor | None:
-        """Whether each sample is classified rightly, shape (B,), 0 or 1; None where that has no sense."""
+    def _loss(self, outputs: Any, targets: Any, size: int) -> Observation:
+        if self._single is not None and isinstance(self.criterion, CLASSIFYING) and outputs.ndim >= 2:
+            return self._classes(outputs, targets)
+        loss = (self._single or self.criterion)(outputs, targets)
+        if isinstance(loss, Tensor) and loss.numel() == 1:
+            return Observation(loss.reshape(()), size, self.reduce)
+        if isinstance(loss, Tensor) and loss.shape[:1] == (size,):
+            return Observation(_per_sample(loss), size)
+        raise CannotMeasureError(
+            f"criterion={self.criterion!r} gives {getattr(loss, 'shape', type(loss).__name__)} for a batch of {size}: "
+            "give one that returns a scalar, or one value a sample."
+        )
+
+    def _classes(self, outputs: Tensor, targets: Tensor) -> Observation:
+        """The loss of a classifier, with the sum of the weights by which torch divides it."""
+        losses = self._single(outputs, targets)
+        counted, weight = _counted(self.criterion, targets), self._single.weight
+        even = targets.is_floating_point() or (weight is None and bool(counted.all()))
+        if even:
+            return Observation(_per_sample(losses), counted.numel())
+        total = counted.sum() if weight is None else weight[targets[counted]].sum()
+        return Observation(losses.sum() / total if total else torch.zeros(()), float(total))
+
+    def _right(self, outputs: Any, targets: Any) -> Observation | None:
+        """The share that is classified rightly, in percent; None where that has no sense."""
         if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
             return None
         if isinstance(self.criterion, CLASSIFYING) and outputs.ndim >= 2:
+            counted = _counted(self.criterion, targets)
             classes = targets.argmax(1) if targets.is_floating_point() else targets
-            counted = classes != getattr(self.criterion, "ignore_index", -100)
-            right = (outputs.argmax(1) == classes) & counted
-            return _per_sample(right.float()) if counted.all() else None
+            right = 100.0 * (outputs.argmax(1) == classes).float()
+            if counted.all():
+                return Observation(_per_sample(right), counted.numel())
+            count = int(counted.sum())
+            return Observation(right[counted].mean() if count else torch.zeros(()), count)
         if isinstance(self.criterion, BINARY) and outputs.shape == targets.shape:
             positive = outputs > (0.5 if isinstance(self.criterion, nn.BCELoss) else 0.0)
-            return _per_sample((positive == (targets > 0.5)).float())
+            return Observation(_per_sample(100.0 * (positive == (targets > 0.5)).float()), len(targets))
         return None
+
+
+def _counted(criterion: Any, targets: Tensor) -> Tensor:
+    """Which targets a classifier's loss does not ignore, in the shape of the classes."""
+    if targets.is_floating_point():  # probabilities of the classes, along dimension 1
+        return torch.ones_like(targets[:, 0], dtype=torch.bool)
+    return targets != criterion.ignore_index
 
 
 def _per_sample(values: Tensor) -> Tensor:
@@ -122,10 +150,42 @@ class MetricsFunction(Objective):
                 f"criterion returned {type(result).__name__}: a function (net, dataloader, use_cuda) must return a "
                 "dict of metric names to numbers."
             )
-        return {f"{LOSS}_{name}": Observation(float(value), batch.size) for name, value in result.items()}
+        numbers = {name: v.detach() if isinstance(v, Tensor) else v for name, v in result.items()}
+        return {f"{LOSS}_{name}": Observation(float(value), batch.size) for name, value in numbers.items()}
 
 
-class FrozenLoader:
+class Unspoilt(Objective):
+    """An objective whose batches stay as they are: one that edits them, or asks for their gradients, gets copies.
+
+    Args:
+        objective: the one that is measured.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.divisible = objective, objective.divisible
+        self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+        self._edits = False
+
+    def rehearse(self, module: nn.Module, batch: Batch) -> None:
+        """See whether the objective leaves a copy of the batch as it is."""
+        twin = replace(batch, data=copy.deepcopy(batch.data))
+        before, kept = _states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
+        self.objective.rehearse(module, twin)
+        self.objective(module, twin)
+        self._edits = _states(twin.data) != before
+        del kept
+
+    def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
+        """See `Objective`."""
+        return self.objective(module, replace(batch, data=copy.deepcopy(batch.data)) if self._edits else batch)
+
+
+def _states(data: Any) -> list[tuple[Any, ...]]:
+    """Of every leaf its identity, how often it was edited, and whether it wants a gradient."""
+    return [(id(v), v._version, v.requires_grad) if isinstance(v, Tensor) else (id(v),) for v in leaves(data)]
+
+
+class FrozenLoader(list[Any]):
     """Batches in place of a data loader: the same ones at every point; other attributes are the loader's own.
 
     Args:
@@ -133,17 +193,15 @@ class FrozenLoader:
         loader: the user's.
     """
 
-    def __init__(self, batches: Sequence[Any], loader: Any) -> None:
-        self._batches, self._loader = batches, loader
+    def __init__(self, batches: Iterable[Any], loader: Any) -> None:
+        super().__init__(batches)
+        self._loader = loader
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenLoader:
+        return FrozenLoader(copy.deepcopy(list(self), memo), self._loader)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._loader, name)
 
@@ -152,28 +210,35 @@ def pair(data: Any) -> tuple[Any, Any]:
     """Inputs and targets of a batch.
 
     Raises:
-        CannotMeasureError: if it is no sequence of at least two.
+        CannotMeasureError: if it is no sequence of two.
     """
-    if not isinstance(data, list | tuple) or len(data) < 2:
+    if not _is_pair(data):
+        many = f"{type(data).__name__} of {len(data)}" if isinstance(data, list | tuple) else type(data).__name__
         raise CannotMeasureError(
-            f"The loader gives {type(data).__name__}, not pairs (inputs, targets): give a criterion "
-            "(model, inputs, targets) -> loss, where targets is None for such data."
+            f"The loader gives {many}, not pairs (inputs, targets): give a criterion (model, inputs, targets) -> "
+            "loss, where inputs is the whole batch and targets None for such data."
         )
     return data[0], data[1]
 
 
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, list | tuple) and len(data) == 2
+
+
 def of_three(function: Callable[[nn.Module, Any, Any], Any]) -> Callable[[nn.Module, Any], Any]:
-    """``(model, inputs, targets)`` as a function of ``(model, batch)``; data without targets gives None for them."""
+    """``(model, inputs, targets)`` as a function of ``(model, batch)``; data that is no pair comes without targets."""
 
     def of_batch(module: nn.Module, data: Any) -> Any:
-        inputs, targets = pair(data) if isinstance(data, list | tuple) and len(data) > 1 else (data, None)
-        return function(module, inputs, targets)
+        if _is_pair(data):
+            return function(module, *data)
+        alone = isinstance(data, list | tuple) and len(data) == 1  # as of a TensorDataset of one tensor
+        return function(module, data[0] if alone else data, None)
 
     return of_batch
 
 
-def recognised(criterion: Any, use_cuda: bool) -> Objective:
-    """The objective that a criterion stands for; which one is said in the log.
+def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
+    """The objective that a criterion stands for, and in words which one it is.
 
     Args:
         criterion: a loss module; a function of (outputs, targets); of (model, inputs, targets); or of
@@ -184,39 +249,89 @@ def recognised(criterion: Any, use_cuda: bool) -> Objective:
     Raises:
         TypeError: if it is nothing of these.
 
-    >>> type(recognised(nn.MSELoss(), False)).__name__
-    'Criterion'
-    >>> type(recognised(lambda net, dataloader, use_cuda: {}, False)).__name__
-    'MetricsFunction'
-    >>> type(recognised(lambda model, inputs, targets: 0, False)).__name__
-    'LossFunction'
+    >>> recognised(nn.MSELoss())[1]
+    'a loss of (outputs, targets)'
+    >>> recognised(lambda net, dataloader, use_cuda: {})[1]
+    'metrics of (net, dataloader, use_cuda)'
+    >>> recognised(lambda model, inputs, targets: 0)[1]
+    'a loss of (model, inputs, targets)'
     """
-    objective, kind = _recognised(criterion, use_cuda)
-    log.info("criterion %s is measured as %s", getattr(criterion, "__name__", criterion), kind)
-    return objective
-
-
-def _recognised(criterion: Any, use_cuda: bool) -> tuple[Objective, str]:
-    if not callable(criterion):
-        raise TypeError(f"criterion={criterion!r} is not callable: give a loss module or a function.")
-    if isinstance(criterion, nn.Module):
-        return Criterion(criterion), "a loss of (outputs, targets)"
-    if criterion in MODULES:
-        return Criterion(MODULES[criterion]()), "a loss of (outputs, targets)"
-    try:
-        parameters = list(inspect.signature(criterion).parameters.values())
-    except (TypeError, ValueError):  # written in C
-        return Criterion(criterion), "a loss of (outputs, targets)"
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    if len(needed) == 2:
-        return Criterion(criterion), "a loss of (outputs, targets)"
-    if len(needed) != 3:
+    if not callable(criterion) or isinstance(criterion, type):
         raise TypeError(
-            f"criterion takes {len(needed)} arguments: give a function of (outputs, targets), of "
-            "(model, inputs, targets), or of (net, dataloader, use_cuda)."
+            f"criterion={criterion!r} is neither a loss module nor a function: give e.g. nn.CrossEntropyLoss()."
         )
-    if "loader" in needed[1].lower() or "cuda" in needed[2].lower():
+    of_pair = "a loss of (outputs, targets)"
+    known = next((module for function, module in MODULES.items() if function is criterion), None)
+    if known is not None:
+        return Criterion(known()), of_pair
+    try:
+        own = criterion.forward if isinstance(criterion, nn.Module) else criterion
+        parameters = list(inspect.signature(own).parameters.values())
+    except (TypeError, ValueError):  # written in C
+        return Criterion(criterion), of_pair
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [p.name.lower() for p in positional]
+    needed = sum(p.default is p.empty for p in positional)
+    if len(names) >= 3 and ("loader" in names[1] or "cuda" in names[2]):
         return MetricsFunction(criterion, use_cuda), "metrics of (net, dataloader, use_cuda)"
-    return LossFunction(of_three(criterion), LOSS), "a loss of (model, inputs, targets)"
+    if needed == 3 or (len(names) >= 3 and names[0] in MODELS):
+        return LossFunction(of_three(criterion), LOSS), "a loss of (model, inputs, targets)"
+    if needed == 2 or any(p.kind == p.VAR_POSITIONAL for p in parameters):
+        return Criterion(criterion), of_pair
+    raise TypeError(
+        f"criterion takes {needed} arguments: give a function of (outputs, targets), of (model, inputs, targets), or "
+        "of (net, dataloader, use_cuda)."
+    )
+
+
+def refers_to(function: Any, net: nn.Module) -> bool:
+    """Whether a function names the net itself: in its closure, among its globals, or among its bound arguments.
+
+    >>> net = nn.Linear(1, 1)
+    >>> refers_to(lambda outputs, targets: net.weight.sum(), net), refers_to(nn.MSELoss(), net)
+    (True, False)
+    """
+    bound = [*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()]  # of functools.partial
+    try:
+        names = inspect.getclosurevars(inspect.unwrap(getattr(function, "func", function)))
+    except (TypeError, ValueError):  # no function of Python's
+        return any(value is net for value in bound)
+    return any(value is net for value in (*bound, *names.nonlocals.values(), *names.globals.values()))
+
+
+def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Module, Any]:
+    """The net and its criterion on a device, ours to move; a loss module that holds the net holds the copy.
+
+    Args:
+        net: the user's; of a compiled one, what was compiled.
+        criterion: a loss module is copied, a function is not.
+        device: where to.
+    """
+    loss = criterion if isinstance(criterion, nn.Module) else None
+    probe, own = copy.deepcopy((getattr(net, "_orig_mod", net), loss))
+    return probe.to(device), criterion if own is None else own.to(device)
+
+
+def frozen_batches(
+    objective: Objective, loader: Any, device: torch.device, seed: int, most: int | None = None
+) -> list[Batch]:
+    """The first batches of a loader, read once; call it inside `rng.preserved`.
+
+    Args:
+        objective: for one of the whole set there is one batch, a `FrozenLoader`.
+        loader: its order is that of `seed`.
+        device: where to keep them.
+        seed: of the order.
+        most: how many; None for all.
+
+    Raises:
+        CannotMeasureError: if there are none.
+    """
+    seed_streams(seed)
+    with generators_at(loader, seed), torch.enable_grad():  # inputs may want gradients
+        data = [own_copy(d, device) for d in islice(iter(loader), most)]
+    if not data:
+        raise CannotMeasureError("The data loader is empty, so there is no loss to measure.")
+    if isinstance(objective, MetricsFunction):
+        return [Batch(FrozenLoader(data, loader), sum(map(size_of, data)))]
+    return [Batch(d, size_of(d), i) for i, d in enumerate(data)]

@@ -324,10 +324,13 @@ class Landscape:
         0.25
         """
         axis = self.grid.axes[0]
-        if self.grid.ndim != 1 or not {0.0, 1.0} <= set(axis.tolist()):
-            raise ValueError(f"A barrier is of a 1-D path that holds 0 and 1; this grid has {self.grid.shape} points.")
-        inside = (axis >= 0) & (axis <= 1)
-        t, values = axis[inside], self.values[self.metric(name)][inside]
+        first, last = (int(np.argmin(np.abs(axis - end))) for end in (0, 1))
+        if self.grid.ndim != 1 or not np.allclose(axis[[first, last]], (0, 1), rtol=0, atol=1e-12):
+            raise ValueError(
+                f"A barrier is of a path that holds 0 and 1; this grid has shape {self.grid.shape}, and its first axis "
+                f"runs from {axis[0]:g} to {axis[-1]:g}. Compute a line, e.g. with xrange=(0, 1, 51)."
+            )
+        t, values = axis[first : last + 1], self.values[self.metric(name)][first : last + 1]
         return float((values - ((1 - t) * values[0] + t * values[-1])).max())
 
     def lowest(self, name: str | None = None) -> tuple[float, tuple[float, ...]]:

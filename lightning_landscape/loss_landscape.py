@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from .batches import size_of
-from .criteria import ACCURACY, LOSS, FrozenLoader, MetricsFunction, recognised
+from .bezier import Bezier
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
 from .directions import Between, Directions, Joined, Random
 from .directions.between import Weights
 from .landscape import Grid, Landscape, axis_points
-from .objectives import Batch, CannotMeasureError
+from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
 from .plots import PLOTS, Figure, show_figure
-from .rng import preserved, seed_streams
-from .storage import export_paraview, load, save
+from .rng import preserved
+from .storage import FORMATS, check_writable, export_paraview, load, save
 from .storage.layout import data_set_names
 from .sweep import recipe_of, sweep
 
@@ -63,6 +60,7 @@ class LossLandscape:
 
     Raises:
         TypeError: if the criterion is nothing of these.
+        ValueError: if the suffix of `surf_file` is unknown.
 
     A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
 
@@ -95,8 +93,13 @@ class LossLandscape:
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
         self.accelerate = accelerate
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
-        self.objective = recognised(self.criterion, use_cuda)
+        kind = recognised(self.criterion)[1]
+        log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
+        if refers_to(self.criterion, net):
+            log.warning("The criterion names the net itself, which never moves: take the model that it is given.")
         self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
+        if self.surf_file.suffix.lower() not in FORMATS:
+            raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
         own = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.device = torch.device("cuda") if use_cuda and own.type != "cuda" else own
         self.plane: Plane | None = None
@@ -129,12 +132,12 @@ class LossLandscape:
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
-        """The loss along a line.
+        """The loss along a line, or along a curve between two models.
 
         Args:
-            directions: "random"; "target", the line to `target_model`, which lies at 1; or a callable
-                ``(snapshot, k) -> k directions`` such as `PCA`.
-            xrange: ``(low, high, points)``, in lengths of the direction.
+            directions: "random"; "target", the line to `target_model`, which lies at 1; a `Bezier` curve from the
+                net, which ends at 1; or a callable ``(snapshot, k) -> k directions`` such as `PCA`.
+            xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter.
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
             normalize: how random directions are scaled, as in `Random`.
@@ -181,7 +184,7 @@ class LossLandscape:
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
-            directions: "random", or a callable ``(snapshot, k) -> k directions``.
+            directions: "random", or a callable ``(snapshot, k) -> k directions``; a `Bezier` curve gives its plane.
             dir_type, normalize, ignore, save, resume, recalibrate: as in `compute_1d`.
 
         Returns:
@@ -225,7 +228,7 @@ class LossLandscape:
 
         Args:
             xmin, xmax: the part of the line to draw; None for all of it.
-            loss_max: the upper end of the loss axis; None for what there is.
+            loss_max: the upper end of the loss axis; None, or below all values, for what there is.
             log: a logarithmic loss axis.
             show: show the figures, too.
 
@@ -236,14 +239,15 @@ class LossLandscape:
         axis = self.landscape.grid.axes[0]
         xlim = None if xmin is xmax is None else (axis[0] if xmin is None else xmin, axis[-1] if xmax is None else xmax)
         figures = []
-        for name in self.landscape.values:
-            options = {"value_max": loss_max, "log": log} if name != ACCURACY else {}
+        for name, values in self.landscape.values.items():
+            limit = loss_max if loss_max is not None and (values < loss_max).any() else None
+            options = {"value_max": limit, "log": log} if name != ACCURACY else {}
             figures += self._draw(["slices"], [name], show, xlim=xlim, **options)
         return figures
 
     def plot_2d_contour(
         self,
-        surf_name: str = LOSS,
+        surf_name: str | None = None,
         vmin: float | None = None,
         vmax: float | None = None,
         vlevel: float | None = None,
@@ -252,7 +256,7 @@ class LossLandscape:
         """Draw contour lines, filled contours and a heat map, each as a PDF beside `surf_file`.
 
         Args:
-            surf_name: a metric, or "auto" for all of them.
+            surf_name: a metric; "auto" for all of them; None for the loss.
             vmin, vmax: the lowest and the highest level; None for what there is.
             vlevel: between two levels; None for round levels.
             show: show the figures, too.
@@ -268,11 +272,11 @@ class LossLandscape:
             figures += self._draw(["heat"], [name], show, vmin=vmin, vmax=vmax)
         return figures
 
-    def plot_2d_surface(self, surf_name: str = LOSS, show: bool = False) -> list[Figure]:
+    def plot_2d_surface(self, surf_name: str | None = None, show: bool = False) -> list[Figure]:
         """Draw the surface in three dimensions and write ``<surf_file>_<metric>_3dsurface.pdf``.
 
         Args:
-            surf_name: a metric, or "auto" for all of them.
+            surf_name: a metric; "auto" for all of them; None for the loss.
             show: show the figures, too.
 
         Raises:
@@ -281,18 +285,18 @@ class LossLandscape:
         self._must_have(2)
         return self._draw(["surface"], self._names(surf_name), show)
 
-    def plot_3d(self, surf_name: str = LOSS, show: bool = False) -> list[Figure]:
+    def plot_3d(self, surf_name: str | None = None, show: bool = False) -> list[Figure]:
         """Draw sections and isosurfaces of a volume, each as a PDF; arguments and errors as `plot_2d_surface`."""
         self._must_have(3)
         return self._draw(["sections", "isosurfaces"], self._names(surf_name), show)
 
     def export_paraview(
-        self, surf_name: str = LOSS, log: bool = False, zmax: float | None = None, interp: int | None = None
+        self, surf_name: str | None = None, log: bool = False, zmax: float | None = None, interp: int | None = None
     ) -> str:
         """Write ``<surf_file>_<metric>.vtp`` for ParaView and give its path.
 
         Args:
-            surf_name: a metric.
+            surf_name: a metric; None for the loss.
             log: heights log(z + 0.1).
             zmax: the highest z that is drawn; None, or below 0, for no limit.
             interp: points along each axis of a finer grid, by cubic splines; None, or below 0, for the grid as it is.
@@ -302,7 +306,7 @@ class LossLandscape:
             ImportError: if vtk is not installed.
         """
         self._must_have(2)
-        (name,) = self._names(surf_name)
+        name = self.landscape.metric(surf_name)
         file = data_set_names(self.landscape.values)[name]
         path = export_paraview(
             self.landscape,
@@ -316,11 +320,13 @@ class LossLandscape:
 
     def _directions(self, directions: Any, normalize: str, ignore: Any, targets: tuple[Any, ...]) -> Directions:
         """One direction a target: towards it, or of `directions` where it is None."""
-        if isinstance(directions, str) and directions not in ("random", "target"):
+        aimed = all(target is not None for target in targets)
+        if isinstance(directions, str) and directions != "random" and not (aimed and directions == "target"):
             raise ValueError(
-                f"directions={directions!r} is unknown; the choices are random, target, or a callable (snapshot, k)."
+                f"directions={directions!r} is unknown; the choices are random, target (in compute_1d, with a "
+                "target_model), or a callable (snapshot, k)."
             )
-        if all(target is not None for target in targets):
+        if aimed:
             return Between(targets)
         kind: Directions = directions
         if isinstance(directions, str):
@@ -342,23 +348,28 @@ class LossLandscape:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
         grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
         earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
+        if keep:
+            check_writable(self.surf_file.suffix.lower(), grid.ndim)
+        curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
         with preserved(), torch.inference_mode(False), torch.no_grad():
-            self._freeze()
-            original = getattr(self.net, "_orig_mod", self.net)  # what torch.compile has wrapped
-            probe = copy.deepcopy(original).to(self.device).eval().requires_grad_(False)
-            snapshot = Snapshot.of(original, buffers=dir_type == "states")
-            if self.device != next(iter(snapshot.params.values())).device:
-                there = {name: tensor.to(self.device) for name, tensor in snapshot.params.items()}
-                snapshot = Snapshot(there, snapshot.filters, snapshot.normalization)
-            self.plane = Plane(snapshot.params, directions(snapshot, grid.ndim))
+            probe, criterion = copies(self.net, self.criterion, self.device)
+            objective, _ = recognised(criterion, self.device.type == "cuda")
+            self._batches = self._batches or frozen_batches(
+                objective, self.dataloader, self.device, self.seed, self.max_batches
+            )
+            views = Snapshot.of(probe.eval(), buffers=dir_type == "states")
+            origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
+            snapshot = Snapshot(origin, views.filters, views.normalization)
+            self.plane = Plane(origin, directions(snapshot, grid.ndim if curve is None else 2))
             meta = recipe_of(
-                original, snapshot, self.plane, directions, self._batches,
+                probe, snapshot, self.plane, directions, self._batches,
                 objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
                 dir_type=dir_type, recalibrate=recalibrate,
             )  # fmt: skip
             passes = sweep(
-                probe, self.objective, self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
+                probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, meta=meta, earlier=earlier,
+                path=None if curve is None else lambda t: curve.points(t[:, 0]),
             )  # fmt: skip
             self._follow(passes, keep, grid.size)
         return self._result()
@@ -378,23 +389,6 @@ class LossLandscape:
                 if keep and landscape is not None:
                     save(landscape, self.surf_file)
 
-    def _freeze(self) -> None:
-        """Read the data, once."""
-        if self._batches:
-            return
-        seed_streams(self.seed)
-        data = [self._moved(d) for d in islice(iter(self.dataloader), self.max_batches)]
-        if not data:
-            raise CannotMeasureError("The dataloader is empty, so there is no loss to measure.")
-        if isinstance(self.objective, MetricsFunction):
-            loader = FrozenLoader(data, self.dataloader)
-            self._batches = [Batch(loader, sum(size_of(d) for d in data))]
-        else:
-            self._batches = [Batch(d, size_of(d), i) for i, d in enumerate(data)]
-
-    def _moved(self, data: Any) -> Any:
-        return apply_to_collection(data, Tensor, lambda tensor: tensor.to(self.device))
-
     def _result(self) -> dict[str, Any]:
         landscape = self.landscape
         axes = {f"{letter}coordinates": axis for letter, axis in zip("xyz", landscape.grid.axes, strict=False)}
@@ -403,9 +397,11 @@ class LossLandscape:
             return {"losses": landscape.values[LOSS], **accuracies, **axes}
         return {"losses": {name.removeprefix(f"{LOSS}_"): v for name, v in landscape.values.items()}, **axes}
 
-    def _names(self, surf_name: str) -> list[str]:
+    def _names(self, surf_name: str | None) -> list[str]:
         if surf_name == "auto":
             return list(self.landscape.values)
+        if surf_name is None:
+            return [self.landscape.main]
         if surf_name not in self.landscape.values:
             raise ValueError(
                 f"surf_name={surf_name!r} is not in this landscape; the choices are auto, "

@@ -85,7 +85,7 @@ class Snapshot:
 
         Args:
             module: whose trainable parameters to take.
-            buffers: take its floating-point buffers (the statistics of BatchNorm) too.
+            buffers: take the floating-point buffers of its state dict (the statistics of BatchNorm) too.
 
         Raises:
             ValueError: if a parameter is not initialised yet, or none is trainable.
@@ -112,8 +112,9 @@ class Snapshot:
             params[name], filters[name] = parameter.detach(), layout
             if normalizes:
                 normalization.add(name)
-        for name, buffer in module.named_buffers() if buffers else ():
-            if buffer.is_floating_point():
+        kept = module.state_dict(keep_vars=True).keys() if buffers else set()
+        for name, buffer in module.named_buffers():
+            if name in kept and buffer.is_floating_point():
                 params[canonical_name(name)], filters[canonical_name(name)] = buffer.detach(), FilterLayout()
         if not params:
             raise ValueError(
@@ -193,5 +194,6 @@ def checksum(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         plain = whole(tensor.detach()).cpu().contiguous()
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
+        flat = plain.as_strided((plain.numel(),), (1,))  # one number, expanded, has stride 0 in a contiguous tensor
+        digest.update(flat.view(torch.uint8).numpy().data if plain.numel() else b"")
     return digest.hexdigest()

@@ -81,10 +81,10 @@ class Plane:
         return [norm(direction) for direction in self.directions]
 
     def cosine(self) -> float:
-        """The largest |cosine| between two directions, with its sign; 0 for a single direction."""
+        """The largest |cosine| between two directions, with its sign; 0 for a single one, or one of no length."""
         lengths, worst = self.norms(), 0.0
         for i in range(self.ndim):
             for j in range(i):
-                cosine = dot(self.directions[i], self.directions[j]) / (lengths[i] * lengths[j])
+                cosine = dot(self.directions[i], self.directions[j]) / (lengths[i] * lengths[j] or 1.0)
                 worst = cosine if abs(cosine) > abs(worst) else worst
         return worst

@@ -67,7 +67,6 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
-    probe.requires_grad_(False)
     own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
     return probe, silenced(trainer, probe, own)
 

@@ -15,7 +15,7 @@ from .plane import Plane
 
 
 class Recorder:
-    """Keeps the trainable weights of a module as the training goes on, on the CPU: T × P numbers.
+    """Keeps the weights of a module as the training goes on, on the CPU: T × P numbers.
 
     Attributes:
         steps: when each was recorded; epochs or steps, as the caller counts.
@@ -48,14 +48,14 @@ class Recorder:
         return recorder
 
     def record(self, module: nn.Module, step: float, **metrics: float | None) -> None:
-        """Copy the module's trainable weights; the module is only read.
+        """Copy the module's trainable weights and the statistics of its BatchNorm; the module is only read.
 
         Args:
             module: whose weights to keep.
             step: when.
             metrics: numbers to keep beside them; None for unknown.
         """
-        self._keep(Snapshot.of(module).params, step, **metrics)
+        self._keep(Snapshot.of(module, buffers=True).params, step, **metrics)
 
     def _keep(self, weights: Params, step: float, **metrics: float | None) -> None:
         for name in self.metrics.keys() | metrics.keys():

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from .landscape import Landscape
 
-FINGERPRINT = ("module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions")
+FINGERPRINT = (
+    "module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions",
+    "dir_type", "recalibrate",
+)  # fmt: skip
 
 
 def differences(earlier: Landscape, landscape: Landscape) -> list[str]:

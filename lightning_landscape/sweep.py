@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from . import __version__
@@ -36,6 +37,7 @@ def sweep(
     accelerate: bool = True,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
+    path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
 
@@ -45,13 +47,15 @@ def sweep(
         probe: a copy that is ours to move, in eval mode.
         objective: what is measured.
         plane: origin and k directions, on the probe's device.
-        grid: k axes.
+        grid: k axes; one along a path.
         batches: the frozen data.
         seed: of the random numbers that every point shares.
         recalibrate: compute the statistics of BatchNorm anew at every point.
         accelerate: use what proves equal and faster on this module (`accelerations`).
         meta: the recipe.
         earlier: a part of this very landscape, whose points are taken over.
+        path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
+            starts at the origin.
 
     Raises:
         ValueError: if `earlier` is of another function or grid; the message says what differs.
@@ -81,8 +85,9 @@ def sweep(
     if accelerate and objective.divisible and not recalibrate:
         choice = choose(probe, objective, plane, batches, len(todo), seed=seed)
         landscape.meta["accelerations"] = choice.speedup
+    places = grid.points if path is None else path(grid.points)
     with applied(choice.names, probe, batches) as fast:
-        for flat, measured in zip(todo, evaluator(objective, plane, grid.points[todo], fast), strict=True):
+        for flat, measured in zip(todo, evaluator(objective, plane, places[todo], fast), strict=True):
             landscape.record(np.unravel_index(flat, grid.shape), measured)
             landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
             if evaluator.parts is not None:
@@ -118,6 +123,7 @@ def recipe_of(
         "precision": str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
         "directions": {
             **recipe(directions),
+            "checksum": checksum(d[name] for d in plane.directions for name in plane.origin),
             "cosine": plane.cosine(),
             "lengths": plane.norms(),
             "moved_parameters": sum(plane.origin[name].numel() for name in moved),

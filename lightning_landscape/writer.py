@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_utilities.core.apply_func import apply_to_collection
-from torch import Tensor, nn
+from torch import nn
 
-from .batches import size_of
-from .criteria import of_three, recognised
+from .criteria import frozen_batches, recognised
 from .directions import PCA, Directions, Random, random_walk_shares, recipe
-from .landscape import Grid, Landscape, Trajectory, axis_points
-from .objectives import Batch, CannotMeasureError, LossFunction, Objective
+from .evaluators import evaluate
+from .landscape import Landscape, Trajectory
+from .loss_landscape import LossLandscape
+from .objectives import LossFunction
 from .parameters import Params, Snapshot
 from .plane import Plane
 from .recorder import Recorder
-from .rng import preserved, seed_streams
+from .rng import preserved
 from .storage.atomic import replacing
-from .sweep import recipe_of, sweep
 
+log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")
 DIRECTION_MODES = ("random", "pca")
 RANGE = 0.1  # of the weights' norm, filter by filter
@@ -108,8 +108,10 @@ class LossLandscapeWriter:
         regularizer: Callable[[nn.Module], Any] | None = None,
         regularizer_weight: float = 1.0,
         custom_loss_fn: Callable[..., Any] | None = None,
+        model_mode: str = "eval",
         max_batches: int | None = 10,
         pre_batch_hook: Callable[[Any], Any] | None = None,
+        post_batch_hook: Callable[[Any, Any, Any], Any] | None = None,
         device: torch.device | str | None = None,
     ) -> dict[str, Any]:
         """Measure the loss around the model, which is not changed, on the same batches at every point.
@@ -127,38 +129,44 @@ class LossLandscapeWriter:
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.
+            model_mode: "eval", the only one: in training mode the loss of a sample depends on its batch.
             max_batches: how many batches to take; None for all.
             pre_batch_hook: what a batch goes through before it is frozen.
+            post_batch_hook: ``(outputs, inputs, targets) -> loss``, in place of `loss_fn`.
             device: where to measure; None for the model's own.
 
         Returns:
             What the file will hold of these landscapes.
 
         Raises:
-            ValueError: for an unknown mode, or PCA without enough recorded weights.
+            ValueError: for an unknown mode, no loss, or PCA without enough recorded weights.
         """
         _known("mode", mode, MODES)
-        loss = custom_loss_fn if custom_loss_fn is not None else loss_fn
-        if loss is None:
-            raise ValueError("loss_fn=None and custom_loss_fn=None: give one of them.")
+        _known("model_mode", model_mode, ("eval",))
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
         _known("direction_mode", direction_mode, DIRECTION_MODES)
-        objective = self._objective(loss, regularizer, regularizer_weight)
-        with preserved(), torch.inference_mode(False), torch.no_grad():
-            place = torch.device(device) if device is not None else next(model.parameters()).device
-            probe = copy.deepcopy(model).to(place).eval().requires_grad_(False)
-            snapshot = Snapshot.of(copy.deepcopy(model).to(place))
-            batches = self._freeze(data_loader, place, max_batches, pre_batch_hook)
-            for part in mode.split("+"):
-                k = int(part[0])
-                chosen, plane = self._plane_of(snapshot, k, directions, direction_mode)
-                grid = self._grid(plane, k, grid_size, range_scale, direction_mode if directions is None else "random")
-                meta = recipe_of(model, snapshot, plane, chosen, batches, seed=self.seed)
-                for landscape in sweep(probe, objective, plane, grid, batches, seed=self.seed, meta=meta):
-                    self.landscapes[k] = landscape
-                if k > 1 or self._plane is None:
-                    self._plane = plane
+        loss = _loss(custom_loss_fn or loss_fn, post_batch_hook, regularizer, regularizer_weight)
+        net = model if device is None else copy.deepcopy(model).to(device)
+        loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
+        landscape = LossLandscape(
+            net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches
+        )
+        kind: Directions = PCA(self.recorder.weights) if direction_mode == "pca" else Random(seed=self.seed)
+        if directions is not None:
+            kind = _given(directions)
+        for part in mode.split("+"):
+            k = int(part[0])
+            ranges = [(-scale, scale, grid_size) for scale in [RANGE if range_scale is None else range_scale] * k]
+            if isinstance(kind, PCA) and range_scale is None:
+                snapshot = Snapshot.of(net)
+                ranges = self._around_path(Plane(snapshot.params, kind(snapshot, k)), grid_size)
+            names = ("xrange", "yrange", "zrange")[:k]
+            compute = (landscape.compute_1d, landscape.compute_2d, landscape.compute_3d)[k - 1]
+            compute(**dict(zip(names, ranges, strict=True)), directions=kind, save=False)  # type: ignore[arg-type]
+            self.landscapes[k] = landscape.landscape
+            if k > 1 or self._plane is None:
+                self._plane = landscape.plane
         return self._content()
 
     def record_checkpoint(
@@ -235,6 +243,12 @@ class LossLandscapeWriter:
         content = self._content()
         if not content:
             raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
+        kinds = {landscape.meta["directions"]["kind"] for landscape in self.landscapes.values()}
+        if self._path_recipe.get("kind") == "pca" and kinds - {"pca"}:
+            log.warning(
+                "The path lies on its PCA directions, a landscape does not: call build_trajectory before "
+                "sample_landscape, or with mode='fixed'."
+            )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
         return str(path)
@@ -250,43 +264,12 @@ class LossLandscapeWriter:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _objective(self, loss: Any, regularizer: Any, weight: float) -> Objective:
-        if regularizer is None:
-            return recognised(loss, False)
-        base = of_three((lambda m, x, y: loss(m(x), y)) if isinstance(loss, nn.Module) else loss)
-        return LossFunction(lambda module, data: base(module, data) + weight * regularizer(module), "train_loss")
-
-    def _freeze(self, loader: Any, device: torch.device, most: int | None, hook: Any) -> list[Batch]:
-        seed_streams(self.seed)
-        taken = (data if hook is None else hook(data) for data in islice(iter(loader), most))
-        moved = [apply_to_collection(data, Tensor, lambda tensor: tensor.to(device)) for data in taken]
-        if not moved:
-            raise CannotMeasureError("The data_loader is empty, so there is no loss to measure.")
-        return [Batch(data, size_of(data), i) for i, data in enumerate(moved)]
-
-    def _plane_of(
-        self, snapshot: Snapshot, k: int, given: Sequence[Params] | None, mode: str
-    ) -> tuple[Directions, Plane]:
-        kind: Directions = PCA(self.recorder.weights) if mode == "pca" else Random(seed=self.seed)
-        if given is not None:
-            if len(given) < k:
-                raise ValueError(f"directions holds {len(given)}, a {k}-D landscape needs {k}.")
-
-            def kind(_: Snapshot, k: int) -> tuple[Params, ...]:
-                return tuple(given[:k])
-
-        return kind, Plane(snapshot.params, kind(snapshot, k))
-
-    def _grid(self, plane: Plane, k: int, size: int, scale: float | None, mode: str) -> Grid:
-        if mode == "pca" and scale is None:
-            points = self.recorder.trajectory(plane).points
-            low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
-            pad = MARGIN * (high - low)
-            ranges = [(float(a), float(b), size) for a, b in zip(low - pad, high + pad, strict=True)]
-        else:
-            scale = RANGE if scale is None else scale
-            ranges = [(-scale, scale, size)] * k
-        return Grid(tuple(axis_points("range_scale", given) for given in ranges))
+    def _around_path(self, plane: Plane, size: int) -> list[tuple[float, float, int]]:
+        """Ranges that hold the recorded path and the origin, and a margin."""
+        points = self.recorder.trajectory(plane).points
+        low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
+        pad = MARGIN * (high - low)
+        return [(float(a), float(b), size) for a, b in zip(low - pad, high + pad, strict=True)]
 
     def _measure_unknown(self, model: nn.Module, loader: Any, loss_fn: Any, most: int | None) -> None:
         """The loss of recorded weights for which none was said, on the same batches."""
@@ -295,17 +278,15 @@ class LossLandscapeWriter:
         unknown = np.flatnonzero(np.isnan(losses))
         if not len(unknown):
             return
-        with preserved(), torch.inference_mode(False), torch.no_grad():
+        with preserved():
             device = next(model.parameters()).device
-            batches = self._freeze(loader, device, most, None)
-            probe = copy.deepcopy(model).eval().requires_grad_(False)
-            objective = recognised(loss_fn, False)
-            for i in unknown:
-                here = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
-                still = {name: torch.zeros_like(tensor) for name, tensor in here.items()}
-                line = Plane(here, (still,))
-                *_, landscape = islice(sweep(probe, objective, line, Grid((np.array([0.0, 1.0]),)), batches), 1)
-                losses[i] = landscape.center[landscape.main]
+            objective, _ = recognised(loss_fn, device.type == "cuda")
+            batches = frozen_batches(objective, loader, device, self.seed, most)
+        for i in unknown:
+            here = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
+            still = Plane(here, ({name: torch.zeros_like(tensor) for name, tensor in here.items()},))
+            measured = evaluate(objective, model, still, np.zeros((1, 1)), batches, seed=self.seed)
+            losses[i] = measured[objective.main(list(measured))][0]
 
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -339,6 +320,32 @@ class LossLandscapeWriter:
         known = {name: column for name, column in known.items() if not np.isnan(column).all()}
         more = {"epochs": path.steps, "residuals": path.residuals, "distances": path.distances}
         return {key: plain(value) for key, value in {**columns, **more, **known}.items()}
+
+
+def _loss(loss: Any, hook: Any, regularizer: Any, weight: float) -> Any:
+    """One criterion of a loss, or the hook in its place, and a regulariser."""
+    if hook is not None:
+        loss = lambda model, inputs, targets: hook(model(inputs), inputs, targets)  # noqa: E731
+    if loss is None:
+        raise ValueError("loss_fn=None and custom_loss_fn=None: give one of them.")
+    if regularizer is None:
+        return loss
+    of_model = isinstance(recognised(loss)[0], LossFunction)
+
+    def regularized(model: nn.Module, inputs: Any, targets: Any) -> Any:
+        data_loss = loss(model, inputs, targets) if of_model else loss(model(inputs), targets)
+        return data_loss + weight * regularizer(model)
+
+    return regularized
+
+
+def _given(directions: Sequence[Params]) -> Directions:
+    def given(snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        if len(directions) < k:
+            raise ValueError(f"directions holds {len(directions)}, a {k}-D landscape needs {k}.")
+        return tuple({n: t.to(snapshot.params[n].device) for n, t in d.items()} for d in directions[:k])
+
+    return given
 
 
 def plain(value: Any) -> Any:

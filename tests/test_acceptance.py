@@ -2,12 +2,14 @@
 
 import copy
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.directions import Random
+from lightning_landscape import LossLandscape
+from lightning_landscape.directions import PCA, Random, random_walk_shares
 from lightning_landscape.evaluators import evaluate
 from lightning_landscape.landscape import Grid, Landscape
 from lightning_landscape.models import LinearMNIST, TinyCNN
@@ -242,6 +244,59 @@ def test_other_normalisations_are_not_invariant_to_filter_scales(how):
     assert (moved < 5e-15) if how == "layer" else (moved > 0.01)
 
 
+# 5. principal components
+
+
+def test_the_principal_components_of_a_random_walk():
+    """60.8 and 15.2 % in the limit: what a path must show more than."""
+    shares = []
+    for seed in range(3):
+        steps = np.random.default_rng(seed).normal(size=(300, 4000))
+        weights = [{"w": torch.tensor(row)} for row in steps.cumsum(axis=0)]
+        pca = PCA(weights)
+        plane = Plane(weights[-1], pca(Snapshot(weights[-1]), 2))
+        assert plane.project(weights[-1]).tolist() == [0, 0]
+        shares.append(pca.explained)
+    np.testing.assert_allclose(np.mean(shares, axis=0), (0.608, 0.152), atol=0.01)
+    np.testing.assert_allclose(random_walk_shares(10**6, 2), (6 / np.pi**2, 6 / np.pi**2 / 4), rtol=1e-5)
+
+
+def test_points_in_a_plane_are_explained_by_two_components():
+    rng = np.random.default_rng(1)
+    rows = 7 + rng.normal(size=(12, 2)) @ rng.normal(size=(2, 50))
+    weights = [{"w": torch.tensor(row)} for row in rows]
+    pca = PCA(weights)
+    plane = Plane(weights[-1], pca(Snapshot(weights[-1]), 2))
+    assert pca.explained.sum() == pytest.approx(1, abs=1e-12)
+    points = np.array([plane.project(w) for w in weights])
+    np.testing.assert_allclose(
+        np.linalg.norm(points[:, None] - points, axis=2), np.linalg.norm(rows[:, None] - rows, axis=2), atol=1e-10
+    )
+
+
+# 6. interpolation
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-13), (torch.float32, 1e-5)], ids=str)
+def test_the_ends_of_an_interpolation_are_the_losses_of_the_models(dtype, tolerance, tmp_path):
+    x, y = torch.randn(33, 6, dtype=dtype), torch.randint(3, (33,))
+    nets = []
+    for scale in (1, 3, 9):
+        net = nn.Sequential(nn.Linear(6, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 3)).to(dtype)
+        for _ in range(30):
+            net.train()(scale * x)  # statistics of its own
+        nets.append(net.eval())
+    own = [nn.functional.cross_entropy(net(x), y).item() for net in nets]
+    loader = [(x[:20], y[:20]), (x[20:], y[20:])]
+    landscape = LossLandscape(nets[0], loader, nn.CrossEntropyLoss(), surf_file=tmp_path / "line.h5")
+    line = landscape.compute_1d("target", xrange=(0, 1, 3), dir_type="states", target_model=nets[1])["losses"]
+    np.testing.assert_allclose(line[[0, -1]], own[:2], rtol=tolerance)
+    plane = landscape.compute_2d((0, 1, 2), (0, 1, 3), dir_type="states", x_target=nets[1], y_target=nets[2])["losses"]
+    np.testing.assert_allclose(plane[[0, 1, 0], [0, 0, 2]], own, rtol=tolerance)
+    weights_alone = landscape.compute_1d("target", xrange=(0, 1, 3), target_model=nets[1])["losses"]
+    assert abs(weights_alone[-1] - own[1]) > 0.01  # the negative control: other statistics are another function
+
+
 # 8. the centre
 
 
@@ -252,3 +307,41 @@ def test_the_centre_is_the_modules_own_loss():
     center = surface(cross_entropy, net, plane_of(net), make_batches(x, y)).center["loss"]
     with torch.no_grad():
         assert center == pytest.approx(cross_entropy(net, (x, y)).item(), rel=1e-6)
+
+
+# 9. LightZero's protocol
+
+
+def test_lightzeros_protocol(tmp_path):
+    """21×21 points of several metrics at each checkpoint, on one raw noise; four views a metric, by their names."""
+    x, y = vectors()
+
+    def metrics(net, dataloader, use_cuda):
+        net.eval()
+        outputs = torch.cat([net(inputs) for inputs, _ in dataloader])
+        policy = nn.functional.cross_entropy(outputs, y).item()
+        value = nn.functional.mse_loss(outputs[:, 0], x[:, 0]).item()
+        return {"total_loss": policy + 0.5 * value, "policy_loss": policy, "value_loss": value}
+
+    net = relu_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for iteration in ("10K", "100K"):
+        for _ in range(30):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x), y).backward()
+            optimizer.step()
+        file = tmp_path / f"iter{iteration}" / "loss_landscape_Pong_21x21.h5"
+        landscape = LossLandscape(net, [(x[:20], y[:20]), (x[20:], y[20:])], metrics, True, str(file))
+        result = landscape.compute_2d((-1, 1, 21), (-1, 1, 21), "weights", "filter", "biasbn", save=True)
+        landscape.plot_2d_contour(surf_name="auto", vmin=None, vmax=None)
+        landscape.plot_2d_surface(surf_name="auto")
+        losses = result["losses"]
+        assert [grid.size for grid in losses.values()] == [441, 441, 441]
+        np.testing.assert_allclose(losses["total_loss"], losses["policy_loss"] + 0.5 * losses["value_loss"], rtol=1e-12)
+        assert losses["policy_loss"][10, 10] == pytest.approx(nn.functional.cross_entropy(net(x), y).item(), rel=1e-12)
+        with h5py.File(file) as stored:
+            for name, values in losses.items():
+                np.testing.assert_array_equal(stored[f"train_loss_{name}"][:], values)
+        views = ("2dcontour", "2dcontourf", "2dheat", "3dsurface")
+        expected = {f"loss_landscape_Pong_21x21_train_loss_{name}_{view}.pdf" for name in losses for view in views}
+        assert {path.name for path in file.parent.iterdir()} == {*expected, file.name}

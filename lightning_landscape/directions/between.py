@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..parameters import Params, Snapshot, canonical_name, working_dtype
 
 Weights = nn.Module | Params | str | PathLike
+KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep their state dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +53,7 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
 
     Args:
         source: a module, a mapping of names to tensors, or a file: a state dict, or a checkpoint that holds one
-            under "state_dict" or "model_state_dict".
+            under one of `KEYS`.
 
     Raises:
         ValueError: if a file holds something else.
@@ -61,13 +62,13 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
         named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     elif isinstance(source, str | PathLike):
         named = torch.load(source, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model_state_dict"):
+        for key in KEYS:
             if isinstance(named, Mapping) and isinstance(named.get(key), Mapping):
                 named = named[key]
         if not isinstance(named, Mapping) or not any(isinstance(value, Tensor) for value in named.values()):
             raise ValueError(
-                f"{Path(source)} holds no state dict: save model.state_dict(), or a mapping with one under "
-                "'state_dict' or 'model_state_dict'."
+                f"{Path(source)} holds no state dict: save model.state_dict(), or a mapping with one under one of "
+                f"{', '.join(KEYS)}."
             )
     else:
         named = source
@@ -89,5 +90,6 @@ def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]
                 f"{tuple(tensor.shape)}: they must be of the same architecture."
             )
         precise = working_dtype(tensor.dtype)
-        result[name] = target[name].to(tensor.device, precise) - tensor.to(precise)
+        there, here = target[name].to(tensor.device, precise), tensor.to(precise)
+        result[name] = torch.where(there == here, 0, there - here)  # a mask of -inf has no difference
     return result

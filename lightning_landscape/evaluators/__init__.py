@@ -61,7 +61,7 @@ def evaluate(
         objective = LossFunction(objective)
     columns: dict[str, np.ndarray] = {}
     with preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
-        own = copy.deepcopy(module).eval().requires_grad_(False)
+        own = copy.deepcopy(module).eval()
         for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
             for name, (value, _) in measured.items():
                 columns.setdefault(name, np.full(len(points), np.nan))[i] = value

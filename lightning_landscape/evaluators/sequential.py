@@ -119,7 +119,7 @@ class Sequential:
             seen: dict[str, list[Observation]] = {}
             for batch in batches:
                 for name, observation in objective(self.module, batch).items():
-                    seen.setdefault(name, []).append(observation)
+                    seen.setdefault(name, []).append(_detached(observation))
             measured = {name: reduce(observations) for name, observations in seen.items()}
             whole = objective.finish()
         return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
@@ -129,12 +129,16 @@ class Sequential:
         for norm in self._norms:
             norm.reset_running_stats()
             norm.momentum, norm.training = None, True  # a cumulative mean
-        seed_streams(self.seed)
-        objective.start()
-        for batch in batches:
-            objective(self.module, batch)
-        for norm in self._norms:
-            norm.training = False
+            vars(norm)["train"] = lambda mode=True, norm=norm: norm  # an objective may call eval() of the module
+        try:
+            seed_streams(self.seed)
+            objective.start()
+            for batch in batches:
+                objective(self.module, batch)
+        finally:
+            for norm in self._norms:
+                norm.training = False
+                del vars(norm)["train"]
 
     def _rehearse_on_what_fits(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         while True:
@@ -269,6 +273,12 @@ class _Part:
 
 def _is_zero(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or (all(s == 0 for s in tensor.stride()) and not tensor.flatten()[0].item())
+
+
+def _detached(observation: Observation) -> Observation:
+    """Without the graph, which would hold the memory of every batch until the last."""
+    value, weight, how = observation
+    return Observation(value.detach(), weight, how) if isinstance(value, Tensor) else observation
 
 
 def reduce(observations: Sequence[Observation]) -> Measurement:

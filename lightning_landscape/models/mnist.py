@@ -20,6 +20,8 @@ EXPECTED_FILES = (
 class LinearMNIST(Classifier):
     """Multinomial logistic regression with plain SGD; the recipe is batches of 64 and 10 epochs.
 
+    The parameters have the names of f_landscape's, whose checkpoints it reads.
+
     Args:
         lr: step size of SGD.
 
@@ -30,11 +32,11 @@ class LinearMNIST(Classifier):
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__()
         self.lr = lr
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+        self.fc = nn.Linear(28 * 28, 10)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of shape (B, 10) of images of shape (B, 1, 28, 28)."""
-        return self.net(images)
+        return self.fc(images.reshape(-1, 28 * 28))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with a constant step size and no momentum."""

@@ -1,0 +1,103 @@
+"""Recorder: what is kept of a training, and its path on a plane, against least squares on flat vectors."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_landscape import PCA, Between, Plane, Recorder, Snapshot
+
+
+@pytest.fixture
+def walk():
+    """A net that moves, and the recorder that has seen it."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, recorder = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).double(), Recorder()
+        for step in range(5):
+            recorder.record(net, 10 * step, train_loss=1 / (step + 1), val_loss=None if step < 2 else float(step))
+            for parameter in net.parameters():
+                parameter.data += 0.1 * torch.randn_like(parameter)
+            net[1].running_mean += 1
+    recorder.record(net, 50)
+    return net, recorder
+
+
+def flat(params, names):
+    return np.concatenate([params[name].detach().numpy().reshape(-1) for name in names])
+
+
+def test_weights_and_statistics_are_copied(walk):
+    net, recorder = walk
+    assert recorder.steps == [0, 10, 20, 30, 40, 50]
+    last = recorder.weights[-1]
+    assert last.keys() == {
+        "0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var",
+    }  # fmt: skip
+    before = last["0.weight"].clone()
+    net[0].weight.data.zero_()
+    assert torch.equal(last["0.weight"], before)
+    assert [w["1.running_mean"][0].item() for w in recorder.weights] == [0, 1, 2, 3, 4, 5]
+    assert not any(t.requires_grad for t in last.values())
+
+
+def test_metrics_that_were_not_said_are_unknown(walk):
+    _, recorder = walk
+    np.testing.assert_array_equal(recorder.metrics["train_loss"], [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5, np.nan])
+    np.testing.assert_array_equal(recorder.metrics["val_loss"], [np.nan, np.nan, 2, 3, 4, np.nan])
+
+
+def test_the_path_is_the_least_squares_projection(walk):
+    net, recorder = walk
+    names = [n for n, _ in net.named_parameters()]
+    snapshot = Snapshot.of(net)
+    rng = torch.Generator().manual_seed(1)
+    directions = tuple(
+        {n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in snapshot.params.items()} for _ in range(2)
+    )
+    path = recorder.trajectory(Plane(snapshot.params, directions))
+    matrix = np.stack([flat(d, names) for d in directions], axis=1)
+    origin = flat(snapshot.params, names)
+    for t, weights in enumerate(recorder.weights):
+        offset = flat(weights, names) - origin
+        expected, *_ = np.linalg.lstsq(matrix, offset, rcond=None)
+        np.testing.assert_allclose(path.points[t], expected, atol=1e-12)
+        assert path.residuals[t] == pytest.approx(np.linalg.norm(offset - matrix @ expected), abs=1e-12)
+        assert path.distances[t] == pytest.approx(np.linalg.norm(offset), abs=1e-12)
+    assert path.points[-1].tolist() == [0, 0]
+    np.testing.assert_array_equal(path.steps, recorder.steps)
+    np.testing.assert_array_equal(path.metrics["train_loss"], recorder.metrics["train_loss"])
+
+
+def test_a_path_in_its_own_plane_has_no_residual():
+    net, recorder = nn.Linear(4, 3, bias=False).double(), Recorder()
+    d, e = torch.randn(2, 3, 4, dtype=torch.float64)
+    start = net.weight.detach().clone()
+    for step, (a, b) in enumerate([(3, 0), (2, 1), (1, 3), (0, 0)]):
+        net.weight.data = start + a * d + b * e
+        recorder.record(net, step)
+    pca = PCA(recorder.weights)
+    path = recorder.trajectory(Plane(Snapshot.of(net).params, pca(Snapshot.of(net), 2)))
+    assert pca.explained.sum() == pytest.approx(1)
+    np.testing.assert_allclose(path.residuals, 0, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(path.points, axis=1), path.distances, atol=1e-12)
+
+
+def test_checkpoints_on_disk(walk, tmp_path):
+    net, _ = walk
+    for i in range(3):
+        net[0].bias.data += 1
+        torch.save({"state_dict": net.state_dict()}, tmp_path / f"{i}.ckpt")
+    recorder = Recorder.of_files(sorted(tmp_path.iterdir()))
+    assert recorder.steps == [0, 1, 2]
+    path = recorder.trajectory(Plane(Snapshot.of(net).params, Between((recorder.weights[0],))(Snapshot.of(net), 1)))
+    np.testing.assert_allclose(path.points[:, 0], [1, 0.5, 0], atol=1e-12)
+
+
+def test_what_can_not_be_projected_is_told(walk):
+    _, recorder = walk
+    plane = Plane({"w": torch.ones(2)}, ({"w": torch.ones(2)},))
+    with pytest.raises(ValueError, match=r"Nothing was recorded: call record\(module, step\) during the training"):
+        Recorder().trajectory(plane)
+    with pytest.raises(ValueError, match=r"The weights recorded at step 0 have no 'w': they are of another module"):
+        recorder.trajectory(plane)

@@ -1,0 +1,124 @@
+"""A sweep: one landscape that fills up from the middle outwards, or along a path; what its recipe says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lightning_landscape import Between, Grid, Joined, Landscape, Plane, Random, Snapshot
+from lightning_landscape.objectives import Batch, LossFunction
+from lightning_landscape.resume import FINGERPRINT, differences
+from lightning_landscape.rng import preserved
+from lightning_landscape.sweep import recipe_of, sweep
+
+GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
+BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]
+
+
+class Point(nn.Module):
+    """Two weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+
+
+def loss(module, data):
+    return (module.w * torch.tensor([1, 10])).sum() * data.double()
+
+
+PLANE = Plane({"w": torch.tensor([1.0, 2.0]).double()}, tuple({"w": row} for row in torch.eye(2).double()))
+
+
+def run(**options):
+    given = {"probe": Point(), "objective": LossFunction(loss), "plane": PLANE, "grid": GRID, "batches": BATCHES}
+    with preserved():
+        yield from sweep(**{**given, **options})
+
+
+def surface():
+    """mean (x + 10 y) b with weights (1, 2) + point, over b = 1, 3, 8."""
+    x, y = GRID.points.T
+    return (((1 + x) + 10 * (2 + y)) * 4).reshape(GRID.shape)
+
+
+def test_it_fills_up_from_the_middle_outwards():
+    counts, radii, before = [], [], np.zeros(GRID.shape, bool)
+    for landscape in run():
+        counts.append(int(landscape.done.sum()))
+        new = np.argwhere(landscape.done & ~before)
+        radii += [max(abs(GRID.axes[i][at]) for i, at in enumerate(index)) for index in new]
+        before = landscape.done.copy()
+        np.testing.assert_allclose(landscape.loss[before], surface()[before], rtol=1e-14)
+        assert np.isnan(landscape.loss[~before]).all()
+    assert counts == list(range(13))
+    assert radii == sorted(radii)
+    assert landscape.center["loss"] == pytest.approx(84)
+    errors = np.abs(surface() / 4) * np.std([1, 3, 8], ddof=1) / np.sqrt(3)
+    np.testing.assert_allclose(landscape.standard_errors["loss"], errors, rtol=1e-14)
+
+
+def test_a_path_leads_over_the_plane():
+    t = np.array([0.0, 0.5, 2.0])
+    *_, landscape = run(grid=Grid((t,)), path=lambda points: np.hstack([points**2, -points]))
+    np.testing.assert_allclose(landscape.loss, 4 * ((1 + t**2) + 10 * (2 - t)))
+
+
+def test_what_is_done_is_not_measured_again():
+    earlier = next(x for x in run(meta={"seed": 1}) if x.done.sum() == 5)
+    earlier.values["loss"][GRID.center_index] = -1.0  # a mark
+    calls = []
+    counted = LossFunction(lambda module, data: calls.append(1) or loss(module, data))
+    first, *_, last = run(objective=counted, meta={"seed": 1}, earlier=earlier)
+    expected = surface()
+    expected[GRID.center_index] = -1
+    np.testing.assert_allclose(last.loss, expected)
+    assert last.done.all()
+    assert first is last
+    assert len(calls) == 2 * (1 + 7) + 2  # the centre and 7 points on two batches, and two rehearsals
+
+
+def test_a_stopped_sweep_leaves_its_landscape(tmp_path):
+    stream = run()
+    landscape = next(stream)
+    next(stream), next(stream)
+    stream.close()
+    assert landscape.done.sum() == 2
+
+
+@pytest.mark.parametrize("key", FINGERPRINT)
+def test_another_recipe_is_not_continued(key):
+    one, other = (Landscape(GRID, {"loss": surface()}, "loss", meta={key: value}) for value in ("a", "b"))
+    assert differences(one, other) == [key.replace("_", " ")]
+    assert differences(one, one) == []
+    with pytest.raises(ValueError, match=rf"can't be continued: it has another {key.replace('_', ' ')}\. Measure anew"):
+        list(run(earlier=one, meta={key: "b"}))
+
+
+def test_another_function_of_the_same_name_is_not_continued():
+    one = Landscape(GRID, {"loss": surface() + 1}, "loss")
+    with pytest.raises(ValueError, match="value at the centre"):
+        list(run(earlier=one))
+
+
+def test_the_recipe_is_plain_and_tells_one_direction_from_another():
+    net, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    snapshot = Snapshot.of(net)
+
+    def recipe(directions):
+        plane = Plane(snapshot.params, directions(snapshot, 2))
+        return recipe_of(net, snapshot, plane, directions, BATCHES, seed=3)
+
+    mirrored = {n: 2 * p - dict(other.named_parameters())[n] for n, p in net.named_parameters()}  # just as far away
+    found = [recipe(Between((other, target))) for target in (nn.Linear(3, 2), mirrored, other)]
+    found.append(recipe(Joined((Random(seed=1), Between((other,))))))
+    assert len({meta["directions"]["checksum"] for meta in found}) == 4
+    for meta in found:
+        assert json.loads(json.dumps(meta)) == meta
+        assert meta["samples"] == 3
+        assert meta["seed"] == 3
+        assert meta["directions"]["moved_parameters"] == 8
+    assert found[2]["directions"]["cosine"] == pytest.approx(1)
+    assert recipe(Random())["directions"]["resting_parameters"] == 2
