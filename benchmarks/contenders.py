@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_landscape import Grid, LossLandscapeCallback, Plane
-from lightning_landscape.measure import measure
+from lightning_landscape.measure import Settings, measure
 from lightning_landscape.quiet import undisturbed
 
 from .workloads import Workload
@@ -84,12 +84,13 @@ class Ours(OnThePlane):
             torch.compiler.reset()  # else a round would use what the one before has compiled
         axis = (-1.0, 1.0, n)
         callback = LossLandscapeCallback(x=axis, y=axis, max_samples=None, samples=0, **self.options)
+        options = _of_measure(callback.settings, self.options)
         values: list[np.ndarray] = []
 
         class Measure(L.Callback):
             def on_train_start(self, trainer: Any, pl_module: Any) -> None:
                 tick(0)
-                with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings)) as points:
+                with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings, **options)) as points:
                     for landscape in points:
                         tick(int(landscape.done.sum()))
                 values.append(landscape.loss)
@@ -101,6 +102,19 @@ class Ours(OnThePlane):
                 warnings.filterwarnings("ignore", advice)
             _trainer(Measure()).fit(copy.deepcopy(workload.module).train(), workload.loader())
         return values[0]
+
+
+def _of_measure(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options that `measure` takes itself; the others must be in the settings.
+
+    Raises:
+        RuntimeError: if one is in neither: the row would not be what its name says.
+    """
+    taken = inspect.signature(measure).parameters
+    for name in options:
+        if name not in taken and not hasattr(settings, name):
+            raise RuntimeError(f"{name} does not reach the measuring: the benchmark must learn where it goes.")
+    return {name: value for name, value in options.items() if name in taken}
 
 
 def _trainer(callback: L.Callback) -> L.Trainer:

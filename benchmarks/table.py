@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 
 from .limits import Limit
@@ -122,8 +122,8 @@ def figure(value: float) -> str:
     return digits if "e" not in digits else f"{value:.1e}"
 
 
-def _rows(header: Sequence[str], rows: object) -> str:
-    lines = [list(header), ["---"] * len(header), *map(list, rows)]
+def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
     return "\n".join(
         f"| {' | '.join(cell.replace('|', '/').replace(chr(10), ' ') for cell in line)} |" for line in lines
     )
