@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for name in options.workloads:
             workload = make(name, WORKLOADS[name].quick if options.quick else WORKLOADS[name].samples)
             results.append(
-                compete(workload, contenders, rounds=rounds, budget=0.5 if options.quick else 10.0, say=_say)
+                compete(workload, contenders, rounds=rounds, budget=0.3 if options.quick else 10.0, say=_say)
             )
     about = {
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",

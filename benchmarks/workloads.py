@@ -214,10 +214,10 @@ def _tokens(samples: int, generator: torch.Generator) -> Tensor:
 
 WORKLOADS = {
     "W1": Kind("linear classifier, 784 → 10", _linear, _images(1, 28, 28), 60_000, 10_000),
-    "W2": Kind("TinyCNN, 19,466 parameters, images 3×32×32", _tiny_cnn, _images(3, 32, 32), 10_000, 1000),
-    "W3": Kind("ResNet-56 for CIFAR, images 3×32×32", _resnet56, _images(3, 32, 32), 1000, 64),
-    "W4": Kind("Transformer encoder, 2 layers, d = 128, 64 tokens", _TextClassifier, _tokens, 1000, 128),
+    "W2": Kind("TinyCNN, 19,466 parameters, images 3×32×32", _tiny_cnn, _images(3, 32, 32), 10_000, 500),
+    "W3": Kind("ResNet-56 for CIFAR, images 3×32×32", _resnet56, _images(3, 32, 32), 1000, 32),
+    "W4": Kind("Transformer encoder, 2 layers, d = 128, 64 tokens", _TextClassifier, _tokens, 1000, 64),
     "W5": Kind(
-        "frozen ResNet-18 and a linear head, images 3×64×64", _FrozenBackbone, _images(3, 64, 64), 1000, 64
+        "frozen ResNet-18 and a linear head, images 3×64×64", _FrozenBackbone, _images(3, 64, 64), 1000, 32
     ),
 }  # fmt: skip
