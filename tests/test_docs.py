@@ -24,7 +24,7 @@ def test_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda figure, path: Path(path).touch())
     with torch.random.fork_rng():
         exec(compile(code(page), str(page), "exec"), {"__name__": "page"})  # the pages are ours
-    assert list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) or not code(page)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda path: path.stem)

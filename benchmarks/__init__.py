@@ -1,0 +1,1 @@
+"""The benchmark of the project: ``python -m benchmarks``; how to read it stands in docs/benchmarks.md."""

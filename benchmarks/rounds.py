@@ -1,0 +1,129 @@
+"""One workload, all contenders: their values checked against the naive loop, then timed in interleaved rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from lightning_landscape import Plane
+
+from .contenders import Contender, naive
+from .stopwatch import Enough, Stopwatch, Timing
+from .workloads import Workload
+
+
+@dataclass
+class Row:
+    """What is known of one contender on one workload.
+
+    Args:
+        name: of the contender.
+        error: the largest |value − naive| / |naive| of the check; None if it was not made.
+        first: of the check: a smaller landscape, with all that is slow the first time in a process.
+        rounds: one timing a round.
+        failure: what was raised, or "".
+    """
+
+    name: str
+    error: float | None = None
+    first: Timing | None = None
+    rounds: list[Timing] = field(default_factory=list)
+    failure: str = ""
+
+
+@dataclass
+class Result:
+    """One workload.
+
+    Args:
+        name: e.g. "W1".
+        title: what it is.
+        samples: N.
+        points: of the landscape that is timed.
+        flops: operations of one pass over the data.
+        rows: one a contender.
+    """
+
+    name: str
+    title: str
+    samples: int
+    points: int
+    flops: int
+    rows: list[Row]
+
+
+def compete(
+    workload: Workload,
+    contenders: Sequence[Contender],
+    *,
+    rounds: int,
+    budget: float | None,
+    n: int = 51,
+    check: int = 3,
+    say: Callable[[str], None] = lambda text: None,
+) -> Result:
+    """Check and time all contenders; one that raises is told of and left out from there on.
+
+    Args:
+        workload: on what.
+        contenders: each in every round; every round begins with another one.
+        rounds: how many.
+        budget: seconds after the first point of a run; None for all points.
+        n: the landscape that is timed has n × n points.
+        check: the one that is checked has check × check.
+        say: told what is going on.
+    """
+    table = [(contender, Row(contender.name)) for contender in contenders]
+
+    @cache
+    def right(plane: Plane) -> np.ndarray:
+        return naive(workload, plane, check)
+
+    for contender, row in table:
+        say(f"{workload.name}: checking {row.name}")
+        with _telling(row):
+            _check(contender, row, workload, check, right)
+    for i in range(rounds):
+        say(f"{workload.name}: round {i + 1} of {rounds}")
+        for contender, row in table[i % len(table) :] + table[: i % len(table)]:
+            if not row.failure:
+                with _telling(row):
+                    row.rounds.append(_time(contender, workload, n, budget))
+    return Result(workload.name, workload.title, workload.samples, n * n, workload.flops, [row for _, row in table])
+
+
+@contextmanager
+def _telling(row: Row) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # a foreign tool may raise anything
+        row.failure = f"{type(error).__name__}: {error}"
+
+
+def _check(contender: Contender, row: Row, workload: Workload, n: int, right: Callable[[Plane], np.ndarray]) -> None:
+    contender.prepare(workload)
+    watch = Stopwatch()
+    values = contender(workload, n, watch)
+    row.first = watch.timing(n * n)
+    row.error = relative_error(values, right(contender.plane(workload)))
+
+
+def relative_error(values: np.ndarray, right: np.ndarray) -> float:
+    """The largest |value − right| / |right|; inf where a value is not finite and should be.
+
+    >>> relative_error(np.array([1.0, 2.2]), np.array([1.0, 2.0])) < 0.11
+    True
+    """
+    error = np.abs(np.asarray(values, dtype=np.float64) - right) / np.abs(right)
+    return float(np.where(np.isnan(error), np.inf, error).max())
+
+
+def _time(contender: Contender, workload: Workload, n: int, budget: float | None) -> Timing:
+    watch = Stopwatch(budget)
+    with suppress(Enough):
+        contender(workload, n, watch)
+    return watch.timing(n * n)

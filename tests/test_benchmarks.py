@@ -1,0 +1,282 @@
+"""The benchmark measures what it says: right values, costs out of made-up clocks, and a table of made-up timings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import contenders
+from benchmarks.__main__ import main
+from benchmarks.contenders import Careful, OnThePlane, Ours, naive, ours, square
+from benchmarks.limits import limits
+from benchmarks.peers import PEERS, installed
+from benchmarks.rounds import Result, Row, compete, relative_error
+from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing
+from benchmarks.table import TOLERANCE, figure, landscape_table, markdown
+from benchmarks.workloads import WORKLOADS, make
+
+SMALL = {"W1": 300, "W2": 20, "W3": 3, "W4": 6, "W5": 3}
+
+
+def silent(done: int) -> None:
+    """A tick that nobody hears."""
+
+
+# values
+
+
+def test_every_workload_is_small_here() -> None:
+    assert SMALL.keys() == WORKLOADS.keys()
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_all_values_are_those_of_the_naive_loop(name: str) -> None:
+    workload = make(name, SMALL[name])
+    right = naive(workload, workload.plane, 2)
+    assert np.ptp(right) > 0
+    for contender in [*ours(), Careful()]:
+        contender.prepare(workload)
+        ticks: list[int] = []
+        values = contender(workload, 2, ticks.append)
+        assert relative_error(values, right) < TOLERANCE
+        assert ticks[-1] == 4
+
+
+def test_the_naive_loop_is_the_formula() -> None:
+    workload = make("W1", 50)
+    weight, bias = (parameter.detach() for parameter in workload.module.net[1].parameters())
+    first, second = (direction["net.1.weight"].double() for direction in workload.plane.directions)
+    for value, (a, b) in zip(naive(workload, workload.plane, 3).flat, square(3).points, strict=True):
+        logits = workload.inputs.flatten(1).double() @ (weight.double() + a * first + b * second).T + bias.double()
+        chosen = logits[torch.arange(50), workload.labels]
+        assert value == pytest.approx(float((logits.logsumexp(1) - chosen).mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_is_the_same_twice(name: str) -> None:
+    one, two = (make(name, 3) for _ in range(2))
+    assert torch.equal(one.inputs, two.inputs)
+    assert torch.equal(one.labels, two.labels)
+    for a, b in zip(one.module.state_dict().values(), two.module.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_workloads_are_those_of_the_documentation() -> None:
+    parameters = {name: sum(p.numel() for p in make(name, 2).module.parameters()) for name in ("W1", "W2", "W3")}
+    assert parameters == {"W1": 7850, "W2": 19466, "W3": 855770}
+    assert make("W1", 4).flops == 4 * 2 * 784 * 10
+    assert set(make("W5", 2).plane.origin) == {"net.head.weight", "net.head.bias"}
+
+
+def test_accelerations_are_measured_with_and_without_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "LossLandscapeCallback", lambda *, accelerate=True: None)
+    assert [(each.name, each.options["accelerate"]) for each in ours()] == [("ours", True), ("ours, plain", False)]
+    monkeypatch.setattr(contenders, "LossLandscapeCallback", lambda: None)
+    assert [(each.name, each.options) for each in ours()] == [("ours, plain", {})]
+
+
+def test_an_option_that_gets_lost_on_its_way_is_told() -> None:
+    with pytest.raises(RuntimeError, match="strict does not reach the measuring"):
+        Ours("ours, strict", {"strict": True})(make("W1", 20), 2, silent)
+
+
+def test_a_run_that_is_stopped_leaves_the_workload_as_it_was() -> None:
+    workload = make("W2", 20)
+    before = [tensor.clone() for tensor in workload.module.state_dict().values()]
+    for contender in [*ours(), Careful(), *installed()[0]]:
+        watch = Stopwatch(budget=0.0, least=2)
+        with pytest.raises(Enough):
+            contender(workload, 5, watch)
+        assert watch.timing(25).points < 25
+    assert all(torch.equal(a, b) for a, b in zip(before, workload.module.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("package", PEERS)
+def test_an_installed_peer_runs(package: str) -> None:
+    contender, module = PEERS[package]
+    pytest.importorskip(module)
+    workload, peer = make("W1", 30), contender()
+    right = naive(workload, peer.plane(workload), 3)
+    assert peer(workload, 3, silent)[1, 1] == pytest.approx(right[1, 1], rel=TOLERANCE)  # the centre is right in all
+
+
+def test_a_missing_peer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEERS, "no-such-tool", (Careful, "no_such_tool"))
+    found, versions = installed()
+    assert versions["no-such-tool"] == "not installed"
+    assert len(found) < len(PEERS)
+
+
+# the stopwatch
+
+
+class Script:
+    """A clock that shows one time after the other; the CPU's goes twice as fast."""
+
+    def __init__(self, *times: float) -> None:
+        self.times = list(times)
+
+    def __call__(self) -> Clock:
+        time = self.times.pop(0)
+        return Clock(time, 2 * time)
+
+
+def test_preparation_is_what_a_first_point_takes_longer() -> None:
+    watch = Stopwatch(clock=Script(10.0, 13.5, 14.0, 14.5))
+    for done in (1, 2, 3):
+        watch(done)
+    assert watch.timing(101) == Timing(Cost(3.0, 0.5, 53.5), Cost(6.0, 1.0, 107.0), 3, False)
+
+
+def test_a_complete_run_is_not_extrapolated() -> None:
+    watch = Stopwatch(clock=Script(0.0, 3.0, 4.0))
+    watch(1)
+    watch(3)
+    assert watch.timing(3).wall == Cost(2.5, 0.5, 4.0)
+    assert watch.timing(3).complete
+
+
+def test_all_points_at_once_are_preparation() -> None:
+    watch = Stopwatch(clock=Script(0.0, 4.0))
+    watch(9)
+    assert watch.timing(9).wall == Cost(4.0, 0.0, 4.0)
+
+
+def test_zero_points_start_the_clock_anew() -> None:
+    watch = Stopwatch(clock=Script(0.0, 100.0, 101.0, 102.0))
+    watch(0)
+    watch(1)
+    watch(0)
+    watch(2)
+    assert watch.timing(10).wall == Cost(0.0, 1.0, 10.0)
+
+
+def test_a_spent_budget_ends_a_run_that_has_enough_points() -> None:
+    watch = Stopwatch(budget=5.0, least=3, clock=Script(0.0, 50.0, 56.0, 62.0))
+    watch(1)
+    watch(2)
+    with pytest.raises(Enough):
+        watch(3)
+
+
+def test_a_stopwatch_without_a_point_refuses() -> None:
+    with pytest.raises(ValueError, match="No point was measured"):
+        Stopwatch().timing(9)
+
+
+# rounds
+
+
+class Liar(OnThePlane):
+    """Right but for one value."""
+
+    name = "liar"
+
+    def __call__(self, workload: Any, n: int, tick: Any) -> np.ndarray:
+        values = naive(workload, workload.plane, n)
+        values[0, 0] *= 1.01
+        tick(n * n)
+        return values
+
+
+class Broken(OnThePlane):
+    """Raises."""
+
+    name = "broken"
+
+    def __call__(self, workload: Any, n: int, tick: Any) -> np.ndarray:
+        raise RuntimeError("does not know this layer")
+
+
+def test_a_wrong_value_is_shown_and_a_failure_ends_nothing() -> None:
+    result = compete(make("W1", 20), [Liar(), Broken(), Careful()], rounds=2, budget=None, n=3, check=3)
+    liar, broken, careful = result.rows
+    assert liar.error == pytest.approx(0.01)
+    assert broken.failure == "RuntimeError: does not know this layer"
+    assert not broken.rounds
+    assert [timing.complete for timing in careful.rounds] == [True, True]
+    table = landscape_table(result)
+    assert "**wrong, 1e-02**" in table
+    assert "failed: RuntimeError: does not know this layer" in table
+
+
+def test_a_value_that_is_not_finite_is_wrong() -> None:
+    assert relative_error(np.array([1.0, np.nan]), np.ones(2)) == np.inf
+
+
+# the table
+
+
+def timing(preparation: float, point: float, total: float, complete: bool = False) -> Timing:
+    return Timing(Cost(preparation, point, total), Cost(2 * preparation, 2 * point, 4 * total), 5, complete)
+
+
+def test_the_table_of_made_up_timings() -> None:
+    careful = Row("careful", 1e-8, timing(0, 0.1, 0.9), [timing(0, 0.1, 260), timing(0, 0.2, 520), timing(0, 0.1, 260)])
+    quick = Row("ours", 3e-7, timing(20, 0, 20), [timing(2, 0.01, 26), timing(3, 0.04, 104), timing(2, 0.01, 13, True)])
+    result = Result("W2", "a net", 100, 2601, 10**9, [quick, careful, Row("new")])
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in landscape_table(result, 1e11).splitlines()]
+    assert lines[0][4] == "2,601 points, s"
+    # medians of each column; ratios 10, 5, 20 in the rounds; 2,601 · 10⁹ operations in 26 s at 10¹¹ a second
+    assert lines[2] == ["ours", "10", "20", "2 (20)", "≈ 26", "10", "10", "100 %", "right, 3e-07"]
+    assert lines[3] == ["careful", "100", "200", "0 (0)", "≈ 260", "1", "1", "10 %", "right, 1e-08"]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_the_report_says_what_it_holds_for() -> None:
+    rates = limits(64, 0.01)
+    assert all(limit.rate > 0 for limit in rates)
+    assert all(limit.error < 1e-5 for limit in rates if "float32" in limit.name and limit.error is not None)
+    report = markdown({"date": "today"}, rates, [], {"careful": "batches of 16", "ours": ""})
+    assert "| date | today |" in report
+    assert "- **careful** batches of 16." in report
+    assert "**ours**" not in report
+
+
+def test_figures_have_three_digits() -> None:
+    shown = [figure(value) for value in (0, 0.012345, 9.876, 123.4, 56789.0, 1e-7)]
+    assert shown == ["0", "0.0123", "9.88", "123", "56,789", "1.0e-07"]
+
+
+# the command
+
+
+def test_the_command_writes_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import __main__ as command
+
+    monkeypatch.setitem(WORKLOADS, "W1", WORKLOADS["W1"]._replace(quick=40))
+    monkeypatch.setattr(command, "limits", lambda *_: limits(64, 0.01))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")
+    file = tmp_path / "report.md"
+    main(["--quick", "--workloads", "W1", "--rounds", "1", "--threads", "1", "--out", str(file)])
+    report = file.read_text(encoding="utf-8")
+    assert report in capsys.readouterr().out
+    assert "## W1: linear classifier, 784 → 10; 40 samples" in report
+    assert "| careful |" in report
+    assert "**quick**" in report
+    assert all(package in report for package in PEERS)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--workloads", "W9"], "'W9' is unknown; the choices are W1, W2, W3, W4, W5"),
+        (["--rounds", "0"], "'0' is not a whole number of at least 1"),
+    ],
+)
+def test_wrong_options_are_told(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_help_measures_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    assert "--workloads" in capsys.readouterr().out
