@@ -101,7 +101,9 @@ def test_an_installed_peer_runs(package: str) -> None:
     pytest.importorskip(module)
     workload, peer = make("W1", 30), contender()
     right = naive(workload, peer.plane(workload), 3)
-    assert peer(workload, 3, silent)[1, 1] == pytest.approx(right[1, 1], rel=TOLERANCE)  # the centre is right in all
+    # one batch, so that losscape's mean is right; the notes say what is wrong elsewhere
+    places = {"losscape": np.s_[:, :], "loss-landscapes": np.s_[1, :], "landscaper": np.s_[1, 1]}[package]
+    assert relative_error(peer(workload, 3, silent)[places], right[places]) < TOLERANCE
 
 
 def test_a_missing_peer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
