@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,6 +56,11 @@ def limits(size: int = 2048, seconds: float = 1.0) -> list[Limit]:
         Limit("exp, float32", exponentials, "numbers"),
         Limit("copy, read and written", copied, "bytes"),
     ]
+
+
+def faster(some: Sequence[Limit], others: Sequence[Limit]) -> list[Limit]:
+    """Of the same limits measured twice the faster ones: the machine was busy at the other time."""
+    return [max(pair, key=lambda limit: limit.rate) for pair in zip(some, others, strict=True)]
 
 
 def _medium(a: Tensor, b: Tensor) -> Callable[[], Tensor]:

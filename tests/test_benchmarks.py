@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from benchmarks import contenders
-from benchmarks.__main__ import main
+from benchmarks.__main__ import main, told_load
 from benchmarks.contenders import Careful, OnThePlane, Ours, naive, ours, square
-from benchmarks.limits import limits
+from benchmarks.limits import Limit, faster, limits
 from benchmarks.peers import PEERS, installed
 from benchmarks.rounds import Result, Row, compete, relative_error
 from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing
@@ -101,7 +101,9 @@ def test_an_installed_peer_runs(package: str) -> None:
     pytest.importorskip(module)
     workload, peer = make("W1", 30), contender()
     right = naive(workload, peer.plane(workload), 3)
-    assert peer(workload, 3, silent)[1, 1] == pytest.approx(right[1, 1], rel=TOLERANCE)  # the centre is right in all
+    # one batch, so that losscape's mean is right; the notes say what is wrong elsewhere
+    places = {"losscape": np.s_[:, :], "loss-landscapes": np.s_[1, :], "landscaper": np.s_[1, 1]}[package]
+    assert relative_error(peer(workload, 3, silent)[places], right[places]) < TOLERANCE
 
 
 def test_a_missing_peer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +244,17 @@ def test_figures_have_three_digits() -> None:
     assert shown == ["0", "0.0123", "9.88", "123", "56,789", "1.0e-07"]
 
 
+def test_of_two_measurements_of_a_limit_the_faster_counts() -> None:
+    calm, busy = Limit("exp", 2.0, "numbers"), Limit("exp", 1.0, "numbers")
+    assert faster([calm, busy], [busy, calm]) == [calm, calm]
+
+
 # the command
+
+
+@pytest.mark.parametrize("before, after, busy", [(0.1, 2.2, False), (1.5, 2.2, True), (0.1, 7.8, True)])
+def test_a_busy_machine_is_told(before: float, after: float, busy: bool) -> None:
+    assert ("not reliable" in told_load(before, after, 2)) == busy
 
 
 def test_the_command_writes_the_report(
