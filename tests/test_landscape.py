@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, axis_points, equal
+from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, Trajectory, axis_points, equal
 
 
 def parabola(nx=7, ny=5, x=(-3, 3), y=(-2, 2), **fields) -> Landscape:
@@ -226,6 +226,37 @@ def test_relief_is_of_finite_evaluated_points():
     assert landscape.relief() == (1 + 3 + 1 + 16) - (-1)
     landscape.done[:] = False
     assert np.isnan(landscape.relief())
+
+
+def line(axis, values):
+    return Landscape(Grid((axis,)), {"loss": values}, "loss")
+
+
+@pytest.mark.parametrize("ends", [(0, 1, 5), (-0.5, 1.5, 41), (-0.2, 1.2, 15), (-0.3, 1.7, 21), (-1, 2, 31)])
+def test_the_barrier_is_the_highest_rise_above_the_line_between_the_ends(ends):
+    """Of t(1 − t) on a slope, 1/4 in the middle; what lies beyond the ends does not count."""
+    t = np.linspace(*ends)
+    expected = max(v * (1 - v) for v in t)
+    assert line(t, t * (1 - t) + 3 * t).barrier() == pytest.approx(expected, abs=1e-12)
+    assert line(t, 2 * t - t * (1 - t) + 100 * (t > 1.01)).barrier() == pytest.approx(0, abs=1e-12)
+
+
+def test_a_barrier_needs_both_ends_and_one_direction():
+    for axis in (np.linspace(0, 0.9, 5), np.linspace(0.1, 1, 5), np.linspace(-1, 1, 6)):
+        with pytest.raises(ValueError, match=r"A barrier is of a path that holds 0 and 1; .* xrange=\(0, 1, 51\)"):
+            line(axis, axis).barrier()
+    grid = Grid.from_ranges((0, 1, 3), (0, 1, 3))
+    with pytest.raises(ValueError, match=r"this grid has shape \(3, 3\)"):
+        Landscape(grid, {"loss": np.zeros((3, 3))}, "loss").barrier()
+
+
+def test_a_trajectory_has_a_row_a_step():
+    fine = {"steps": np.arange(3.0), "points": np.zeros((3, 2)), "residuals": np.zeros(3), "distances": np.zeros(3)}
+    Trajectory(**fine, metrics={"loss": np.zeros(3)})
+    with pytest.raises(ValueError, match="points has 2 rows for 3 steps"):
+        Trajectory(**{**fine, "points": np.zeros((2, 2))})
+    with pytest.raises(ValueError, match="loss has 4 rows for 3 steps"):
+        Trajectory(**fine, metrics={"loss": np.zeros(4)})
 
 
 def test_curvature_of_a_parabola_is_exact_on_any_spacing():

@@ -122,6 +122,25 @@ def test_a_step_of_manual_optimisation_gives_its_loss_and_moves_nothing() -> Non
     at_train_end(Adversarial(), look)
 
 
+def test_a_regulariser_over_the_trained_parameters_is_part_of_the_loss() -> None:
+    class Regularised(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.still = nn.Linear(4, 3), nn.Linear(1, 1).requires_grad_(False)
+
+        configure_optimizers = Hard.configure_optimizers
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return sum((p.square().sum() for p in self.parameters() if p.requires_grad), torch.zeros(()))
+
+    def look(trainer: L.Trainer, module: L.LightningModule) -> None:
+        probe, _ = probe_copy(trainer, module)
+        assert [p.requires_grad for p in probe.parameters()] == [p.requires_grad for p in module.parameters()]
+        assert probe.training_step((X, Y), 0) == module.training_step((X, Y), 0) > 0
+
+    at_train_end(Regularised(), look)
+
+
 def test_a_module_that_cannot_be_copied_says_so() -> None:
     class Refuses:
         def __deepcopy__(self, memo: Any) -> Any:

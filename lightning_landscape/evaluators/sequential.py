@@ -118,8 +118,8 @@ class Sequential:
             objective.start()
             seen: dict[str, list[Observation]] = {}
             for batch in batches:
-                for name, observation in objective(self.module, batch).items():
-                    seen.setdefault(name, []).append(_detached(observation))
+                for name, observation in _observed(objective, self.module, batch).items():
+                    seen.setdefault(name, []).append(observation)
             measured = {name: reduce(observations) for name, observations in seen.items()}
             whole = objective.finish()
         return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
@@ -275,10 +275,12 @@ def _is_zero(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or (all(s == 0 for s in tensor.stride()) and not tensor.flatten()[0].item())
 
 
-def _detached(observation: Observation) -> Observation:
-    """Without the graph, which would hold the memory of every batch until the last."""
-    value, weight, how = observation
-    return Observation(value.detach(), weight, how) if isinstance(value, Tensor) else observation
+def _observed(objective: Objective, module: nn.Module, batch: Batch) -> dict[str, Observation]:
+    """The observations of a batch without their graph, which would hold its memory until the last batch."""
+    return {
+        name: Observation(value.detach() if isinstance(value, Tensor) else value, weight, how)
+        for name, (value, weight, how) in objective(module, batch).items()
+    }
 
 
 def reduce(observations: Sequence[Observation]) -> Measurement:

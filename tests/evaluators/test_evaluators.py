@@ -482,3 +482,60 @@ def test_streams_of_two_objectives_may_take_turns(make):
     with preserved():
         pairs = [(p["loss"].value, q["loss"].value) for p, q in zip(a, b, strict=True)]
     assert pairs == [(1, 1), (2, 4), (3, 9)]
+
+
+def test_the_graph_of_a_batch_is_gone_when_the_next_begins(make):
+    """A loss with derivatives in it keeps its graph, and with it the memory of its batch, as long as itself."""
+    alive = []
+
+    class Mark(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.held = Held()
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad
+
+    class Held:
+        def __init__(self):
+            alive.append(1)
+
+        def __del__(self):
+            alive.pop()
+
+    def penalty(m, x):
+        count.append(len(alive))
+        (slope,) = torch.autograd.grad((m.w**3).sum(), m.w, create_graph=True)
+        return Mark.apply(slope.sum())
+
+    count = []
+    with preserved():
+        list(make(toy(w=torch.ones(1)))(LossFunction(penalty), line(w=torch.ones(1)), np.zeros((1, 1)), HERE * 5))
+    assert count[-5:] == [0, 0, 0, 0, 0]
+
+
+def test_parameters_that_are_trained_say_so(run):
+    """A regulariser may sum over those alone."""
+    module = toy(w=torch.ones(1))
+    module.still = nn.Parameter(torch.ones(1), requires_grad=False)
+    objective = LossFunction(lambda m, x: sum(p.sum() for p in m.parameters() if p.requires_grad))
+    rows = run(objective, line(w=torch.ones(1)), np.array([[1.0], [2.0]]), HERE, module)
+    assert [row["loss"].value for row in rows] == [2, 3]
+
+
+def test_statistics_are_recalibrated_although_the_objective_calls_eval(run):
+    norm = nn.BatchNorm1d(1, affine=True).double()
+
+    def objective(module, x):
+        return module.eval()(x).square().mean()
+
+    x = torch.tensor([[1.0], [5.0], [9.0]], dtype=torch.float64)
+    plane = Plane(
+        {"weight": torch.ones(1).double(), "bias": torch.zeros(1).double()},
+        ({"weight": torch.ones(1).double(), "bias": torch.zeros(1).double()},),
+    )
+    rows = run(LossFunction(objective), plane, np.array([[0.0], [1.0]]), [Batch(x, 3)], norm, recalibrate=True)
+    spread = ((x - x.mean()) ** 2 / (x.var() + norm.eps)).mean().item()  # the running variance is the unbiased one
+    assert [row["loss"].value for row in rows] == pytest.approx([spread, 4 * spread])
