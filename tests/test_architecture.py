@@ -23,6 +23,7 @@ FLOORS = {
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
         "lockstep", "sharding", "batches", "sweep", "criteria", "bezier", "loss_landscape", "writer",
+        "loss_calls",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
