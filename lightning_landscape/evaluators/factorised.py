@@ -206,36 +206,38 @@ def ceiling(dtype: torch.dtype) -> float:
     return math.log(torch.finfo(dtype).max) * 0.45
 
 
-def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[tuple[Tensor, Tensor, float, bool]]:
-    """Samples in chunks: their rows; Σⱼ exp mⱼ at every point, shape (rows, P); how often its logarithm fits under
-    the greatest number; and whether it is the logarithm already."""
+def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[tuple[Any, Tensor, float, bool]]:
+    """Samples in chunks: which rows; Σⱼ exp mⱼ at every point, shape (rows, P); how many of these sums may be
+    multiplied before a number overflows; and whether they are logarithms already."""
     count, classes = parts.shape[1:]
-    direct = torch.arange(count, device=parts.device)
+    left = torch.arange(count, device=parts.device)
     grid = points.points() if isinstance(points, Product) else points
     if isinstance(points, Product):
-        outer, inner = _bounds(parts[:-1], points.outer), _bounds(parts[-1:], points.inner[:, None], bare=True)
-        safe = (outer <= ceiling(parts.dtype)) & (inner <= ceiling(parts.dtype))
-        bounds = (outer + inner).clamp(min=0) + math.log(classes)
-        # In the order of their bounds, so that as many as possible fit into one number.
-        order = bounds.masked_fill(~safe, math.inf).argsort()[: int(safe.sum())]
+        bounds = _bounds(parts[:-1], points.outer), _bounds(parts[-1:], points.inner[:, None], bare=True)
+        safe = torch.maximum(*bounds) <= ceiling(parts.dtype)
+        left = torch.nonzero(~safe)[:, 0]
         size = _rows(parts, max(_count(points), (len(points.outer) + len(points.inner)) * classes))
-        greatest = math.log(torch.finfo(parts.dtype).max)
-        ordered, tops = parts[:, order], bounds[order].tolist()
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            piece = ordered[:, start : start + size]
+        tops = (bounds[0] + bounds[1]).clamp(min=0) + math.log(classes)
+        chosen = torch.nonzero(safe)[:, 0] if len(left) else None
+        if chosen is not None:
+            parts_here, tops = parts[:, chosen], tops[chosen]
+        else:
+            parts_here = parts
+        highest = torch.stack([top.max() for top in tops.split(size)]).tolist() if len(tops) else []
+        for i, top in enumerate(highest):
+            rows = slice(i * size, (i + 1) * size)
+            piece = parts_here[:, rows]
             first = _affine(piece[:-1], points.outer).exp_()
-            second = (points.inner[:, None] * piece[-1][:, None]).exp_()
-            sums = torch.bmm(first, second.transpose(1, 2)).flatten(1)
-            yield rows, sums, greatest / max(tops[min(start + size, len(tops)) - 1], 1e-9), False
-        direct = torch.nonzero(~safe)[:, 0]
-    for rows in direct.split(_rows(parts, len(grid) * classes)):
+            second = (piece[-1][:, :, None] * points.inner).exp_()
+            room = math.log(torch.finfo(parts.dtype).max) / top
+            yield rows if chosen is None else chosen[rows], torch.bmm(first, second).flatten(1), room, False
+    for rows in left.split(_rows(parts, len(grid) * classes)):
         yield rows, torch.logsumexp(_scores(parts[:, rows], grid), dim=1), 1.0, True
 
 
 def _affine(parts: Tensor, points: Tensor) -> Tensor:
     """m₀ + Σ cᵢ mᵢ, shape (n, P, C)."""
-    result = parts[0][:, None].expand(-1, len(points), -1).contiguous() if len(parts) == 1 else parts[0][:, None]
+    result = parts[0][:, None].repeat(1, len(points), 1) if len(parts) == 1 else parts[0][:, None]
     for coordinates, part in zip(points.T, parts[1:], strict=True):
         result = torch.addcmul(result, coordinates[:, None], part[:, None])
     return result
