@@ -28,7 +28,7 @@ from .sequential import Measurement, Sequential
 log = logging.getLogger(__name__)
 Measured = dict[str, Measurement]
 AT_ONCE = 2**32  # numbers computed before the next point is given: a second or so
-OFF_AXES = (0.61, -0.37, 0.83)  # of the way along each axis: where the first batch is tried once more
+OFF_AXES = (0.61, -0.37, 0.83)  # of the way along each axis
 TRIAL_BYTES = 2**28
 
 
@@ -101,7 +101,7 @@ class Affine:
             yield measured
 
 
-def affine(
+def find_affine(
     reference: Sequential,
     objective: Objective,
     plane: Plane,
@@ -110,8 +110,8 @@ def affine(
 ) -> Affine | None:
     """An `Affine` evaluator, if the objective is affine enough for it on the smallest batch; else None.
 
-    Call it inside `rng.preserved`. It takes k + 3 passes over one batch (twice, where the closed form does not do).
-    The evaluator costs k + 2 passes over all batches, and then almost nothing a point (closed form), or what the
+    Call it inside `rng.preserved`. It takes at most k + 3 + 2ᵏ passes over one batch (twice, where the closed
+    form does not do). The evaluator costs k + 2 passes over all batches, and then almost nothing a point (closed form), or what the
     step costs without its model (replay): it is worth it from some ten points on.
 
     Args:
@@ -158,21 +158,27 @@ def _find(
     if is_sharded(reference.module):
         raise NotAffine("the processes share the parameters")
     where = _probes(points)
+    more = _more(where, points)
     try:
-        return _closed(reference, objective, plane, where, batches)
+        return _closed(reference, objective, plane, where, more, batches)
     except NotAffine as reason:
         log.debug("no closed form: %s", reason)
-        return _replayed(reference, objective, plane, where, batches)
+        return _replayed(reference, objective, plane, where, more, batches)
 
 
 def _closed(
-    reference: Sequential, objective: Objective, plane: Plane, where: np.ndarray, batches: Sequence[Batch]
+    reference: Sequential,
+    objective: Objective,
+    plane: Plane,
+    where: np.ndarray,
+    more: np.ndarray,
+    batches: Sequence[Batch],
 ) -> _Found:
     if len(batches) > 1:
         trial = Recording(objective, most_bytes=TRIAL_BYTES)
-        ClosedForm(_passes(trial, reference, plane, _more(where), _smallest(batches))[0], _more(where), trial=True)
+        ClosedForm(_passes(trial, reference, plane, more, _smallest(batches))[0], more, trial=True)
     else:
-        where = _more(where)
+        where = more
     passes, measured = _passes(Recording(objective), reference, plane, where, batches)
     form = ClosedForm(passes, where)
 
@@ -195,11 +201,16 @@ def _closed(
 
 
 def _replayed(
-    reference: Sequential, objective: Objective, plane: Plane, where: np.ndarray, batches: Sequence[Batch]
+    reference: Sequential,
+    objective: Objective,
+    plane: Plane,
+    where: np.ndarray,
+    more: np.ndarray,
+    batches: Sequence[Batch],
 ) -> _Found:
     trial = Recording(objective, candidates(reference.module, plane), nested=True, most_bytes=TRIAL_BYTES)
-    passes, _ = _passes(trial, reference, plane, _more(where), _smallest(batches))
-    watched = worth_remembering(passes, _more(where), moving_parameters(reference.module, plane))
+    passes, _ = _passes(trial, reference, plane, more, _smallest(batches))
+    watched = worth_remembering(passes, more, moving_parameters(reference.module, plane))
     passes, measured = _passes(Recording(objective, watched), reference, plane, where, batches)
     replay = Replay(objective, memory_of(passes, where))
 
@@ -216,12 +227,6 @@ def _smallest(batches: Sequence[Batch]) -> list[Batch]:
     return [min(batches, key=lambda batch: batch.size)]
 
 
-def _more(where: np.ndarray) -> np.ndarray:
-    """A point between the axes more, on their other sides."""
-    k = where.shape[1]
-    return np.concatenate([where, [where[1 : k + 1].sum(axis=0) * np.array(OFF_AXES * k)[:k]]])
-
-
 def _probes(points: np.ndarray) -> np.ndarray:
     """The origin, a point on each axis as far out as any, and the farthest of the points, shape (k + 2, k)."""
     k = points.shape[1]
@@ -231,6 +236,17 @@ def _probes(points: np.ndarray) -> np.ndarray:
     if np.count_nonzero(farthest) < min(k, 2) or (k == 1 and farthest[0] == far[0]):
         farthest = -0.7 * far  # a line is tried between the points that it was drawn through, or beyond them
     return np.concatenate([np.zeros((1, k)), np.diag(far), farthest[None]])
+
+
+def _more(where: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """For one batch: the outermost of the points in each quadrant, and one between the axes, too."""
+    k = where.shape[1]
+    far = where[1 : k + 1].sum(axis=0)
+    signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * k, indexing="ij"), axis=-1).reshape(-1, k)
+    corners = points[((points / far) @ signs.T).argmax(axis=0)]
+    others = np.unique(np.concatenate([corners, [far * np.array(OFF_AXES * k)[:k]]]), axis=0)
+    new = [point for point in others if not (point == where).all(axis=1).any()]
+    return np.concatenate([where, np.reshape(new, (-1, k))])
 
 
 def _passes(
