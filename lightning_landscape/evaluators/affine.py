@@ -35,8 +35,8 @@ TRIAL_BYTES = 2**28
 class Affine:
     """An evaluator that measures in full what it must, and computes the rest.
 
-    Values equal those of `reference` to 1e-6 relative in float32: this is proved at the measured point farthest
-    from the origin, on all batches, before any other is given. Points that had to be measured keep the values of
+    Values equal those of `reference` to 1e-6 relative in float32: this is proved at the point farthest from the
+    origin, on all batches, before any other is given. Points that had to be measured keep the values of
     `reference` to the bit, the origin among them. The last bits of the others may depend on which points are asked
     for together. What a step does besides at single points (raise, return nothing) is not seen in between.
 
@@ -110,9 +110,9 @@ def find_affine(
 ) -> Affine | None:
     """An `Affine` evaluator, if the objective is affine enough for it on the smallest batch; else None.
 
-    Call it inside `rng.preserved`. It takes at most k + 3 + 2ᵏ passes over one batch (twice, where the closed
-    form does not do). The evaluator costs k + 2 passes over all batches, and then almost nothing a point (closed form), or what the
-    step costs without its model (replay): it is worth it from some ten points on.
+    Call it inside `rng.preserved`. It takes at most k + 3 + 2ᵏ passes over one batch (twice, where the closed form
+    does not do). The evaluator costs k + 2 passes over all batches, and then almost nothing a point (closed form), or
+    what the step costs without its model (replay): it is worth it from some ten points on.
 
     Args:
         reference: measures points in full.
@@ -256,10 +256,6 @@ def _passes(
     for result in reference(recording, plane, where, batches):
         if [id(seen.batch) for seen in recording.seen] != [id(batch) for batch in batches]:
             raise NotAffine("the batches did not stay whole")
-        whole = set(result) - {name for seen in recording.seen for name in seen.observations}
-        if whole:
-            for seen in recording.seen:
-                seen.losses.clear()  # a metric of the whole set is no closed form of the batches
         passes.append(recording.seen)
         measured.append(result)
     return passes, measured

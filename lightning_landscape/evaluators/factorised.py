@@ -137,7 +137,7 @@ def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
         raise ValueError("ignored samples in losses that are not reduced")
     sums = wanted.sum(dim=1)
     centred = rows - torch.einsum("nc,knc->kn", wanted / sums.clamp(min=1e-30)[:, None], rows)[:, :, None]
-    # A sample of no weight may have any margins, but 0 times what overflows is no number.
+    # Without a target the sum may be less than 1 and underflow, and 0 times its logarithm is no number.
     centred = torch.where((sums > 0)[:, None], centred, 0.0) if bool((sums <= 0).any()) else centred
     return Margins(centred, None if bool((sums == 1).all()) else sums, divisor)
 

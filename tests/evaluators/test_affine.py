@@ -14,7 +14,10 @@ from torch import nn
 from lightning_landscape import Grid
 from lightning_landscape.criteria import ACCURACY, LOSS, Criterion
 from lightning_landscape.evaluators import Affine, Sequential, find_affine
+from lightning_landscape.evaluators import affine as affine_file
 from lightning_landscape.evaluators import factorised as maths
+from lightning_landscape.evaluators.closed_form import ClosedForm
+from lightning_landscape.evaluators.replay import candidates
 from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
@@ -154,16 +157,29 @@ def test_wide_ranges_do_not_underflow(linear, dtype, width):
     assert np.isfinite(got["loss"]).all()
 
 
-def test_a_term_that_underflows_beside_a_large_one(dtype):
-    """exp(−90) · exp(90) counts in float32, where exp(−90) alone is lost; nothing of that kind may be taken as safe."""
-    ends = torch.tensor([-90.0, 90.0], dtype=dtype)
-    parts = torch.tensor([[[0.0, 0.0]], [[0.0, 1.0]], [[0.0, 1.0]]], dtype=dtype)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_term_that_underflows_beside_a_large_one(dtype, sign):
+    """exp(−d) · exp(d) counts, where exp(−d) alone is lost: d = 90 in float32, 750 in float64."""
+    large = {torch.float32: 90.0, torch.float64: 750.0}[dtype]
+    ends = torch.tensor([-large, large], dtype=dtype) * sign
+    ends = ends.sort().values
+    parts = torch.tensor([[[0.0, 0.0]], [[0.0, sign]], [[0.0, sign]]], dtype=dtype)
     call = {
         "target": torch.tensor([0]), "weight": None, "ignore_index": -100, "reduction": "sum", "label_smoothing": 0.0,
     }  # fmt: skip
     got = maths.margins(parts, call).total(maths.Product(ends[:, None], ends))
     log2 = np.log(2)
-    np.testing.assert_allclose(got, [0, log2, log2, 180], rtol=RTOL[dtype], atol=1e-12)
+    np.testing.assert_allclose(got, [0, log2, log2, 2 * large][:: int(sign)], rtol=RTOL[dtype], atol=1e-12)
+
+
+def test_samples_without_weight_count_nothing_wherever_their_scores_are():
+    """All their scores may be so low that their exponentials are 0."""
+    net = nn.Linear(FEATURES, CLASSES).double()
+    with torch.no_grad():
+        net.bias -= 2000
+    loss = cross_entropy(weight=torch.tensor([0.2, 0.0, 1.0, 0.5], dtype=torch.float64))
+    plane = plane_of(net, moves=lambda name: name == "weight")
+    assert compare(loss, net, plane, grid_points(), data(torch.float64))[1].way == "closed form"
 
 
 def test_many_sums_are_multiplied_only_where_they_fit(dtype):
@@ -184,16 +200,15 @@ def test_any_points_in_any_order(linear, dtype, points):
 
 
 def test_many_points_come_in_blocks(linear, dtype, monkeypatch):
-    module = __import__("sys").modules["lightning_landscape.evaluators.affine"]
-    monkeypatch.setattr(module, "AT_ONCE", 67 * CLASSES * 6)  # six points at a time
+    monkeypatch.setattr(affine_file, "AT_ONCE", 67 * CLASSES * 6)  # six points at a time
     asked = []
-    form = module.ClosedForm.__call__
+    form = ClosedForm.__call__
 
     def counted(self, block):
         asked.append(len(block) if isinstance(block, torch.Tensor) else len(block.points()))
         return form(self, block)
 
-    monkeypatch.setattr(module.ClosedForm, "__call__", counted)
+    monkeypatch.setattr(ClosedForm, "__call__", counted)
     stream = Affine(Sequential(copy.deepcopy(linear)))(
         LossFunction(cross_entropy()), plane_of(linear), grid_points(), data(dtype)
     )
@@ -201,7 +216,7 @@ def test_many_points_come_in_blocks(linear, dtype, monkeypatch):
         next(stream)
     assert asked == [1, 6] or (len(asked) == 2 and asked[1] <= 6), "the proof, and the block of the first point"
     monkeypatch.undo()
-    monkeypatch.setattr(module, "AT_ONCE", 67 * CLASSES * 6)
+    monkeypatch.setattr(affine_file, "AT_ONCE", 67 * CLASSES * 6)
     compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
 
 
@@ -334,6 +349,15 @@ def test_tiles_of_single_samples(linear, dtype):
         assert list(got) == [str(i) for i in range(10)]
 
 
+def test_of_equal_scores_the_first_is_the_prediction():
+    """As in argmax: classes whose weights and directions are all zero are equal everywhere."""
+    grid = maths.Product(torch.zeros(1, 1), torch.tensor([-1.0, 0.0, 1.0]))
+    for label, hits in ((0, 1.0), (1, 0.0), (-100, 0.0), (2, 0.0)):
+        for where in (grid, grid.points()):
+            got = maths.correct(torch.zeros(3, 1, 2), torch.tensor([label]), where)
+            assert got.tolist() == [hits] * 3
+
+
 # frozen backbones
 
 
@@ -418,7 +442,7 @@ def test_outputs_that_a_step_edits(dtype):
     def edited(net, batch):
         logits = net(batch[0])
         logits *= 0.5
-        features = net.backbone(batch[0])
+        features = net.backbone(batch[0] + 1)  # another call than that of net
         features += 1
         return F.cross_entropy(logits, batch[1]) + features.mean()
 
@@ -545,8 +569,7 @@ def test_several_losses_are_not_taken_for_one(linear, dtype):
 
 
 def test_too_much_to_keep_is_declined(linear, dtype, monkeypatch):
-    module = __import__("sys").modules["lightning_landscape.evaluators.affine"]
-    monkeypatch.setattr(module, "TRIAL_BYTES", 100)
+    monkeypatch.setattr(affine_file, "TRIAL_BYTES", 100)
     _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
     assert evaluator.way == ""
     assert evaluator.declined == "there is too much to keep in memory"
@@ -581,6 +604,42 @@ def test_losses_that_are_not_finite_are_measured(dtype):
             LossFunction(cross_entropy()), plane_of(net), grid_points(), batches
         ))  # fmt: skip
     assert not np.isfinite([row["loss"].value for row in got]).any()
+
+
+def test_a_value_that_is_not_finite_is_measured(linear, dtype, monkeypatch):
+    """Whatever the closed form could not do at one point."""
+    form = ClosedForm.__call__
+
+    def broken(self, block):
+        columns = form(self, block)
+        if len(columns["loss"][0]) > 1:
+            columns["loss"][0][3] = np.nan
+        return columns
+
+    monkeypatch.setattr(ClosedForm, "__call__", broken)
+    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
+    assert evaluator.way == "closed form"
+
+
+def test_parameters_that_processes_share_are_declined(linear, dtype, monkeypatch):
+    monkeypatch.setattr(affine_file, "is_sharded", lambda module: True)
+    evaluator = Affine(Sequential(linear.requires_grad_(False)))
+    with preserved():
+        list(evaluator(LossFunction(cross_entropy()), plane_of(linear), grid_points(), data(dtype)))
+    assert evaluator.declined == "the processes share the parameters"
+
+
+def test_what_keeps_a_count_is_always_called():
+    """A metric with a network inside, whose values may be the same at all points."""
+
+    class Metric(nn.Linear):
+        def update(self): ...
+
+        def compute(self): ...
+
+    net = nn.ModuleDict({"head": nn.Linear(2, 2), "metric": Metric(2, 2), "frozen": nn.Linear(2, 2)})
+    plane = plane_of(net, moves=head_moves)
+    assert set(candidates(net, plane)) == {net, net["head"], net["frozen"]}
 
 
 # whoever chooses
