@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .batches import generators_at, own_copy, size_of
 from .criteria import MetricsFunction, copies, recognised
 from .directions import Between
-from .directions.between import Weights
+from .directions.between import Weights, check_frozen
 from .objectives import Batch
 from .parameters import Params, Snapshot, canonical_name
 from .rng import preserved, seed_streams
@@ -93,11 +93,12 @@ def train_bezier(
         seed: of the draws of t, and of the order of the loader.
 
     Raises:
-        ValueError: if `end` lacks a parameter, or no epoch is asked for.
+        ValueError: if `end` lacks a parameter or differs in a frozen one, or no epoch is asked for.
         TypeError: if the criterion is no loss.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs!r}: give at least 1.")
+    check_frozen(net, end)
     start = {name: tensor.clone() for name, tensor in Snapshot.of(net).params.items()}
     (towards,) = Between((end,))(Snapshot(start), 1)
     curve = Bezier(

@@ -95,7 +95,7 @@ class Criterion(Objective):
         if even:
             return Observation(_per_sample(losses), counted.numel())
         total = counted.sum() if weight is None else weight[targets[counted]].sum()
-        return Observation(losses.sum() / total if total else torch.zeros(()), float(total))
+        return Observation(losses.sum() / total if total else losses.new_zeros(()), float(total))
 
     def _right(self, outputs: Any, targets: Any) -> Observation | None:
         """The share that is classified rightly, in percent; None where that has no sense."""
@@ -108,7 +108,7 @@ class Criterion(Objective):
             if counted.all():
                 return Observation(_per_sample(right), counted.numel())
             count = int(counted.sum())
-            return Observation(right[counted].mean() if count else torch.zeros(()), count)
+            return Observation(right[counted].mean() if count else right.new_zeros(()), count)
         if isinstance(self.criterion, BINARY) and outputs.shape == targets.shape:
             positive = outputs > (0.5 if isinstance(self.criterion, nn.BCELoss) else 0.0)
             return Observation(_per_sample(100.0 * (positive == (targets > 0.5)).float()), len(targets))

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .bezier import Bezier
 from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
 from .directions import Between, Directions, Joined, Random
-from .directions.between import Weights
+from .directions.between import Weights, check_frozen
 from .landscape import Grid, Landscape, axis_points
 from .objectives import Batch
 from .parameters import Snapshot
@@ -320,6 +320,9 @@ class LossLandscape:
 
     def _directions(self, directions: Any, normalize: str, ignore: Any, targets: tuple[Any, ...]) -> Directions:
         """One direction a target: towards it, or of `directions` where it is None."""
+        for target in targets:
+            if target is not None:
+                check_frozen(self.net, target)
         aimed = all(target is not None for target in targets)
         if isinstance(directions, str) and directions != "random" and not (aimed and directions == "target"):
             raise ValueError(

@@ -18,9 +18,9 @@ from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
 from .accelerations import applied
-from .accelerations.choose import Choice, choose
+from .accelerations.choose import Choice, fastest, told
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Measurement, Sequential
+from .evaluators import Affine, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Samples
@@ -154,22 +154,23 @@ def _points(
         merge([landscape, earlier])
     yield landscape
 
+    way: Sequential | Affine = evaluator
     choice = Choice()
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
-        first = surfaces[0]
-        choice = choose(probe, first.objective, plane, first.frozen.batches, len(points), seed=settings.seed)
-        landscape.meta["accelerations"] = choice.speedup
+        way, choice = fastest(evaluator, surfaces[0].objective, plane, surfaces[0].frozen.batches, points)
     with applied(choice.names, probe, [batch for s in surfaces for batch in s.frozen.batches]) as batches:
         rest = iter(batches)
         measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
         measured += [tiles] if tiles is not None else []
-        yield from _fill(landscape, surfaces, evaluator, measured, plane, order, tolerant, started)
+        for _ in _fill(landscape, surfaces, way, measured, plane, order, tolerant, started):
+            landscape.meta["accelerations"] = told(way, choice)
+            yield landscape
 
 
 def _fill(
     landscape: Landscape,
     surfaces: list[_Surface],
-    evaluator: Sequential,
+    evaluator: Sequential | Affine,
     measured: list[Any],
     plane: Plane,
     order: NDArray[np.intp],
@@ -211,7 +212,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 
 def _each_point(
-    evaluator: Sequential, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
+    evaluator: Sequential | Affine, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
 ) -> Generator[tuple[dict[str, Measurement], ...] | Exception, None, None]:
     """The results at each point of all (objective, batches); or, if that is tolerated, what was raised there."""
     begin = 0

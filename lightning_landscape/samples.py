@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,48 +10,18 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from .batches import leaves
 from .evaluators import Sequential
 from .frozen import FrozenData
 from .landscape import Sample
+from .loss_calls import LossCalls
 from .objectives import Batch, Objective, Observation
 from .plane import Plane
 
-MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
-    F.cross_entropy,
-    F.nll_loss,
-    F.binary_cross_entropy,
-    F.binary_cross_entropy_with_logits,
-    F.mse_loss,
-    F.l1_loss,
-    F.smooth_l1_loss,
-    F.huber_loss,
-)
 BINARY = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 TOLERANCE = 1e-5  # of the one-pass losses against each sample alone, relative, float32
 THUMBNAIL_PIXELS = 64
-
-
-class LossCalls(TorchFunctionMode):
-    """Sees every call of a mean-reduced loss of `torch.nn.functional` made inside, with its arguments.
-
-    After a call, ``calls`` holds (function, bound arguments, returned tensor).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[tuple[Callable[..., Tensor], dict[str, Any], Tensor]] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Record, and change nothing."""
-        result = func(*args, **(kwargs or {}))
-        if func in MEAN_LOSSES:
-            bound = inspect.signature(func).bind(*args, **(kwargs or {}))
-            bound.apply_defaults()
-            self.calls.append((func, bound.arguments, result))
-        return result
 
 
 class EachSample(Objective):

@@ -14,10 +14,10 @@ from torch import nn
 
 from . import __version__
 from .accelerations import applied
-from .accelerations.choose import Choice, choose
+from .accelerations.choose import Choice, fastest, told
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Sequential
+from .evaluators import Affine, Sequential
 from .landscape import Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
@@ -81,14 +81,15 @@ def sweep(
             )
         todo = todo[~done[todo]]
     yield landscape
+    places = (grid.points if path is None else path(grid.points))[todo]
+    way: Sequential | Affine = evaluator
     choice = Choice()
     if accelerate and objective.divisible and not recalibrate:
-        choice = choose(probe, objective, plane, batches, len(todo), seed=seed)
-        landscape.meta["accelerations"] = choice.speedup
-    places = grid.points if path is None else path(grid.points)
+        way, choice = fastest(evaluator, objective, plane, batches, places)
     with applied(choice.names, probe, batches) as fast:
-        for flat, measured in zip(todo, evaluator(objective, plane, places[todo], fast), strict=True):
+        for flat, measured in zip(todo, way(objective, plane, places, fast), strict=True):
             landscape.record(np.unravel_index(flat, grid.shape), measured)
+            landscape.meta["accelerations"] = told(way, choice)
             landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
             if evaluator.parts is not None:
                 landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were

@@ -22,7 +22,8 @@ FLOORS = {
     "ground": {"landscape", "resume", "storage", "loggers", "plots", "report", "tensorboard"},
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
-        "lockstep", "sharding", "accelerations", "batches", "sweep", "criteria", "bezier", "loss_landscape", "writer",
+        "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",
+        "loss_landscape", "writer",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape import PCA, LossLandscape, Random, load
+from lightning_landscape import PCA, LossLandscape, Random, load, train_bezier
 from lightning_landscape.parameters import Snapshot
 
 RANGES = {"xrange": (-1, 0.5, 4), "yrange": (-0.5, 1, 3)}  # not square, not symmetric
@@ -408,6 +408,19 @@ def test_one_target_beside_a_random_direction(make, net, other, data):
     np.testing.assert_allclose(result["losses"], expected, rtol=1e-12)
 
 
+def test_a_target_that_differs_in_a_frozen_parameter_is_told(make, net, other):
+    """At 1 the line would not be at the target."""
+    other.still.data.add_(1)
+    for target in (other, other.state_dict()):
+        with pytest.raises(ValueError, match=r"differs in 'still', which is frozen \(requires_grad=False\)"):
+            make().compute_1d("target", xrange=(0, 1, 3), target_model=target)
+        with pytest.raises(ValueError, match="differs in 'still'"):
+            train_bezier(net, target, [])
+    other.first.weight.requires_grad_(False)
+    other.still.data.sub_(1)
+    make().compute_1d("target", xrange=(0, 1, 3), target_model=other)  # it moves in the net
+
+
 def test_the_same_model_twice_is_a_flat_line(make, net, data):
     result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=net)
     assert np.ptp(result["losses"]) == 0
@@ -561,7 +574,7 @@ def test_another_target_is_not_continued(make, other):
     """Even one just as far away."""
 
     def target(sign):
-        return {n: p.detach() + sign * torch.ones_like(p) for n, p in make().net.named_parameters()}
+        return {n: p.detach() + sign * p.requires_grad for n, p in make().net.named_parameters()}
 
     make().compute_1d("target", xrange=(0, 1, 3), target_model=target(1))
     with pytest.raises(ValueError, match="another directions"):

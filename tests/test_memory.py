@@ -22,7 +22,7 @@ def run(layers: int) -> dict[str, int]:
 
 @pytest.mark.timeout(300)
 def test_fifty_million_parameters_take_at_most_three_times_their_memory() -> None:
-    libraries = 100e6  # imported on the way: 42 to 92 MB with a single layer
+    libraries = 150e6  # imported on the way: 42 to 92 MB with a single layer, and torch 2.2 takes 40 MB more
     many = run(48)
     assert many["parameters"] > 200e6
     assert 2 * many["parameters"] < many["pass"] <= 3 * many["parameters"] + libraries

@@ -11,14 +11,13 @@ from torch import nn
 from lightning_landscape.directions import Random
 from lightning_landscape.evaluators import Sequential
 from lightning_landscape.frozen import FrozenData
+from lightning_landscape.loss_calls import MEAN_LOSSES, LossCalls
 from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.parameters import Snapshot
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
 from lightning_landscape.samples import (
-    MEAN_LOSSES,
     EachSample,
-    LossCalls,
     NotSeparable,
     classification,
     describe,

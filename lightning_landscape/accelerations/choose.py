@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from ..evaluators import Measurement, Sequential
+from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from . import ACCELERATIONS, applied
@@ -23,6 +25,7 @@ ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
 EQUAL = 1e-6  # relative, of every metric
 FIRST_CALLS = {"compiled": 10.0}  # seconds, about
+AFFINE_FROM = 2_000_000  # samples times points: fewer are measured in seconds anyway
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,31 @@ def choose(
         else:
             log.debug("%s is left out: it takes %.3g of the time", name, faster / seconds)
     return Choice(tuple(names), speedup, time.perf_counter() - started)
+
+
+def fastest(
+    reference: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], points: np.ndarray
+) -> tuple[Sequential | Affine, Choice]:
+    """What measures the points: `Affine`, where few of them give the rest; else `reference`, with what is chosen.
+
+    Args:
+        reference: the plain evaluator.
+        objective: what is measured.
+        plane: on which it is measured.
+        batches: the frozen data of a point.
+        points: what is to be measured, shape (n, k).
+    """
+    if len(points) * sum(batch.size for batch in batches) >= AFFINE_FROM:
+        started = time.perf_counter()
+        affine = find_affine(reference, objective, plane, batches, points)
+        if affine is not None:
+            return affine, Choice(tried=time.perf_counter() - started)
+    return reference, choose(reference.module, objective, plane, batches, len(points), seed=reference.seed)
+
+
+def told(way: Sequential | Affine, choice: Choice) -> dict[str, Any]:
+    """What a landscape's meta says of how its points were measured: each acceleration and how much it gains."""
+    return {f"affine, {way.way}": None} if isinstance(way, Affine) and way.way else dict(choice.speedup)
 
 
 def once(evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:

@@ -75,6 +75,18 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     return {canonical_name(n): value.detach() for n, value in named.items() if isinstance(value, Tensor)}
 
 
+def check_frozen(net: nn.Module, target: Weights) -> None:
+    """Raises ValueError where a target differs from the net in a parameter that does not move: it would not be met."""
+    frozen = {canonical_name(name): p for name, p in net.named_parameters() if not p.requires_grad}
+    there = weights_of(target) if frozen else {}
+    for name, tensor in frozen.items():
+        if name in there and not torch.equal(there[name].to(tensor), tensor):
+            raise ValueError(
+                f"The target model differs in {name!r}, which is frozen (requires_grad=False) and would not move: "
+                "call requires_grad_(True) on it."
+            )
+
+
 def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]:
     missing = sorted(origin.keys() - target.keys())
     if missing:

@@ -69,6 +69,8 @@ def state(module: nn.Module) -> list[Any]:
 
 @pytest.mark.parametrize("name", ACCELERATIONS)
 def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(name: str, case: Any) -> None:
+    if name == "compiled" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
+        pytest.skip("this torch can't compile it, which costs the acceleration only")
     module, plane, batches = case
     expected = formula(module, plane, batches)
     before, precision = state(module), torch.get_float32_matmul_precision()

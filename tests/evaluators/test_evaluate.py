@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lightning_landscape.evaluators import evaluate, mean_and_error
 from lightning_landscape.objectives import Batch, LossFunction
@@ -163,3 +164,16 @@ def test_one_batch_of_one_sample_is_its_own_mean(net, plane, points, mean_cross_
     first = Batch((batches[0].data[0][:1], batches[0].data[1][:1]), 1)
     result = evaluate(mean_cross_entropy, net, plane, points, [first])["loss"]
     np.testing.assert_allclose(result, losses[:, 0], rtol=1e-12 if dtype == torch.float64 else 1e-5)
+
+
+def test_a_regulariser_over_the_trained_parameters_is_part_of_the_loss():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False)).double()
+    origin = {n: p.detach().clone() for n, p in net.named_parameters() if p.requires_grad}
+    plane = Plane(origin, ({n: torch.ones_like(t) for n, t in origin.items()},))
+
+    def penalty(module, data):
+        return sum(p.square().sum() for p in module.parameters() if p.requires_grad)
+
+    got = evaluate(penalty, net, plane, np.array([[0.0], [2.0]]), [Batch(None, 1)])["loss"]
+    expected = [sum(float(((t + c) ** 2).sum()) for t in origin.values()) for c in (0, 2)]
+    np.testing.assert_allclose(got, expected, rtol=1e-14)

@@ -469,7 +469,7 @@ def test_the_objective_rehearses_once_on_the_first_batch_where_edits_are_counted
             return {"loss": Observation(batch.data, batch.size)}
 
     batches = [Batch(torch.tensor([v], requires_grad=True), 1) for v in (3.0, 4.0)]
-    run(Rehearsing(), line(w=torch.zeros(1)), np.zeros((5, 1)), batches, toy(w=torch.zeros(1)))
+    run(Rehearsing(), line(w=torch.zeros(1)), np.zeros((3, 1)), batches, toy(w=torch.zeros(1)))
     assert Rehearsing.calls == [(3.0, 1, False)]
 
 

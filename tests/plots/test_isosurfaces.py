@@ -13,7 +13,9 @@ def triangles(figure) -> np.ndarray:
     """The corners of all triangles, shape (triangles, 3, 3)."""
     ax = next(a for a in figure.axes if a.name == "3d")
     drawn = [c for c in ax.collections if isinstance(c, Poly3DCollection)]
-    return np.concatenate([np.asarray(c._faces) for c in drawn]) if drawn else np.zeros((0, 3, 3))
+    # matplotlib has no public way to them; before 3.11 they are columns of homogeneous coordinates
+    faces = [np.asarray(c._faces) if hasattr(c, "_faces") else c._vec[:3].T.reshape(-1, 3, 3) for c in drawn]
+    return np.concatenate(faces) if drawn else np.zeros((0, 3, 3))
 
 
 def area(faces) -> float:

@@ -1,0 +1,257 @@
+"""The closed form: what an objective measures, where that is the cross-entropy (or accuracy) of affine scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..objectives import Observation
+from .factorised import Margins, Product, class_last, correct, margins
+from .recording import LossCall, NotAffine, Seen, affine_parts
+from .sequential import Measurement
+
+ROUNDING = 1e-6  # of a mean of losses against torch's, relative
+DIFFERENT = 3  # values that are seen of an accuracy, before it is believed to be one
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of one call of the loss at all points.
+
+    Args:
+        parts: z₀, …, z_k in the shape of the call's input.
+        call: at the origin.
+    """
+
+    parts: Tensor
+    call: LossCall
+
+    @cached_property
+    def margins(self) -> Margins:
+        """Those of the loss."""
+        return margins(self.parts, self.call[1])
+
+    @property
+    def labels(self) -> Tensor:
+        """Shape (n,)."""
+        return self.call[1]["target"].reshape(-1)
+
+    def hits(self, points: Product | Tensor) -> Tensor:
+        """How many samples are classified rightly, shape (P,)."""
+        return correct(class_last(self.parts), self.labels, points)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """How one observation of a batch follows from the scores.
+
+    Args:
+        what: "loss": what the call gives, a scalar; "mean": the mean of what it gives; "losses": one value a sample,
+            as it gives them; "sample": of one of these; "hits": the share of samples that are classified rightly;
+            "hit": one value a sample, rightly or not.
+        observation: at the origin: its weight and how batches are put together.
+        factor: by which it is multiplied (accuracies in percent).
+        row: which sample.
+    """
+
+    what: str
+    observation: Observation
+    factor: float = 1.0
+    row: int = 0
+
+
+class ClosedForm:
+    """All points of an objective out of a few passes of it.
+
+    Args:
+        passes: what was seen at the origin, at one point on each axis, and at others.
+        where: these points, shape (m, k).
+        trial: on too few batches to tell an accuracy from anything else.
+
+    Raises:
+        NotAffine: if a metric is nothing that this form knows, or the scores are not affine.
+    """
+
+    def __init__(self, passes: Sequence[Sequence[Seen]], where: np.ndarray, *, trial: bool = False) -> None:
+        self.batches: list[tuple[Scores, dict[str, Reading]]] = []
+        accuracies: dict[str, set[float]] = {}
+        for seen in zip(*passes, strict=True):
+            index, readings = _readings(seen)
+            calls = [s.losses[index] for s in seen]
+            _require_same_arguments(calls)
+            scores = Scores(affine_parts([c[1]["input"] for c in calls], where), calls[0])
+            if len(scores.parts) == 1:
+                scores = Scores(scores.parts.expand(len(where[0]) + 1, *scores.parts.shape[1:]).clone(), calls[0])
+                scores.parts[1:] = 0
+            try:
+                _ = scores.margins
+            except ValueError as error:
+                raise NotAffine(str(error)) from error
+            for name, reading in readings.items():
+                if reading.what in ("hits", "hit"):
+                    rates = [torch.as_tensor(s.observations[name].value).double().mean() for s in seen]
+                    accuracies.setdefault(name, set()).update(map(float, rates))
+            self.batches.append((scores, readings))
+        for name, values in accuracies.items():
+            if len(values) < DIFFERENT and not trial:
+                raise NotAffine(f"{name!r} may be an accuracy, or anything else of {sorted(values)}")
+
+    @property
+    def example(self) -> Tensor:
+        """Of which type and on which device points are wanted."""
+        return self.batches[0][0].parts
+
+    def cost(self) -> int:
+        """Numbers to be computed for a point."""
+        return sum(scores.parts[0].numel() for scores, _ in self.batches)
+
+    def __call__(self, points: Product | Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Value and standard error of every metric at every point, each of shape (P,)."""
+        tallies: dict[str, _Tally] = {}
+        for scores, readings in self.batches:
+            each: Tensor | None = None
+            total: Tensor | None = None
+            moments: tuple[Tensor, Tensor] | None = None
+            hits: Tensor | None = None
+            for name, reading in readings.items():
+                tally = tallies.setdefault(name, _Tally(reading.observation.reduce))
+                weight, samples = reading.observation.weight, scores.margins.parts.shape[1]
+                if reading.what in ("hits", "hit"):
+                    hits = scores.hits(points) * reading.factor if hits is None else hits
+                    everyone = len(scores.labels)
+                    if reading.what == "hits":
+                        tally.add(hits / everyone, weight)
+                    else:
+                        tally.add_samples(hits, hits * reading.factor, weight, everyone)
+                elif reading.what == "losses":
+                    moments = scores.margins.moments(points) if moments is None else moments
+                    tally.add_samples(*moments, weight, samples)
+                elif reading.what == "sample":
+                    each = scores.margins.each(points).double() if each is None else each
+                    tally.add(each[reading.row], weight)
+                else:
+                    total = scores.margins.total(points) if total is None else total
+                    tally.add(total / (samples if reading.what == "mean" else 1), weight)
+        return {name: tally.result() for name, tally in tallies.items()}
+
+    def tolerance(self, measurement: Measurement) -> float:
+        """How far a value may be off: the rounding of losses that are means of differences of scores."""
+        samples = sum(scores.margins.parts.shape[1] for scores, _ in self.batches)
+        size = max(float(scores.parts[0].abs().max()) for scores, _ in self.batches)
+        rounding = torch.finfo(self.example.dtype).eps * (1 + size) / samples**0.5
+        return ROUNDING * abs(measurement.value) + 16 * rounding
+
+
+def _readings(seen: Sequence[Seen]) -> tuple[int, dict[str, Reading]]:
+    """Which call of the loss tells all metrics of a batch, and how."""
+    first = seen[0]
+    counts = {(len(s.losses), tuple(s.observations)) for s in seen}
+    if len(counts) > 1:
+        raise NotAffine("the step goes another way at other points")
+    unknown = "no loss function of torch.nn.functional"
+    for index in reversed(range(len(first.losses))):
+        if first.losses[index][0] is not F.cross_entropy:
+            continue
+        calls = [s.losses[index] for s in seen]
+        readings = {}
+        for row, name in enumerate(first.observations):
+            reading = _reading([s.observations[name] for s in seen], calls, row)
+            if reading is None:
+                unknown = repr(name)
+                break
+            readings[name] = reading
+        else:
+            if readings:
+                return index, readings
+    raise NotAffine(f"{unknown} is not known to follow from the scores of a cross-entropy")
+
+
+def _reading(observed: Sequence[Observation], calls: Sequence[LossCall], row: int) -> Reading | None:
+    origin = observed[0]
+    if origin.reduce not in ("mean", "sum") or len({(o.weight, o.reduce) for o in observed}) > 1:
+        return None
+    pairs = [(torch.as_tensor(o.value), result) for o, (_, _, result) in zip(observed, calls, strict=True)]
+
+    def alike(of: str) -> bool:
+        return all(_follows(of, value, result, row) for value, result in pairs)
+
+    for what in ("loss", "losses", "sample", "mean"):
+        if alike(what):
+            return Reading(what, origin, row=row)
+    for factor in (1.0, 100.0):
+        for what in ("hits", "hit"):
+            if all(_counts(what, v, c, factor) for (v, _), c in zip(pairs, calls, strict=True)):
+                return Reading(what, origin, factor)
+    return None
+
+
+def _follows(what: str, value: Tensor, result: Tensor, row: int) -> bool:
+    """Whether a value is what a call of a loss gave; to the bit, except for a mean that the step has taken."""
+    if what == "loss":
+        return value.numel() == result.numel() == 1 and float(value) == float(result)
+    if result.ndim != 1:
+        return False
+    if what == "losses":
+        return value.shape == result.shape and torch.equal(value.to(result.dtype), result)
+    if what == "sample":
+        return value.numel() == 1 and row < len(result) and float(value) == float(result[row])
+    return value.numel() == 1 and bool(np.isclose(float(value), float(result.double().mean()), rtol=1e-6, atol=0))
+
+
+def _counts(what: str, value: Tensor, call: LossCall, factor: float) -> bool:
+    """Whether a value is the accuracy of a batch (or of its samples)."""
+    scores, target = call[1]["input"], call[1]["target"]
+    if scores.ndim != 2 or target.shape != scores.shape[:1] or target.is_floating_point():
+        return False
+    hits = (scores.argmax(1) == target).double() * factor
+    wanted = hits if what == "hit" else hits.mean()
+    return value.shape == wanted.shape and bool(torch.allclose(value.to(wanted), wanted, rtol=1e-6, atol=0))
+
+
+def _require_same_arguments(calls: Sequence[LossCall]) -> None:
+    for name, value in calls[0][1].items():
+        for _, arguments, _ in calls[1:] if name != "input" else ():
+            other = arguments[name]
+            same = torch.equal(value, other) if isinstance(value, Tensor) else bool(value == other)
+            if not same:
+                raise NotAffine(f"the loss is called with another {name} at other points")
+
+
+class _Tally:
+    """One metric over the batches at all points at once, by the formula of `sequential.mean_and_error`."""
+
+    def __init__(self, reduce: str) -> None:
+        self.reduce = reduce
+        self.count, self.weight = 0, 0.0
+        self.plain = self.first = self.second = torch.zeros(())
+
+    def add(self, value: Tensor, weight: float) -> None:
+        """One value for a batch, shape (P,)."""
+        self._add(value, value.square(), weight, 1)
+
+    def add_samples(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
+        """The sums of the values of single samples, and of their squares, shape (P,)."""
+        self._add(total, squares, weight / count, count)
+
+    def _add(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
+        self.plain = self.plain.to(total) + total
+        self.first = self.first.to(total) + weight * total
+        self.second = self.second.to(total) + weight * squares
+        self.weight += weight * count
+        self.count += count
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values and standard errors."""
+        if self.reduce == "sum":
+            return self.plain.cpu().numpy(), np.full(self.plain.shape, np.nan)
+        mean = self.first / self.weight
+        if self.count < 2:
+            return mean.cpu().numpy(), np.full(mean.shape, np.nan)
+        spread = (self.second - self.weight * mean.square()).clamp(min=0) / (self.count - 1)
+        return mean.cpu().numpy(), (spread / self.weight).sqrt().cpu().numpy()

@@ -1,0 +1,278 @@
+"""Cross-entropy of scores that are affine in the point: all points of a grid from k + 1 arrays of scores.
+
+For scores z(c) = z₀ + Σ cᵢ zᵢ of a sample and a target t with Σⱼ tⱼ = A (one-hot, smoothed, weighted, or given as
+probabilities), the loss −Σⱼ tⱼ log softmax(z)ⱼ is
+
+    ℓ(c) = A log Σⱼ exp mⱼ(c),    mⱼ(c) = zⱼ(c) − Σᵢ tᵢ zᵢ(c) / A,
+
+and the margins m are affine in c, too. On a product of points (α, β) the exponential is a product,
+exp m(α, β) = exp(m₀ + α m₁) · exp(β m₂), so that the sums over the classes of all (α, β) are one matrix product.
+
+No shift is needed: the target's score is a mean of scores, so the sum is at least 1. Where no factor exceeds
+exp(`ceiling`), nothing overflows, and a term that underflows was less than the rounding of that 1. Other samples
+are summed with the greatest margin taken out, as `torch.logsumexp` does.
+
+Letters: n samples, C classes, k directions, P points, of a product A × B.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CACHED = 2**19  # numbers in the working array of a chunk on the CPU: they should stay in its cache
+FOLDS = 3  # 2³ sums are multiplied before a logarithm is taken
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """Points whose leading coordinates and last coordinate are free of each other.
+
+    Args:
+        outer: the leading coordinates, shape (A, k − 1).
+        inner: the last coordinate, ascending, shape (B,).
+    """
+
+    outer: Tensor
+    inner: Tensor
+
+    def points(self) -> Tensor:
+        """All of them, shape (A · B, k), the last coordinate fastest."""
+        outer = self.outer.repeat_interleave(len(self.inner), dim=0)
+        return torch.cat([outer, self.inner.repeat(len(self.outer))[:, None]], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Margins:
+    """The margins of the samples of one call of the loss.
+
+    Args:
+        parts: m₀, …, m_k, shape (k + 1, n, C).
+        weights: A of each sample, shape (n,); None where all are 1.
+        divisor: what the sum of the losses is divided by.
+    """
+
+    parts: Tensor
+    weights: Tensor | None
+    divisor: float
+
+    def total(self, points: Product | Tensor) -> Tensor:
+        """The sum of the samples' losses over the divisor at every point, float64, shape (P,)."""
+        result = torch.zeros(_count(points), dtype=torch.float64, device=self.parts.device)
+        for rows, sums, room, logarithm in _chunks(self.parts, points):
+            if self.weights is not None:
+                logs = sums if logarithm else sums.log_()
+                result += (logs * self.weights[rows, None]).sum(0, dtype=torch.float64)
+                continue
+            if not logarithm:
+                sums = _folded(sums, room).log_()
+            result += sums.sum(0, dtype=torch.float64)
+        return result / self.divisor
+
+    def moments(self, points: Product | Tensor) -> tuple[Tensor, Tensor]:
+        """The sums of the losses and of their squares over the samples, float64, each of shape (P,)."""
+        first = torch.zeros(_count(points), dtype=torch.float64, device=self.parts.device)
+        second = torch.zeros_like(first)
+        for rows, sums, _, logarithm in _chunks(self.parts, points):
+            losses = sums if logarithm else sums.log_()
+            if self.weights is not None:
+                losses = losses * self.weights[rows, None]
+            first += losses.sum(0, dtype=torch.float64)
+            second += losses.square_().sum(0, dtype=torch.float64)
+        return first, second
+
+    def each(self, points: Product | Tensor) -> Tensor:
+        """The loss of every sample at every point, shape (n, P)."""
+        result = self.parts.new_empty(self.parts.shape[1], _count(points))
+        for rows, sums, _, logarithm in _chunks(self.parts, points):
+            result[rows] = sums if logarithm else sums.log_()
+        return result if self.weights is None else result * self.weights[:, None]
+
+
+def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
+    """The margins of a call of `torch.nn.functional.cross_entropy`.
+
+    Args:
+        parts: z₀, …, z_k, each in the shape of the call's input.
+        arguments: of the call, by name, defaults too.
+
+    Raises:
+        ValueError: for arguments that this form does not know.
+
+    >>> z = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]])  # z(c) = (2, c)
+    >>> call = {"target": torch.tensor([0]), "weight": None, "ignore_index": -100, "label_smoothing": 0.0}
+    >>> each = margins(z, {**call, "reduction": "sum"})
+    >>> each.total(torch.tensor([[0.0], [2.0]]))  # log(1 + e⁻²), log 2
+    tensor([0.1269, 0.6931], dtype=torch.float64)
+    """
+    if arguments.get("size_average") is not None or arguments.get("reduce") is not None:
+        raise ValueError("size_average and reduce are deprecated arguments")
+    target, weight, smoothing = arguments["target"], arguments["weight"], arguments["label_smoothing"]
+    rows = class_last(parts)
+    classes = rows.shape[-1]
+    importance = rows.new_ones(classes) if weight is None else weight.detach().to(rows.dtype)
+    if target.is_floating_point():
+        share = class_last(target.detach()[None])[0].to(rows.dtype)
+        wanted, kept = share * importance, None
+        divisor = float(len(wanted)) if arguments["reduction"] == "mean" else 1.0
+    else:
+        labels = target.detach().reshape(-1)
+        kept = labels != arguments["ignore_index"]
+        if bool(kept.all()):
+            kept = None
+        else:
+            labels, rows = labels[kept], rows[:, kept]
+        wanted = torch.nn.functional.one_hot(labels, classes).to(rows.dtype) * importance
+        divisor = float(importance[labels].sum(dtype=torch.float64)) if arguments["reduction"] == "mean" else 1.0
+    if smoothing:
+        wanted = (1 - smoothing) * wanted + smoothing / classes * importance
+    if bool((wanted < 0).any()):
+        raise ValueError("a weight is negative")
+    if arguments["reduction"] == "none" and kept is not None:
+        raise ValueError("ignored samples in losses that are not reduced")
+    sums = wanted.sum(dim=1)
+    centred = rows - torch.einsum("nc,knc->kn", wanted / sums.clamp(min=1e-30)[:, None], rows)[:, :, None]
+    # Without a target the sum may be less than 1 and underflow, and 0 times its logarithm is no number.
+    centred = torch.where((sums > 0)[:, None], centred, 0.0) if bool((sums <= 0).any()) else centred
+    return Margins(centred, None if bool((sums == 1).all()) else sums, divisor)
+
+
+def class_last(scores: Tensor) -> Tensor:
+    """Scores of shape (m, B, C, d₁, …), or (m, C) of a single sample, as one row a sample or pixel: (m, n, C)."""
+    if scores.ndim == 2:
+        return scores[:, None]
+    return scores.movedim(2, -1).flatten(1, -2)
+
+
+def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
+    """How many samples have their greatest score at their label, at every point, float64, shape (P,).
+
+    Along the last coordinate β every margin is a line, so the points where all other classes are lower are an
+    interval: its ends take n · A · C divisions, not n · A · B · C comparisons. Of equal scores the first counts, as
+    in `torch.argmax`.
+
+    Args:
+        parts: z₀, …, z_k, shape (k + 1, n, C).
+        labels: shape (n,).
+        points: where.
+
+    >>> z = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # z(c) = (1, c)
+    >>> correct(z, torch.tensor([0]), Product(torch.zeros(1, 0), torch.tensor([-1.0, 0.5, 3.0])))
+    tensor([1., 1., 0.], dtype=torch.float64)
+    """
+    result = torch.zeros(_count(points), dtype=torch.float64, device=parts.device)
+    count, classes = parts.shape[1:]
+    outside = (labels < 0) | (labels >= classes)
+    own = labels.masked_fill(outside, 0)
+    if isinstance(points, Tensor):
+        for rows in torch.arange(count, device=parts.device).split(_rows(parts, len(points) * classes)):
+            hits = _scores(parts[:, rows], points).argmax(1) == labels[rows, None]
+            result += hits.sum(0, dtype=torch.float64)
+        return result
+    places, inner = len(points.outer), points.inner
+    lower_index = torch.arange(classes, device=parts.device)
+    edges = len(inner) + 1
+    steps = torch.zeros(places * edges, dtype=torch.float64, device=parts.device)
+    base = torch.arange(places, device=parts.device) * edges
+    relative = parts - parts.gather(2, own.expand(len(parts), -1)[:, :, None])
+    for rows in torch.arange(count, device=parts.device).split(_rows(parts, places * classes)):
+        offset = _scores(relative[:, rows][:-1], points.outer).movedim(1, 2)  # (rows, A, C)
+        slope = relative[-1, rows][:, None]
+        ends = -offset / slope
+        high = torch.where(slope > 0, ends, math.inf).amin(2)
+        low = torch.where(slope < 0, ends, -math.inf).amax(2)
+        flat = slope == 0
+        if int(flat.sum()) > len(rows):  # other classes than the label itself
+            wins = (offset > 0) | ((offset == 0) & (lower_index < own[rows, None, None]))
+            low = low.masked_fill((flat & wins).any(2), math.inf)
+        low = low.masked_fill(outside[rows, None], math.inf)
+        first = torch.searchsorted(inner, low)
+        last = torch.searchsorted(inner, high, right=True).clamp_(min=first)
+        steps += torch.bincount((first + base).reshape(-1), minlength=len(steps))
+        steps -= torch.bincount((last + base).reshape(-1), minlength=len(steps))
+    return steps.reshape(places, edges).cumsum(1)[:, :-1].reshape(-1)
+
+
+def ceiling(dtype: torch.dtype) -> float:
+    """The greatest logarithm of a factor: e⁴⁰ in float32, whose square still leaves room for a sum over classes.
+
+    A term is lost where its first factor underflows, below e⁻⁸⁷: times e⁴⁰ that is nothing beside 1.
+    """
+    return math.log(torch.finfo(dtype).max) * 0.45
+
+
+def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[tuple[Any, Tensor, float, bool]]:
+    """Samples in chunks: which rows; Σⱼ exp mⱼ at every point, shape (rows, P); how many of these sums may be
+    multiplied before a number overflows; and whether they are logarithms already."""
+    count, classes = parts.shape[1:]
+    left = torch.arange(count, device=parts.device)
+    grid = points.points() if isinstance(points, Product) else points
+    if isinstance(points, Product):
+        bounds = _bounds(parts[:-1], points.outer), _bounds(parts[-1:], points.inner[:, None], bare=True)
+        safe = torch.maximum(*bounds) <= ceiling(parts.dtype)
+        left = torch.nonzero(~safe)[:, 0]
+        size = _rows(parts, max(_count(points), (len(points.outer) + len(points.inner)) * classes))
+        tops = (bounds[0] + bounds[1]).clamp(min=0) + math.log(classes)
+        chosen = torch.nonzero(safe)[:, 0] if len(left) else None
+        if chosen is not None:
+            parts_here, tops = parts[:, chosen], tops[chosen]
+        else:
+            parts_here = parts
+        highest = torch.stack([top.max() for top in tops.split(size)]).tolist() if len(tops) else []
+        for i, top in enumerate(highest):
+            rows = slice(i * size, (i + 1) * size)
+            piece = parts_here[:, rows]
+            first = _affine(piece[:-1], points.outer).exp_()
+            second = (piece[-1][:, :, None] * points.inner).exp_()
+            room = math.log(torch.finfo(parts.dtype).max) / top
+            yield rows if chosen is None else chosen[rows], torch.bmm(first, second).flatten(1), room, False
+    for rows in left.split(_rows(parts, len(grid) * classes)):
+        yield rows, torch.logsumexp(_scores(parts[:, rows], grid), dim=1), 1.0, True
+
+
+def _affine(parts: Tensor, points: Tensor) -> Tensor:
+    """m₀ + Σ cᵢ mᵢ, shape (n, P, C)."""
+    result = parts[0][:, None].repeat(1, len(points), 1) if len(parts) == 1 else parts[0][:, None]
+    for coordinates, part in zip(points.T, parts[1:], strict=True):
+        result = torch.addcmul(result, coordinates[:, None], part[:, None])
+    return result
+
+
+def _scores(parts: Tensor, points: Tensor) -> Tensor:
+    """z₀ + Σ cᵢ zᵢ with the points last, shape (n, C, P)."""
+    result = parts[0][:, :, None].expand(-1, -1, len(points))
+    for coordinates, part in zip(points.T, parts[1:], strict=True):
+        result = torch.addcmul(result, part[:, :, None], coordinates)
+    return result
+
+
+def _bounds(parts: Tensor, points: Tensor, bare: bool = False) -> Tensor:
+    """An upper bound of each sample's greatest margin over all points, shape (n,)."""
+    result, moving = (torch.zeros_like(parts[0]), parts) if bare else (parts[0], parts[1:])
+    for coordinates, part in zip(points.T, moving, strict=True):
+        result = result + torch.maximum(part * coordinates.min(), part * coordinates.max())
+    return result.amax(1)
+
+
+def _folded(sums: Tensor, room: float) -> Tensor:
+    """The products of up to 2³ sums each, where they fit into a number: fewer logarithms of the same total."""
+    for fold in range(1, FOLDS + 1):
+        half = len(sums) // 2
+        if 2**fold > room or len(sums) % 2:
+            break
+        sums = sums[:half].mul_(sums[half:])
+    return sums
+
+
+def _rows(parts: Tensor, numbers: int) -> int:
+    """How many samples a chunk holds, of which each takes so many numbers."""
+    return max(8, CACHED * (1 if parts.device.type == "cpu" else 64) // max(1, numbers) // 8 * 8)
+
+
+def _count(points: Product | Tensor) -> int:
+    return len(points) if isinstance(points, Tensor) else len(points.outer) * len(points.inner)
