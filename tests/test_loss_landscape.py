@@ -245,6 +245,24 @@ def test_a_loss_module_that_holds_the_net_sees_the_perturbed_weights(make, net):
     np.testing.assert_allclose(result["losses"], expected, rtol=1e-12)
 
 
+def test_a_net_that_edits_its_inputs_sees_the_same_at_every_point(make, net, data):
+    class Scaled(nn.Module):
+        def __init__(self, net):
+            super().__init__()
+            self.net = net
+
+        def forward(self, x):
+            return self.net(x.mul_(0.5))
+
+    plain = make(dataloader=[(0.5 * data[0], data[1])]).compute_2d(**RANGES)
+    edited = make(net=Scaled(net), dataloader=[data], seed=42).compute_2d(
+        **RANGES, directions=lambda snapshot, k: tuple(
+            {f"net.{n}": t for n, t in d.items()} for d in Random(seed=42)(Snapshot.of(net), k)
+        ),
+    )  # fmt: skip
+    np.testing.assert_array_equal(edited["losses"], plain["losses"])
+
+
 # nothing of the user's is touched
 
 

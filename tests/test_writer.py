@@ -304,9 +304,10 @@ def test_models_are_compared_on_the_same_directions(model, tmp_path):
 # the writer
 
 
-def test_it_exports_on_leaving_and_writes_nothing_of_nothing(model, tmp_path):
+def test_it_exports_on_leaving_and_writes_nothing_of_nothing(model, tmp_path, caplog):
     with LossLandscapeWriter(tmp_path / "a") as writer:
         writer.sample_landscape(model, LOADER, mse, grid_size=2)
+    assert caplog.text == ""
     assert (tmp_path / "a" / "landscape.json").exists()
     LossLandscapeWriter(tmp_path / "b").close()
     assert list((tmp_path / "b").iterdir()) == []

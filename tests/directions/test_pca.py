@@ -124,3 +124,15 @@ def test_the_shares_of_a_random_walk_are_those_of_its_covariance():
     middle = np.eye(steps) - 1 / steps
     values = np.linalg.eigvalsh(middle @ sums @ sums.T @ middle)[::-1]
     np.testing.assert_allclose(random_walk_shares(steps, 5), values[:5] / values.sum(), rtol=1e-9)
+
+
+def test_a_weak_component_beside_a_strong_one_is_found():
+    """Where the eigenvector of the second mixes with that of the mean, whose eigenvalue is 0."""
+    rng = np.random.default_rng(2)
+    strong, weak = np.linalg.qr(rng.normal(size=(18, 2)))[0].T
+    weights = split(np.outer(np.linspace(5, 0, 9) ** 2, strong) + 1e-4 * np.outer([1, -2, 1, 1, -2, 1, 1, -2, 1], weak))
+    directions = PCA(weights)(Snapshot(weights[-1]), 2)
+    np.testing.assert_allclose(
+        abs(np.stack([flat(d) for d in directions]) @ np.stack([strong, weak]).T), np.eye(2), atol=3e-5
+    )
+    assert np.linalg.norm(flat(directions[1])) == pytest.approx(1, abs=1e-6)
