@@ -39,12 +39,13 @@ def data() -> DataLoader[Any]:
     return DataLoader(TensorDataset(X, Y), 8)
 
 
-@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
 since_2_6 = pytest.mark.skipif(
-    tuple(map(int, L.__version__.split(".")[:2])) < (2, 6), reason="this Lightning does not tell callbacks of the checkpoint"
+    tuple(map(int, L.__version__.split(".")[:2])) < (2, 6),
+    reason="before 2.6 Lightning does not tell callbacks of the checkpoint here",
 )
 
 
+@pytest.mark.filterwarnings("ignore:.*callbacks used to create the checkpoint need to be provided")
 @since_2_6
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("task", ["validate", "test"])
