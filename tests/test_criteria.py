@@ -156,7 +156,9 @@ def test_a_classifier_has_an_accuracy_in_percent(net, criterion, targets, right)
     assert measure(Head(net, head), criterion, (X, targets))["train_acc"].value == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("criterion", [nn.MSELoss(), nn.L1Loss(), F.mse_loss, nn.HuberLoss()], ids=str)
+@pytest.mark.parametrize(
+    "criterion", [nn.MSELoss(), nn.L1Loss(), F.mse_loss, nn.HuberLoss()], ids=lambda c: getattr(c, "__name__", str(c))
+)
 def test_a_regression_has_no_accuracy(net, criterion):
     assert set(measure(net, criterion, (X, REAL))) == {"train_loss"}
 
