@@ -11,11 +11,11 @@ def oldest(session: nox.Session) -> None:
     """The oldest Python, torch and Lightning."""
     # torch 2.2 knows NumPy 1 only; Lightning 2.2 imports pkg_resources, which setuptools 81 dropped.
     session.install("-e", ".[test]", "setuptools<81", *OLDEST)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session(python="3.13")
 def newest(session: nox.Session) -> None:
     """The newest Python, with all that is new."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-n", "2", *session.posargs)
