@@ -82,8 +82,8 @@ class Margins:
             losses = sums if logarithm else sums.log_()
             if self.weights is not None:
                 losses = losses * self.weights[rows, None]
-            first += losses.sum(0, dtype=torch.float64)
-            second += losses.square_().sum(0, dtype=torch.float64)
+            first += _summed(losses)
+            second += _summed(losses.square_())
         return first, second
 
     def each(self, points: Product | Tensor) -> Tensor:
@@ -180,16 +180,18 @@ def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
     steps = torch.zeros(places * edges, dtype=torch.float64, device=parts.device)
     base = torch.arange(places, device=parts.device) * edges
     relative = parts - parts.gather(2, own.expand(len(parts), -1)[:, :, None])
+    slope, flat = relative[-1], relative[-1] == 0
+    ends = -relative[:-1] / slope  # where a margin is 0: again affine, in the other coordinates
+    endless = torch.zeros_like(ends)
+    endless[0] = math.inf
+    upper, lower = torch.where(slope > 0, ends, endless), torch.where(slope < 0, ends, -endless)
     for rows in torch.arange(count, device=parts.device).split(_rows(parts, places * classes)):
-        offset = _scores(relative[:, rows][:-1], points.outer).movedim(1, 2)  # (rows, A, C)
-        slope = relative[-1, rows][:, None]
-        ends = -offset / slope
-        high = torch.where(slope > 0, ends, math.inf).amin(2)
-        low = torch.where(slope < 0, ends, -math.inf).amax(2)
-        flat = slope == 0
-        if int(flat.sum()) > len(rows):  # other classes than the label itself
+        high = _affine(upper[:, rows], points.outer).amin(2)
+        low = _affine(lower[:, rows], points.outer).amax(2)
+        if int(flat[rows].sum()) > len(rows):  # other classes than the label itself
+            offset = _affine(relative[:-1, rows], points.outer)
             wins = (offset > 0) | ((offset == 0) & (lower_index < own[rows, None, None]))
-            low = low.masked_fill((flat & wins).any(2), math.inf)
+            low = low.masked_fill((flat[rows, None] & wins).any(2), math.inf)
         low = low.masked_fill(outside[rows, None], math.inf)
         first = torch.searchsorted(inner, low)
         last = torch.searchsorted(inner, high, right=True).clamp_(min=first)
@@ -267,6 +269,16 @@ def _folded(sums: Tensor, room: float) -> Tensor:
             break
         sums = sums[:half].mul_(sums[half:])
     return sums
+
+
+def _summed(values: Tensor) -> Tensor:
+    """The sums over the rows in float64; of eight at a time in their own type, which is four times as fast."""
+    for _ in range(FOLDS):
+        half = len(values) // 2
+        if half == 0 or len(values) % 2:
+            break
+        values = values[:half] + values[half:]
+    return values.sum(0, dtype=torch.float64)
 
 
 def _rows(parts: Tensor, numbers: int) -> int:
