@@ -21,6 +21,7 @@ from .landscape import Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
+from .refinement import least, refine
 from .resume import differences
 
 
@@ -34,6 +35,7 @@ def sweep(
     seed: int = 42,
     recalibrate: bool = False,
     accelerate: bool = True,
+    tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -50,8 +52,9 @@ def sweep(
         seed: of the random numbers that every point shares.
         recalibrate: compute the statistics of BatchNorm anew at every point.
         accelerate: use what proves equal and faster on this module (`accelerations`).
+        tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
-        earlier: a part of this very landscape, whose points are taken over.
+        earlier: a part of this very landscape, whose evaluated points are taken over.
 
     Raises:
         ValueError: if `earlier` is of another function or grid; the message says what differs.
@@ -69,7 +72,7 @@ def sweep(
                 f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
                 "(resume=False), or into another file."
             )
-        done = earlier.done.reshape(-1)
+        done = earlier.evaluated.reshape(-1)
         for flat in np.flatnonzero(done):
             index = np.unravel_index(flat, grid.shape)
             landscape.record(
@@ -79,15 +82,19 @@ def sweep(
     yield landscape
     choice = Choice()
     if accelerate and objective.divisible and not recalibrate:
-        choice = choose(probe, objective, plane, batches, len(todo), seed=seed)
+        expected = len(todo) if tolerance is None else min(len(todo), least(grid.shape))
+        choice = choose(probe, objective, plane, batches, expected, seed=seed)
         landscape.meta["accelerations"] = choice.speedup
     with applied(choice.names, probe, batches) as fast:
-        for flat, measured in zip(todo, evaluator(objective, plane, grid.points[todo], fast), strict=True):
-            landscape.record(np.unravel_index(flat, grid.shape), measured)
-            landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-            if evaluator.parts is not None:
-                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-            yield landscape
+        for order in [todo] if tolerance is None else refine(landscape, [landscape.main], tolerance):
+            for flat, measured in zip(order, evaluator(objective, plane, grid.points[order], fast), strict=True):
+                landscape.record(np.unravel_index(flat, grid.shape), measured)
+                landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+                if evaluator.parts is not None:
+                    landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+                yield landscape
+    if landscape.interpolated.any():
+        yield landscape
 
 
 def recipe_of(
