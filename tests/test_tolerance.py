@@ -109,6 +109,10 @@ def test_a_stopped_pass_goes_on(tmp_path: Path) -> None:
         for metric in first.values:
             np.testing.assert_array_equal(first.values[metric], second.values[metric])
         np.testing.assert_array_equal(first.interpolated, second.interpolated)
+        save(stopped, part)
+        whole, _ = fitted(tmp_path / name)
+        assert whole.landscape is not None
+        assert whole.landscape.evaluated.all()
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, -1, 2.0, float("nan"), "1e-3"])
