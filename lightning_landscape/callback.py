@@ -22,6 +22,7 @@ from .plots.tiles import parse_layout
 from .progress import progress
 from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
+from .refinement import check_tolerance
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
 from .rng import preserved
 from .sharding import is_sharded
@@ -73,6 +74,10 @@ class LossLandscapeCallback(_Callback):
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
             relative (other memory formats and kernels, compilation for long passes); the landscape's meta says which.
+        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
+            fine until an estimate on held-out points is below it, and the rest is interpolated, which
+            ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
+            stay unseen. For one process. None evaluates every point.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -113,6 +118,7 @@ class LossLandscapeCallback(_Callback):
         dirpath: Optional[Union[str, os.PathLike]] = None,
         formats: Sequence[str] = ("h5", "png", "pdf"),
         accelerate: bool = True,
+        tolerance: Optional[float] = None,
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -137,6 +143,7 @@ class LossLandscapeCallback(_Callback):
                     f"sample_layout={sample_layout!r} has {rows * columns} tiles for samples={samples}: give a larger "
                     "layout or fewer samples."
                 )
+        check_tolerance(tolerance)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
@@ -151,6 +158,7 @@ class LossLandscapeCallback(_Callback):
             max_batches,
             samples,
             accelerate,
+            tolerance,
         )
         self.look = Look(
             _choices("plots", plots, tuple(PLOTS), may_be_empty=True),
@@ -178,6 +186,12 @@ class LossLandscapeCallback(_Callback):
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
+        if self.settings.tolerance is not None and trainer.world_size > 1:
+            raise compat.misconfiguration(
+                trainer,
+                f"tolerance={self.settings.tolerance!r} needs one process, this Trainer has {trainer.world_size}: each "
+                "level of points depends on all values before it. Leave tolerance out, or train with devices=1.",
+            )
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]
             if not compat.is_overridden(step, pl_module):

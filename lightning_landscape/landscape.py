@@ -205,14 +205,15 @@ class Landscape:
     Args:
         grid: the points, in lengths of each direction.
         values: one array a metric, shape ``grid.shape``: ``values[name][i, j]`` is at (x_i, y_j). NaN and inf
-            are losses like others; whether a point was evaluated is said by `done` alone.
+            are losses like others; whether a point has a value is said by `done` alone.
         main: the name of the main loss among `values`.
         standard_errors: of the mean over the samples, one array a metric, shape ``grid.shape``; NaN where it
             is unknown (one observation, a metric of the whole set).
-        done: bool, shape ``grid.shape``: the points that were evaluated.
+        done: bool, shape ``grid.shape``: the points that have values.
         center: each metric at the origin θ* itself, also where the grid does not hold it.
         samples: the landscapes of single samples, if asked for.
         meta: the recipe: plain JSON values.
+        interpolated: bool, shape ``grid.shape``: the points of `done` that were not evaluated (`refinement`).
 
     >>> grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 3))
     >>> x, y = grid.points.T
@@ -229,18 +230,23 @@ class Landscape:
     center: dict[str, float] = field(default_factory=dict)
     samples: Samples | None = None
     meta: dict[str, Any] = field(default_factory=dict)
+    interpolated: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled below: no point
 
     def __post_init__(self) -> None:
         shape = self.grid.shape
         if self.done is None:
             self.done = np.ones(shape, dtype=bool)
+        if self.interpolated is None:
+            self.interpolated = np.zeros(shape, dtype=bool)
         self.center = dict(self.center)
         if self.main not in self.values:
             raise ValueError(f"main={self.main!r} is not among the metrics: {', '.join(self.values) or 'none'}.")
         arrays = {**self.values, **{f"standard error of {k}": v for k, v in self.standard_errors.items()}}
-        for name, array in {**arrays, "done": self.done}.items():
+        for name, array in {**arrays, "done": self.done, "interpolated": self.interpolated}.items():
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, the grid has {shape}.")
+        if (self.interpolated & ~self.done).any():
+            raise ValueError(f"{(self.interpolated & ~self.done).sum()} interpolated points are not among those done.")
         if self.samples is not None and self.samples.values.shape[1:] != shape:
             raise ValueError(f"samples have shape {self.samples.values.shape[1:]}, the grid has {shape}.")
         for name, array in self.values.items():
@@ -267,6 +273,28 @@ class Landscape:
                     table[name] = np.full(self.grid.shape, np.nan)
                 table[name][index] = number
         self.done[index] = True
+        self.interpolated[index] = False
+
+    @property
+    def evaluated(self) -> NDArray[np.bool_]:
+        """The points whose values were measured, not interpolated; bool, shape ``grid.shape``."""
+        return self.done & ~self.interpolated
+
+    def without_interpolated(self) -> Landscape:
+        """The evaluated points alone, as if the pass had been stopped there; arrays of its own."""
+
+        def measured(array: Array) -> Array:
+            return np.where(self.evaluated, array, np.nan)
+
+        return replace(
+            self,
+            values={name: measured(array) for name, array in self.values.items()},
+            standard_errors={name: measured(array) for name, array in self.standard_errors.items()},
+            done=self.evaluated,
+            samples=self.samples and Samples(measured(self.samples.values), self.samples.items),
+            interpolated=np.zeros(self.grid.shape, dtype=bool),
+            meta={key: value for key, value in self.meta.items() if key != "interpolation"},
+        )
 
     @property
     def loss(self) -> Array:
@@ -276,7 +304,7 @@ class Landscape:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = [*self.values.values(), *self.standard_errors.values(), self.done]
+        arrays = [*self.values.values(), *self.standard_errors.values(), self.done, self.interpolated]
         return sum(a.nbytes for a in arrays) + (self.samples.values.nbytes if self.samples else 0)
 
     def metric(self, name: str | None = None) -> str:
@@ -305,7 +333,7 @@ class Landscape:
         return np.full(self.grid.shape[direction], np.nan) if errors is None else errors[tuple(index)]
 
     def relief(self, name: str | None = None) -> float:
-        """Highest minus lowest finite value of the evaluated points; NaN without any."""
+        """Highest minus lowest finite value of the points done; NaN without any."""
         values = self.values[self.metric(name)][self.done]
         finite = values[np.isfinite(values)]
         with np.errstate(over="ignore"):
@@ -334,7 +362,7 @@ class Landscape:
         return float((values - ((1 - t) * values[0] + t * values[-1])).max())
 
     def lowest(self, name: str | None = None) -> tuple[float, tuple[float, ...]]:
-        """The lowest finite value of the evaluated points, and where it lies: k coordinates; NaN without any."""
+        """The lowest finite value of the points done, and where it lies: k coordinates; NaN without any."""
         values = self.values[self.metric(name)]
         finite = np.where(self.done & np.isfinite(values), values, np.inf)
         if np.isinf(finite).all():
@@ -377,6 +405,7 @@ def equal(a: Landscape, b: Landscape) -> bool:
         and same(a.standard_errors, b.standard_errors)
         and same(a.center, b.center)
         and np.array_equal(a.done, b.done)
+        and np.array_equal(a.interpolated, b.interpolated)
         and _equal_samples(a.samples, b.samples)
         and repr(a.meta) == repr(b.meta)  # == would find NaN unequal to itself
     )

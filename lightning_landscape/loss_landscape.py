@@ -24,6 +24,7 @@ from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
 from .plots import PLOTS, Figure, show_figure
+from .refinement import check_tolerance
 from .rng import preserved
 from .storage import FORMATS, check_writable, export_paraview, load, save
 from .storage.layout import data_set_names
@@ -52,6 +53,10 @@ class LossLandscape:
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
         accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative.
+        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
+            fine until an estimate on held-out points is below it, and the rest is interpolated, which
+            ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
+            evaluates every point.
 
     Attributes:
         landscape: the last `Landscape`: values, standard errors, recipe; that of `surf_file` before the first is
@@ -60,7 +65,7 @@ class LossLandscape:
 
     Raises:
         TypeError: if the criterion is nothing of these.
-        ValueError: if the suffix of `surf_file` is unknown.
+        ValueError: if the suffix of `surf_file` is unknown, or the tolerance is no share.
 
     A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
 
@@ -86,12 +91,14 @@ class LossLandscape:
         seed: int = 42,
         max_batches: int | None = None,
         accelerate: bool = True,
+        tolerance: float | None = None,
     ) -> None:
         if use_cuda and not torch.cuda.is_available():
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
-        self.accelerate = accelerate
+        check_tolerance(tolerance)
+        self.accelerate, self.tolerance = accelerate, tolerance
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
@@ -371,7 +378,7 @@ class LossLandscape:
             )  # fmt: skip
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, meta=meta, earlier=earlier,
+                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
             )  # fmt: skip
             self._follow(passes, keep, grid.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -28,6 +28,7 @@ from .objectives import Batch, CannotMeasureError, LossFunction, Objective
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
 from .ranks import OtherRankError, merge
+from .refinement import least, refine
 from .resume import differences
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded, whole
@@ -48,6 +49,8 @@ class Settings:
         max_batches: a data set at most; None for all.
         samples: how many single samples to measure too.
         accelerate: use what proves equal and faster on this module (`accelerations`).
+        tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
+            evaluate every point.
     """
 
     grid: Grid
@@ -59,6 +62,7 @@ class Settings:
     max_batches: int | None = None
     samples: int = 10
     accelerate: bool = True
+    tolerance: float | None = None
 
 
 @dataclass(eq=False)
@@ -94,7 +98,7 @@ def measure(
         module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
             iteration is over or closed.
         settings: what to measure.
-        earlier: a part of this very landscape, whose points are taken over; one of other weights, data or
+        earlier: a part of this very landscape, whose evaluated points are taken over; one of other weights, data or
             settings is left aside, with a warning that says which.
         tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
             refuses (``meta["no_tiles"]``).
@@ -141,30 +145,37 @@ def _points(
         compat.warn(
             trainer,
             f"The unfinished landscape found for this step has another {', '.join(others)}: its "
-            f"{int(earlier.done.sum())} points are not of this surface, which is measured anew. Ignore this if "
+            f"{int(earlier.evaluated.sum())} points are not of this surface, which is measured anew. Ignore this if "
             "you meant to change it.",
         )
         earlier = None
+    earlier = earlier.without_interpolated() if earlier is not None else None
     todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
     order = grid.outwards[todo.reshape(-1)[grid.outwards]]
     if not is_sharded(probe):
         order = order[trainer.global_rank :: trainer.world_size]
-    points = grid.points[order]
     if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
     way: Sequential | Affine = evaluator
     choice = Choice()
+    expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
-        way, choice = fastest(evaluator, surfaces[0].objective, plane, surfaces[0].frozen.batches, points)
+        first = surfaces[0]
+        way, choice = fastest(evaluator, first.objective, plane, first.frozen.batches, grid.points[order], expected)
+    orders: Iterable[NDArray[np.intp]] = [order]
+    if settings.tolerance is not None and way is evaluator:  # what is computed need not be interpolated
+        orders = refine(landscape, [s.names[s.main] for s in surfaces], settings.tolerance)
     with applied(choice.names, probe, [batch for s in surfaces for batch in s.frozen.batches]) as batches:
         rest = iter(batches)
         measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
         measured += [tiles] if tiles is not None else []
-        for _ in _fill(landscape, surfaces, way, measured, plane, order, tolerant, started):
+        for _ in _fill(landscape, surfaces, way, measured, plane, orders, tolerant, started):
             landscape.meta["accelerations"] = told(way, choice)
             yield landscape
+    if landscape.interpolated.any():
+        yield landscape
 
 
 def _fill(
@@ -173,13 +184,17 @@ def _fill(
     evaluator: Sequential | Affine,
     measured: list[Any],
     plane: Plane,
-    order: NDArray[np.intp],
+    orders: Iterable[NDArray[np.intp]],
     tolerant: bool,
     started: float,
 ) -> Generator[Landscape, None, None]:
     failures, grid = 0, landscape.grid
-    points = grid.points[order]
-    for flat_index, results in zip(order, _each_point(evaluator, measured, plane, points, tolerant), strict=True):
+    results_in_order = (
+        pair
+        for order in orders
+        for pair in zip(order, _each_point(evaluator, measured, plane, grid.points[order], tolerant), strict=True)
+    )
+    for flat_index, results in results_in_order:
         if isinstance(results, Exception):
             failures += 1
             if failures == MOST_FAILURES and not landscape.done.any():
@@ -327,7 +342,7 @@ def tidy(landscape: Landscape) -> None:
     for name in list(landscape.values):
         original = name.removesuffix(LOGGED_SUFFIX)
         if original != name and original in landscape.values:
-            a, b = landscape.values[name][landscape.done], landscape.values[original][landscape.done]
+            a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
             if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
                 for table in (landscape.values, landscape.standard_errors, landscape.center):
                     del table[name]

@@ -69,7 +69,7 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
                 "The processes see different data, so their points are not of one function. Give every process the "
                 "same data set, and leave the sharding to the Trainer's sampler."
             )
-        new = part.done & ~whole.done
+        new = (part.done & ~whole.done) | (part.evaluated & whole.interpolated)
         for tables in ((whole.values, part.values), (whole.standard_errors, part.standard_errors)):
             for name, array in tables[1].items():
                 target = tables[0].setdefault(name, np.full(whole.grid.shape, np.nan))
@@ -77,6 +77,7 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
         whole.done |= new
+        whole.interpolated[new] = part.interpolated[new]
         if "failure" in part.meta and not part.done.all():
             whole.meta.setdefault("failure", part.meta["failure"])
     return whole

@@ -162,6 +162,7 @@ def summary(landscape: Landscape) -> str:
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
+        ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
         ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
@@ -182,6 +183,14 @@ def summary(landscape: Landscape) -> str:
         ("seconds", meta.get("seconds", "?")),
     ]
     return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _interpolation(landscape: Landscape) -> str:
+    if not landscape.interpolated.any():
+        return ""
+    said = landscape.meta.get("interpolation", {})
+    errors = [f"{name} to {error:.2g}" for name, error in said.get("errors", {}).items()]
+    return f", the rest interpolated; shares of the range: {', '.join(errors)}" if errors else ", the rest interpolated"
 
 
 def _largest_error(landscape: Landscape) -> str:

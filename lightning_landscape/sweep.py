@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from .landscape import Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
+from .refinement import least, refine
 from .resume import differences
 
 
@@ -35,6 +36,7 @@ def sweep(
     seed: int = 42,
     recalibrate: bool = False,
     accelerate: bool = True,
+    tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
@@ -52,8 +54,9 @@ def sweep(
         seed: of the random numbers that every point shares.
         recalibrate: compute the statistics of BatchNorm anew at every point.
         accelerate: use what proves equal and faster on this module (`accelerations`).
+        tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
-        earlier: a part of this very landscape, whose points are taken over.
+        earlier: a part of this very landscape, whose evaluated points are taken over.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
 
@@ -73,7 +76,7 @@ def sweep(
                 f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
                 "(resume=False), or into another file."
             )
-        done = earlier.done.reshape(-1)
+        done = earlier.evaluated.reshape(-1)
         for flat in np.flatnonzero(done):
             index = np.unravel_index(flat, grid.shape)
             landscape.record(
@@ -81,19 +84,26 @@ def sweep(
             )
         todo = todo[~done[todo]]
     yield landscape
-    places = (grid.points if path is None else path(grid.points))[todo]
+    places = grid.points if path is None else path(grid.points)
     way: Sequential | Affine = evaluator
     choice = Choice()
     if accelerate and objective.divisible and not recalibrate:
-        way, choice = fastest(evaluator, objective, plane, batches, places)
+        expected = len(todo) if tolerance is None else min(len(todo), least(grid.shape))
+        way, choice = fastest(evaluator, objective, plane, batches, places[todo], expected)
+    orders: Iterable[NDArray[np.intp]] = [todo]
+    if tolerance is not None and way is evaluator:  # what is computed need not be interpolated
+        orders = refine(landscape, [landscape.main], tolerance)
     with applied(choice.names, probe, batches) as fast:
-        for flat, measured in zip(todo, way(objective, plane, places, fast), strict=True):
-            landscape.record(np.unravel_index(flat, grid.shape), measured)
-            landscape.meta["accelerations"] = told(way, choice)
-            landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-            if evaluator.parts is not None:
-                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-            yield landscape
+        for order in orders:
+            for flat, measured in zip(order, way(objective, plane, places[order], fast), strict=True):
+                landscape.record(np.unravel_index(flat, grid.shape), measured)
+                landscape.meta["accelerations"] = told(way, choice)
+                landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
+                if evaluator.parts is not None:
+                    landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+                yield landscape
+    if landscape.interpolated.any():
+        yield landscape
 
 
 def recipe_of(

@@ -19,7 +19,7 @@ PACKAGE = "lightning_landscape"
 
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
-    "ground": {"landscape", "resume", "storage", "loggers", "plots", "report", "tensorboard"},
+    "ground": {"landscape", "splines", "refinement", "resume", "storage", "loggers", "plots", "report", "tensorboard"},
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
         "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",

@@ -289,9 +289,36 @@ def test_curvature_is_nan_where_it_is_unknown():
 
 def test_nbytes_counts_every_array():
     landscape = parabola(standard_errors={"loss": np.zeros((7, 5))})
-    assert landscape.nbytes == 35 * 8 + 35 * 8 + 35
+    assert landscape.nbytes == 35 * 8 + 35 * 8 + 35 + 35
     sampled = parabola(samples=Samples(np.zeros((2, 7, 5)), (Sample(0, 1.0), Sample(1, 1.0))))
-    assert sampled.nbytes == 35 * 8 + 35 + 70 * 8
+    assert sampled.nbytes == 35 * 8 + 35 + 35 + 70 * 8
+
+
+def test_evaluated_points_have_values_that_are_not_interpolated():
+    mask = np.zeros((7, 5), dtype=bool)
+    mask[1, 2] = mask[0, 0] = True
+    landscape = parabola(interpolated=mask, meta={"seed": 1, "interpolation": {}}, samples=full().samples)
+    landscape.done[3, 3] = False
+    assert np.argwhere(~landscape.evaluated).tolist() == [[0, 0], [1, 2], [3, 3]]
+    bare = landscape.without_interpolated()
+    assert not bare.interpolated.any()
+    assert np.array_equal(bare.done, landscape.evaluated)
+    assert np.isnan(bare.loss[1, 2])
+    assert np.isnan(bare.samples.values[:, 1, 2]).all()
+    assert bare.loss[2, 2] == landscape.loss[2, 2]
+    assert bare.meta == {"seed": 1}
+    assert landscape.loss[1, 2] == parabola().loss[1, 2]  # of which it is a copy
+    landscape.record((1, 2), {"loss": (7.0, 0.1)})
+    assert landscape.evaluated[1, 2]
+
+
+def test_an_interpolated_point_must_be_done():
+    mask = np.zeros((7, 5), dtype=bool)
+    mask[:2, 0] = True
+    with pytest.raises(ValueError, match="2 interpolated points are not among those done"):
+        parabola(interpolated=mask, done=~mask)
+    with pytest.raises(ValueError, match=r"interpolated has shape \(5, 7\), the grid has \(7, 5\)"):
+        parabola(interpolated=mask.T)
 
 
 def test_building_a_landscape_leaves_the_callers_centre_alone():
@@ -329,6 +356,7 @@ CHANGES = {
     "standard error": lambda a: a.standard_errors["loss"].__setitem__((1, 1), 0.2),
     "no standard errors": lambda a: a.standard_errors.clear(),
     "done": lambda a: a.done.__setitem__((1, 1), False),
+    "interpolated": lambda a: a.interpolated.__setitem__((1, 1), True),
     "center": lambda a: a.center.update(loss=2.0),
     "meta": lambda a: a.meta.update(seed=2),
     "no samples": lambda a: setattr(a, "samples", None),

@@ -19,7 +19,7 @@ OPTIONS: dict[str, Any] = {
     "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
     "data": ["val", "train"], "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
     "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
-    "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "strict": True,
+    "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "strict": True,
 }  # fmt: skip
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape import Between, Grid, Joined, Landscape, Plane, Random, Snapshot
+from lightning_landscape import Between, Grid, Joined, Landscape, LossLandscape, Plane, Random, Snapshot
 from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.resume import FINGERPRINT, differences
 from lightning_landscape.rng import preserved
@@ -122,3 +123,17 @@ def test_the_recipe_is_plain_and_tells_one_direction_from_another():
         assert meta["directions"]["moved_parameters"] == 8
     assert found[2]["directions"]["cosine"] == pytest.approx(1)
     assert recipe(Random())["directions"]["resting_parameters"] == 2
+
+
+def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
+    """A linear model is affine in the point: all values follow from a few passes, and a tolerance has nothing to save."""
+    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    net = nn.Linear(5, 3)
+    data = TensorDataset(torch.randn(20, 5), torch.randint(3, (20,)))
+    landscape = LossLandscape(net, DataLoader(data, 10), surf_file=tmp_path / "a.h5", tolerance=0.1)
+    landscape.compute_2d((-1, 1, 21), (-1, 1, 19))
+    assert landscape.landscape.meta["accelerations"] == {"affine, closed form": None}
+    assert not landscape.landscape.interpolated.any()
+    plain = LossLandscape(net, DataLoader(data, 10), surf_file=tmp_path / "b.h5", accelerate=False)
+    expected = plain.compute_2d((-1, 1, 21), (-1, 1, 19))["losses"]
+    np.testing.assert_allclose(landscape.landscape.loss, expected, rtol=1e-6)

@@ -101,7 +101,12 @@ def choose(
 
 
 def fastest(
-    reference: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], points: np.ndarray
+    reference: Sequential,
+    objective: Objective,
+    plane: Plane,
+    batches: Sequence[Batch],
+    points: np.ndarray,
+    expected: int | None = None,
 ) -> tuple[Sequential | Affine, Choice]:
     """What measures the points: `Affine`, where few of them give the rest; else `reference`, with what is chosen.
 
@@ -111,13 +116,15 @@ def fastest(
         plane: on which it is measured.
         batches: the frozen data of a point.
         points: what is to be measured, shape (n, k).
+        expected: how many of them at least, where some may be interpolated; None for all.
     """
+    expected = len(points) if expected is None else expected
     if len(points) * sum(batch.size for batch in batches) >= AFFINE_FROM:
         started = time.perf_counter()
         affine = find_affine(reference, objective, plane, batches, points)
         if affine is not None:
             return affine, Choice(tried=time.perf_counter() - started)
-    return reference, choose(reference.module, objective, plane, batches, len(points), seed=reference.seed)
+    return reference, choose(reference.module, objective, plane, batches, expected, seed=reference.seed)
 
 
 def told(way: Sequential | Affine, choice: Choice) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from .furniture import (
     moment,
     provenance,
     say,
+    spared,
     star,
     wrap,
 )
@@ -101,7 +102,10 @@ def _maps(pair: tuple[Landscape, Landscape], name: str, names: tuple[str, str]) 
     values = difference(*pair, name)
     colors = _around_zero(values, scale)
     parts = [scale.part(0), scale.part(1), colors]
-    notes = [_joined(f"{name}{moment(x)}", replace(p, remark="").note()) for x, p in zip(pair, parts, strict=False)]
+    notes = [
+        _joined(f"{name}{moment(x)}", replace(p, remark="").note(), spared(x, name))
+        for x, p in zip(pair, parts, strict=False)
+    ]
     notes[0] = _joined(notes[0], f"both: {scale.remark}")
     notes.append(colors.remark if colors.message else _joined(colors.remark, _share(values, names)))
     lines = max(wrap(ax, note, SMALL_SIZE).count("\n") + 1 for ax, note in zip(axes, notes, strict=True))
@@ -211,7 +215,11 @@ def _curves(pair: tuple[Landscape, Landscape], name: str, names: tuple[str, str]
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=SMALL_SIZE + 0.5, frameon=False, labelcolor=FAINT, loc="best")
     footing(
-        bottom, "\n".join(f"{called}{moment(x)} · {provenance(x, name)}" for called, x in zip(names, pair, strict=True))
+        bottom,
+        "\n".join(
+            f"{_joined(f'{called}{moment(x)}', provenance(x, name), spared(x, name))}"
+            for called, x in zip(names, pair, strict=True)
+        ),
     )
     return figure
 

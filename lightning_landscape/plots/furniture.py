@@ -65,9 +65,38 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(line.removesuffix(" ·").removeprefix("· ") for line in lines)
 
 
-def head(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
-    """The title (metric, epoch, step), with the note of the scale below it."""
-    heading(ax, metric + moment(landscape), note)
+def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | None = None) -> None:
+    """The title (metric, epoch, step), with the note of the scale below it, and of interpolated points."""
+    told = " · ".join(part for part in (note, spared(landscape, metric)) if part)
+    heading(ax, (title or metric) + moment(landscape), told)
+
+
+def spared(landscape: Landscape, metric: str) -> str:
+    """What is interpolated and how well, with the error of that metric ("samples": of the worst one) rounded up.
+
+    >>> from lightning_landscape.landscape import Grid
+    >>> line, mask = Grid.from_ranges((-1, 1, 5)), np.array([False, True, False, True, False])
+    >>> meta = {"interpolation": {"errors": {"loss": 0.000771}}}
+    >>> spared(Landscape(line, {"loss": line.axes[0]}, "loss", meta=meta, interpolated=mask), "loss")
+    '5 points, 3 evaluated, the rest interpolated to ≤ 0.078 % of the range'
+    """
+    if not landscape.interpolated.any():
+        return ""
+    said = landscape.meta.get("interpolation", {})
+    known = said.get("samples") if metric == "samples" else [said.get("errors", {}).get(metric, np.nan)]
+    error = 100 * float(np.max(known or [np.nan]))
+    text = f"{landscape.grid.size:,} points, {landscape.evaluated.sum():,} evaluated, the rest interpolated"
+    if not np.isfinite(error):
+        return f"{text}, how well is not known"
+    logs = 100 * said.get("log_errors", {}).get(metric, 0.0)
+    more = "" if logs <= error else f", ≤ {_percent(logs)} of that of the logarithms"
+    return f"{text} to ≤ {_percent(error)} of the range{more}"
+
+
+def _percent(value: float) -> str:
+    """Two digits, rounded up: an estimate must not shrink on its way into a picture."""
+    digit = 10.0 ** (np.floor(np.log10(max(value, 1e-10))) - 1)
+    return f"{short(np.ceil(value / digit) * digit, 2)} %" if np.isfinite(value) else "any share"
 
 
 def moment(landscape: Landscape) -> str:

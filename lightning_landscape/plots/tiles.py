@@ -92,7 +92,7 @@ def draw_tiles(
     own_bars = flat and not share_colorbar
     frame = open_axes(ax, *_size(landscape, rows, columns, own_bars))
     _dress_frame(frame, landscape)
-    head(frame, landscape, f"{landscape.main} of single samples", _note(whole, landscape))
+    head(frame, landscape, "samples", _note(whole, landscape), f"{landscape.main} of single samples")
     foot(frame, landscape, landscape.main)
     own_axes = not flat and not share_colorbar
     size = caption_size(frame, columns, samples.items)

@@ -7,8 +7,9 @@
     -1.0,-1.0,0.125,0.5,0.75,1
 
 The first line is the header in strict JSON, a comment to ``pandas.read_csv(path, comment="#")`` and
-``numpy.genfromtxt``. Grid, values, standard errors, mask and recipe return bit by bit; the landscapes of
-single samples have no place in such a table and are left out. There is no checksum.
+``numpy.genfromtxt``. Grid, values, standard errors, masks and recipe return bit by bit; the landscapes of
+single samples have no place in such a table and are left out. There is no checksum. Where points are interpolated,
+a column ``interpolated`` is behind ``done``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape
-from .layout import LandscapeFileError, axis_name, check_header, data_set_names, header, number_type, type_name
+from .layout import LandscapeFileError, axis_name, check_header, data_set_names, header, mask_of, number_type, type_name
 from .recipe import number, recipe
 
 VERSION = 1
@@ -38,6 +39,8 @@ def write(landscape: Landscape, path: Path) -> None:
         if metric in landscape.standard_errors:
             columns[name + ERROR] = landscape.standard_errors[metric].reshape(-1)
     columns["done"] = landscape.done.reshape(-1).astype(np.uint8)
+    if landscape.interpolated.any():
+        columns["interpolated"] = landscape.interpolated.reshape(-1).astype(np.uint8)
     said = {
         **header(landscape, VERSION),
         "center": {name: number(float(landscape.center.get(metric, np.nan))) for metric, name in names.items()},
@@ -73,8 +76,16 @@ def read(path: Path) -> Landscape:
         center[metric] = float(said["center"][name])
         if name + ERROR in columns:
             errors[metric] = columns[name + ERROR]
-    done = columns["done"].astype(bool)
-    return Landscape(grid, values, said["main"], errors, done=done, center=center, meta=recipe(said["meta"]))
+    return Landscape(
+        grid,
+        values,
+        said["main"],
+        errors,
+        done=columns["done"].astype(bool),
+        center=center,
+        meta=recipe(said["meta"]),
+        interpolated=mask_of(columns.get("interpolated"), shape),
+    )
 
 
 def _grid(columns: list[NDArray[Any]]) -> Grid:

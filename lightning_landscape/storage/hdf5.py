@@ -7,7 +7,8 @@
     /xcoordinates …      the grid, as HDF5 dimension scales attached to every array
     /train_loss …        one data set a metric, attributes: metric (the exact name), center
     /standard_errors/    the same names
-    /done                1 where the point was evaluated
+    /done                1 where the point has values
+    /interpolated        1 where these were not evaluated, if there is such a point
     /samples/            values (B, *grid.shape) and the columns of `columns`, on the scale `index`
 """
 
@@ -23,7 +24,16 @@ from numpy.typing import NDArray
 from ..landscape import Grid, Landscape, Samples
 from . import foreign
 from .columns import from_columns, to_columns
-from .layout import FORMAT_NAME, REAL_NUMBERS, axis_name, check_format, convention, data_set_names, real_numbers
+from .layout import (
+    FORMAT_NAME,
+    REAL_NUMBERS,
+    axis_name,
+    check_format,
+    convention,
+    data_set_names,
+    mask_of,
+    real_numbers,
+)
 from .recipe import from_json, plain, to_json
 
 VERSION = 1
@@ -49,7 +59,10 @@ def write(landscape: Landscape, path: Path) -> None:
             if metric in landscape.standard_errors:
                 _write_array(errors, name, landscape.standard_errors[metric], axes).attrs["metric"] = _fixed(metric)
         done = _write_array(file, "done", np.asarray(landscape.done, dtype=bool), axes)
-        done.attrs["description"] = _fixed("whether the point was evaluated")
+        done.attrs["description"] = _fixed("whether the point has values")
+        if landscape.interpolated.any():
+            interpolated = _write_array(file, "interpolated", landscape.interpolated, axes)
+            interpolated.attrs["description"] = _fixed("whether the values were not evaluated, but interpolated")
         if landscape.samples is not None:
             _write_samples(file.create_group("samples"), landscape.samples, axes)
 
@@ -80,6 +93,7 @@ def read(path: Path) -> Landscape:
             center=center,
             samples=_read_samples(file["samples"]) if "samples" in file else None,
             meta=from_json(_text(file.attrs["meta"])),
+            interpolated=mask_of(file["interpolated"][()] if "interpolated" in file else None, done.shape),
         )
 
 

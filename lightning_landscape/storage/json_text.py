@@ -6,7 +6,8 @@
      "metrics": {array: exact name}, "center": {array: number},
      "xcoordinates": [x_0, …], …
      "values": {array: {"dtype": "<f8", "shape": [nx, ny], "values": [[…]]}},
-     "standard_errors": {…}, "done": …, "samples": {"values": …, and the columns of `columns`}}
+     "standard_errors": {…}, "done": …, "interpolated": … (if a point is),
+     "samples": {"values": …, and the columns of `columns`}}
 
 Strict JSON (RFC 8259): what it has no number for is the text "NaN", "Infinity" or "-Infinity". Every number
 returns bit by bit; unlike .h5 and .npz there is no checksum, so that a file can be edited by hand.
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from ..landscape import Grid, Landscape
 from . import foreign
 from .columns import from_columns, to_columns
-from .layout import axis_name, check_header, data_set_names, header, number_type, real_numbers, type_name
+from .layout import axis_name, check_header, data_set_names, header, mask_of, number_type, real_numbers, type_name
 from .recipe import number, recipe
 
 VERSION = 1
@@ -43,6 +44,8 @@ def write(landscape: Landscape, path: Path) -> None:
         name: _pack(name, errors[metric]) for metric, name in names.items() if metric in errors
     }
     content["done"] = _pack("done", np.asarray(landscape.done, dtype=bool))
+    if landscape.interpolated.any():
+        content["interpolated"] = _pack("interpolated", landscape.interpolated)
     if landscape.samples is not None:
         columns = {"values": landscape.samples.values, **to_columns(landscape.samples)}
         content["samples"] = {name: _pack(name, column) for name, column in columns.items()}
@@ -74,6 +77,9 @@ def read(path: Path) -> Landscape:
         center=center,
         samples=from_columns(columns.pop("values"), columns) if columns else None,
         meta=recipe(said["meta"]),
+        interpolated=mask_of(
+            _unpack("interpolated", said["interpolated"]) if "interpolated" in said else None, done.shape
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from .recipe import plain, strict
 FORMAT_NAME = "lightning_landscape"
 LONGEST_NAME = 100
 REAL_NUMBERS = "fiu"  # numpy's dtype kinds: float, int, unsigned int
-_RESERVED = re.compile(r"done|samples|standard_errors|[xyz]|axis\d+|.*coordinates")
+_RESERVED = re.compile(r"done|interpolated|samples|standard_errors|[xyz]|axis\d+|.*coordinates")
 
 
 class LandscapeFileError(ValueError):
@@ -129,6 +129,11 @@ def real_numbers(name: str, array: Any) -> Any:
     if array.dtype.kind not in REAL_NUMBERS:
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}.")
     return array
+
+
+def mask_of(array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """A stored mask as truth values of that shape; no point where a file has none."""
+    return np.zeros(shape, dtype=bool) if array is None else array.astype(bool).reshape(shape)
 
 
 def axis_name(direction: int) -> str:

@@ -8,7 +8,8 @@
     values.train_loss …      one array a metric, shape grid.shape
     standard_errors.…        the same names
     center                   each metric at the origin, in the order of the header
-    done                     true where the point was evaluated
+    done                     true where the point has values
+    interpolated             true where these were not evaluated, if there is such a point
     samples.…                values (B, *grid.shape) and the columns of `columns`
 """
 
@@ -32,6 +33,7 @@ from .layout import (
     check_header,
     data_set_names,
     header,
+    mask_of,
     real_numbers,
 )
 from .recipe import recipe
@@ -46,6 +48,8 @@ def write(landscape: Landscape, path: Path) -> None:
         "center": np.array([landscape.center.get(metric, np.nan) for metric in names], dtype=np.float64),
         "done": np.asarray(landscape.done, dtype=bool),
     }
+    if landscape.interpolated.any():
+        arrays["interpolated"] = landscape.interpolated
     for i, axis in enumerate(landscape.grid.axes):
         arrays[f"{axis_name(i)}coordinates"] = axis
     for metric, name in names.items():
@@ -89,6 +93,7 @@ def read(path: Path) -> Landscape:
             center={metric: float(c) for metric, c in zip(values, archive["center"], strict=True)},
             samples=_read_samples(archive) if "samples.values" in archive else None,
             meta=recipe(said["meta"]),
+            interpolated=mask_of(archive.get("interpolated"), done.shape),
         )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..landscape import Array, Grid, Landscape
+from ..landscape import Grid, Landscape
+from ..splines import along_axes, spline_matrix
 
 
 def refined(landscape: Landscape, metric: str, points: int) -> Landscape:
@@ -35,42 +36,8 @@ def refined(landscape: Landscape, metric: str, points: int) -> Landscape:
             f"interp={points} needs a finite value at every point, {(~whole).sum()} have none: leave it out."
         )
     axes = [np.linspace(axis[0], axis[-1], points) for axis in landscape.grid.axes]
-    for i, (old, new) in enumerate(zip(landscape.grid.axes, axes, strict=True)):
-        values = np.moveaxis(np.tensordot(spline_matrix(old, new), values, axes=(1, i)), 0, i)
+    values = along_axes([spline_matrix(old, new) for old, new in zip(landscape.grid.axes, axes, strict=True)], values)
     size = " × ".join(map(str, landscape.grid.shape))
     meta = {**landscape.meta, "interpolated": f"cubic splines through {size} points"}
     center = {metric: landscape.center[metric]}
     return Landscape(Grid(tuple(axes)), {metric: values}, metric, center=center, meta=meta)
-
-
-def spline_matrix(knots: Array, points: Array) -> Array:
-    """What maps values at the knots to the cubic spline through them, shape (points, knots).
-
-    The third derivative is continuous at the second knot and the last but one (not-a-knot: de Boor, *A
-    Practical Guide to Splines*, chapter IV); through three knots runs a parabola, through two a line.
-
-    Args:
-        knots: increasing, at least 2.
-        points: where to evaluate.
-    """
-    n = len(knots)
-    if n < 4:  # the polynomial of Lagrange
-        others = [np.delete(knots, i) for i in range(n)]
-        return np.stack(
-            [np.prod((points[:, None] - o) / (k - o), axis=1) for k, o in zip(knots, others, strict=True)], axis=1
-        )
-    h = np.diff(knots)
-    slopes = (np.eye(n)[1:] - np.eye(n)[:-1]) / h[:, None]  # of the chords, as maps of the values
-    system, right = np.zeros((n, n)), np.zeros((n, n))
-    for i in range(1, n - 1):  # the first derivative is continuous
-        system[i, i - 1 : i + 2] = h[i - 1], 2 * (h[i - 1] + h[i]), h[i]
-        right[i] = 6 * (slopes[i] - slopes[i - 1])
-    system[0, :3] = h[1], -h[0] - h[1], h[0]
-    system[-1, -3:] = h[-1], -h[-2] - h[-1], h[-2]
-    bends = np.linalg.solve(system, right)  # second derivatives at the knots
-    place = np.clip(np.searchsorted(knots, points, side="right") - 1, 0, n - 2)
-    t, width = (points - knots[place])[:, None], h[place][:, None]
-    steepness = slopes[place] - width * (2 * bends[place] + bends[place + 1]) / 6
-    return np.eye(n)[place] + t * (
-        steepness + t * (bends[place] / 2 + t * (bends[place + 1] - bends[place]) / (6 * width))
-    )

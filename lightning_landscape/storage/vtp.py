@@ -4,7 +4,7 @@
 
     points       (x_i, y_j, height), the last axis fastest, Float64; the height in "height of <array>"
     quads        (nx - 1)(ny - 1) of them, less those with a corner that has no height
-    point data   one array a metric as it was measured, <array>.standard_error, done
+    point data   one array a metric as it was measured, <array>.standard_error, done; interpolated, if a point is
     field data   header (strict JSON, as in the other formats, with center and types), xcoordinates, ycoordinates
 
 Written by the vtk library (``pip install "lightning-landscape[paraview]"``). Read without it, and only what
@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Array, Grid, Landscape
-from .layout import LandscapeFileError, axis_name, check_header, data_set_names, header, number_type, type_name
+from .layout import LandscapeFileError, axis_name, check_header, data_set_names, header, mask_of, number_type, type_name
 from .recipe import number, recipe
 
 VERSION = 1
@@ -58,13 +58,16 @@ def write(
         "types": {name: type_name(name, array) for name, array in arrays.items()},
         "height": {"array": names[shown], "log": log, "zmax": zmax},
     }
+    masks = {"done": landscape.done.astype(np.uint8)}
+    if landscape.interpolated.any():
+        masks["interpolated"] = landscape.interpolated.astype(np.uint8)
     drawn = np.isfinite(relief)
     floor = relief[drawn].min() if drawn.any() else 0.0
     _write(
         path,
         np.column_stack([landscape.grid.points, np.where(drawn, relief, floor).reshape(-1)]),
         quads(drawn),
-        {f"height of {names[shown]}": relief, **arrays, "done": landscape.done.astype(np.uint8)},
+        {f"height of {names[shown]}": relief, **arrays, **masks},
         {f"{axis_name(i)}coordinates": axis for i, axis in enumerate(landscape.grid.axes)},
         json.dumps(said, allow_nan=False),
     )
@@ -127,8 +130,10 @@ def read(path: Path) -> Landscape:
         center[metric] = float(said["center"][name])
         if name + ERROR in arrays:
             errors[metric] = get(name + ERROR)
-    done = _array(arrays["done"]).astype(bool).reshape(grid.shape)
-    return Landscape(grid, values, said["main"], errors, done=done, center=center, meta=recipe(said["meta"]))
+    masks = [_array(arrays[name]) if name in arrays else None for name in ("done", "interpolated")]
+    done, interpolated = (mask_of(mask, grid.shape) for mask in masks)
+    meta = recipe(said["meta"])
+    return Landscape(grid, values, said["main"], errors, done=done, center=center, meta=meta, interpolated=interpolated)
 
 
 def _write(

@@ -51,15 +51,17 @@ def landscapes(draw: Any) -> Landscape:
             return draw(surfaces(grid.shape))
         return draw(hnp.arrays(draw(REAL), grid.shape))
 
+    done = draw(masks(grid.shape))
     return Landscape(
         grid,
         {name: numbers() for name in names},
         draw(st.sampled_from(names)),
         {name: numbers() for name in names if draw(st.booleans())},
-        draw(masks(grid.shape)),
+        done,
         {name: draw(st.floats()) for name in names if draw(st.booleans())},
         draw(st.none() | samples(grid.shape)),
         draw(st.dictionaries(st.text(max_size=8), JSON, max_size=4)),
+        done & draw(masks(grid.shape)),
     )
 
 
@@ -84,8 +86,17 @@ def content(landscape: Landscape) -> list[Any]:
 
     parts = landscape.samples
     center = {name: landscape.center[name] for name in landscape.values}
-    everything = [landscape.grid.axes, landscape.values, landscape.standard_errors, landscape.main, landscape.done]
-    return bits([*everything, center, landscape.meta, None if parts is None else [parts.values, parts.items]])
+    everything = [landscape.grid.axes, landscape.values, landscape.standard_errors, landscape.main]
+    return bits(
+        [
+            *everything,
+            landscape.done,
+            landscape.interpolated,
+            center,
+            landscape.meta,
+            None if parts is None else [parts.values, parts.items],
+        ]
+    )
 
 
 @pytest.fixture(scope="module")

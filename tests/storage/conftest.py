@@ -31,6 +31,14 @@ def lopsided() -> Landscape:
     )
 
 
+def spared() -> Landscape:
+    """Points of three kinds: evaluated, interpolated, without a value."""
+    landscape = lopsided()
+    landscape.interpolated[1:6, ::2] = True
+    landscape.meta["interpolation"] = {"tolerance": 1e-3, "errors": {"train_loss": 4e-4, "val/acc": float("inf")}}
+    return landscape
+
+
 def odd_floats() -> Landscape:
     grid = Grid((np.array([-1.0, -0.0, 5e-324]), np.array([0.0, 1e308])))
     values = np.array([[np.nan, np.inf], [-np.inf, -0.0], [5e-324, 0.1 + 0.2]])
@@ -69,6 +77,7 @@ def with_meta(**meta: Any) -> Landscape:
 
 CASES: dict[str, Callable[[], Landscape]] = {
     "lopsided": lopsided,
+    "interpolated": spared,
     "odd floats": odd_floats,
     "1-D": lambda: of_one_axis(1),
     "2-D": lambda: of_one_axis(2),
@@ -80,7 +89,16 @@ CASES: dict[str, Callable[[], Landscape]] = {
         Grid.from_ranges((-1, 1, 2)), {"loss": np.zeros(2)}, "loss", samples=Samples(np.zeros((0, 2)), ())
     ),
     "reserved names": lambda: named(
-        *("done", "xcoordinates", "ycoordinates", "axis3coordinates", "samples", "standard_errors", "center"),
+        *(
+            "done",
+            "interpolated",
+            "xcoordinates",
+            "ycoordinates",
+            "axis3coordinates",
+            "samples",
+            "standard_errors",
+            "center",
+        ),
         *("header", "file", "metrics", "format", "main", "meta", "values", "index", "arr_0", "allow_pickle"),
     ),
     "names of paths": lambda: named("a/b", "a_b", "/", "a//b", ".", "..", "a.npy", "a", "a/", "A", "", " ", "_"),
@@ -125,6 +143,7 @@ def bits(landscape: Landscape) -> dict[str, Any]:
         "center": {name: np.float64(c).tobytes() for name, c in landscape.center.items()},
         "main": landscape.main,
         "done": array(landscape.done),
+        "interpolated": array(landscape.interpolated),
         "meta": repr(landscape.meta),  # NaN is itself, -0.0 is not 0.0, True is not 1
         "samples": samples and array(samples.values),
         "items": samples and [repr(item) for item in samples.items],

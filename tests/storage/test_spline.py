@@ -1,18 +1,8 @@
 import numpy as np
 import pytest
-from scipy.interpolate import CubicSpline
 
 from lightning_landscape.landscape import Grid, Landscape
-from lightning_landscape.storage.spline import refined, spline_matrix
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 5, 9])
-def test_a_spline_is_that_of_scipy(count):
-    generator = np.random.default_rng(count)
-    knots = np.cumsum(generator.uniform(0.1, 2, count))
-    values = generator.normal(size=(count, 3))
-    points = np.linspace(knots[0], knots[-1], 50)
-    np.testing.assert_allclose(spline_matrix(knots, points) @ values, CubicSpline(knots, values)(points), atol=1e-12)
+from lightning_landscape.storage.spline import refined
 
 
 def test_a_finer_surface_runs_through_the_points(lopsided):

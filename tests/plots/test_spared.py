@@ -1,0 +1,64 @@
+"""Pictures of a surface that is partly interpolated say so."""
+
+import numpy as np
+import pytest
+
+from lightning_landscape.plots import PLOTS, draw_comparison
+from lightning_landscape.plots.furniture import spared
+
+SAID = {"errors": {"loss": 0.000771}, "log_errors": {}, "samples": [0.01, 0.123]}
+TOLD = "35 points, 25 evaluated, the rest interpolated to ≤ 0.078 % of the range"
+
+
+@pytest.fixture
+def mask():
+    mask = np.zeros((7, 5), dtype=bool)
+    mask[1:6, 1::2] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", [kind for kind, plot in PLOTS.items() if 2 in plot.ndims])
+def test_every_picture_says_it(kind, make, mask, texts):
+    landscape = make(samples=4, interpolated=mask, meta={"interpolation": SAID})
+    told = TOLD if PLOTS[kind].per == "metric" else TOLD.replace("0.078", "13")
+    assert told in texts(PLOTS[kind].draw(landscape))
+    assert "evaluated" not in texts(PLOTS[kind].draw(make(samples=4)))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, plot in PLOTS.items() if 3 in plot.ndims])
+def test_every_picture_of_a_volume_says_it(kind, make_volume, texts):
+    mask = np.zeros((7, 5, 4), dtype=bool)
+    mask[3, 2, 1] = True
+    landscape = make_volume(lambda x, y, z: x + y + z, interpolated=mask, meta={"interpolation": SAID})
+    assert "140 points, 139 evaluated, the rest interpolated to" in texts(PLOTS[kind].draw(landscape))
+
+
+def test_a_comparison_says_it_of_each(make, mask, texts):
+    spare = make(interpolated=mask, meta={"interpolation": SAID})
+    assert texts(draw_comparison(spare, make())).count("25 evaluated") == 1
+    assert texts(draw_comparison(spare, spare)).count("25 evaluated") == 2
+    line = make(lambda x: x, ny=None, interpolated=mask[:, 1], meta={"interpolation": SAID})
+    assert texts(draw_comparison(line, make(lambda x: x, ny=None))).count("2 evaluated") == 1
+
+
+@pytest.mark.parametrize(
+    "said, told",
+    [
+        ({"errors": {"loss": 0.02}}, "to ≤ 2 % of the range"),
+        ({"errors": {"loss": 0.01001}}, "to ≤ 1.1 % of the range"),
+        ({"errors": {"loss": 0.0}}, "to ≤ 0 % of the range"),
+        (
+            {"errors": {"loss": 0.001}, "log_errors": {"loss": 0.1201}},
+            "% of the range, ≤ 13 % of that of the logarithms",
+        ),
+        (
+            {"errors": {"loss": 0.001}, "log_errors": {"loss": float("inf")}},
+            "range, ≤ any share of that of the logarithms",
+        ),
+        ({"errors": {"loss": 0.001}, "log_errors": {"loss": 0.0005}}, "to ≤ 0.1 % of the range"),
+        ({"errors": {"loss": float("inf")}}, "interpolated, how well is not known"),
+        ({}, "interpolated, how well is not known"),
+    ],
+)
+def test_the_error_is_rounded_up(said, told, make, mask):
+    assert spared(make(interpolated=mask, meta={"interpolation": said}), "loss").endswith(told)
