@@ -126,7 +126,7 @@ def test_the_recipe_is_plain_and_tells_one_direction_from_another():
 
 
 def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
-    """A linear model is affine in the point: all values follow from a few passes, and a tolerance has nothing to save."""
+    """A linear model is affine in the point: its values follow from a few passes, and a tolerance saves nothing."""
     monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
     net = nn.Linear(5, 3)
     data = TensorDataset(torch.randn(20, 5), torch.randint(3, (20,)))
