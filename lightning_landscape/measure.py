@@ -19,7 +19,7 @@ from torch.nn.parameter import is_lazy
 from . import __version__, compat
 from .accelerations import applied
 from .accelerations.choose import Choice, fastest, told
-from .directions import Directions, dead_filters, recipe
+from .directions import Directions
 from .evaluators import Affine, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
@@ -31,8 +31,9 @@ from .ranks import OtherRankError, merge
 from .refinement import least, refine
 from .resume import differences
 from .samples import describe, tile_stream
-from .sharding import author_class, cut, is_sharded, whole
+from .sharding import author_class, cut, is_sharded
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
+from .sweep import HOW, directions_recipe
 
 
 @dataclass(frozen=True)
@@ -356,7 +357,6 @@ def _meta(
     plane: Plane,
     surfaces: list[_Surface],
 ) -> dict[str, Any]:
-    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
     main = surfaces[0].frozen
     return {
         "module": author_class(probe).__name__,
@@ -370,20 +370,11 @@ def _meta(
         "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
         "weights_checksum": checksum(snapshot.params.values()),
         "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
-        "reduction": "mean over samples, accumulated in float64; module in eval mode",
-        "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
-        "gives one value a sample); NaN where unknown",
+        **HOW,
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
-        "directions": {
-            **recipe(settings.directions),
-            "cosine": plane.cosine(),
-            "lengths": plane.norms(),
-            "moved_parameters": sum(plane.origin[name].numel() for name in moved),
-            "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
-            "dead_filters": dead_filters(snapshot, moved),
-        },
+        "directions": directions_recipe(settings.directions, snapshot, plane),
         "versions": {
             "lightning_landscape": __version__,
             "torch": torch.__version__,

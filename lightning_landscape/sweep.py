@@ -24,6 +24,7 @@ from .parameters import Snapshot, checksum
 from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
+from .sharding import whole
 
 
 def sweep(
@@ -106,6 +107,27 @@ def sweep(
         yield landscape
 
 
+# What every landscape's file says of its values.
+HOW = {
+    "reduction": "mean over samples, accumulated in float64; module in eval mode",
+    "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
+    "gives one value a sample); NaN where unknown",
+}
+
+
+def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
+    """What a landscape's file says of its directions, as plain JSON values."""
+    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
+    return {
+        **recipe(directions),
+        "cosine": plane.cosine(),
+        "lengths": plane.norms(),
+        "moved_parameters": sum(plane.origin[name].numel() for name in moved),
+        "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
+        "dead_filters": dead_filters(snapshot, moved),
+    }
+
+
 def recipe_of(
     net: nn.Module, snapshot: Snapshot, plane: Plane, directions: Directions, batches: Sequence[Batch], **more: Any
 ) -> dict[str, Any]:
@@ -119,7 +141,6 @@ def recipe_of(
         batches: the frozen data.
         more: further entries, e.g. the objective's name.
     """
-    moved = [name for name in plane.origin if any(bool(d[name].any()) for d in plane.directions)]
     size = sum(batch.size for batch in batches)
     return {
         "module": type(net).__name__,
@@ -128,18 +149,11 @@ def recipe_of(
         "samples_by_data": {"data": size},
         "data_checksum": {"data": data_checksum(batches)},
         "weights_checksum": checksum(snapshot.params.values()),
-        "reduction": "mean over samples, accumulated in float64; module in eval mode",
-        "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
-        "gives one value a sample); NaN where unknown",
+        **HOW,
         "precision": str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
         "directions": {
-            **recipe(directions),
+            **directions_recipe(directions, snapshot, plane),
             "checksum": checksum(d[name] for d in plane.directions for name in plane.origin),
-            "cosine": plane.cosine(),
-            "lengths": plane.norms(),
-            "moved_parameters": sum(plane.origin[name].numel() for name in moved),
-            "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
-            "dead_filters": dead_filters(snapshot, moved),
         },
         "versions": {
             "lightning_landscape": __version__,
