@@ -20,7 +20,7 @@ from . import __version__, compat
 from .accelerations import applied
 from .accelerations.choose import Choice, fastest, told
 from .directions import Directions
-from .evaluators import Affine, Measurement, Sequential
+from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Samples
@@ -159,7 +159,7 @@ def _points(
         merge([landscape, earlier])
     yield landscape
 
-    way: Sequential | Affine = evaluator
+    way: Evaluator = evaluator
     choice = Choice()
     expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
@@ -168,11 +168,12 @@ def _points(
     orders: Iterable[NDArray[np.intp]] = [order]
     if settings.tolerance is not None and way is evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [s.names[s.main] for s in surfaces], settings.tolerance)
-    with applied(choice.names, probe, [batch for s in surfaces for batch in s.frozen.batches]) as batches:
+    everything = [batch for s in surfaces for batch in s.frozen.batches]
+    with applied(choice.names, way, everything) as (fast, batches):
         rest = iter(batches)
         measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
         measured += [tiles] if tiles is not None else []
-        for _ in _fill(landscape, surfaces, way, measured, plane, orders, tolerant, started):
+        for _ in _fill(landscape, surfaces, fast, measured, plane, orders, tolerant, started):
             landscape.meta["accelerations"] = told(way, choice)
             yield landscape
     if landscape.interpolated.any():
@@ -182,7 +183,7 @@ def _points(
 def _fill(
     landscape: Landscape,
     surfaces: list[_Surface],
-    evaluator: Sequential | Affine,
+    evaluator: Evaluator,
     measured: list[Any],
     plane: Plane,
     orders: Iterable[NDArray[np.intp]],
@@ -228,7 +229,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 
 def _each_point(
-    evaluator: Sequential | Affine, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
+    evaluator: Evaluator, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
 ) -> Generator[tuple[dict[str, Measurement], ...] | Exception, None, None]:
     """The results at each point of all (objective, batches); or, if that is tolerated, what was raised there."""
     begin = 0

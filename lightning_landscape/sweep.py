@@ -17,7 +17,7 @@ from .accelerations import applied
 from .accelerations.choose import Choice, fastest, told
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Affine, Sequential
+from .evaluators import Evaluator, Sequential
 from .landscape import Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
@@ -86,7 +86,7 @@ def sweep(
         todo = todo[~done[todo]]
     yield landscape
     places = grid.points if path is None else path(grid.points)
-    way: Sequential | Affine = evaluator
+    way: Evaluator = evaluator
     choice = Choice()
     if accelerate and objective.divisible and not recalibrate:
         expected = len(todo) if tolerance is None else min(len(todo), least(grid.shape))
@@ -94,9 +94,9 @@ def sweep(
     orders: Iterable[NDArray[np.intp]] = [todo]
     if tolerance is not None and way is evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [landscape.main], tolerance)
-    with applied(choice.names, probe, batches) as fast:
+    with applied(choice.names, way, batches) as (fast, converted):
         for order in orders:
-            for flat, measured in zip(order, way(objective, plane, places[order], fast), strict=True):
+            for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
                 landscape.record(np.unravel_index(flat, grid.shape), measured)
                 landscape.meta["accelerations"] = told(way, choice)
                 landscape.meta["seconds"] = round(time.perf_counter() - started, 3)

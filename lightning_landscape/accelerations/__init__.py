@@ -1,7 +1,8 @@
 """Accelerations: faster ways to the same values. One file a way, one row in ACCELERATIONS, in the order of trial.
 
-Each is a context: ``way(module, batches)`` changes the probe, or what it runs in, and gives the batches to use; at its
-end all is as before. None is used before it has proved equal and faster on the module at hand (`choose.py`).
+Each is a context: ``way(evaluator, batches)`` changes the probe, or what it runs in, and gives the evaluator and the
+batches to use; at its end all is as before. None is used before it has proved equal and faster on the module at hand
+(`choose.py`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from torch import nn
-
+from ..evaluators import Evaluator
 from ..objectives import Batch
 from .channels_last import channels_last
 from .compiled import compiled
 from .matmul import fast_matmul
 
-Way = Callable[[nn.Module, Sequence[Batch]], AbstractContextManager[Sequence[Batch]]]
+Faster = tuple[Evaluator, Sequence[Batch]]
+Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 
 ACCELERATIONS: dict[str, Way] = {
     "channels_last": channels_last,
@@ -24,13 +25,13 @@ ACCELERATIONS: dict[str, Way] = {
     "compiled": compiled,
 }
 
-__all__ = ["ACCELERATIONS", "Way", "applied"]
+__all__ = ["ACCELERATIONS", "Faster", "Way", "applied"]
 
 
 @contextmanager
-def applied(names: Sequence[str], module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
-    """All the named accelerations, one in the other; gives the batches to use."""
+def applied(names: Sequence[str], evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[Faster]:
+    """All the named accelerations, one in the other; gives the evaluator and the batches to use."""
     with ExitStack() as stack:
         for name in names:
-            batches = stack.enter_context(ACCELERATIONS[name](module, batches))
-        yield batches
+            evaluator, batches = stack.enter_context(ACCELERATIONS[name](evaluator, batches))
+        yield evaluator, batches

@@ -11,18 +11,20 @@ import torch
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
+from ..evaluators import Evaluator
 from ..objectives import Batch
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 @contextmanager
-def channels_last(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+def channels_last(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """A change of strides, of no value.
 
     Raises:
         ValueError: if there is no two-dimensional convolution, which alone would gain.
     """
+    module = evaluator.module
     if not any(isinstance(part, CONVOLUTIONS) for part in module.modules()):
         raise ValueError("no two-dimensional convolution")
     tensors = [*module.parameters(), *module.buffers()]
@@ -31,7 +33,7 @@ def channels_last(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Seque
         for tensor in tensors:
             if tensor.ndim == 4:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-        yield [replace(batch, data=apply_to_collection(batch.data, Tensor, _strided)) for batch in batches]
+        yield evaluator, [replace(batch, data=apply_to_collection(batch.data, Tensor, _strided)) for batch in batches]
     finally:
         for tensor, data in zip(tensors, before, strict=True):
             tensor.data = data

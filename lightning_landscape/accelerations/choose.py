@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from ..evaluators import Measurement, Sequential
+from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
 from ..plane import Plane
@@ -43,21 +42,18 @@ class Choice:
     tried: float = 0.0
 
 
-def choose(
-    module: nn.Module, objective: Objective, plane: Plane, batches: Sequence[Batch], points: int, *, seed: int = 42
-) -> Choice:
+def choose(reference: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], points: int) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
     A way is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower
     is left out, which the log says at debug level. Nothing is tried where all points are measured sooner.
 
     Args:
-        module: the probe, which is left as it was.
+        reference: the plain evaluator; its probe is left as it was.
         objective: what is measured.
         plane: on which it is measured.
         batches: the frozen data of a point.
         points: how many are to be measured.
-        seed: as the evaluator's.
     """
     started = time.perf_counter()
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
@@ -68,11 +64,11 @@ def choose(
     speedup: dict[str, float] = {}
 
     def attempt(*candidates: str) -> tuple[dict[str, Measurement], float]:
-        with applied(candidates, module, few) as converted:
-            return timed(Sequential(module, seed=seed), objective, plane, converted)
+        with applied(candidates, reference, few) as (evaluator, converted):
+            return timed(evaluator, objective, plane, converted)
 
     try:
-        rough = once(Sequential(module, seed=seed), objective, plane, few)
+        rough = once(reference, objective, plane, few)
     except Exception as error:  # noqa: BLE001  # a step may refuse this very point
         log.debug("nothing is tried: %s: %s", type(error).__name__, error)
         return Choice()
@@ -107,7 +103,7 @@ def fastest(
     batches: Sequence[Batch],
     points: np.ndarray,
     expected: int | None = None,
-) -> tuple[Sequential | Affine, Choice]:
+) -> tuple[Evaluator, Choice]:
     """What measures the points: `Affine`, where few of them give the rest; else `reference`, with what is chosen.
 
     Args:
@@ -124,15 +120,15 @@ def fastest(
         affine = find_affine(reference, objective, plane, batches, points)
         if affine is not None:
             return affine, Choice(tried=time.perf_counter() - started)
-    return reference, choose(reference.module, objective, plane, batches, expected, seed=reference.seed)
+    return reference, choose(reference, objective, plane, batches, expected)
 
 
-def told(way: Sequential | Affine, choice: Choice) -> dict[str, Any]:
+def told(way: Evaluator, choice: Choice) -> dict[str, Any]:
     """What a landscape's meta says of how its points were measured: each acceleration and how much it gains."""
     return {f"affine, {way.way}": None} if isinstance(way, Affine) and way.way else dict(choice.speedup)
 
 
-def once(evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:
+def once(evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:
     """Seconds that one point takes, the first calls of everything included."""
     started = time.perf_counter()
     next(iter(evaluator(objective, plane, _off_axes(plane, 1), batches)))
@@ -140,15 +136,18 @@ def once(evaluator: Sequential, objective: Objective, plane: Plane, batches: Seq
 
 
 def timed(
-    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch]
+    evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]
 ) -> tuple[dict[str, Measurement], float]:
-    """The values at a point off the axes, and the least seconds that a point takes after the first."""
-    stream = evaluator(objective, plane, _off_axes(plane, ROUNDS + 1), batches)
-    first, best = next(stream), math.inf
+    """The values at a point off the axes, and the least seconds that a point takes after the first ones."""
+    together = evaluator.at_once
+    stream = evaluator(objective, plane, _off_axes(plane, (ROUNDS + 1) * together), batches)
+    first, *_ = (next(stream) for _ in range(together))
+    best = math.inf
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        next(stream)
-        best = min(best, time.perf_counter() - started)
+        for _ in range(together):
+            next(stream)
+        best = min(best, (time.perf_counter() - started) / together)
     return first, best
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..evaluators import Evaluator
 from ..objectives import Batch
 
 
 @contextmanager
-def compiled(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+def compiled(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """The forward of the module and of its children, each as one graph, for the shapes at hand.
 
     Whole graphs only: pieces would be cached beside the user's own compiled ones and count against their limit.
@@ -22,13 +23,14 @@ def compiled(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[B
     Raises:
         ValueError: if the module is compiled already.
     """
+    module = evaluator.module
     if any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
         raise ValueError("the module is compiled already")
     own = [part for part in (module, *module.children()) if "forward" not in vars(part)]
     try:
         for part in own:
             part.forward = torch.compile(_apart(part), fullgraph=True, dynamic=False)
-        yield batches
+        yield evaluator, batches
     finally:
         for part in own:
             vars(part).pop("forward", None)

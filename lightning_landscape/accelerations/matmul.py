@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
 
+from ..evaluators import Evaluator
 from ..objectives import Batch
 
 
 @contextmanager
-def fast_matmul(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequence[Batch]]:
+def fast_matmul(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """Float32 matrix products may use another kernel: exact on most CPUs, bfloat16 or TF32 on some devices.
 
     The proof before its use keeps the exact ones only.
@@ -25,6 +25,6 @@ def fast_matmul(module: nn.Module, batches: Sequence[Batch]) -> Iterator[Sequenc
         raise ValueError("the matmul precision is medium already")
     try:
         torch.set_float32_matmul_precision("medium")
-        yield batches
+        yield evaluator, batches
     finally:
         torch.set_float32_matmul_precision(before)

@@ -14,14 +14,24 @@ from ..objectives import Batch, LossFunction, Objective
 from ..plane import Plane
 from ..rng import preserved
 from .affine import Affine, find_affine
-from .sequential import Measurement, Sequential, mean_and_error
+from .base import Evaluator, Measurement
+from .sequential import Sequential, mean_and_error
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "sequential": Sequential,
     "affine": lambda module, **options: Affine(Sequential(module, **options)),
 }
 
-__all__ = ["EVALUATORS", "Affine", "Measurement", "Sequential", "evaluate", "find_affine", "mean_and_error"]
+__all__ = [
+    "EVALUATORS",
+    "Affine",
+    "Evaluator",
+    "Measurement",
+    "Sequential",
+    "evaluate",
+    "find_affine",
+    "mean_and_error",
+]
 
 
 def evaluate(

@@ -19,11 +19,12 @@ import torch
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from ..sharding import is_sharded
+from .base import Measurement
 from .closed_form import ROUNDING, ClosedForm
 from .products import blocks
 from .recording import NotAffine, Recording, Seen
 from .replay import Replay, candidates, memory_of, moving_parameters, worth_remembering
-from .sequential import Measurement, Sequential
+from .sequential import Sequential
 
 log = logging.getLogger(__name__)
 Measured = dict[str, Measurement]
@@ -59,6 +60,8 @@ class Affine:
     (51, 'closed form')
     """
 
+    at_once = 1
+
     def __init__(self, reference: Sequential) -> None:
         self.reference = reference
         self.way = self.declined = ""
@@ -67,6 +70,11 @@ class Affine:
     def module(self) -> torch.nn.Module:
         """What the reference moves."""
         return self.reference.module
+
+    @property
+    def seed(self) -> int:
+        """Of the reference."""
+        return self.reference.seed
 
     @property
     def parts(self) -> int | None:

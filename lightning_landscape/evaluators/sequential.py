@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
 from ..sharding import AtRest, is_sharded, local
+from .base import Measurement
 from .halving import halved, halves, is_out_of_memory
 
 
@@ -27,18 +28,6 @@ def without_gradients() -> Callable[[], AbstractContextManager[Any]]:
 
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
-class Measurement(NamedTuple):
-    """One metric at one point.
-
-    Args:
-        value: the mean over the samples (or the sum, least or greatest, as its `Observation` says).
-        standard_error: of that mean over observations; NaN where unknown.
-    """
-
-    value: float
-    standard_error: float
 
 
 class Sequential:
@@ -59,6 +48,8 @@ class Sequential:
     Attributes:
         parts: into how many the batches had to be cut; None if they fitted.
     """
+
+    at_once = 1
 
     def __init__(self, module: nn.Module, *, seed: int = 42, recalibrate: bool = False) -> None:
         self.module, self.seed = module, seed

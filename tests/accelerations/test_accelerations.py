@@ -74,8 +74,8 @@ def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(name: s
     module, plane, batches = case
     expected = formula(module, plane, batches)
     before, precision = state(module), torch.get_float32_matmul_precision()
-    with applied([name], module, batches) as converted, preserved():
-        rows = list(Sequential(module)(LossFunction(loss), plane, POINTS, converted))
+    with applied([name], Sequential(module), batches) as (evaluator, converted), preserved():
+        rows = list(evaluator(LossFunction(loss), plane, POINTS, converted))
     np.testing.assert_allclose([row["loss"].value for row in rows], expected, rtol=1e-6)
     assert torch.get_float32_matmul_precision() == precision
     for old, new in zip(before, state(module), strict=True):
@@ -89,7 +89,7 @@ def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(name: s
 def test_a_module_is_as_it_was_after_an_error(case: Any) -> None:
     module, _, batches = case
     before = state(module)
-    with pytest.raises(KeyError, match="the step"), applied(list(ACCELERATIONS), module, batches):
+    with pytest.raises(KeyError, match="the step"), applied(list(ACCELERATIONS), Sequential(module), batches):
         raise KeyError("the step")
     assert [entry[2] for entry in before if isinstance(entry, tuple)] == [
         entry[2] for entry in state(module) if isinstance(entry, tuple)
@@ -104,20 +104,20 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **ways: Any) -> None:
 
 
 @contextmanager
-def wrong(module: nn.Module, batches: Any) -> Any:
+def wrong(evaluator: Any, batches: Any) -> Any:
     """Half of the data, in half of the time."""
-    yield [Batch((b.data[0][::2], b.data[1][::2]), len(b.data[1][::2])) for b in batches]
+    yield evaluator, [Batch((b.data[0][::2], b.data[1][::2]), len(b.data[1][::2])) for b in batches]
 
 
 @contextmanager
-def failing(module: nn.Module, batches: Any) -> Any:
+def failing(evaluator: Any, batches: Any) -> Any:
     raise RuntimeError("no compiler here")
     yield
 
 
 @contextmanager
-def nothing(module: nn.Module, batches: Any) -> Any:
-    yield batches
+def nothing(evaluator: Any, batches: Any) -> Any:
+    yield evaluator, batches
 
 
 class Slow(nn.Module):
@@ -134,10 +134,10 @@ class Slow(nn.Module):
 
 
 @contextmanager
-def quick(module: nn.Module, batches: Any) -> Any:
-    module.wait = False
-    yield batches
-    module.wait = True
+def quick(evaluator: Any, batches: Any) -> Any:
+    evaluator.module.wait = False
+    yield evaluator, batches
+    evaluator.module.wait = True
 
 
 def chosen(case: Any, points: int, function: Any = loss) -> Any:
@@ -146,7 +146,7 @@ def chosen(case: Any, points: int, function: Any = loss) -> Any:
     snapshot = Snapshot.of(copy.deepcopy(slow))
     plane = Plane(snapshot.params, Random()(snapshot, 2))
     with preserved():
-        return choose(slow, LossFunction(function), plane, batches, points)
+        return choose(Sequential(slow), LossFunction(function), plane, batches, points)
 
 
 def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +161,9 @@ def test_nothing_is_tried_where_it_would_not_pay(case: Any, monkeypatch: pytest.
     called = []
 
     @contextmanager
-    def seen(module: nn.Module, batches: Any) -> Any:
+    def seen(evaluator: Any, batches: Any) -> Any:
         called.append(1)
-        yield batches
+        yield evaluator, batches
 
     def counted(module: nn.Module, data: Any) -> torch.Tensor:
         steps.append(1)
