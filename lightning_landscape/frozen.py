@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
@@ -37,6 +38,21 @@ class FrozenData:
     singles: list[Batch] = field(default_factory=list)
     several_loaders: bool = False
 
+    def places(self, share: float) -> list[int]:
+        """Which batches make up that share of every loader's: its first ones, at least one."""
+        of_loader: dict[int, list[int]] = {}
+        for place, batch in enumerate(self.batches):
+            of_loader.setdefault(batch.loader, []).append(place)
+        return sorted(i for own in of_loader.values() for i in own[: max(1, int(share * len(own)))])
+
+    def part(self, share: float) -> FrozenData:
+        """That share of the batches, as data of its own."""
+        batches = [self.batches[i] for i in self.places(share)]
+        if len(batches) == len(self.batches):
+            return self
+        size = sum(batch.size for batch in batches)
+        return replace(self, batches=batches, size=size, checksum=data_checksum(batches))
+
 
 def freeze(
     trainer: Any,
@@ -47,6 +63,7 @@ def freeze(
     max_batches: int | None = None,
     samples: int = 0,
     seed: int = 42,
+    until: Callable[[], bool] | None = None,
 ) -> FrozenData:
     """Load the evaluation set of "train", "val" or "test" onto the module's device.
 
@@ -62,6 +79,8 @@ def freeze(
         max_batches: how many batches at most (None: all).
         samples: how many single samples to draw for tiles.
         seed: of the choice, and of random augmentation.
+        until: asked before each batch but the first of a single loader: whether to be content with those there are.
+            The batches then come in random order, so that any first part of them is a random subset, too.
 
     Raises:
         CannotMeasureError: if there is no such loader, or it is empty.
@@ -73,7 +92,7 @@ def freeze(
     flat = list(combined.flattened)
     sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
     wanted = _shares(sources, max_samples) if mode == "sequential" else [max_samples] * len(sources)
-    combined.flattened = [s.batches(n, max_batches) for s, n in zip(sources, wanted, strict=True)]
+    combined.flattened = [s.batches(n, max_batches, until is not None) for s, n in zip(sources, wanted, strict=True)]
     transfer = _Transfer(trainer, probe)
 
     batches: list[Batch] = []
@@ -82,6 +101,8 @@ def freeze(
         items = iter(from_first(trainer, list(items)))  # each rank would read a part of its own
     for item, index, loader in items:
         if max_batches is not None and len(batches) == max_batches:
+            break
+        if until is not None and len(flat) == 1 and batches and until():
             break
         sizes = sources[loader].sizes if len(flat) == 1 or mode == "sequential" else []
         logged = compat.batch_size(trainer, item, fallback=sources[loader].batch_size or 1)

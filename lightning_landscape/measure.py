@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -19,11 +19,12 @@ from torch.nn.parameter import is_lazy
 from . import __version__, compat
 from .accelerations import applied
 from .accelerations.choose import Choice, fastest, told
+from .budget import Deadline
 from .directions import Directions
 from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
-from .landscape import Grid, Landscape, Samples
+from .landscape import Grid, Landscape, Sample, Samples
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
@@ -67,19 +68,24 @@ class Settings:
 
 
 @dataclass(eq=False)
-class _Surface:
+class Surface:
     """One data set on the plane: what is measured, on what, and under which names it is stored."""
 
     data: str
     objective: Objective
     frozen: FrozenData
-    center: dict[str, Measurement]
-    names: dict[str, str]
+    center: dict[str, Measurement] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
     @property
     def main(self) -> str:
         """The measured name of the loss."""
         return self.objective.main(list(self.center))
+
+    @property
+    def loss(self) -> str:
+        """The stored name of the loss."""
+        return self.names[self.main]
 
 
 MOST_FAILURES = 16  # at the first points; then the rest is not tried
@@ -110,38 +116,16 @@ def measure(
     """
     with probing(trainer, module) as (probe, recorder, snapshot):
         # Sharded processes must take the same points together.
-        yield from _points(trainer, probe, recorder, snapshot, settings, earlier, tolerant and not is_sharded(probe))
+        job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
+        yield from _points(job, earlier)
 
 
-def _points(
-    trainer: Any,
-    probe: nn.Module,
-    recorder: Recorder,
-    snapshot: Snapshot,
-    settings: Settings,
-    earlier: Landscape | None,
-    tolerant: bool,
-) -> Generator[Landscape, None, None]:
-    started = time.perf_counter()
-    grid = settings.grid
-    plane = _plane(snapshot, settings)
-    evaluator = Sequential(probe, seed=settings.seed)
-    surfaces = _surfaces(trainer, probe, recorder, evaluator, plane, settings)
-
-    landscape = Landscape.empty(
-        grid, [n for s in surfaces for n in s.names.values()], surfaces[0].names[surfaces[0].main]
-    )
-    landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
-    landscape.meta = _meta(trainer, probe, settings, snapshot, plane, surfaces)
-    tiles = None
-    if surfaces[0].frozen.singles:
-        try:
-            tiles = _tiles(landscape, evaluator, surfaces[0], plane)
-        except Exception as error:
-            if not tolerant:
-                raise
-            landscape.meta |= {"tiles": 0, "no_tiles": _text(error)}
-
+def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, None]:
+    trainer, settings, grid = job.trainer, job.settings, job.settings.grid
+    surfaces = job.prepare()
+    job.centre(surfaces, job.evaluator)
+    tiles = job.tiles(surfaces[0])
+    landscape = job.begin(surfaces, tiles)
     if earlier is not None and (others := differences(earlier, landscape)):
         compat.warn(
             trainer,
@@ -153,68 +137,229 @@ def _points(
     earlier = earlier.without_interpolated() if earlier is not None else None
     todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
     order = grid.outwards[todo.reshape(-1)[grid.outwards]]
-    if not is_sharded(probe):
+    if not is_sharded(job.probe):
         order = order[trainer.global_rank :: trainer.world_size]
     if earlier is not None:
         merge([landscape, earlier])
     yield landscape
 
-    way: Evaluator = evaluator
+    way: Evaluator = job.evaluator
     choice = Choice()
     expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
         first = surfaces[0]
-        way, choice = fastest(evaluator, first.objective, plane, first.frozen.batches, grid.points[order], expected)
+        way, choice = fastest(
+            job.evaluator, first.objective, job.plane, first.frozen.batches, grid.points[order], expected
+        )
     orders: Iterable[NDArray[np.intp]] = [order]
-    if settings.tolerance is not None and way is evaluator:  # what is computed need not be interpolated
-        orders = refine(landscape, [s.names[s.main] for s in surfaces], settings.tolerance)
-    everything = [batch for s in surfaces for batch in s.frozen.batches]
-    with applied(choice.names, way, everything) as (fast, batches):
-        rest = iter(batches)
-        measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
-        measured += [tiles] if tiles is not None else []
-        for _ in _fill(landscape, surfaces, fast, measured, plane, orders, tolerant, started):
+    if settings.tolerance is not None and way is job.evaluator:  # what is computed need not be interpolated
+        orders = refine(landscape, [s.loss for s in surfaces], settings.tolerance)
+    with applied(choice.names, way, everything(surfaces)) as (fast, batches):
+        measured = paired(surfaces, batches)
+        if tiles is not None:
+            measured.append(tiles.measured)
+        for _ in job.fill(landscape, surfaces, fast, measured, orders):
             landscape.meta["accelerations"] = told(way, choice)
             yield landscape
     if landscape.interpolated.any():
         yield landscape
 
 
-def _fill(
-    landscape: Landscape,
-    surfaces: list[_Surface],
-    evaluator: Evaluator,
-    measured: list[Any],
-    plane: Plane,
-    orders: Iterable[NDArray[np.intp]],
-    tolerant: bool,
-    started: float,
-) -> Generator[Landscape, None, None]:
-    failures, grid = 0, landscape.grid
-    results_in_order = (
-        pair
-        for order in orders
-        for pair in zip(order, _each_point(evaluator, measured, plane, grid.points[order], tolerant), strict=True)
-    )
-    for flat_index, results in results_in_order:
-        if isinstance(results, Exception):
-            failures += 1
-            if failures == MOST_FAILURES and not landscape.done.any():
-                raise results
-            landscape.meta.setdefault("failure", _text(results))
+def everything(surfaces: Sequence[Surface]) -> list[Batch]:
+    """The batches of all surfaces, one after the other."""
+    return [batch for surface in surfaces for batch in surface.frozen.batches]
+
+
+def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+    """What is measured of each surface, on which of the batches, which are `everything` in another form."""
+    rest = iter(batches)
+    return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What is known of the tile samples, and what measures them."""
+
+    items: tuple[Sample, ...]
+    measured: tuple[Objective, list[Batch]]
+
+
+class Pass:
+    """What one landscape is measured with, from the data to the points.
+
+    Args:
+        trainer: the Trainer in the middle of its work.
+        probe: a copy of its module, which is moved.
+        recorder: of what the probe logs.
+        snapshot: the weights θ*.
+        settings: what to measure.
+        tolerant: as in `measure`.
+    """
+
+    def __init__(
+        self, trainer: Any, probe: nn.Module, recorder: Recorder, snapshot: Snapshot, settings: Settings, tolerant: bool
+    ) -> None:
+        self.started = time.perf_counter()
+        self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
+        self.settings, self.tolerant = settings, tolerant
+        self.plane = _plane(snapshot, settings)
+        self.evaluator = Sequential(probe, seed=settings.seed)
+        self.more: dict[str, Any] = {}  # what the landscape's meta says besides
+
+    def prepare(self, until: Callable[[], bool] | None = None) -> list[Surface]:
+        """The surfaces without their centres; `until` as in `freeze`."""
+        settings, trainer = self.settings, self.trainer
+        surfaces, twins = [], compat.twins(trainer)
+        for i, data in enumerate(settings.data):
+            frozen = freeze(
+                trainer,
+                self.probe,
+                data,
+                max_samples=settings.max_samples,
+                max_batches=settings.max_batches,
+                samples=settings.samples if i == 0 else 0,
+                seed=settings.seed,
+                until=until,
+            )
+            objective: Objective
+            if settings.objective is not None:
+                objective = LossFunction(settings.objective, f"{data}_loss")
+            else:
+                context = compat.step_context(trainer, data)
+                objective = StepObjective(
+                    self.probe,
+                    compat.STEPS[data],
+                    self.recorder,
+                    f"{data}_loss",
+                    context,
+                    frozen.several_loaders,
+                    twins,
+                )
+            surfaces.append(Surface(data, objective, frozen))
+        return surfaces
+
+    def centre(self, surfaces: Sequence[Surface], evaluator: Evaluator, batches: Sequence[Batch] | None = None) -> None:
+        """Measure the surfaces at θ*, which tells the names of their metrics.
+
+        Args:
+            surfaces: get their centres and names.
+            evaluator: measures them.
+            batches: their data in the form that the evaluator likes; None for their own.
+
+        Raises:
+            CannotMeasureError: if the step neither returns a loss nor logs anything.
+        """
+        origin = np.zeros((1, self.plane.ndim))
+        measured = paired(surfaces, everything(surfaces) if batches is None else batches)
+        for surface, (objective, own) in zip(surfaces, measured, strict=True):
+            surface.center = next(iter(evaluator(objective, self.plane, origin, own)))
+            if not surface.center:
+                raise CannotMeasureError(
+                    f"data={surface.data!r}: {compat.STEPS[surface.data]} of {author_class(self.probe).__name__} "
+                    "returned no scalar loss and logged nothing. Return the loss, log it, or give "
+                    "objective=function(module, batch)."
+                )
+        for surface in surfaces:
+            others = {name for s in surfaces if s is not surface for name in s.center}
+            surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
+            # A step that logs "acc" and "train_acc" may need one more word.
+            taken = [name for s in surfaces for name in s.names.values()]
+            surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
+
+    def tiles(self, surface: Surface) -> Tiles | None:
+        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated."""
+        if not surface.frozen.singles:
+            return None
+        try:
+            items = describe(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen.singles)
+            stream = tile_stream(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen)
+        except Exception as error:
+            if not self.tolerant:
+                raise
+            self.more |= {"tiles": 0, "no_tiles": _text(error)}
+            return None
+        return Tiles(items, stream)
+
+    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
+        """The landscape of which nothing but the centre is known."""
+        landscape = Landscape.empty(
+            self.settings.grid, [n for s in surfaces for n in s.names.values()], surfaces[0].loss
+        )
+        landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
+        landscape.meta = _meta(self, surfaces) | self.more
+        if tiles is not None:
+            landscape.samples = Samples(np.full((len(tiles.items), *landscape.grid.shape), np.nan), tiles.items)
+        return landscape
+
+    def fill(
+        self,
+        landscape: Landscape,
+        surfaces: Sequence[Surface],
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None = None,
+    ) -> Generator[Landscape, None, None]:
+        """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
+
+        Args:
+            landscape: takes the values.
+            surfaces: tell their names.
+            evaluator: measures.
+            measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
+            orders: flat indices of the points.
+            deadline: when to stop.
+        """
+        failures, grid = 0, landscape.grid
+        for flat_index, results in self._results(grid, evaluator, measured, orders, deadline):
+            if isinstance(results, Exception):
+                failures += 1
+                if failures == MOST_FAILURES and not landscape.done.any():
+                    raise results
+                landscape.meta.setdefault("failure", _text(results))
+                yield landscape
+                continue
+            index = np.unravel_index(flat_index, grid.shape)
+            for surface, result in zip(surfaces, results, strict=False):
+                landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
+            if landscape.samples is not None:
+                for place, (value, _) in results[-1].items():
+                    cell: tuple[Any, ...] = (int(place), *index)
+                    landscape.samples.values[cell] = value
+            landscape.meta["seconds"] = round(time.perf_counter() - self.started, 3)
+            if evaluator.parts is not None:
+                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
             yield landscape
-            continue
-        index = np.unravel_index(flat_index, grid.shape)
-        for surface, result in zip(surfaces, results, strict=False):
-            landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
-        if landscape.samples is not None:
-            for place, (value, _) in results[-1].items():
-                cell = (int(place), *index)
-                landscape.samples.values[cell] = value
-        landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-        if evaluator.parts is not None:
-            landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-        yield landscape
+
+    def _results(
+        self,
+        grid: Grid,
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None,
+    ) -> Generator[tuple[np.intp, tuple[dict[str, Measurement], ...] | Exception], None, None]:
+        """The results at each point, by its flat index; or, if that is tolerated, what was raised there."""
+        for order in orders:
+            begin = 0
+            while begin < len(order):
+                points = grid.points[order[begin:]]
+                streams = [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
+                results = zip(*streams, strict=True)
+                try:
+                    while begin < len(order) and (deadline is None or not deadline()):
+                        measurements = next(results)
+                        begin += 1
+                        if deadline is not None:
+                            deadline.step()
+                        yield order[begin - 1], measurements
+                except Exception as error:
+                    if not self.tolerant:
+                        raise
+                    begin += 1
+                    yield order[begin - 1], error
+                if deadline is not None and deadline():
+                    break
 
 
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
@@ -226,32 +371,6 @@ def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
 
 def _cut_all(direction: Params, origin: Params) -> Params:
     return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
-
-
-def _each_point(
-    evaluator: Evaluator, measured: list[Any], plane: Plane, points: np.ndarray, tolerant: bool
-) -> Generator[tuple[dict[str, Measurement], ...] | Exception, None, None]:
-    """The results at each point of all (objective, batches); or, if that is tolerated, what was raised there."""
-    begin = 0
-    while begin < len(points):
-        streams = [evaluator(objective, plane, points[begin:], batches) for objective, batches in measured]
-        try:
-            for results in zip(*streams, strict=True):
-                begin += 1
-                yield results
-        except Exception as error:
-            if not tolerant:
-                raise
-            begin += 1
-            yield error
-
-
-def _tiles(landscape: Landscape, evaluator: Sequential, surface: _Surface, plane: Plane) -> tuple[Any, list[Batch]]:
-    """Make room for the tiles in `landscape`; gives what measures them, and on which batches."""
-    items = describe(evaluator, surface.objective, surface.main, plane, surface.frozen.singles)
-    result = tile_stream(evaluator, surface.objective, surface.main, plane, surface.frozen)
-    landscape.samples = Samples(np.full((len(items), *landscape.grid.shape), np.nan), items)
-    return result
 
 
 def _text(error: Exception) -> str:
@@ -269,17 +388,18 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
     with ExitStack() as until_the_end:
         try:
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
-            plane = _plane(snapshot, settings)
+            small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+            job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
-        small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
-        evaluator = Sequential(probe, seed=settings.seed)
-        first, *_ = _surfaces(trainer, probe, recorder, evaluator, plane, small)
+        surfaces = job.prepare()
+        job.centre(surfaces, job.evaluator)
+        first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
-            _check_feels_its_weights(evaluator, first, plane)
+            _check_feels_its_weights(job.evaluator, first, job.plane)
 
 
-def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Plane) -> None:
+def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:
     """Raises CannotMeasureError if the loss stays the same when every weight that moves becomes NaN."""
     nowhere = np.full((1, plane.ndim), np.nan)
     try:
@@ -296,49 +416,6 @@ def _check_feels_its_weights(evaluator: Sequential, surface: _Surface, plane: Pl
         )
 
 
-def _surfaces(
-    trainer: Any,
-    probe: nn.Module,
-    recorder: Recorder,
-    evaluator: Sequential,
-    plane: Plane,
-    settings: Settings,
-) -> list[_Surface]:
-    surfaces, twins = [], compat.twins(trainer)
-    for i, data in enumerate(settings.data):
-        frozen = freeze(
-            trainer,
-            probe,
-            data,
-            max_samples=settings.max_samples,
-            max_batches=settings.max_batches,
-            samples=settings.samples if i == 0 else 0,
-            seed=settings.seed,
-        )
-        objective: Objective
-        if settings.objective is not None:
-            objective = LossFunction(settings.objective, f"{data}_loss")
-        else:
-            context = compat.step_context(trainer, data)
-            objective = StepObjective(
-                probe, compat.STEPS[data], recorder, f"{data}_loss", context, frozen.several_loaders, twins
-            )
-        center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), frozen.batches)))
-        if not center:
-            raise CannotMeasureError(
-                f"data={data!r}: {compat.STEPS[data]} of {author_class(probe).__name__} returned no scalar loss and "
-                "logged nothing. Return the loss, log it, or give objective=function(module, batch)."
-            )
-        surfaces.append(_Surface(data, objective, frozen, center, {}))
-    for surface in surfaces:
-        others = {name for s in surfaces if s is not surface for name in s.center}
-        surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
-        # A step that logs "acc" and "train_acc" may need one more word.
-        taken = [name for s in surfaces for name in s.names.values()]
-        surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
-    return surfaces
-
-
 def tidy(landscape: Landscape) -> None:
     """A step that logs the very loss it returns has one surface of it, not two."""
     for name in list(landscape.values):
@@ -350,14 +427,8 @@ def tidy(landscape: Landscape) -> None:
                     del table[name]
 
 
-def _meta(
-    trainer: Any,
-    probe: nn.Module,
-    settings: Settings,
-    snapshot: Snapshot,
-    plane: Plane,
-    surfaces: list[_Surface],
-) -> dict[str, Any]:
+def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
+    trainer, probe, settings, snapshot = job.trainer, job.probe, job.settings, job.snapshot
     main = surfaces[0].frozen
     return {
         "module": author_class(probe).__name__,
@@ -375,7 +446,7 @@ def _meta(
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
-        "directions": directions_recipe(settings.directions, snapshot, plane),
+        "directions": directions_recipe(settings.directions, snapshot, job.plane),
         "versions": {
             "lightning_landscape": __version__,
             "torch": torch.__version__,

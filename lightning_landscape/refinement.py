@@ -5,12 +5,16 @@ The grid is halved again and again into nested subgrids. At each level the cubic
 grid and on its boundary, and where two ways of interpolating disagree most. The estimate of the error is
 SAFETY times the largest difference found. If it is at most the tolerance, what is left is interpolated and marked;
 else the next level is evaluated, of which the held-out points are a part: none is wasted.
+
+A pass may be over at any moment (`budget`): a level is evaluated line by line, so that the lines that are complete are
+knots already, and what was evaluated besides is held out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,7 @@ FIRST = 3  # the coarsest level has 2³ + 1 points an axis: fewer say nothing of
 SAFETY = 2.5  # the largest error of the rest by the largest at the held-out points, calibrated in the tests
 PROBES = 96  # held-out points all over the grid, about
 SUSPECTS = 16  # held-out points where interpolations disagree most
+HELD_OUT = 24  # points that an estimate needs, where a pass is over before a level is tried
 DECADES = 100.0  # highest by lowest value from which logarithms count
 CUBIC, LOGS, LINEAR = "cubic", "cubic of logarithms", "linear"
 
@@ -46,18 +51,40 @@ def check_tolerance(tolerance: float | None) -> None:
         )
 
 
-def levels(shape: Sequence[int]) -> list[Knots]:
+def levels(shape: Sequence[int], first: int = FIRST) -> list[Knots]:
     """Nested subgrids from coarse to the whole grid: the indices of each along every axis.
 
-    Each axis is cut into 2, 4, 8, … parts that differ by one point at most, ends included.
+    Each axis is cut into 2, 4, 8, … parts that differ by one point at most, ends included; into 2^first at first.
 
     >>> [[len(axis) for axis in level] for level in levels((51, 33))]
     [[9, 9], [17, 17], [33, 33], [51, 33]]
     >>> [[len(axis) for axis in level] for level in levels((7, 5))]  # too small to leave anything out
     [[7, 5]]
     """
-    last = max(FIRST, *(int(np.ceil(np.log2(n - 1))) for n in shape))
-    return [tuple(_cut(n, 2**level) for n in shape) for level in range(FIRST, last + 1)]
+    last = max(first, *(int(np.ceil(np.log2(n - 1))) for n in shape))
+    return [tuple(_cut(n, 2**level) for n in shape) for level in range(first, last + 1)]
+
+
+def lines(axes: Sequence[Array], before: Knots | None, after: Knots) -> list[Knots]:
+    """The subgrids on the way from one to another that holds it: one line more each, from the centre outwards.
+
+    >>> axis = np.linspace(-1, 1, 5)
+    >>> [list(map(len, knots)) for knots in lines([axis, axis], levels((5, 5), 1)[0], levels((5, 5), 1)[1])]
+    [[4, 3], [4, 4], [5, 4], [5, 5]]
+    """
+    if before is None:
+        return [after]
+    new = [
+        sorted(set(own.tolist()) - set(earlier.tolist()), key=lambda i, axis=axis: abs(axis[i]))  # type: ignore[misc]
+        for axis, earlier, own in zip(axes, before, after, strict=True)
+    ]
+    result, knots = [], list(before)
+    for row in zip_longest(*new):
+        for place, index in enumerate(row):
+            if index is not None:
+                knots[place] = np.sort(np.append(knots[place], index))
+                result.append(tuple(knots))
+    return result or [after]
 
 
 def _cut(n: int, parts: int) -> NDArray[np.intp]:
@@ -81,13 +108,13 @@ def probes(shape: Sequence[int], knots: Knots) -> Mask:
     return result
 
 
-def least(shape: Sequence[int]) -> int:
+def least(shape: Sequence[int], first: int = FIRST) -> int:
     """How many points are evaluated at least, but for a few.
 
     >>> least((51, 51)), least((7, 5))
     (135, 35)
     """
-    knots = levels(shape)[0]
+    knots = levels(shape, first)[0]
     mask = probes(shape, knots)
     mask[np.ix_(*knots)] = True
     return int(mask.sum())
@@ -222,8 +249,14 @@ class _Level:
         return _Fit(way, guess, certain, error, log_error if ruler.logs else None, doubts)
 
 
-def refine(landscape: Landscape, judged: Sequence[str], tolerance: float) -> Generator[NDArray[np.intp], None, None]:
-    """Yield the points to evaluate next, as flat indices; when it is over, `landscape` is complete.
+def refine(
+    landscape: Landscape,
+    judged: Sequence[str],
+    tolerance: float = 0.0,
+    over: Callable[[], bool] = lambda: False,
+    first: int = FIRST,
+) -> Generator[NDArray[np.intp], None, None]:
+    """Yield the points to evaluate next, as flat indices; when it is exhausted, the rest is interpolated.
 
     The caller records each point before it asks for more; a point that it leaves out stays out. What is neither
     yielded nor done is interpolated in the end, which ``landscape.interpolated`` marks and
@@ -233,44 +266,70 @@ def refine(landscape: Landscape, judged: Sequence[str], tolerance: float) -> Gen
     Args:
         landscape: may have points already; none of them interpolated.
         judged: the metrics whose error must be within the tolerance.
-        tolerance: a share of the range of finite values.
+        tolerance: a share of the range of finite values; 0 for every point.
+        over: whether the time is; once it is, the caller stops at once and asks for more, which interpolates from the
+            lines that are complete. Nothing is interpolated before the coarsest level is.
+        first: the coarsest level has 2^first + 1 points an axis.
     """
     grid, before = landscape.grid, landscape.done.copy()
     tried = np.zeros(grid.shape, dtype=bool)  # a pass that is continued takes the same decisions again
     rank = np.argsort(grid.outwards)
 
-    def new(mask: Mask) -> Generator[NDArray[np.intp], None, None]:
+    def new(mask: Mask, stage: NDArray[np.intp] | None = None) -> Generator[NDArray[np.intp], None, None]:
         flat = np.flatnonzero(mask & ~tried & ~before)
-        tried[mask] = True
+        flat = flat[np.lexsort((rank[flat], np.zeros(len(flat)) if stage is None else stage.reshape(-1)[flat]))]
         if len(flat):
-            yield flat[np.argsort(rank[flat], kind="stable")]
+            yield flat
+        if over():
+            flat = flat[: 1 + max(np.flatnonzero(landscape.done.reshape(-1)[flat]), default=-1)]
+        tried.reshape(-1)[flat] = True
+        tried[mask & before] = True
 
-    for knots in levels(grid.shape):
-        mask = np.zeros(grid.shape, dtype=bool)
-        mask[np.ix_(*knots)] = True
-        yield from new(mask | _cross(grid))
-        if mask.all():
+    def fitted(knots: Knots) -> list[_Fit]:
+        level = _Level(grid.axes, knots, tried)
+        return [level.fit(landscape.values[m], landscape.done & tried, (CUBIC, LOGS), tolerance) for m in judged]
+
+    chosen: tuple[Knots, list[_Fit]] | None = None
+    passed: list[Knots] = []
+    for knots in levels(grid.shape, first):
+        steps = lines(grid.axes, passed[-1] if passed else None, knots)
+        cross, mask = _cross(grid), _mask(grid, knots)
+        stage = np.sum([~_mask(grid, step) & ~cross for step in steps], axis=0)  # the first of the steps with a point
+        yield from new(mask | cross, stage)
+        passed += [step for step in steps if tried[_mask(grid, step)].all()]
+        if (mask | cross).all() or over():
             break
         yield from new(probes(grid.shape, knots))
-        level = _Level(grid.axes, knots, tried)
-        fits = [level.fit(landscape.values[m], landscape.done & tried, (CUBIC, LOGS), tolerance) for m in judged]
+        if over():
+            break
+        fits = fitted(knots)
         if max(fit.error for fit in fits) > tolerance:
             continue
         suspects = [_most(doubt, knots, SUSPECTS) for fit in fits for doubt in fit.doubts]
         yield from new(np.logical_or.reduce(suspects))
-        fits = [level.fit(landscape.values[m], landscape.done & tried, (CUBIC, LOGS), tolerance) for m in judged]
+        fits = fitted(knots)
         if max(fit.error for fit in fits) <= tolerance:
             yield from new(~np.logical_and.reduce([fit.certain for fit in fits]))
+            chosen = knots, fits
             break
-    landscape.meta["interpolation"] = {
-        "tolerance": tolerance,
-        "judged": list(judged),
-        "errors": {},
-        "log_errors": {},
-        "ways": {},
-    }
-    if not (tried | before).all():
-        _fill(landscape, dict(zip(judged, fits, strict=True)), level, tolerance)
+    if passed:
+        said = {"tolerance": tolerance, "judged": list(judged), "errors": {}, "log_errors": {}, "ways": {}}
+        landscape.meta["interpolation"] = said
+    if (tried | before).all() or not passed:
+        return
+    if chosen is None:  # the time is over: the finest lines beside which enough was evaluated to judge them
+        enough = [knots for knots in passed if (tried & ~_mask(grid, knots)).sum() >= HELD_OUT]
+        knots = (enough or passed[:1])[-1]
+        chosen = knots, fitted(knots)
+    knots, fits = chosen
+    _fill(landscape, dict(zip(judged, fits, strict=True)), _Level(grid.axes, knots, tried), tolerance)
+
+
+def _mask(grid: Grid, knots: Knots) -> Mask:
+    """Where the knots are on the grid."""
+    result = np.zeros(grid.shape, dtype=bool)
+    result[np.ix_(*knots)] = True
+    return result
 
 
 def _cross(grid: Grid) -> Mask:

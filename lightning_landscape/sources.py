@@ -71,8 +71,15 @@ class Source:
             return len(self.loader) * (self.batch_size or 1) if hasattr(self.loader, "__len__") else 0
         return sum(map(len, self.pool)) if self.batched else len(self.pool)
 
-    def batches(self, max_samples: int | None, max_batches: int | None) -> Iterable[Any]:
-        """The batches for a surface, not yet on the device."""
+    def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Any]:
+        """The batches for a surface, not yet on the device.
+
+        Args:
+            max_samples: how many samples at most; None for all.
+            max_batches: how many batches at most; None for all.
+            shuffled: in random order, so that the first of them are as random; else in that of the data set.
+        """
+        sort: Callable[[Iterable[int]], list[int]] = list if shuffled else sorted
         if self.pool is None:
             most = min([n for n in (self.limit, max_batches) if n is not None], default=None)
             self.kept = list(islice(_some(_again(self.loader), max_samples), most))
@@ -86,8 +93,8 @@ class Source:
                     continue
                 taken.append(i)
                 count += len(self.pool[i])
-            return self._batches([list(self.pool[i]) for i in sorted(taken)][:max_batches])
-        self.chosen = [self.pool[i] for i in sorted(order[:max_samples])]
+            return self._batches([list(self.pool[i]) for i in sort(taken)][:max_batches])
+        self.chosen = [self.pool[i] for i in sort(order[:max_samples])]
         if self.batch_size is None:  # the data set gives whole batches
             return self._loader(self.chosen[:max_batches])
         lists = [self.chosen[i : i + self.batch_size] for i in range(0, len(self.chosen), self.batch_size)]
