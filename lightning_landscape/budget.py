@@ -12,9 +12,12 @@ from typing import Any
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
 
 
+clock = time.monotonic
+
+
 def now() -> float:
-    """Seconds of the clock that budgets are counted on."""
-    return time.monotonic()
+    """Seconds on the clock that budgets are counted on."""
+    return clock()
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,15 @@ class Deadline:
 
     Args:
         seconds: from now.
+        steps: at most, or None for any number.
+
+    Attributes:
+        steps: that were done.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.end = now() + seconds
+    def __init__(self, seconds: float, steps: int | None = None) -> None:
+        self.end, self._most = now() + seconds, steps
+        self.steps = 0
         self._last, self._step, self._over = now(), 0.0, False
 
     @property
@@ -81,14 +89,16 @@ class Deadline:
         """One step was done since the last: the next is expected to take as long, or what most of them take."""
         took, self._last = now() - self._last, now()
         self._step = max(took, 0.7 * self._step)
+        self.steps += 1
 
     def __call__(self) -> bool:
-        self._over = self._over or now() + self._step > self.end
+        self._over = self._over or now() + self._step > self.end or self.steps == self._most
         return self._over
 
 
 PICTURE = 0.4  # seconds that drawing one and writing its files takes, before it is known
 SHARE_OF_PICTURES = 0.5  # of a landscape's time at most
+WORTH = 12  # rehearsals that a landscape takes at least if it is to show more than its centre
 
 
 class Account:
@@ -133,14 +143,18 @@ class Account:
     def grant(self, last: bool) -> tuple[float, float] | None:
         """Seconds for measuring, and for all; None where what is left is better saved, or no landscape at all.
 
-        Before the `last`, a landscape waits until half of its time is enough for its pictures.
+        Before the `last`, a landscape waits until half of its time is enough for its pictures, and the other half for
+        more than a few points; and, where landscapes share the time, until as much is left for the last.
         """
         left = self.left()
-        if left <= 2 * self.preparing or (not last and left * SHARE_OF_PICTURES < self.showing):
+        wanted = max(self.showing, WORTH * self.preparing) / SHARE_OF_PICTURES
+        if not last and self.budget.share is not None:
+            left -= wanted
+        if left <= (2 * self.preparing if last else wanted):
             return None
+        self.passes += 1
         return left - min(self.showing, left * SHARE_OF_PICTURES), left
 
     def shown(self, seconds: float, share: float) -> None:
         """Showing that share of the pictures took so long."""
-        self.passes += 1
         self.showing = seconds / max(share, 1e-9)

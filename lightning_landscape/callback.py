@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from . import compat
+from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
+from .in_time import measure_in_time
 from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
 from .loggers import log
@@ -23,7 +26,7 @@ from .progress import progress
 from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .refinement import check_tolerance
-from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, report, unfinished, write_data
+from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, Report, report, unfinished, write_data
 from .rng import preserved
 from .sharding import is_sharded
 from .storage import check_writable
@@ -36,6 +39,7 @@ else:
         """Of every Lightning namespace that is imported."""
 
 
+log_ = logging.getLogger(__name__)
 LARGE = 16 * 2**20  # bytes: a larger landscape is kept as a path
 SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 
@@ -78,6 +82,10 @@ class LossLandscapeCallback(_Callback):
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
             stay unseen. For one process. None evaluates every point.
+        budget: what the landscapes may take: "30s", "2min" or "1h" each, or a share of the training's time such as
+            0.05. A pass measures itself and takes as many samples and points as it can in its time, from coarse to
+            fine; the rest is interpolated, and files and pictures say how well. What one leaves over, the next may
+            take; one that would have too little waits. For one process. None for no limit.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -119,6 +127,7 @@ class LossLandscapeCallback(_Callback):
         formats: Sequence[str] = ("h5", "png", "pdf"),
         accelerate: bool = True,
         tolerance: Optional[float] = None,
+        budget: Optional[Union[float, str]] = None,
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -144,6 +153,7 @@ class LossLandscapeCallback(_Callback):
                     "layout or fewer samples."
                 )
         check_tolerance(tolerance)
+        self.budget = parse_budget(budget)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
@@ -172,6 +182,7 @@ class LossLandscapeCallback(_Callback):
                 check_writable(f".{name}", grid.ndim)
         self.landscape: Landscape | None = None
         self.landscapes: dict[int, Landscape | Path] = {}
+        self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._warned = self._fitted = self._postponed = False
@@ -186,12 +197,15 @@ class LossLandscapeCallback(_Callback):
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
-        if self.settings.tolerance is not None and trainer.world_size > 1:
-            raise compat.misconfiguration(
-                trainer,
-                f"tolerance={self.settings.tolerance!r} needs one process, this Trainer has {trainer.world_size}: each "
-                "level of points depends on all values before it. Leave tolerance out, or train with devices=1.",
-            )
+        alone = {"tolerance": self.settings.tolerance, "budget": self.budget and self.budget.text}
+        for name, value in alone.items():
+            if value is not None and trainer.world_size > 1:
+                raise compat.misconfiguration(
+                    trainer,
+                    f"{name}={value!r} needs one process, this Trainer has {trainer.world_size}: each level of points "
+                    f"depends on all values before it. Leave {name} out, or train with devices=1.",
+                )
+        self._account = None if self.budget is None else Account(self.budget, len(self.look.plots))
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]
             if not compat.is_overridden(step, pl_module):
@@ -216,13 +230,16 @@ class LossLandscapeCallback(_Callback):
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
-        try:
-            if folder is not None and trainer.is_global_zero:
-                _check_writable(folder)
-            with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
-                rehearse(trainer, pl_module, self._settings(trainer))
-        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
-            error = raised
+        with self._spending():
+            try:
+                if folder is not None and trainer.is_global_zero:
+                    _check_writable(folder)
+                with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
+                    rehearse(trainer, pl_module, self._settings(trainer))
+            except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
+                error = raised
+        if self._account is not None:
+            self._account.preparing = self._account.spent
         try:
             raise_together(trainer, error)
         except (CannotMeasureError, OtherRankError) as error:
@@ -236,7 +253,7 @@ class LossLandscapeCallback(_Callback):
         # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
         self._postponed = bool(due) and compat.updates_statistics_only(trainer)
         if due and not self._postponed:
-            self._run(trainer, pl_module)
+            self._run(trainer, pl_module, last=False)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The landscape of the final weights."""
@@ -277,17 +294,39 @@ class LossLandscapeCallback(_Callback):
             log_dir = trainer.default_root_dir
         return Path(log_dir) / self._tag
 
-    def _run(self, trainer: Any, pl_module: Any) -> None:
+    def _spending(self) -> Any:
+        """What is done inside is for a landscape."""
+        return nullcontext() if self._account is None else self._account.spending()
+
+    def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
         if step in self.landscapes and trainer.state.fn == "fit":
             return
+        granted: tuple[float, float] | None = None
+        if self._account is not None and self.budget is not None:
+            granted = self._account.grant(last)
+            if granted is None and last:
+                compat.warn(
+                    trainer,
+                    f"budget={self.budget.text!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
+                    f"step {step}, and {2 * self._account.preparing:.2g} s are needed to begin with one: none is "
+                    'measured. Give a larger budget, e.g. "10s".',
+                )
+            if granted is None:
+                log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
+                return
+        with self._spending():
+            self._pass(trainer, pl_module, step, granted)
+
+    def _pass(self, trainer: Any, pl_module: Any, step: int, granted: tuple[float, float] | None) -> None:
+        deadline = None if granted is None else Deadline(granted[1])
         try:
             with compat.clocks_stopped(trainer, time.monotonic), preserved():
                 root = self._folder(trainer)
                 name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
                 folder = None if root is None else root / name
-                landscape = self._together(trainer, pl_module, folder)
+                landscape = self._together(trainer, pl_module, folder, None if granted is None else granted[0])
                 self.landscape = landscape
                 large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
                 if trainer.state.fn == "fit" or step not in self.landscapes:
@@ -295,7 +334,7 @@ class LossLandscapeCallback(_Callback):
                 failure = None
                 try:
                     if trainer.is_global_zero:
-                        self._show(trainer, landscape, folder, step)
+                        self._show(trainer, landscape, folder, step, deadline)
                 except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                     failure = raised
                 raise_together(trainer, failure)
@@ -304,11 +343,11 @@ class LossLandscapeCallback(_Callback):
                 raise
             self._failed(trainer, error)
 
-    def _together(self, trainer: Any, pl_module: Any, folder: Path | None) -> Landscape:
+    def _together(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
         """The landscape of which every rank has measured its share; if one fails, all do."""
         part, error = None, None
         try:
-            part = self._measure(trainer, pl_module, folder if trainer.is_global_zero else None)
+            part = self._measure(trainer, pl_module, folder if trainer.is_global_zero else None, seconds)
         except Exception as raised:  # noqa: BLE001  # raised on the next line, on every rank
             error = raised
         raise_together(trainer, error)
@@ -317,7 +356,7 @@ class LossLandscapeCallback(_Callback):
         tidy(landscape)
         return landscape
 
-    def _measure(self, trainer: Any, pl_module: Any, folder: Path | None) -> Landscape:
+    def _measure(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
@@ -330,12 +369,16 @@ class LossLandscapeCallback(_Callback):
         ):
             saved, landscape = time.monotonic(), None
             weights = f"averaged by {averaging}" if averaging else "the module's"
-            earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
+            if seconds is None:
+                earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
+                passes = measure(trainer, pl_module, settings, earlier, not self.strict)
+            else:
+                passes = measure_in_time(trainer, pl_module, settings, seconds, not self.strict)
             try:
-                with closing(measure(trainer, pl_module, settings, earlier, not self.strict)) as points:
+                with closing(passes) as points:
                     for landscape in points:
                         landscape.meta |= {"weights": weights, **self._loaded}
-                        shown(int(landscape.done.sum()))
+                        shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)
                             saved = time.monotonic()
@@ -358,8 +401,11 @@ class LossLandscapeCallback(_Callback):
         except OSError as error:
             self._failed(trainer, error, f"The landscape in progress could not be kept in {folder}")
 
-    def _show(self, trainer: Any, landscape: Landscape, folder: Path | None, step: int) -> None:
+    def _show(
+        self, trainer: Any, landscape: Landscape, folder: Path | None, step: int, deadline: Deadline | None
+    ) -> None:
         """Files, and the Trainer's loggers."""
+        began = now()
         if trainer.received_sigterm and not landscape.done.all():
             if folder is not None:
                 self._keep(trainer, landscape, folder)
@@ -367,21 +413,42 @@ class LossLandscapeCallback(_Callback):
         missing = int((~landscape.done).sum())
         if missing:
             what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
-            self._failed(trainer, landscape.meta.get("failure", "the pass was stopped"), what)
+            why = "the pass was stopped" if deadline is None else "the budget was spent"
+            self._failed(trainer, landscape.meta.get("failure", why), what)
+        if deadline is not None and not landscape.done.any():
+            return
         if "no_tiles" in landscape.meta:
             self._failed(
                 trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
             )
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
-            shown = report(landscape, self.look, folder, tag)
+            shown = self._report(landscape, folder, tag, deadline)
         except OSError as error:
             self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
-            shown = report(landscape, self.look, None, tag)
+            shown = self._report(landscape, None, tag, deadline)
         for what, failure in shown.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
+        if shown.left_out:
+            log_.info(
+                "no time was left for the pictures %s of step %d; lightning-landscape plot draws them from the file",
+                ", ".join(shown.left_out), step,
+            )  # fmt: skip
+        if self._account is not None:
+            self._account.shown(now() - began, len(shown.images) / max(len(shown.images) + len(shown.left_out), 1))
+
+    def _report(self, landscape: Landscape, folder: Path | None, tag: str, deadline: Deadline | None) -> Report:
+        if deadline is None:
+            return report(landscape, self.look, folder, tag)
+
+        def over() -> bool:
+            deadline.step()
+            return deadline()
+
+        deadline.start()
+        return report(landscape, self.look, folder, tag, over)
 
     def _failed(self, trainer: Any, error: Exception | str, what: str = "The loss landscape failed") -> None:
         if self.strict and isinstance(error, Exception):

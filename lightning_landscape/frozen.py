@@ -28,6 +28,7 @@ class FrozenData:
         together: the tile samples as one batch, if they can be collated.
         singles: the tile samples one by one, ``batch.sample`` being their place in the data set.
         several_loaders: whether the batches come from several loaders in turn.
+        available: how many samples there would be without a time limit, as far as that is known.
     """
 
     batches: list[Batch]
@@ -37,6 +38,7 @@ class FrozenData:
     together: Batch | None = None
     singles: list[Batch] = field(default_factory=list)
     several_loaders: bool = False
+    available: int = 0
 
     def places(self, share: float) -> list[int]:
         """Which batches make up that share of every loader's: its first ones, at least one."""
@@ -125,6 +127,7 @@ def freeze(
         together,
         singles,
         mode == "sequential" and len(flat) > 1,
+        max(sum(batch.size for batch in batches), sum(sum(source.sizes) for source in sources)),
     )
 
 

@@ -206,8 +206,8 @@ class Pass:
         self.evaluator = Sequential(probe, seed=settings.seed)
         self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
-    def prepare(self, until: Callable[[], bool] | None = None) -> list[Surface]:
-        """The surfaces without their centres; `until` as in `freeze`."""
+    def prepare(self, seconds: float | None = None) -> list[Surface]:
+        """The surfaces without their centres, of data that were read for so many seconds each, or all."""
         settings, trainer = self.settings, self.trainer
         surfaces, twins = [], compat.twins(trainer)
         for i, data in enumerate(settings.data):
@@ -219,7 +219,7 @@ class Pass:
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
-                until=until,
+                until=None if seconds is None else Deadline(seconds),
             )
             objective: Objective
             if settings.objective is not None:

@@ -13,7 +13,7 @@ knots already, and what was evaluated besides is held out.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -30,7 +30,7 @@ FIRST = 3  # the coarsest level has 2³ + 1 points an axis: fewer say nothing of
 SAFETY = 2.5  # the largest error of the rest by the largest at the held-out points, calibrated in the tests
 PROBES = 96  # held-out points all over the grid, about
 SUSPECTS = 16  # held-out points where interpolations disagree most
-HELD_OUT = 24  # points that an estimate needs, where a pass is over before a level is tried
+UNTRIED = 2.0  # the factor on the error of a pass that is over before it has tried where interpolations disagree
 DECADES = 100.0  # highest by lowest value from which logarithms count
 CUBIC, LOGS, LINEAR = "cubic", "cubic of logarithms", "linear"
 
@@ -184,6 +184,18 @@ class _Fit:
     log_error: float | None
     doubts: list[Array]
 
+    def judged_by(self, coarser: _Fit | None) -> _Fit:
+        """The same, its error estimated from the fit of fewer knots that was tried all over the grid; None for none.
+
+        Nobody has tried the points of the largest doubt (as `refine` does within a tolerance): UNTRIED makes up for it.
+        """
+        if coarser is None:
+            return replace(self, error=np.inf, log_error=None if self.log_error is None else np.inf)
+        error = max(UNTRIED * coarser.error, float(self.doubts[0].max()))
+        if self.log_error is None:
+            return replace(self, error=error)
+        return replace(self, error=error, log_error=max(UNTRIED * (coarser.log_error or 0.0), self.doubts[1].max()))
+
 
 @dataclass(frozen=True)
 class _Level:
@@ -268,7 +280,8 @@ def refine(
         judged: the metrics whose error must be within the tolerance.
         tolerance: a share of the range of finite values; 0 for every point.
         over: whether the time is; once it is, the caller stops at once and asks for more, which interpolates from the
-            lines that are complete. Nothing is interpolated before the coarsest level is.
+            lines that are complete. Nothing is interpolated before the coarsest level is; how well is known when a
+            level of 2^FIRST + 1 points an axis has been tried.
         first: the coarsest level has 2^first + 1 points an axis.
     """
     grid, before = landscape.grid, landscape.done.copy()
@@ -289,9 +302,11 @@ def refine(
         level = _Level(grid.axes, knots, tried)
         return [level.fit(landscape.values[m], landscape.done & tried, (CUBIC, LOGS), tolerance) for m in judged]
 
-    chosen: tuple[Knots, list[_Fit]] | None = None
+    fits: list[_Fit] = []
     passed: list[Knots] = []
-    for knots in levels(grid.shape, first):
+    probed: Knots | None = None  # the last level that was tried all over the grid
+    stopped = True
+    for number, knots in enumerate(levels(grid.shape, first), start=first):
         steps = lines(grid.axes, passed[-1] if passed else None, knots)
         cross, mask = _cross(grid), _mask(grid, knots)
         stage = np.sum([~_mask(grid, step) & ~cross for step in steps], axis=0)  # the first of the steps with a point
@@ -302,7 +317,9 @@ def refine(
         yield from new(probes(grid.shape, knots))
         if over():
             break
-        fits = fitted(knots)
+        if number < FIRST:
+            continue
+        probed, fits = knots, fitted(knots)
         if max(fit.error for fit in fits) > tolerance:
             continue
         suspects = [_most(doubt, knots, SUSPECTS) for fit in fits for doubt in fit.doubts]
@@ -310,19 +327,24 @@ def refine(
         fits = fitted(knots)
         if max(fit.error for fit in fits) <= tolerance:
             yield from new(~np.logical_and.reduce([fit.certain for fit in fits]))
-            chosen = knots, fits
+            stopped = False
             break
-    if passed:
-        said = {"tolerance": tolerance, "judged": list(judged), "errors": {}, "log_errors": {}, "ways": {}}
-        landscape.meta["interpolation"] = said
-    if (tried | before).all() or not passed:
+    complete = bool((tried | before).all())
+    if tolerance or (passed and not complete):
+        empty: dict[str, Any] = {"errors": {}, "log_errors": {}, "ways": {}}
+        landscape.meta["interpolation"] = {"tolerance": tolerance or None, "judged": list(judged), **empty}
+    if complete or not passed:
         return
-    if chosen is None:  # the time is over: the finest lines beside which enough was evaluated to judge them
-        enough = [knots for knots in passed if (tried & ~_mask(grid, knots)).sum() >= HELD_OUT]
-        knots = (enough or passed[:1])[-1]
-        chosen = knots, fitted(knots)
-    knots, fits = chosen
-    _fill(landscape, dict(zip(judged, fits, strict=True)), _Level(grid.axes, knots, tried), tolerance)
+    level = _Level(grid.axes, passed[-1], tried)
+    if not stopped:
+        _fill(landscape, dict(zip(judged, fits, strict=True)), level.fit, level, tolerance)
+        return
+    coarser = None if probed is None else _Level(grid.axes, probed, tried)
+
+    def fit_of(*given: Any) -> _Fit:
+        return level.fit(*given).judged_by(None if coarser is None else coarser.fit(*given))
+
+    _fill(landscape, {}, fit_of, level, tolerance)
 
 
 def _mask(grid: Grid, knots: Knots) -> Mask:
@@ -359,13 +381,18 @@ def _most(doubt: Array, knots: Knots, count: int) -> Mask:
     return result
 
 
-def _fill(landscape: Landscape, fits: dict[str, _Fit], level: _Level, tolerance: float) -> None:
+def _fill(
+    landscape: Landscape, fits: dict[str, _Fit], fit_of: Callable[..., _Fit], level: _Level, tolerance: float
+) -> None:
     """Interpolate what was not tried, every metric and every sample in its own way."""
     known, ways = landscape.done & level.tried, (CUBIC, LOGS, LINEAR)
     rest = ~level.tried & ~landscape.done
     said = landscape.meta["interpolation"]
     for name, values in landscape.values.items():
-        fit = fits.get(name) or _bounded(level.fit(values, known, ways, tolerance), values[known])
+        if name in said["judged"]:
+            fit = fits.get(name) or fit_of(values, known, (CUBIC, LOGS), tolerance)
+        else:
+            fit = _bounded(fit_of(values, known, ways, tolerance), values[known])
         values[rest] = fit.values[rest]
         said["errors"][name], said["ways"][name] = fit.error, fit.way
         if fit.log_error is not None:
@@ -373,7 +400,7 @@ def _fill(landscape: Landscape, fits: dict[str, _Fit], level: _Level, tolerance:
     for errors in landscape.standard_errors.values():
         errors[rest] = along_axes(level.matrices("linear"), errors[np.ix_(*level.knots)])[rest]
     if landscape.samples is not None:
-        tiles = [level.fit(values, known, ways, tolerance) for values in landscape.samples.values]
+        tiles = [fit_of(values, known, ways, tolerance) for values in landscape.samples.values]
         said["samples"] = [fit.error for fit in tiles]
         for values, fit in zip(landscape.samples.values, tiles, strict=True):
             values[rest] = fit.values[rest]

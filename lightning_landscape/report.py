@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 DATA_NAME = "landscape"
 LONGEST_STEM = 50  # letters, of up to 4 bytes each; file systems take 255 bytes a name
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -46,42 +50,55 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Pictures and numbers for the loggers, by tag; and the pictures that could not be drawn."""
+    """Pictures and numbers for the loggers, by tag; the pictures that could not be drawn, or not in time."""
 
     images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
     scalars: dict[str, float] = field(default_factory=dict)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
-def report(landscape: Landscape, look: Look, folder: Path | None, tag: str = "landscape") -> Report:
-    """Draw everything, write it to `folder` (None: no files) and give what the loggers show."""
+def report(
+    landscape: Landscape, look: Look, folder: Path | None, tag: str = "landscape", over: Callable[[], bool] = _never
+) -> Report:
+    """Draw everything, write it to `folder` (None: no files) and give what the loggers show.
+
+    Pictures other than the first are left out once the time is `over`.
+    """
     if folder is not None:
         write_data(landscape, look.formats, folder)
         if landscape.samples is not None:
             write_samples(landscape, folder / "selected_samples.json")
-    pictures = draw_pictures(landscape, look, folder, list(landscape.values))
+    pictures = draw_pictures(landscape, look, folder, list(landscape.values), over=over)
     images = {
         f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
         for (kind, name), pixels in pictures.pixels.items()
     }
-    return Report(images, scalars(landscape, tag), pictures.failures)
+    return Report(images, scalars(landscape, tag), pictures.failures, pictures.left_out)
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pixels by kind and metric (None: of the whole landscape), the files written, and what could not be drawn."""
+    """Pixels by kind and metric (None: of the whole landscape), the files written, and what was not drawn."""
 
     pixels: dict[tuple[str, str | None], NDArray[np.uint8]] = field(default_factory=dict)
     paths: list[Path] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def draw_pictures(
-    landscape: Landscape, look: Look, folder: Path | None, metrics: Sequence[str], strict: bool = False
+    landscape: Landscape,
+    look: Look,
+    folder: Path | None,
+    metrics: Sequence[str],
+    strict: bool = False,
+    over: Callable[[], bool] = _never,
 ) -> Pictures:
     """Draw the kinds of `look` and write those of its formats that are pictures to `folder` (None: no files).
 
-    A kind that this landscape has no picture of is passed over, or a failure where `strict`.
+    A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
+    the rest is left out.
     """
     result = Pictures()
     stems = data_set_names(landscape.values, LONGEST_STEM)
@@ -93,6 +110,9 @@ def draw_pictures(
         names: Sequence[str | None] = metrics if plot.per == "metric" else [None]
         for name in names:
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
+            if result.pixels and over():
+                result.left_out.append(kind if name is None else f"{kind} of {name}")
+                continue
             stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
                 figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
@@ -170,6 +190,7 @@ def summary(landscape: Landscape) -> str:
         ("standard error", _largest_error(landscape)),
         ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
         ("data", "; ".join(f"{d}: {n} samples" for d, n in meta.get("samples_by_data", {}).items())),
+        ("budget", _budget(meta)),
         ("choice", "; ".join(f"{d}: {note}" for d, note in meta.get("choice", {}).items())),
         ("data checksum", "; ".join(f"{d}: {c}" for d, c in meta.get("data_checksum", {}).items())),
         ("weights", meta.get("weights", "?")),
@@ -183,6 +204,14 @@ def summary(landscape: Landscape) -> str:
         ("seconds", meta.get("seconds", "?")),
     ]
     return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _budget(meta: dict[str, Any]) -> str:
+    budget = meta.get("budget")
+    if budget is None:
+        return "none"
+    available = "; ".join(f"{n} samples of {data}" for data, n in budget["samples"].items())
+    return f"{budget['seconds']:.3g} s for measuring; there were {available}"
 
 
 def _interpolation(landscape: Landscape) -> str:

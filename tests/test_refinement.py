@@ -1,6 +1,7 @@
 """Fewer evaluations: the stated error against whole surfaces, known in closed form or measured at every point."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -318,6 +319,65 @@ def test_a_tolerance_is_a_share(tolerance):
         check_tolerance(tolerance)
 
 
+# a pass whose time is over
+
+
+def stopped(truth, grid, count, tolerance=0.0):
+    """The landscape of these values, stopped after so many evaluations."""
+    landscape, done = Landscape.empty(grid, ["loss"], "loss"), []
+    for order in refine(landscape, ["loss"], tolerance, lambda: len(done) >= count, first=1):
+        for flat in order[: count - len(done)]:
+            index = np.unravel_index(flat, grid.shape)
+            landscape.record(index, {"loss": (float(truth[index]), 0.0)})
+            done.append(flat)
+    assert landscape.evaluated.sum() == len(done) <= count
+    assert np.array_equal(landscape.loss[landscape.evaluated], truth[landscape.evaluated])
+    return landscape
+
+
+def smooth(grid):
+    return np.cos(2 * grid.points).sum(axis=1).reshape(grid.shape) + (grid.points**3).sum(axis=1).reshape(grid.shape)
+
+
+@pytest.mark.parametrize("shape, coarsest", [((51, 51), 13), ((50, 33), 13), ((101,), 5), ((9, 9, 9), 33)])
+def test_a_pass_may_be_over_at_any_moment(shape, coarsest):
+    grid, errors = box(*shape), []
+    truth = smooth(grid)
+    for count in (*range(1, coarsest + 3), 100, 170, 250, 400, 1000, grid.size):
+        landscape = stopped(truth, grid, count)
+        assert landscape.done.all() == (count >= coarsest), "the coarsest knots, and those of the curvature"
+        if landscape.interpolated.any():
+            errors.append(share(landscape, truth))
+    assert errors[-1] < errors[0] / 20
+    assert all(later < 1.5 * earlier for earlier, later in pairwise(errors))
+    assert "interpolation" not in stopped(truth, grid, grid.size).meta
+
+
+def test_lines_that_are_complete_are_knots():
+    """A parabola in y times what is rough in x: each new line in x helps at once."""
+    grid = box(51, 51)
+    truth = (np.sin(5 * grid.points[:, 0]) * (1 + grid.points[:, 1] ** 2)).reshape(grid.shape)
+    errors = [np.mean(abs(stopped(truth, grid, count).loss - truth)) for count in (200, 240, 280, 320)]
+    assert errors[3] < 0.8 * errors[2] < 0.7 * errors[1] < 0.6 * errors[0]
+
+
+def test_how_well_is_unknown_until_nine_points_an_axis_have_been_tried():
+    grid = box(51, 51)
+    for count, known in ((13, False), (100, False), (185, True), (1000, True)):
+        landscape = stopped(smooth(grid), grid, count)
+        assert np.isfinite(stated(landscape)) == known
+        assert landscape.meta["interpolation"]["tolerance"] is None
+
+
+def test_within_a_tolerance_a_pass_ends_before_its_time():
+    grid = box(51, 51)
+    truth = (grid.points**2).sum(axis=1).reshape(grid.shape)
+    landscape = stopped(truth, grid, 2000, tolerance=1e-3)
+    assert 81 < landscape.evaluated.sum() < 220, "nine points an axis and their probes, no fewer"
+    np.testing.assert_allclose(landscape.loss, truth, atol=1e-12)
+    assert stopped(truth, grid, 2000).evaluated.sum() == 2000
+
+
 # the promise: the true error is below the estimate
 
 
@@ -381,6 +441,23 @@ def test_the_true_error_is_below_the_estimate_in_95_of_100_cases(shape, cases):
     assert np.mean(right_in_logs) >= 0.95
     assert len(right_in_logs) >= 0.1 * len(right)
     assert spared >= 0.2 * cases * len(FAMILIES) * grid.size
+
+
+@pytest.mark.parametrize("shape", [(51, 51), (50, 33), (101,)])
+def test_the_estimate_of_a_pass_that_was_stopped_holds_in_95_of_100_cases(shape):
+    grid, right, right_in_logs = box(*shape), [], []
+    for family in FAMILIES:
+        for seed in range(8):
+            truth = family(grid.points, np.random.default_rng([seed, *shape])).reshape(shape)
+            for count in (70, 95) if len(shape) == 1 else (175, 260, 400, 900, 1300):
+                landscape = stopped(truth, grid, count)
+                if np.isfinite(stated(landscape)):
+                    right.append(share(landscape, truth) <= stated(landscape))
+                    if logs := landscape.meta["interpolation"]["log_errors"]:
+                        right_in_logs.append(log_share(landscape, truth) <= logs["loss"])
+    assert len(right) >= 48
+    assert np.mean(right) >= 0.95
+    assert np.mean(right_in_logs) >= 0.95
 
 
 def net_surface(seed):

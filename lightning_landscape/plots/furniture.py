@@ -66,9 +66,30 @@ def wrap(ax: Axes, text: str, size: float) -> str:
 
 
 def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | None = None) -> None:
-    """The title (metric, epoch, step), with the note of the scale below it, and of interpolated points."""
-    told = " · ".join(part for part in (note, spared(landscape, metric)) if part)
+    """The title (metric, epoch, step), with the note of the scale below it, and of what a budget has spared."""
+    told = " · ".join(part for part in (note, sampled(landscape, metric), spared(landscape, metric)) if part)
     heading(ax, (title or metric) + moment(landscape), told)
+
+
+def sampled(landscape: Landscape, metric: str) -> str:
+    """How many of the samples a time budget was enough for, with the standard error where that is known.
+
+    >>> from lightning_landscape.landscape import Grid
+    >>> line = Grid.from_ranges((-1, 1, 3))
+    >>> meta = {"budget": {"samples": {"train": 1024}}, "samples_by_data": {"train": 256}}
+    >>> errors = {"loss": np.array([0.01, 0.02, 0.04])}
+    >>> sampled(Landscape(line, {"loss": line.axes[0]}, "loss", errors, meta=meta), "loss")
+    '256 of 1,024 samples, standard error 0.02'
+    """
+    available = landscape.meta.get("budget", {}).get("samples", {})
+    taken = landscape.meta.get("samples_by_data", {})
+    data = next((d for d in available if metric.startswith(f"{d}_")), next(iter(available), None))
+    if metric == "samples" or data is None or not taken.get(data, 0) < available[data]:
+        return ""
+    errors = landscape.standard_errors.get(metric, np.zeros(0))[landscape.done]
+    known = errors[np.isfinite(errors)]
+    error = f", standard error {short(float(np.median(known)), 2)}" if len(known) else ""
+    return f"{taken[data]:,} of {available[data]:,} samples{error}"
 
 
 def spared(landscape: Landscape, metric: str) -> str:

@@ -1,0 +1,334 @@
+"""`budget=`: landscapes that stay within their time, on a clock of our own that only costs move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+import lightning_landscape.report as reports
+from lightning_landscape import LossLandscapeCallback, budget, load
+from lightning_landscape.budget import Account, Deadline, parse_budget
+
+from . import _formula as formula
+from ._formula import callback, train
+from ._training import differences
+
+GRID = {"x": (-1, 1, 17), "y": (-1, 1, 17)}
+PICTURE, READ = 0.5, 1e-4  # seconds
+SAMPLES = 512
+
+
+class Clock:
+    """Stands still unless something takes time."""
+
+    def __init__(self) -> None:
+        self.time, self.slower = 100.0, lambda time: 1.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def takes(self, seconds: float) -> None:
+        self.time += seconds * self.slower(self.time)
+
+
+CLOCK = Clock()  # a module that held it would hold copies
+
+
+class Data(Dataset[Any]):
+    def __init__(self, size: int = SAMPLES) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(size, 6, generator=generator)
+        self.y = (self.x[:, 0] > 0).long() + (self.x[:, 1:3].sum(1) > 0.5).long()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> Any:
+        CLOCK.takes(READ)
+        return self.x[index], self.y[index]
+
+
+class Net(L.LightningModule):
+    """A step takes a second in training, and `cost` seconds a batch in the landscape."""
+
+    def __init__(self, cost: float = 0.002) -> None:
+        super().__init__()
+        self.cost = cost
+        self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        CLOCK.takes(1.0 if self.training else self.cost)
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    validation_step = training_step
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.2)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    monkeypatch.setattr(budget, "clock", CLOCK)
+    monkeypatch.setattr(CLOCK, "time", 100.0)
+    monkeypatch.setattr(CLOCK, "slower", lambda time: 1.0)
+
+    def drawn(figure: Any) -> np.ndarray:
+        CLOCK.takes(PICTURE)
+        return np.zeros((2, 2, 3), dtype=np.uint8)
+
+    monkeypatch.setattr(reports, "to_image", drawn)
+    return CLOCK
+
+
+def loader(size: int = SAMPLES, shuffle: bool = True) -> DataLoader[Any]:
+    return DataLoader(Data(size), 16, shuffle=shuffle)
+
+
+def fit(path: Path, epochs: int, cost: float = 0.002, **options: Any) -> tuple[Any, float, dict[str, Any]]:
+    """The callback (None without options), the seconds that the fit took on our clock, and what came of it."""
+    landscapes = callback(**{**GRID, "accelerate": False, **options}) if options else None
+    torch.manual_seed(3)
+    began = CLOCK.time
+    _, after = train(Net(cost), [loader()], [landscapes] if landscapes else [], path, max_epochs=epochs)
+    return landscapes, CLOCK.time - began, after
+
+
+class Timed(LossLandscapeCallback):
+    """One that is watched from outside: `hooks` is how long its hooks took."""
+
+    hooks = 0.0
+
+    def _watched(self, hook: str, *arguments: Any) -> None:
+        began = CLOCK.time
+        getattr(super(), hook)(*arguments)
+        self.hooks += CLOCK.time - began
+
+    def on_train_start(self, *arguments: Any) -> None:
+        self._watched("on_train_start", *arguments)
+
+    def on_train_epoch_start(self, *arguments: Any) -> None:
+        self._watched("on_train_epoch_start", *arguments)
+
+    def on_train_end(self, *arguments: Any) -> None:
+        self._watched("on_train_end", *arguments)
+
+
+def taken(path: Path, epochs: int, cost: float = 0.002, **options: Any) -> tuple[float, Any]:
+    """The share of the fit that landscapes took, and the callback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(formula, "LossLandscapeCallback", Timed)
+        landscapes, together, _ = fit(path, epochs, cost, **options)
+    return landscapes.hooks / together, landscapes
+
+
+# what a budget is
+
+
+@pytest.mark.parametrize(
+    "wrong", ["", "s", "0s", "30", "30 sec", "-1s", "5%", 0, 1, 1.5, -0.1, True, [1], float("nan")]
+)
+def test_no_budget_is_refused_with_what_to_give(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="budget=") as error:
+        LossLandscapeCallback(budget=wrong)
+    assert repr(wrong) in str(error.value)
+    assert '"30s", "2min" or "1h"' in str(error.value)
+
+
+@pytest.mark.parametrize("text, seconds", [("30s", 30), ("2min", 120), ("1.5h", 5400), (".5 s", 0.5)])
+def test_a_time_is_read(text: str, seconds: float) -> None:
+    parsed = parse_budget(text)
+    assert parsed is not None
+    assert (parsed.seconds, parsed.share) == (seconds, None)
+
+
+def test_a_deadline_stops_before_the_step_that_would_end_too_late() -> None:
+    deadline, done = Deadline(1.0), 0
+    while not deadline():
+        CLOCK.takes(0.3)
+        deadline.step()
+        done += 1
+    assert done == 3  # 0.9 s; a fourth would end at 1.2
+    CLOCK.time -= 0.9
+    assert deadline(), "what is over stays over"
+
+
+def test_a_deadline_of_so_many_steps() -> None:
+    deadline = Deadline(1e9, steps=2)
+    assert not deadline()
+    deadline.step()
+    assert not deadline()
+    deadline.step()
+    assert deadline()
+
+
+def test_a_share_is_of_all_the_time_and_what_is_left_over_is_kept() -> None:
+    account = Account(budget.Budget("5 %", share=0.05))
+    CLOCK.takes(95.0)
+    assert account.left() == pytest.approx(5.0)  # of 100
+    with account.spending():
+        CLOCK.takes(2.0)
+    assert account.left() == pytest.approx(3.0)
+    CLOCK.takes(95.0)
+    assert account.left() == pytest.approx(8.0)
+    assert account.share == pytest.approx(2 / 192)
+
+
+def test_what_one_landscape_leaves_of_its_seconds_the_next_may_take() -> None:
+    account = Account(budget.Budget("10 s", seconds=10.0))
+    for expected, used in ((10, 4), (16, 16), (10, 12), (8, 0)):
+        granted = account.grant(last=True)
+        assert granted is not None
+        assert granted[1] == pytest.approx(expected)
+        with account.spending():
+            CLOCK.takes(used)
+
+
+def test_a_landscape_waits_until_its_pictures_are_paid() -> None:
+    account = Account(budget.Budget("1 s", seconds=1.0), pictures=2)
+    account.showing = 1.5
+    assert account.grant(last=False) is None
+    assert account.grant(last=True) == pytest.approx((0.5, 1.0))
+    account.showing = 0.1
+    assert account.grant(last=False) == pytest.approx((1.9, 2.0))
+
+
+# the share of a fit
+
+
+@pytest.mark.parametrize("cost", [1e-4, 2e-3, 3e-2])
+@pytest.mark.parametrize("every", [None, 1, 4])
+def test_landscapes_take_their_share_of_the_fit(tmp_path: Path, every: int | None, cost: float) -> None:
+    """0.05 ± 0.005, unless the last landscape is whole: then there was nothing left to do."""
+    share, landscapes = taken(
+        tmp_path, 9, cost, budget=0.05, every_n_epochs=every, plots=["contour", "heat"], samples=2
+    )
+    landscape = landscapes.landscape
+    assert share <= 0.055
+    whole = landscape.evaluated.all() and landscape.meta["samples"] == SAMPLES
+    assert whole or share >= 0.045
+    assert whole == (cost < 1e-3)
+    assert landscape.done.all()
+
+
+@pytest.mark.parametrize("factor", [0.2, 5.0])
+def test_a_machine_that_changes_its_speed_does_not_change_the_share(
+    tmp_path: Path, factor: float, clock: Clock
+) -> None:
+    clock.slower = lambda time: factor if (time - 100) % 37 > 20 else 1.0
+    share, landscapes = taken(tmp_path, 9, 0.01, budget=0.05, every_n_epochs=2, plots=["contour"])
+    assert 0.045 <= share <= 0.055
+    assert landscapes.landscape.done.all()
+
+
+@pytest.mark.parametrize("seconds", [2.0, 10.0])
+def test_each_landscape_takes_its_seconds(tmp_path: Path, seconds: float) -> None:
+    _, landscapes = taken(tmp_path, 3, 0.02, budget=f"{seconds}s", every_n_epochs=None, plots=["contour"])
+    took = landscapes.hooks
+    assert 0.8 * seconds <= took <= seconds * 1.05 + 0.1
+    assert landscapes.landscape.done.all()
+
+
+def test_more_time_gives_more_samples_then_more_points(tmp_path: Path) -> None:
+    seen = []
+    for seconds in (2, 8, 32, 180, 300):
+        found, _, _ = fit(tmp_path, 1, 0.02, budget=f"{seconds}s")
+        seen.append((found.landscape.meta["samples"], int(found.landscape.evaluated.sum())))
+    samples, points = zip(*seen, strict=True)
+    assert list(samples) == sorted(samples)
+    assert samples[0] < samples[2] < SAMPLES == samples[3] == samples[4]
+    assert points[0] < points[3] < points[4] == 17 * 17
+
+
+def test_with_time_enough_it_is_the_landscape_without_a_budget(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"samples": 3, "data": ["train", "val"]}
+    results = []
+    for extra in ({}, {"budget": "1h"}):
+        landscapes = callback(**{**GRID, "accelerate": False, **options, **extra})
+        torch.manual_seed(3)
+        _, after = train(Net(), [loader(), loader(48, shuffle=False)], [landscapes], tmp_path)
+        results.append((landscapes.landscape, after))
+    (plain, after), (timed, same) = results
+    assert not differences(after, same)
+    assert timed.evaluated.all()
+    for name, values in plain.values.items():
+        np.testing.assert_allclose(timed.values[name], values, rtol=1e-6)
+        assert timed.center[name] == pytest.approx(plain.center[name], rel=1e-6)
+    assert timed.meta["samples_by_data"] == plain.meta["samples_by_data"] == {"train": SAMPLES, "val": 48}
+    assert "interpolation" not in timed.meta
+    assert "of 512 samples" not in reports.summary(timed)
+
+
+# what a landscape says of it
+
+
+def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_path: Path) -> None:
+    whole, _, _ = fit(tmp_path / "whole", 1, 0.02, every_n_epochs=None, max_samples=None)
+    some, _, _ = fit(tmp_path / "some", 1, 0.02, budget="30s", every_n_epochs=None)
+    a, b = whole.landscape, some.landscape
+    assert 16 <= b.meta["samples"] < SAMPLES
+    assert b.meta["budget"]["samples"] == {"train": SAMPLES}
+    assert b.interpolated.any()
+    errors = b.standard_errors["train_loss"]
+    off = abs(b.loss - a.loss) / errors
+    assert np.median(off) < 3, "within the standard error, as random samples are"
+    assert 0 < b.meta["interpolation"]["errors"]["train_loss"] < 0.5
+    page = reports.summary(b)
+    assert f"train: {b.meta['samples']} samples" in page
+    assert "there were 512 samples of train" in page
+    again = load(tmp_path / "some" / "landscape" / "step=000032" / "landscape.h5")
+    assert again.meta["budget"] == b.meta["budget"]
+
+
+def test_a_budget_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"budget='0.001 s each' leaves 0.* s .* none is measured. Give a larger"):
+        landscapes, _, _ = fit(tmp_path, 1, 0.05, budget="0.001s", every_n_epochs=None)
+    assert landscapes.landscape is None
+
+
+def test_pictures_that_there_is_no_time_for_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "lightning_landscape"):
+        fit(tmp_path, 1, budget="3s", every_n_epochs=None, plots=["contour", "filled", "heat", "surface", "slices"])
+    (told,) = [line for line in caplog.text.splitlines() if "no time was left for the pictures" in line]
+    assert "surface of train_loss, slices of train_loss of step 32; lightning-landscape plot draws them" in told
+    assert "filled" not in told
+
+
+def test_the_training_is_the_same_with_a_budget(tmp_path: Path) -> None:
+    _, _, alone = fit(tmp_path / "alone", 2)
+    _, _, after = fit(tmp_path / "with", 2, budget=0.2, every_n_epochs=1)
+    assert not differences(alone, after)
+
+
+def test_a_step_that_raises_off_the_centre_costs_these_points_only(tmp_path: Path) -> None:
+    class Picky(Net):
+        norm = float("inf")
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            norm = float(self.net[0].weight.detach().norm())
+            self.norm = norm if self.training else self.norm
+            if norm > 1.4 * self.norm:
+                raise RuntimeError("too far")
+            return super().training_step(batch, batch_idx)
+
+    landscapes = callback(**{**GRID, "accelerate": False, "budget": "20s", "every_n_epochs": None, "strict": False})
+    module = Picky(0.001)
+    with pytest.warns(UserWarning, match="could not be measured"):
+        train(module, [loader()], [landscapes], tmp_path, max_epochs=1)
+    found = landscapes.landscape
+    assert found is not None
+    assert 0 < found.done.sum() < found.grid.size
+    assert "too far" in found.meta["failure"]
+
+
+def test_several_processes_are_refused(tmp_path: Path) -> None:
+    trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, strategy="ddp", devices=2)
+    with pytest.raises(MisconfigurationException, match="budget='5 % of the time' needs one process"):
+        callback(budget=0.05).setup(trainer, Net(), "fit")
