@@ -41,11 +41,11 @@ class FrozenData:
     available: int = 0
 
     def places(self, share: float) -> list[int]:
-        """Which batches make up that share of every loader's: its first ones, at least one."""
+        """Which batches make up that share of every loader's: its first ones; two at least, for a standard error."""
         of_loader: dict[int, list[int]] = {}
         for place, batch in enumerate(self.batches):
             of_loader.setdefault(batch.loader, []).append(place)
-        return sorted(i for own in of_loader.values() for i in own[: max(1, int(share * len(own)))])
+        return sorted(i for own in of_loader.values() for i in own[: max(2, int(share * len(own)))])
 
     def part(self, share: float) -> FrozenData:
         """That share of the batches, as data of its own."""

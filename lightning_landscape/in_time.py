@@ -39,7 +39,7 @@ def measure_in_time(
 
     Args:
         trainer, module, settings, tolerant: as in `measure`.
-        seconds: until it must be over. One batch of every data set is read and one point is measured in any case.
+        seconds: until it must be over. Two batches of every data set are measured at the centre in any case.
 
     Raises:
         CannotMeasureError: as `measure`.

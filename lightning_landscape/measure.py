@@ -423,8 +423,10 @@ def tidy(landscape: Landscape) -> None:
         if original != name and original in landscape.values:
             a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
             if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
-                for table in (landscape.values, landscape.standard_errors, landscape.center):
-                    del table[name]
+                said = landscape.meta.get("interpolation", {})
+                errors = [said.get(key, {}) for key in ("errors", "log_errors", "ways")]
+                for table in (landscape.values, landscape.standard_errors, landscape.center, *errors):
+                    table.pop(name, None)
 
 
 def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:

@@ -19,7 +19,10 @@ PACKAGE = "lightning_landscape"
 
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
-    "ground": {"landscape", "splines", "refinement", "resume", "storage", "loggers", "plots", "report", "tensorboard"},
+    "ground": {
+        "landscape", "budget", "splines", "refinement", "resume", "storage", "loggers", "plots", "report",
+        "tensorboard",
+    },
     "torch core": {
         "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
         "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",
@@ -27,7 +30,7 @@ FLOORS = {
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
-        "progress",
+        "in_time", "progress",
     },
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip

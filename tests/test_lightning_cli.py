@@ -19,7 +19,8 @@ OPTIONS: dict[str, Any] = {
     "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
     "data": ["val", "train"], "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
     "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
-    "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "strict": True,
+    "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "budget": "2min",
+    "strict": True,
 }  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
     parsed = cli.LightningCLI(boring, run=False, args=["--config", str(path)])
     (callback,) = [c for c in parsed.trainer.callbacks if isinstance(c, LossLandscapeCallback)]
     by_hand = LossLandscapeCallback(**given)
-    for name in ("every_n_epochs", "at_train_end", "dirpath", "strict", "look"):
+    for name in ("every_n_epochs", "at_train_end", "dirpath", "strict", "look", "budget"):
         assert getattr(callback, name) == getattr(by_hand, name), name
     own, expected = vars(callback.settings).copy(), vars(by_hand.settings).copy()
     assert recipe(own.pop("directions")) == recipe(expected.pop("directions"))
@@ -47,7 +48,9 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # LightningCLI and jsonargparse warn of their own versions
-@pytest.mark.parametrize("given", [OPTIONS, {"seed": 1}, {"y": [0, 1, 5], "data": "test", "ignore": "biasbn"}])
+@pytest.mark.parametrize(
+    "given", [OPTIONS, {"seed": 1}, {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05}]
+)
 def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:
     check("lightning.pytorch", tmp_path / "config.yaml", given)
 
