@@ -236,6 +236,55 @@ def test_each_landscape_takes_its_seconds(tmp_path: Path, seconds: float) -> Non
     assert landscapes.landscape.done.all()
 
 
+def test_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{__name__}.READ", 0.02)  # 10 s for all
+    data = Data()
+    order = data.x[:, 0].argsort()
+    data.x, data.y = data.x[order], data.y[order]  # as many a data set is
+    landscapes = callback(**{**GRID, "accelerate": False, "budget": "8s", "every_n_epochs": None})
+    module = Net(1e-4)
+    train(module, [DataLoader(data, 16, shuffle=True)], [landscapes], tmp_path, max_epochs=1)
+    found = landscapes.landscape
+    assert found is not None
+    assert 60 <= found.meta["samples"] <= 120  # 2 s of the 8
+    assert found.meta["budget"]["samples"] == {"train": SAMPLES}
+    with torch.no_grad():
+        every = nn.functional.cross_entropy(module.net(data.x), data.y, reduction="none")
+    first = every[: found.meta["samples"]].mean()
+    assert abs(found.center["train_loss"] - every.mean()) < 0.5 * abs(first - every.mean())
+
+
+def test_what_a_point_takes_is_learned_off_the_centre_too(tmp_path: Path) -> None:
+    """Else there would be samples for which the time is not enough."""
+
+    class Farther(Net):
+        norm = float("inf")
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            norm = float(self.net[0].weight.detach().norm())
+            self.norm = norm if self.training else self.norm
+            CLOCK.takes(0.1 if norm > 1.1 * self.norm else 0.0)
+            return super().training_step(batch, batch_idx)
+
+    landscapes = callback(**{**GRID, "accelerate": False, "budget": "200s", "every_n_epochs": None})
+    train(Farther(0.01), [loader()], [landscapes], tmp_path, max_epochs=1)
+    found = landscapes.landscape
+    assert found is not None
+    assert 32 < found.meta["samples"] < SAMPLES
+    assert np.isfinite(found.meta["interpolation"]["errors"]["train_loss"])
+
+
+def test_the_draft_is_kept_where_nothing_better_comes_in_time(tmp_path: Path, clock: Clock) -> None:
+    clock.slower = lambda time: 1.0 if time < 100 + 32 + 3 else 300.0  # from the fourth second of the landscape on
+    landscapes, _, _ = fit(tmp_path, 1, 0.01, budget="40s", every_n_epochs=None)
+    found = landscapes.landscape
+    assert found.done.all()
+    assert found.meta["samples"] == 64  # 41 points on 4 batches: a twentieth of the time
+    assert 13 <= found.evaluated.sum() <= 50
+
+
 def test_more_time_gives_more_samples_then_more_points(tmp_path: Path) -> None:
     seen = []
     for seconds in (2, 8, 32, 180, 300):
