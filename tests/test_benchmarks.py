@@ -218,6 +218,7 @@ def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch:
     values = contender(workload, 33, silent)
     true = np.abs(values.flat - whole) / np.ptp(whole)
     assert 1e-7 < row.error <= true.max() * (1 + 1e-6) <= 1e-2
+    assert np.isclose(true, row.error, rtol=1e-2).any()  # at one of them
     assert true[contender.evaluated.reshape(-1)].max() < 1e-6
     assert contender.evaluated.sum() == row.points == row.rounds[0].points
     assert row.rounds[0].complete
@@ -231,7 +232,7 @@ def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch:
     (liar,) = compete(workload, [Tolerant(1e-2)], rounds=0, budget=None, n=33).rows
     assert liar.error > 1e-2
     (all_of_it,) = compete(workload, [Tolerant(1e-2)], rounds=0, budget=None, n=5).rows
-    assert (all_of_it.points, all_of_it.error) == (25, None)  # nothing is interpolated
+    assert (all_of_it.points, all_of_it.error, all_of_it.failure) == (25, None, "")  # nothing is interpolated
 
 
 def test_a_value_that_is_not_finite_is_wrong() -> None:
@@ -255,6 +256,7 @@ def made_up() -> Result:
         Row("tool", error=2e-2, rounds=[timing(0, 0.2, 520), timing(0, 0.4, 1040), timing(0, 0.2, 520)]),
         Row("broken", error=2e-2, rounds=[timing(0, 1, 1)], failure="stopped in the second round"),
         Row("new"),
+        Row("ours, plain", error=1e-8, rounds=careful),
     ]
     return Result("W2", "a net", 100, 2601, 10**9, rows)
 
@@ -324,7 +326,7 @@ def test_the_command_writes_the_report(
 ) -> None:
     from benchmarks import __main__ as command
 
-    monkeypatch.setitem(WORKLOADS, "W1", WORKLOADS["W1"]._replace(quick=40))
+    monkeypatch.setitem(WORKLOADS, "W1", WORKLOADS["W1"]._replace(quick=40, tolerance=1e-2))
     monkeypatch.setattr(command, "limits", lambda *_: limits(64, 0.01))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")
     file = tmp_path / "report.md"
