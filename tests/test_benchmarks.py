@@ -334,7 +334,11 @@ def test_the_command_writes_the_report(
     file = tmp_path / "report.md"
     main(["--quick", "--workloads", "W1", "--rounds", "1", "--threads", "1", "--out", str(file)])
     report = file.read_text(encoding="utf-8")
-    assert report in capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert report in printed
+    lines = [line.split(" s  ") for line in progress.splitlines() if " s  " in line]
+    assert [what for _, what in lines][:2] == ["the limits of this machine", "W1: checking ours"]
+    assert all(seconds.strip().isdecimal() for seconds, _ in lines)
     assert "## W1: linear classifier, 784 → 10; 40 samples" in report
     assert "| careful |" in report
     assert report.index("## In short") < report.index("| × careful | ours |") < report.index("## The limits")
