@@ -19,7 +19,7 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from lightning_landscape import Grid, LossLandscapeCallback, Plane
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback, Plane
 from lightning_landscape.measure import Settings, measure
 from lightning_landscape.quiet import undisturbed
 
@@ -34,10 +34,12 @@ class Contender(Protocol):
     Attributes:
         name: in the table.
         note: what a reader of its row must know, or "".
+        tolerance: of what it interpolates, as a share of the range; None if it evaluates every point.
     """
 
     name: str
     note: str
+    tolerance: float | None
 
     def prepare(self, workload: Workload) -> None:
         """What is not measured: what its author would have tuned beforehand."""
@@ -53,6 +55,7 @@ class OnThePlane:
     """What most contenders share: nothing to tune, and the workload's own plane."""
 
     note = ""
+    tolerance: float | None = None
 
     def prepare(self, workload: Workload) -> None:
         """See `Contender`."""
@@ -73,10 +76,14 @@ class Ours(OnThePlane):
     Args:
         name: in the table.
         options: of `LossLandscapeCallback`, beside the grid, all samples, and no tiles.
+
+    Attributes:
+        evaluated: the points of the last whole landscape that were not interpolated, shape (n, n).
     """
 
     name: str = "ours"
     options: Mapping[str, Any] = field(default_factory=dict)
+    evaluated: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool), init=False)
 
     def __call__(self, workload: Workload, n: int, tick: Tick) -> np.ndarray:
         """See `Contender`."""
@@ -85,15 +92,15 @@ class Ours(OnThePlane):
         axis = (-1.0, 1.0, n)
         callback = LossLandscapeCallback(x=axis, y=axis, max_samples=None, samples=0, **self.options)
         options = _of_measure(callback.settings, self.options)
-        values: list[np.ndarray] = []
+        whole: list[Landscape] = []
 
         class Measure(L.Callback):
             def on_train_start(self, trainer: Any, pl_module: Any) -> None:
                 tick(0)
                 with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings, **options)) as points:
                     for landscape in points:
-                        tick(int(landscape.done.sum()))
-                values.append(landscape.loss)
+                        tick(int(landscape.evaluated.sum()))
+                whole.append(landscape)
                 raise _Over
 
         with suppress(_Over), warnings.catch_warnings():
@@ -101,7 +108,8 @@ class Ours(OnThePlane):
             for advice in (".*does not have many workers", ".*smaller than the logging interval", ".*LeafSpec"):
                 warnings.filterwarnings("ignore", advice)
             _trainer(Measure()).fit(copy.deepcopy(workload.module).train(), workload.loader())
-        return values[0]
+        self.evaluated = whole[0].evaluated
+        return whole[0].loss
 
 
 def _of_measure(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +138,20 @@ def ours() -> list[Ours]:
     if "accelerate" in inspect.signature(LossLandscapeCallback).parameters:
         return [Ours("ours", {"accelerate": True}), Ours("ours, plain", {"accelerate": False})]
     return [Ours("ours, plain")]
+
+
+class Tolerant(Ours):
+    """Ours with fewer points, the rest interpolated.
+
+    Args:
+        tolerance: a share of the range.
+    """
+
+    note = "errors are shares of the range, at points that were not evaluated"
+
+    def __init__(self, tolerance: float) -> None:
+        super().__init__(f"ours, tolerance {tolerance:g}", {"accelerate": True, "tolerance": tolerance})
+        self.tolerance = tolerance
 
 
 @dataclass
@@ -186,16 +208,16 @@ def square(n: int) -> Grid:
 
 
 @torch.no_grad()
-def naive(workload: Workload, plane: Plane, n: int) -> np.ndarray:
-    """The mean loss by the plainest loop in float64, shape (n, n): what all values are compared with."""
+def naive(workload: Workload, plane: Plane, points: np.ndarray) -> np.ndarray:
+    """The mean loss at points (P, 2) by the plainest loop in float64, shape (P,): what all values are compared with."""
     module = copy.deepcopy(workload.module).double()
     exact = lambda tensor: tensor.double() if tensor.is_floating_point() else tensor  # noqa: E731
     values = []
-    for a, b in square(n).points:
+    for a, b in points:
         for name, parameter in module.named_parameters():
             if name in plane.origin:
                 first, second = (direction[name].double() for direction in plane.directions)
                 parameter.copy_(plane.origin[name].double() + a * first + b * second)
         losses = [F.cross_entropy(module(exact(x)), y, reduction="sum").item() for x, y in workload.batches()]
         values.append(sum(losses) / workload.samples)
-    return np.array(values).reshape(n, n)
+    return np.array(values)

@@ -60,6 +60,7 @@ class Landscaper:
         "adds random noise to the highest value; for n points an axis ends at (n − 1)/n of the distance that it says; "
         "scales the directions anew, so that its plane is another"
     )
+    tolerance: float | None = None
 
     def prepare(self, workload: Workload) -> None:
         """See `Contender`."""

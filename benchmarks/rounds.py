@@ -11,9 +11,11 @@ import numpy as np
 
 from lightning_landscape import Plane
 
-from .contenders import Contender, naive
+from .contenders import Contender, Tolerant, naive, square
 from .stopwatch import Enough, Stopwatch, Timing
 from .workloads import Workload
+
+BETWEEN = 16  # interpolated points that are checked
 
 
 @dataclass
@@ -22,13 +24,18 @@ class Row:
 
     Args:
         name: of the contender.
-        error: the largest |value − naive| / |naive| of the check; None if it was not made.
-        first: of the check: a smaller landscape, with all that is slow the first time in a process.
+        tolerance: of the contender.
+        points: how many it evaluates; None for all.
+        error: the largest |value − naive| of the check, a share of |naive|, or with a tolerance of the surface's
+            range; None if it was not made.
+        first: of the check: with all that is slow the first time in a process, and without a tolerance smaller.
         rounds: one timing a round.
         failure: what was raised, or "".
     """
 
     name: str
+    tolerance: float | None = None
+    points: int | None = None
     error: float | None = None
     first: Timing | None = None
     rounds: list[Timing] = field(default_factory=list)
@@ -74,25 +81,29 @@ def compete(
         rounds: how many.
         budget: seconds after the first point of a run; None for all points.
         n: the landscape that is timed has n × n points.
-        check: the one that is checked has check × check.
+        check: the one that is checked has check × check, unless some points are interpolated: then it is the whole.
         say: told what is going on.
     """
-    table = [(contender, Row(contender.name)) for contender in contenders]
+    table = [(contender, Row(contender.name, contender.tolerance)) for contender in contenders]
 
     @cache
     def right(plane: Plane) -> np.ndarray:
-        return naive(workload, plane, check)
+        return naive(workload, plane, square(check).points).reshape(check, check)
 
     for contender, row in table:
         say(f"{workload.name}: checking {row.name}")
         with _telling(row):
-            _check(contender, row, workload, check, right)
+            contender.prepare(workload)
+            if isinstance(contender, Tolerant):
+                _check_between(contender, row, workload, n)
+            else:
+                _check(contender, row, workload, check, right)
     for i in range(rounds):
-        say(f"{workload.name}: round {i + 1} of {rounds}")
         for contender, row in table[i % len(table) :] + table[: i % len(table)]:
             if not row.failure:
+                say(f"{workload.name}: round {i + 1} of {rounds}, {row.name}")
                 with _telling(row):
-                    row.rounds.append(_time(contender, workload, n, budget))
+                    row.rounds.append(_time(contender, workload, n, row.points or n * n, budget))
     return Result(workload.name, workload.title, workload.samples, n * n, workload.flops, [row for _, row in table])
 
 
@@ -105,11 +116,24 @@ def _telling(row: Row) -> Iterator[None]:
 
 
 def _check(contender: Contender, row: Row, workload: Workload, n: int, right: Callable[[Plane], np.ndarray]) -> None:
-    contender.prepare(workload)
     watch = Stopwatch()
     values = contender(workload, n, watch)
     row.first = watch.timing(n * n)
     row.error = relative_error(values, right(contender.plane(workload)))
+
+
+def _check_between(contender: Tolerant, row: Row, workload: Workload, n: int) -> None:
+    """The whole landscape, since nothing else tells how many points it takes; checked where it is interpolated."""
+    watch = Stopwatch()
+    values = contender(workload, n, watch)
+    row.points = int(contender.evaluated.sum())
+    row.first = watch.timing(row.points)
+    between = np.flatnonzero(~contender.evaluated)
+    if not len(between):
+        return
+    some = between[np.linspace(0, len(between) - 1, min(BETWEEN, len(between))).round().astype(int)]
+    off = np.abs(values.flat[some] - naive(workload, contender.plane(workload), square(n).points[some]))
+    row.error = float(off.max() / np.ptp(values))
 
 
 def relative_error(values: np.ndarray, right: np.ndarray) -> float:
@@ -122,8 +146,8 @@ def relative_error(values: np.ndarray, right: np.ndarray) -> float:
     return float(np.where(np.isnan(error), np.inf, error).max())
 
 
-def _time(contender: Contender, workload: Workload, n: int, budget: float | None) -> Timing:
+def _time(contender: Contender, workload: Workload, n: int, points: int, budget: float | None) -> Timing:
     watch = Stopwatch(budget)
     with suppress(Enough):
         contender(workload, n, watch)
-    return watch.timing(n * n)
+    return watch.timing(points)

@@ -10,13 +10,14 @@ from .rounds import Result, Row
 from .stopwatch import Timing
 
 TOLERANCE = 1e-6  # of a right value, relative to the naive loop in float64
-REFERENCE = "careful"
+REFERENCE, PLAIN = "careful", "ours, plain"
 COLUMNS = (
     "",
     "ms a point",
     "CPU ms a point",
     "preparation, s (first)",
     "{points:,} points, s",
+    "evaluated",
     "× careful",
     "× careful, CPU",
     "of the float32 limit",
@@ -37,12 +38,40 @@ def markdown(
     """
     best = max((limit.rate for limit in limits if "float32" in limit.name and limit.unit == "operations"), default=None)
     parts = [_rows(("", ""), about.items())]
+    if results:
+        parts += ["## In short", summary(results, best)]
     if limits:
         parts += ["## The limits of this machine", _limits(limits)]
     for result in results:
         parts += [f"## {result.name}: {result.title}; {result.samples:,} samples", landscape_table(result, best)]
     parts.append("\n".join(f"- **{name}** {note}." for name, note in notes.items() if note))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def summary(results: Sequence[Result], best: float | None = None) -> str:
+    """One row a workload: how many times faster than careful each contender is, and what a point costs with ours."""
+    first = next((row.name for row in results[0].rows), "")
+    names = dict.fromkeys(row.name for result in results for row in result.rows if row.rounds)
+    names = [name for name in names if name not in (first, REFERENCE, PLAIN)]
+    lines = []
+    for result in results:
+        rows = {row.name: row for row in result.rows}
+        careful, own = rows.get(REFERENCE, Row(REFERENCE)), rows.get(first, Row(first))
+        lines.append([
+            f"{result.name}: {result.title}; {result.samples:,} samples",
+            *(_short(careful, rows.get(name, Row(name))) for name in (first, *names)),
+            figure(1e3 * _median(own, _total) / result.points) if own.rounds else "–",
+            _share(own, result, best),
+        ])  # fmt: skip
+    return _rows(("× careful", first, *names, f"ms a point, {first}", "of the float32 limit"), lines)
+
+
+def _short(careful: Row, row: Row) -> str:
+    if row.failure:
+        return "failed"
+    if not row.rounds:
+        return "–"
+    return _ratio(careful, row, _total) + ("" if _is_right(row) else ", wrong")
 
 
 def landscape_table(result: Result, best: float | None = None) -> str:
@@ -59,22 +88,31 @@ def landscape_table(result: Result, best: float | None = None) -> str:
 
 def _row(row: Row, careful: Row, result: Result, best: float | None) -> list[str]:
     if not row.rounds:
-        return [row.name, *["–"] * 7, f"failed: {row.failure}"]
+        return [row.name, *["–"] * (len(COLUMNS) - 2), f"failed: {row.failure}"]
     extrapolated = "" if all(timing.complete for timing in row.rounds) else "≈ "
     first = f" ({figure(row.first.wall.preparation)})" if row.first else ""
-    total = _median(row, lambda timing: timing.wall.total)
-    share = f"{100 * result.flops * result.points / total / best:.0f} %" if best and total else "–"
     return [
         row.name,
         figure(1e3 * _median(row, lambda timing: timing.wall.point)),
         figure(1e3 * _median(row, lambda timing: timing.cpu.point)),
         figure(_median(row, lambda timing: timing.wall.preparation)) + first,
-        extrapolated + figure(total),
-        _ratio(careful, row, lambda timing: timing.wall.total),
+        extrapolated + figure(_median(row, _total)),
+        f"{row.points or result.points:,}",
+        _ratio(careful, row, _total),
         _ratio(careful, row, lambda timing: timing.cpu.total),
-        share,
+        _share(row, result, best),
         _verdict(row),
     ]
+
+
+def _total(timing: Timing) -> float:
+    return timing.wall.total
+
+
+def _share(row: Row, result: Result, best: float | None) -> str:
+    """Of the machine's limit: the operations of plain forward passes at all points."""
+    total = _median(row, _total) if row.rounds else 0.0
+    return f"{100 * result.flops * result.points / total / best:.0f} %" if best and total else "–"
 
 
 def _median(row: Row, what: Callable[[Timing], float]) -> float:
@@ -93,7 +131,12 @@ def _verdict(row: Row) -> str:
         return f"failed: {row.failure}"
     if row.error is None:
         return "not checked"
-    return f"right, {row.error:.0e}" if row.error <= TOLERANCE else f"**wrong, {row.error:.0e}**"
+    of = "" if row.tolerance is None else " of the range"
+    return f"right, {row.error:.0e}{of}" if _is_right(row) else f"**wrong, {row.error:.0e}{of}**"
+
+
+def _is_right(row: Row) -> bool:
+    return row.error is None or row.error <= (row.tolerance or TOLERANCE)
 
 
 def _limits(limits: Sequence[Limit]) -> str:

@@ -20,7 +20,11 @@ MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
     F.smooth_l1_loss,
     F.huber_loss,
 )
-SIGNATURES = {function: inspect.signature(function) for function in MEAN_LOSSES}
+# By name, in order: faster than inspect.Signature.bind, which small batches would feel.
+DEFAULTS = {
+    function: {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    for function in MEAN_LOSSES
+}
 
 
 class LossCalls(TorchFunctionMode):
@@ -43,8 +47,7 @@ class LossCalls(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record, and change nothing."""
         result = func(*args, **(kwargs or {}))
-        if func in SIGNATURES:
-            bound = SIGNATURES[func].bind(*args, **(kwargs or {}))
-            bound.apply_defaults()
-            self.calls.append((func, bound.arguments, result))
+        if func in DEFAULTS:
+            given = dict(zip(DEFAULTS[func], args, strict=False)) | (kwargs or {})
+            self.calls.append((func, DEFAULTS[func] | given, result))
         return result

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import contenders
+from benchmarks import contenders, rounds
 from benchmarks.__main__ import main, told_load
-from benchmarks.contenders import Careful, OnThePlane, Ours, naive, ours, square
+from benchmarks.contenders import Careful, OnThePlane, Ours, Tolerant, naive, ours, square
 from benchmarks.limits import Limit, faster, limits
 from benchmarks.peers import PEERS, installed
 from benchmarks.rounds import Result, Row, compete, relative_error
 from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing
-from benchmarks.table import TOLERANCE, figure, landscape_table, markdown
+from benchmarks.table import TOLERANCE, figure, landscape_table, markdown, summary
 from benchmarks.workloads import WORKLOADS, make
 
 SMALL = {"W1": 300, "W2": 20, "W3": 3, "W4": 6, "W5": 3}
@@ -36,7 +36,7 @@ def test_every_workload_is_small_here() -> None:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_all_values_are_those_of_the_naive_loop(name: str) -> None:
     workload = make(name, SMALL[name])
-    right = naive(workload, workload.plane, 2)
+    right = naive(workload, workload.plane, square(2).points).reshape(2, 2)
     assert np.ptp(right) > 0
     for contender in [*ours(), Careful()]:
         contender.prepare(workload)
@@ -50,7 +50,7 @@ def test_the_naive_loop_is_the_formula() -> None:
     workload = make("W1", 50)
     weight, bias = (parameter.detach() for parameter in workload.module.net[1].parameters())
     first, second = (direction["net.1.weight"].double() for direction in workload.plane.directions)
-    for value, (a, b) in zip(naive(workload, workload.plane, 3).flat, square(3).points, strict=True):
+    for value, (a, b) in zip(naive(workload, workload.plane, square(3).points), square(3).points, strict=True):
         logits = workload.inputs.flatten(1).double() @ (weight.double() + a * first + b * second).T + bias.double()
         chosen = logits[torch.arange(50), workload.labels]
         assert value == pytest.approx(float((logits.logsumexp(1) - chosen).mean()), rel=1e-12)
@@ -100,7 +100,7 @@ def test_an_installed_peer_runs(package: str) -> None:
     contender, module = PEERS[package]
     pytest.importorskip(module)
     workload, peer = make("W1", 30), contender()
-    right = naive(workload, peer.plane(workload), 3)
+    right = naive(workload, peer.plane(workload), square(3).points).reshape(3, 3)
     # one batch, so that losscape's mean is right; the notes say what is wrong elsewhere
     places = {"losscape": np.s_[:, :], "loss-landscapes": np.s_[1, :], "landscaper": np.s_[1, 1]}[package]
     assert relative_error(peer(workload, 3, silent)[places], right[places]) < TOLERANCE
@@ -179,7 +179,7 @@ class Liar(OnThePlane):
     name = "liar"
 
     def __call__(self, workload: Any, n: int, tick: Any) -> np.ndarray:
-        values = naive(workload, workload.plane, n)
+        values = naive(workload, workload.plane, square(n).points).reshape(n, n)
         values[0, 0] *= 1.01
         tick(n * n)
         return values
@@ -206,6 +206,37 @@ def test_a_wrong_value_is_shown_and_a_failure_ends_nothing() -> None:
     assert "failed: RuntimeError: does not know this layer" in table
 
 
+def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload, said = make("W1", 20), []
+    monkeypatch.setattr(rounds, "BETWEEN", 33 * 33)
+    first = compete(workload, [Tolerant(1e-2), Careful()], rounds=1, budget=None, n=33, check=2, say=said.append)
+    row = first.rows[0]
+    whole = naive(workload, workload.plane, square(33).points)
+    assert row.points is not None
+    assert 100 < row.points < 33 * 33
+    assert row.error is not None
+    contender = Tolerant(1e-2)
+    values = contender(workload, 33, silent)
+    true = np.abs(values.flat - whole) / np.ptp(whole)
+    assert 1e-5 < true.max() < 1e-2
+    assert row.error == pytest.approx(true.max(), rel=1e-2)
+    assert true[contender.evaluated.reshape(-1)].max() < 1e-6
+    assert contender.evaluated.sum() == row.points == row.rounds[0].points
+    assert row.rounds[0].complete
+    assert said[-1] == "W1: round 1 of 1, careful"
+    cells = landscape_table(first).splitlines()[2].split(" | ")
+    assert cells[0] == "| ours, tolerance 0.01"
+    assert cells[5] == f"{row.points:,}"
+    assert cells[-1].startswith("right, ")
+    assert cells[-1].endswith(" of the range |")
+    monkeypatch.setattr(rounds, "BETWEEN", 16)
+    monkeypatch.setattr(rounds, "naive", lambda workload, plane, points: np.full(16, whole.max() + 1))
+    (liar,) = compete(workload, [Tolerant(1e-2)], rounds=0, budget=None, n=33).rows
+    assert liar.error > 1e-2
+    (all_of_it,) = compete(workload, [Tolerant(1e-2)], rounds=0, budget=None, n=5).rows
+    assert (all_of_it.points, all_of_it.error, all_of_it.failure) == (25, None, "")  # nothing is interpolated
+
+
 def test_a_value_that_is_not_finite_is_wrong() -> None:
     assert relative_error(np.array([1.0, np.nan]), np.ones(2)) == np.inf
 
@@ -217,16 +248,51 @@ def timing(preparation: float, point: float, total: float, complete: bool = Fals
     return Timing(Cost(preparation, point, total), Cost(2 * preparation, 2 * point, 4 * total), 5, complete)
 
 
+def made_up() -> Result:
+    careful = [timing(0, 0.1, 260), timing(0, 0.2, 520), timing(0, 0.1, 260)]
+    quick = [timing(2, 0.01, 26), timing(3, 0.04, 104), timing(2, 0.01, 13, True)]
+    rows = [
+        Row("ours", error=3e-7, first=timing(20, 0, 20), rounds=quick),
+        Row("careful", error=1e-8, first=timing(0, 0.1, 0.9), rounds=careful),
+        Row("ours, tolerance 0.001", 1e-3, 456, 8e-4, rounds=[timing(1, 0.02, 13)] * 3),
+        Row("tool", error=2e-2, rounds=[timing(0, 0.2, 520), timing(0, 0.4, 1040), timing(0, 0.2, 520)]),
+        Row("broken", error=2e-2, rounds=[timing(0, 1, 1)], failure="stopped in the second round"),
+        Row("new"),
+        Row("ours, plain", error=1e-8, rounds=careful),
+    ]
+    return Result("W2", "a net", 100, 2601, 10**9, rows)
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+
+
 def test_the_table_of_made_up_timings() -> None:
-    careful = Row("careful", 1e-8, timing(0, 0.1, 0.9), [timing(0, 0.1, 260), timing(0, 0.2, 520), timing(0, 0.1, 260)])
-    quick = Row("ours", 3e-7, timing(20, 0, 20), [timing(2, 0.01, 26), timing(3, 0.04, 104), timing(2, 0.01, 13, True)])
-    result = Result("W2", "a net", 100, 2601, 10**9, [quick, careful, Row("new")])
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in landscape_table(result, 1e11).splitlines()]
-    assert lines[0][4] == "2,601 points, s"
+    lines = cells(landscape_table(made_up(), 1e11))
+    assert lines[0][4:6] == ["2,601 points, s", "evaluated"]
     # medians of each column; ratios 10, 5, 20 in the rounds; 2,601 · 10⁹ operations in 26 s at 10¹¹ a second
-    assert lines[2] == ["ours", "10", "20", "2 (20)", "≈ 26", "10", "10", "100 %", "right, 3e-07"]
-    assert lines[3] == ["careful", "100", "200", "0 (0)", "≈ 260", "1", "1", "10 %", "right, 1e-08"]
+    assert lines[2] == ["ours", "10", "20", "2 (20)", "≈ 26", "2,601", "10", "10", "100 %", "right, 3e-07"]
+    assert lines[3] == ["careful", "100", "200", "0 (0)", "≈ 260", "2,601", "1", "1", "10 %", "right, 1e-08"]
+    assert lines[4][5:] == ["456", "20", "20", "200 %", "right, 8e-04 of the range"]
+    assert lines[5][5:] == ["2,601", "0.5", "0.5", "5 %", "**wrong, 2e-02**"]
     assert len({len(line) for line in lines}) == 1
+
+
+def test_the_summary_has_a_row_a_workload() -> None:
+    result = made_up()
+    other = Result("W9", "another", 7, 100, 10, [Row("ours", rounds=[timing(0, 0, 3)]), result.rows[1]])
+    lines = cells(summary([result, other], 1e11))
+    assert lines[0] == [
+        "× careful", "ours", "ours, tolerance 0.001", "tool", "broken", "ms a point, ours", "of the float32 limit"
+    ]  # fmt: skip
+    # 26 s for 2,601 points
+    assert lines[2] == ["W2: a net; 100 samples", "10", "20", "0.5, wrong", "failed", "10", "100 %"]
+    assert lines[3] == ["W9: another; 7 samples", "86.7", "–", "–", "–", "30", "0 %"]
+    assert cells(summary([Result("W2", "a net", 100, 9, 1, [Row("ours", failure="no")])]))[2][1:] == [
+        "failed",
+        "–",
+        "–",
+    ]
 
 
 def test_the_report_says_what_it_holds_for() -> None:
@@ -262,15 +328,21 @@ def test_the_command_writes_the_report(
 ) -> None:
     from benchmarks import __main__ as command
 
-    monkeypatch.setitem(WORKLOADS, "W1", WORKLOADS["W1"]._replace(quick=40))
+    monkeypatch.setitem(WORKLOADS, "W1", WORKLOADS["W1"]._replace(quick=40, tolerance=1e-2))
     monkeypatch.setattr(command, "limits", lambda *_: limits(64, 0.01))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "as it was")
     file = tmp_path / "report.md"
     main(["--quick", "--workloads", "W1", "--rounds", "1", "--threads", "1", "--out", str(file)])
     report = file.read_text(encoding="utf-8")
-    assert report in capsys.readouterr().out
+    printed, progress = capsys.readouterr()
+    assert report in printed
+    lines = [line.split(" s  ") for line in progress.splitlines() if " s  " in line]
+    assert [what for _, what in lines][:2] == ["the limits of this machine", "W1: checking ours"]
+    assert all(seconds.strip().isdecimal() for seconds, _ in lines)
     assert "## W1: linear classifier, 784 → 10; 40 samples" in report
     assert "| careful |" in report
+    assert report.index("## In short") < report.index("| × careful | ours |") < report.index("## The limits")
+    assert "tolerance" not in report  # nothing is interpolated in a first look
     assert "**quick**" in report
     assert all(package in report for package in PEERS)
 

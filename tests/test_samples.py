@@ -35,6 +35,18 @@ def _seeded():
         yield
 
 
+def test_a_call_is_seen_with_its_defaults():
+    """torch passes them all to a function mode today; nothing promises that it goes on."""
+    seen, scores, labels = LossCalls(), torch.zeros(2, 3), torch.tensor([0, 1])
+    seen.__torch_function__(F.cross_entropy, (), (scores, labels), {"label_smoothing": 0.1})
+    ((function, arguments, result),) = seen.calls
+    assert function is F.cross_entropy
+    assert arguments["input"] is scores
+    assert arguments["target"] is labels
+    assert (arguments["weight"], arguments["reduction"], arguments["label_smoothing"]) == (None, "mean", 0.1)
+    assert result == F.cross_entropy(scores, labels, label_smoothing=0.1)
+
+
 def calls_of(function) -> list:
     with LossCalls() as seen:
         function()

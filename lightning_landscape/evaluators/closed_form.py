@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..objectives import Observation
-from .factorised import Margins, Product, class_last, correct, margins
+from .factorised import CACHED, Margins, Product, class_last, correct, margins
 from .recording import LossCall, NotAffine, Seen, affine_parts
 from .sequential import Measurement
 
@@ -22,29 +24,33 @@ DIFFERENT = 3  # values that are seen of an accuracy, before it is believed to b
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of one call of the loss at all points.
+    """The scores of one call of the loss at all points; or of G calls on batches of one size, as if of one.
 
     Args:
         parts: z₀, …, z_k in the shape of the call's input.
-        call: at the origin.
+        arguments: of the call at the origin, by name.
+        batches: G.
     """
 
     parts: Tensor
-    call: LossCall
+    arguments: dict[str, Any]
+    batches: int = 1
 
     @cached_property
     def margins(self) -> Margins:
         """Those of the loss."""
-        return margins(self.parts, self.call[1])
+        return margins(self.parts, self.arguments, self.batches)
 
     @property
-    def labels(self) -> Tensor:
-        """Shape (n,)."""
-        return self.call[1]["target"].reshape(-1)
+    def samples(self) -> int:
+        """n, of each batch."""
+        return self.margins.parts.shape[1] // self.batches
 
     def hits(self, points: Product | Tensor) -> Tensor:
-        """How many samples are classified rightly, shape (P,)."""
-        return correct(class_last(self.parts), self.labels, points)
+        """How many samples of each batch are classified rightly, shape (G, P)."""
+        labels = self.arguments["target"].reshape(-1)
+        pieces = zip(class_last(self.parts).chunk(self.batches, dim=1), labels.chunk(self.batches), strict=True)
+        return torch.stack([correct(parts, own, points) for parts, own in pieces])
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,25 +85,29 @@ class ClosedForm:
     """
 
     def __init__(self, passes: Sequence[Sequence[Seen]], where: np.ndarray, *, trial: bool = False) -> None:
-        self.batches: list[tuple[Scores, dict[str, Reading]]] = []
+        self.groups: list[tuple[Scores, dict[str, Reading]]] = []
+        found: list[_Found] = []
         accuracies: dict[str, set[float]] = {}
         for seen in zip(*passes, strict=True):
             index, readings = _readings(seen)
             calls = [s.losses[index] for s in seen]
             _require_same_arguments(calls)
-            scores = Scores(affine_parts([c[1]["input"] for c in calls], where), calls[0])
-            if len(scores.parts) == 1:
-                scores = Scores(scores.parts.expand(len(where[0]) + 1, *scores.parts.shape[1:]).clone(), calls[0])
-                scores.parts[1:] = 0
-            try:
-                _ = scores.margins
-            except ValueError as error:
-                raise NotAffine(str(error)) from error
+            found.append(_Found([arguments for _, arguments, _ in calls], readings))
             for name, reading in readings.items():
                 if reading.what in ("hits", "hit"):
                     rates = [torch.as_tensor(s.observations[name].value).double().mean() for s in seen]
                     accuracies.setdefault(name, set()).update(map(float, rates))
-            self.batches.append((scores, readings))
+        for group in _joined(found):
+            scores = Scores(affine_parts([a["input"] for a in group.calls], where), group.calls[0], group.batches)
+            if len(scores.parts) == 1:
+                still = scores.parts.expand(len(where[0]) + 1, *scores.parts.shape[1:]).clone()
+                still[1:] = 0
+                scores = replace(scores, parts=still)
+            try:
+                _ = scores.margins
+            except ValueError as error:
+                raise NotAffine(str(error)) from error
+            self.groups.append((scores, group.readings))
         for name, values in accuracies.items():
             if len(values) < DIFFERENT and not trial:
                 raise NotAffine(f"{name!r} may be an accuracy, or anything else of {sorted(values)}")
@@ -105,47 +115,88 @@ class ClosedForm:
     @property
     def example(self) -> Tensor:
         """Of which type and on which device points are wanted."""
-        return self.batches[0][0].parts
+        return self.groups[0][0].parts
 
     def cost(self) -> int:
         """Numbers to be computed for a point."""
-        return sum(scores.parts[0].numel() for scores, _ in self.batches)
+        return sum(scores.parts[0].numel() for scores, _ in self.groups)
 
     def __call__(self, points: Product | Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Value and standard error of every metric at every point, each of shape (P,)."""
         tallies: dict[str, _Tally] = {}
-        for scores, readings in self.batches:
+        for scores, readings in self.groups:
             each: Tensor | None = None
-            total: Tensor | None = None
+            totals: Tensor | None = None
             moments: tuple[Tensor, Tensor] | None = None
             hits: Tensor | None = None
             for name, reading in readings.items():
                 tally = tallies.setdefault(name, _Tally(reading.observation.reduce))
-                weight, samples = reading.observation.weight, scores.margins.parts.shape[1]
+                weight, samples = reading.observation.weight, scores.samples
                 if reading.what in ("hits", "hit"):
                     hits = scores.hits(points) * reading.factor if hits is None else hits
-                    everyone = len(scores.labels)
+                    everyone = scores.arguments["target"].numel() // scores.batches
                     if reading.what == "hits":
                         tally.add(hits / everyone, weight)
                     else:
-                        tally.add_samples(hits, hits * reading.factor, weight, everyone)
+                        share = hits.sum(0)
+                        tally.add_samples(share, share * reading.factor, weight / everyone, everyone * scores.batches)
                 elif reading.what == "losses":
                     moments = scores.margins.moments(points) if moments is None else moments
-                    tally.add_samples(*moments, weight, samples)
+                    tally.add_samples(*moments, weight / samples, samples * scores.batches)
                 elif reading.what == "sample":
                     each = scores.margins.each(points).double() if each is None else each
-                    tally.add(each[reading.row], weight)
+                    tally.add(each[reading.row][None], weight)
                 else:
-                    total = scores.margins.total(points) if total is None else total
-                    tally.add(total / (samples if reading.what == "mean" else 1), weight)
+                    totals = scores.margins.totals(points) if totals is None else totals
+                    tally.add(totals / (samples if reading.what == "mean" else 1), weight)
         return {name: tally.result() for name, tally in tallies.items()}
 
     def tolerance(self, measurement: Measurement) -> float:
         """How far a value may be off: the rounding of losses that are means of differences of scores."""
-        samples = sum(scores.margins.parts.shape[1] for scores, _ in self.batches)
-        size = max(float(scores.parts[0].abs().max()) for scores, _ in self.batches)
+        samples = sum(scores.margins.parts.shape[1] for scores, _ in self.groups)
+        size = max(float(scores.parts[0].abs().max()) for scores, _ in self.groups)
         rounding = torch.finfo(self.example.dtype).eps * (1 + size) / samples**0.5
         return ROUNDING * abs(measurement.value) + 16 * rounding
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What the metrics of a batch follow from; or those of some batches, as if of one.
+
+    Args:
+        calls: the arguments of the loss at each point of the passes.
+        readings: how.
+        batches: G.
+    """
+
+    calls: list[dict[str, Any]]
+    readings: dict[str, Reading]
+    batches: int = 1
+
+    def kind(self) -> tuple[Any, ...]:
+        """The same for batches that may be joined: their losses have one divisor."""
+        own = self.calls[0]
+        scores, target, readings = own["input"], own["target"], self.readings.items()
+        weighted = own["weight"] is not None
+        ignored = not target.is_floating_point() and bool((target == own["ignore_index"]).any())
+        if weighted or ignored or scores.ndim < 2 or any(reading.what == "sample" for _, reading in readings):
+            return (id(self),)
+        how = [(name, r.what, r.factor, r.observation.weight, r.observation.reduce) for name, r in readings]
+        others = [value for value in own.values() if not isinstance(value, Tensor)]
+        return (scores.shape, scores.dtype, target.shape, *others, *how)
+
+
+def _joined(found: Sequence[_Found]) -> Iterator[_Found]:
+    """Small batches of one kind as one: hundreds of them would take longer to call upon than to compute."""
+    for _, alike in groupby(found, key=_Found.kind):
+        group = list(alike)
+        step = max(1, CACHED // max(1, group[0].calls[0]["input"].numel()))
+        for some in (group[i : i + step] for i in range(0, len(group), step)):
+            calls = [
+                {**own[0], **{name: torch.cat([a[name] for a in own]) for name in ("input", "target")}}
+                for own in zip(*(one.calls for one in some), strict=True)
+            ]
+            yield _Found(calls, some[0].readings, len(some))
 
 
 def _readings(seen: Sequence[Seen]) -> tuple[int, dict[str, Reading]]:
@@ -232,14 +283,11 @@ class _Tally:
         self.plain = self.first = self.second = torch.zeros(())
 
     def add(self, value: Tensor, weight: float) -> None:
-        """One value for a batch, shape (P,)."""
-        self._add(value, value.square(), weight, 1)
+        """One value for each of some batches of the same weight, shape (G, P)."""
+        self.add_samples(value.sum(0), value.square().sum(0), weight, len(value))
 
     def add_samples(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
-        """The sums of the values of single samples, and of their squares, shape (P,)."""
-        self._add(total, squares, weight / count, count)
-
-    def _add(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
+        """The sums of some values of the same weight, and of their squares, shape (P,)."""
         self.plain = self.plain.to(total) + total
         self.first = self.first.to(total) + weight * total
         self.second = self.second.to(total) + weight * squares

@@ -12,7 +12,7 @@ No shift is needed: the target's score is a mean of scores, so the sum is at lea
 exp(`ceiling`), nothing overflows, and a term that underflows was less than the rounding of that 1. Other samples
 are summed with the greatest margin taken out, as `torch.logsumexp` does.
 
-Letters: n samples, C classes, k directions, P points, of a product A × B.
+Letters: n samples, C classes, G batches, k directions, P points, of a product A × B.
 """
 
 from __future__ import annotations
@@ -49,29 +49,37 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """The margins of the samples of one call of the loss.
+    """The margins of the samples of one call of the loss, or of calls on G batches of one size, one after the other.
 
     Args:
         parts: m₀, …, m_k, shape (k + 1, n, C).
         weights: A of each sample, shape (n,); None where all are 1.
-        divisor: what the sum of the losses is divided by.
+        divisor: what the sum of the losses of a batch is divided by.
+        batches: G.
     """
 
     parts: Tensor
     weights: Tensor | None
     divisor: float
+    batches: int = 1
 
-    def total(self, points: Product | Tensor) -> Tensor:
-        """The sum of the samples' losses over the divisor at every point, float64, shape (P,)."""
-        result = torch.zeros(_count(points), dtype=torch.float64, device=self.parts.device)
+    def totals(self, points: Product | Tensor) -> Tensor:
+        """The sum of each batch's losses over the divisor at every point, float64, shape (G, P)."""
+        count, device = self.parts.shape[1], self.parts.device
+        result = torch.zeros(self.batches, _count(points), dtype=torch.float64, device=device)
+        owners = torch.arange(count, device=device) // max(1, count // self.batches)
         for rows, sums, room, logarithm in _chunks(self.parts, points):
+            own = owners[rows]
             if self.weights is not None:
-                logs = sums if logarithm else sums.log_()
-                result += (logs * self.weights[rows, None]).sum(0, dtype=torch.float64)
-                continue
-            if not logarithm:
-                sums = _folded(sums, room).log_()
-            result += sums.sum(0, dtype=torch.float64)
+                logs = (sums if logarithm else sums.log_()) * self.weights[rows, None]
+            elif logarithm:
+                logs = sums
+            else:
+                sums, own = _folded(sums, own, room)
+                logs = sums.log_()
+            batches, sizes = own.unique_consecutive(return_counts=True)
+            for batch, losses in zip(batches.tolist(), logs.split(sizes.tolist()), strict=True):
+                result[batch] += losses.sum(0, dtype=torch.float64)
         return result / self.divisor
 
     def moments(self, points: Product | Tensor) -> tuple[Tensor, Tensor]:
@@ -94,12 +102,13 @@ class Margins:
         return result if self.weights is None else result * self.weights[:, None]
 
 
-def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
+def margins(parts: Tensor, arguments: dict[str, Any], batches: int = 1) -> Margins:
     """The margins of a call of `torch.nn.functional.cross_entropy`.
 
     Args:
         parts: z₀, …, z_k, each in the shape of the call's input.
         arguments: of the call, by name, defaults too.
+        batches: G, if these are the inputs and targets of several calls without weights or ignored samples.
 
     Raises:
         ValueError: for arguments that this form does not know.
@@ -107,8 +116,8 @@ def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
     >>> z = torch.tensor([[[2.0, 0.0]], [[0.0, 1.0]]])  # z(c) = (2, c)
     >>> call = {"target": torch.tensor([0]), "weight": None, "ignore_index": -100, "label_smoothing": 0.0}
     >>> each = margins(z, {**call, "reduction": "sum"})
-    >>> each.total(torch.tensor([[0.0], [2.0]]))  # log(1 + e⁻²), log 2
-    tensor([0.1269, 0.6931], dtype=torch.float64)
+    >>> each.totals(torch.tensor([[0.0], [2.0]]))  # log(1 + e⁻²), log 2
+    tensor([[0.1269, 0.6931]], dtype=torch.float64)
     """
     if arguments.get("size_average") is not None or arguments.get("reduce") is not None:
         raise ValueError("size_average and reduce are deprecated arguments")
@@ -119,7 +128,7 @@ def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
     if target.is_floating_point():
         share = class_last(target.detach()[None])[0].to(rows.dtype)
         wanted, kept = share * importance, None
-        divisor = float(len(wanted)) if arguments["reduction"] == "mean" else 1.0
+        divisor = len(wanted) / batches if arguments["reduction"] == "mean" else 1.0
     else:
         labels = target.detach().reshape(-1)
         kept = labels != arguments["ignore_index"]
@@ -128,7 +137,8 @@ def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
         else:
             labels, rows = labels[kept], rows[:, kept]
         wanted = torch.nn.functional.one_hot(labels, classes).to(rows.dtype) * importance
-        divisor = float(importance[labels].sum(dtype=torch.float64)) if arguments["reduction"] == "mean" else 1.0
+        whole = float(importance[labels].sum(dtype=torch.float64))
+        divisor = whole / batches if arguments["reduction"] == "mean" else 1.0
     if smoothing:
         wanted = (1 - smoothing) * wanted + smoothing / classes * importance
     if bool((wanted < 0).any()):
@@ -139,7 +149,7 @@ def margins(parts: Tensor, arguments: dict[str, Any]) -> Margins:
     centred = rows - torch.einsum("nc,knc->kn", wanted / sums.clamp(min=1e-30)[:, None], rows)[:, :, None]
     # Without a target the sum may be less than 1 and underflow, and 0 times its logarithm is no number.
     centred = torch.where((sums > 0)[:, None], centred, 0.0) if bool((sums <= 0).any()) else centred
-    return Margins(centred, None if bool((sums == 1).all()) else sums, divisor)
+    return Margins(centred, None if bool((sums == 1).all()) else sums, divisor, batches)
 
 
 def class_last(scores: Tensor) -> Tensor:
@@ -226,13 +236,15 @@ def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[tuple[Any, Tens
         else:
             parts_here = parts
         highest = torch.stack([top.max() for top in tops.split(size)]).tolist() if len(tops) else []
+        working = parts.new_empty(min(size, len(tops)), len(points.outer), len(points.inner))
         for i, top in enumerate(highest):
             rows = slice(i * size, (i + 1) * size)
             piece = parts_here[:, rows]
             first = _affine(piece[:-1], points.outer).exp_()
             second = (piece[-1][:, :, None] * points.inner).exp_()
             room = math.log(torch.finfo(parts.dtype).max) / top
-            yield rows if chosen is None else chosen[rows], torch.bmm(first, second).flatten(1), room, False
+            sums = torch.bmm(first, second, out=working[: len(first)])  # new memory would take longer than the product
+            yield rows if chosen is None else chosen[rows], sums.flatten(1), room, False
     for rows in left.split(_rows(parts, len(grid) * classes)):
         yield rows, torch.logsumexp(_scores(parts[:, rows], grid), dim=1), 1.0, True
 
@@ -261,14 +273,19 @@ def _bounds(parts: Tensor, points: Tensor, bare: bool = False) -> Tensor:
     return result.amax(1)
 
 
-def _folded(sums: Tensor, room: float) -> Tensor:
-    """The products of up to 2³ sums each, where they fit into a number: fewer logarithms of the same total."""
+def _folded(sums: Tensor, owners: Tensor, room: float) -> tuple[Tensor, Tensor]:
+    """The products of up to 2³ sums each, where they fit into a number: fewer logarithms of the same total.
+
+    Args:
+        sums: shape (rows, P).
+        owners: the batch of each row, shape (rows,); only rows of one batch are multiplied.
+        room: how many factors fit.
+    """
     for fold in range(1, FOLDS + 1):
-        half = len(sums) // 2
-        if 2**fold > room or len(sums) % 2:
+        if 2**fold > room or len(sums) % 2 or not torch.equal(owners[::2], owners[1::2]):
             break
-        sums = sums[:half].mul_(sums[half:])
-    return sums
+        sums, owners = sums[::2].mul_(sums[1::2]), owners[::2]
+    return sums, owners
 
 
 def _summed(values: Tensor) -> Tensor:

@@ -125,11 +125,12 @@ def test_arguments_of_the_loss(linear, dtype, options, k):
     assert evaluator.way == "closed form"
 
 
-def test_targets_that_are_probabilities(linear, dtype):
+@pytest.mark.parametrize("weight", [None, [0.2, 3.0, 1.0, 0.5]])
+def test_targets_that_are_probabilities(linear, dtype, weight):
     batches = [
         Batch((b.data[0], F.one_hot(b.data[1], CLASSES).to(dtype) * 0.7 + 0.05), b.size, b.index) for b in data(dtype)
     ]
-    loss = cross_entropy(label_smoothing=0.1, weight=torch.tensor([0.2, 3.0, 1.0, 0.5], dtype=dtype))
+    loss = cross_entropy(label_smoothing=0.1, weight=weight and torch.tensor(weight, dtype=dtype))
     _, evaluator = compare(loss, linear, plane_of(linear), grid_points(), batches, dtype)
     assert evaluator.way == "closed form"
 
@@ -167,7 +168,7 @@ def test_a_term_that_underflows_beside_a_large_one(dtype, sign):
     call = {
         "target": torch.tensor([0]), "weight": None, "ignore_index": -100, "reduction": "sum", "label_smoothing": 0.0,
     }  # fmt: skip
-    got = maths.margins(parts, call).total(maths.Product(ends[:, None], ends))
+    got = maths.margins(parts, call).totals(maths.Product(ends[:, None], ends))[0]
     log2 = np.log(2)
     np.testing.assert_allclose(got, [0, log2, log2, 2 * large][:: int(sign)], rtol=RTOL[dtype], atol=1e-12)
 
@@ -189,8 +190,47 @@ def test_many_sums_are_multiplied_only_where_they_fit(dtype):
         "target": torch.zeros(64, dtype=torch.int64), "weight": None, "ignore_index": -100, "reduction": "mean",
         "label_smoothing": 0.0,
     }  # fmt: skip
-    got = maths.margins(parts, call).total(maths.Product(torch.zeros(1, 1, dtype=dtype), torch.zeros(1, dtype=dtype)))
+    got = maths.margins(parts, call).totals(maths.Product(torch.zeros(1, 1, dtype=dtype), torch.zeros(1, dtype=dtype)))[
+        0
+    ]
     np.testing.assert_allclose(got, [float(parts[0, 0, 1])], rtol=RTOL[dtype])
+
+
+@pytest.mark.parametrize("size", [1, 6, 8, 40])
+@pytest.mark.parametrize("large", [1.0, 200.0], ids=["all are safe", "some are not"])
+def test_batches_that_are_computed_together_keep_their_own_sums(size, large, monkeypatch, dtype):
+    monkeypatch.setattr(maths, "CACHED", 24 * 15)  # chunks of 24 samples: of parts of batches, and of several
+    generator = np.random.default_rng(size)
+    parts = generator.normal(size=(3, 5 * size, CLASSES))
+    parts[:, ::3] *= large
+    labels = generator.integers(CLASSES, size=5 * size)
+    call = {
+        "target": torch.as_tensor(labels), "weight": None, "ignore_index": -100, "reduction": "mean",
+        "label_smoothing": 0.0,
+    }  # fmt: skip
+    points = maths.Product(torch.tensor([[-0.5], [0.0], [1.0]], dtype=dtype), torch.linspace(-1, 1, 5, dtype=dtype))
+    got = maths.margins(torch.as_tensor(parts).to(dtype), call, batches=5).totals(points)
+    assert got.shape == (5, 15)
+    for (a, b), column in zip(points.points().tolist(), got.T, strict=True):
+        z = parts[0] + a * parts[1] + b * parts[2]
+        losses = np.logaddexp.reduce(z, axis=1) - z[np.arange(len(z)), labels]
+        np.testing.assert_allclose(column, losses.reshape(5, size).mean(axis=1), rtol=3 * RTOL[dtype], atol=RTOL[dtype])
+
+
+@pytest.mark.parametrize("options", [{}, {"ignore_index": 3}, {"weight": torch.tensor([0.2, 3.0, 1.0, 0.5])}])
+def test_many_small_batches(linear, dtype, options):
+    """The standard errors are those of the spread of the batches, however these are joined."""
+    options = {n: v.to(dtype) if isinstance(v, torch.Tensor) else v for n, v in options.items()}
+
+    def step(net, batch):
+        scores = net(batch[0])
+        hits = (scores.argmax(1) == batch[1]).to(dtype)
+        return {"loss": F.cross_entropy(scores, batch[1], **options), "acc": hits.mean()}
+
+    batches = data(dtype, (6, 6, 6, 6, 2, 6, 6, 6, 3))
+    batches[1] = Batch(batches[1].data, 9, 1)  # weighs more than its rows
+    _, evaluator = compare(step, linear, plane_of(linear), grid_points(), batches, dtype)
+    assert evaluator.way == "closed form"
 
 
 def test_any_points_in_any_order(linear, dtype, points):
@@ -480,7 +520,7 @@ def test_a_network_is_declined_and_the_closed_form_of_it_would_be_another_functi
     z = scores([0.0, 0.0])
     parts = torch.stack([z, scores([1.0, 0.0]) - z, scores([0.0, 1.0]) - z])
     call = {"target": y, "weight": None, "ignore_index": -100, "reduction": "mean", "label_smoothing": 0.0}
-    closed = maths.margins(parts, call).total(torch.as_tensor(points).to(dtype))
+    closed = maths.margins(parts, call).totals(torch.as_tensor(points).to(dtype))[0]
     true = np.array([float(F.cross_entropy(scores(point), y)) for point in points])
     assert np.abs(closed.numpy() - true).max() > 0.1
     assert closed[4] == pytest.approx(true[4], rel=1e-5)  # the origin
