@@ -15,6 +15,7 @@ from ..objectives import Batch
 from .channels_last import channels_last
 from .compiled import compiled
 from .matmul import fast_matmul
+from .processes import processes
 
 Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
@@ -22,6 +23,7 @@ Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 ACCELERATIONS: dict[str, Way] = {
     "channels_last": channels_last,
     "fast_matmul": fast_matmul,
+    "processes": processes,  # before what compiles, which is then for one thread
     "compiled": compiled,
 }
 
