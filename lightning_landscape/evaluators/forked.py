@@ -124,7 +124,7 @@ class Worker:
         self, evaluator: Evaluator, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
     ) -> None:
         self._connection, theirs = Pipe()
-        self._parent, self._hangs = os.getpid(), False
+        self._parent, self._hangs, self._gone = os.getpid(), False, False
         for written in (sys.stdout, sys.stderr):
             with suppress(AttributeError, ValueError):  # there may be none, or a closed one
                 written.flush()  # else the worker has the same lines to write
@@ -148,7 +148,7 @@ class Worker:
                 self._connection.send(None)
                 return measured
         except (EOFError, OSError):
-            pass
+            self._gone = True
         return None
 
     def end(self) -> bool:
@@ -158,10 +158,10 @@ class Worker:
         self._connection.close()
         with suppress(ChildProcessError):  # somebody has waited for all processes: it is no more
             ended, status = os.waitpid(self.pid, os.WNOHANG)
-            if ended:
-                return os.WIFSIGNALED(status)
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            if not ended:
+                os.kill(self.pid, signal.SIGKILL)
+                _, status = os.waitpid(self.pid, 0)
+            return self._hangs or (self._gone and os.WIFSIGNALED(status))
         return self._hangs
 
 
@@ -170,7 +170,7 @@ def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[dict[st
     gc.freeze()  # what the parent has thrown away is for the parent to finalise
     _on_its_own()
     parts = evaluator.parts
-    for turn, measured in enumerate(stream):
+    for turn, measured in enumerate(stream, 1):
         if evaluator.parts != parts:
             return  # a batch was cut: the parent does that for itself
         connection.send(measured)
