@@ -16,6 +16,7 @@ from .channels_last import channels_last
 from .compiled import compiled
 from .matmul import fast_matmul
 from .processes import processes
+from .several_points import several_points
 
 Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
@@ -23,6 +24,7 @@ Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 ACCELERATIONS: dict[str, Way] = {
     "channels_last": channels_last,
     "fast_matmul": fast_matmul,
+    "several_points": several_points,
     "processes": processes,  # before what compiles, which is then for one thread
     "compiled": compiled,
 }

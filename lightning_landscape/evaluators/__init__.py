@@ -18,6 +18,7 @@ from .affine import Affine, find_affine
 from .base import Evaluator, Measurement
 from .forked import Forked
 from .sequential import Sequential, mean_and_error
+from .vmapped import Vmapped
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "sequential": Sequential,
@@ -33,6 +34,7 @@ __all__ = [
     "Forked",
     "Measurement",
     "Sequential",
+    "Vmapped",
     "evaluate",
     "find_affine",
     "mean_and_error",
