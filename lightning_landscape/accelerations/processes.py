@@ -19,11 +19,13 @@ MOST_BYTES = 2**30  # of parameters in all workers together
 def processes(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """Points side by side in as many processes as there are threads, each with one. See `Forked`.
 
-    What is compiled inside is compiled for one thread.
+    What is compiled inside is compiled for one thread. Two processes of one thread did 1.25 (a small CNN), 0.93
+    (ResNet-56) and 1.45 times (a small Transformer) as much as one of two threads on a machine that did nothing else;
+    more where other programs run, for which threads wait and processes do not.
 
     Raises:
         ValueError: if there is one core, or the user wants one thread; on accelerators, whose state no fork can use;
-            on other systems than Linux, where a fork does not hold what the parent holds.
+            on other systems than Linux, whose libraries do not expect forks, or which have none.
     """
     if sys.platform != "linux":
         raise ValueError("only Linux forks safely")

@@ -1,4 +1,4 @@
-"""Forked: points side by side in processes of one core each. Small networks gain more by them than by threads."""
+"""Forked: points side by side in processes of one thread each, which small networks gain more by than by threads."""
 
 from __future__ import annotations
 
