@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -12,7 +15,7 @@ class Enough(Exception):
 
 
 class Clock(NamedTuple):
-    """Seconds: on the wall, and of all threads of this process."""
+    """Seconds: on the wall, and of all threads of this process and of those that it has started."""
 
     wall: float
     cpu: float
@@ -20,7 +23,18 @@ class Clock(NamedTuple):
 
 def now() -> Clock:
     """Both clocks."""
-    return Clock(time.perf_counter(), time.process_time())
+    return Clock(time.perf_counter(), time.process_time() + _started())
+
+
+def _started() -> float:
+    """CPU seconds of the processes that this one has started: of those that have ended, and of the living."""
+    seconds = sum(os.times()[2:4])
+    for task in Path("/proc/self/task").glob("*/children"):  # Linux; elsewhere no evaluator starts any
+        for pid in task.read_text(encoding="ascii").split():
+            with suppress(OSError):  # it has just ended
+                fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
 
 
 class Cost(NamedTuple):

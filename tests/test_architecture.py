@@ -59,8 +59,16 @@ HOMES = {
     "curvlinops": "curvature",
     "tensorboard": "tensorboard",
 }
-# Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib.
-FOREIGN_PRIVATE = {"_version", "_orig_mod", "_torchdynamo_orig_callable", "_to_sync", "_axinfo", "_get_fsdp_state"}
+# Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib, os.
+FOREIGN_PRIVATE = {
+    "_version",
+    "_orig_mod",
+    "_torchdynamo_orig_callable",
+    "_to_sync",
+    "_axinfo",
+    "_get_fsdp_state",
+    "_exit",
+}
 
 FILES = sorted(ROOT.rglob("*.py"))
 

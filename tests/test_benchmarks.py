@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from benchmarks.contenders import Careful, OnThePlane, Ours, Tolerant, naive, ou
 from benchmarks.limits import Limit, faster, limits
 from benchmarks.peers import PEERS, installed
 from benchmarks.rounds import Result, Row, compete, relative_error
-from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing
+from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing, now
 from benchmarks.table import TOLERANCE, figure, landscape_table, markdown, summary
 from benchmarks.workloads import WORKLOADS, make
 
@@ -125,6 +128,21 @@ class Script:
     def __call__(self) -> Clock:
         time = self.times.pop(0)
         return Clock(time, 2 * time)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no evaluator starts a process")
+def test_the_clock_counts_the_processes_that_were_started_alive_and_ended() -> None:
+    code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    before, own = now().cpu, time.process_time()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        alive = now().cpu - before
+        process.communicate(b"\n")
+    ended = now().cpu - before
+    own = time.process_time() - own
+    assert 0.4 < alive < 0.8 + own
+    assert alive - 0.05 < ended < 1.0 + own
 
 
 def test_preparation_is_what_a_first_point_takes_longer() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import pytest
 import torch
 
 from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.accelerations.choose import Choice
+from lightning_landscape.evaluators.forked import Worker
 
 from ._training import Net, differences, fit, loaders
 
@@ -44,6 +48,34 @@ def test_every_hook_leaves_the_training_alone(tmp_path: Path, loading: str, data
     assert callback.passes == 4  # before epochs 1, 2, 3, and at the end
     assert len(without["checkpoints"]) == 4
     assert len(without["rows"]) > 20
+    assert differences(without, with_it) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks safely")
+def test_worker_processes_beside_those_of_the_loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = []
+
+    def forced(evaluator: Any, *args: Any) -> tuple[Any, Choice]:
+        return evaluator, Choice(("processes",))
+
+    class Counted(Worker):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            forks.append(self.pid)
+
+    monkeypatch.setattr("lightning_landscape.measure.fastest", forced)
+    monkeypatch.setattr("lightning_landscape.evaluators.forked.Worker", Counted)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        callback = Counting(every_n_epochs=1, data=["train", "val"], strict=True, **SMALL)
+        without = fit(tmp_path / "without", [], **LOADING["persistent workers"])
+        with_it = fit(tmp_path / "with", [callback], **LOADING["persistent workers"])
+    finally:
+        torch.set_num_threads(before)
+    assert callback.passes == 4
+    assert len(forks) == 4 * 3  # of each pass: for the training data, the validation data, and the tiles
     assert differences(without, with_it) == []
 
 

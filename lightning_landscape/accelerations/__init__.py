@@ -15,6 +15,8 @@ from ..objectives import Batch
 from .channels_last import channels_last
 from .compiled import compiled
 from .matmul import fast_matmul
+from .processes import processes
+from .several_points import several_points
 
 Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
@@ -22,6 +24,8 @@ Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 ACCELERATIONS: dict[str, Way] = {
     "channels_last": channels_last,
     "fast_matmul": fast_matmul,
+    "several_points": several_points,
+    "processes": processes,  # before what compiles, which is then for one thread
     "compiled": compiled,
 }
 

@@ -63,7 +63,7 @@ def choose(reference: Sequential, objective: Objective, plane: Plane, batches: S
     names: list[str] = []
     speedup: dict[str, float] = {}
 
-    def attempt(*candidates: str) -> tuple[dict[str, Measurement], float]:
+    def attempt(*candidates: str) -> tuple[list[dict[str, Measurement]], float]:
         with applied(candidates, reference, few) as (evaluator, converted):
             return timed(evaluator, objective, plane, converted)
 
@@ -85,7 +85,7 @@ def choose(reference: Sequential, objective: Objective, plane: Plane, batches: S
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything
             log.debug("%s is left out: %s: %s", name, type(error).__name__, error)
             continue
-        if not equal(got, expected):
+        if not all(equal(row, expected[0]) for row in got):
             log.debug("%s is left out: its values differ", name)
         elif faster < WORTH * seconds:
             speedup[name] = round(seconds / faster, 2)
@@ -137,11 +137,11 @@ def once(evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequ
 
 def timed(
     evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]
-) -> tuple[dict[str, Measurement], float]:
-    """The values at a point off the axes, and the least seconds that a point takes after the first ones."""
+) -> tuple[list[dict[str, Measurement]], float]:
+    """The values at a point off the axes, side by side, and the least seconds that a point takes after those."""
     together = evaluator.at_once
     stream = evaluator(objective, plane, _off_axes(plane, (ROUNDS + 1) * together), batches)
-    first, *_ = (next(stream) for _ in range(together))
+    first = [next(stream) for _ in range(together)]
     best = math.inf
     for _ in range(ROUNDS):
         started = time.perf_counter()

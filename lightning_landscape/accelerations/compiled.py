@@ -30,7 +30,9 @@ def compiled(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[E
     try:
         for part in own:
             part.forward = torch.compile(_apart(part), fullgraph=True, dynamic=False)
-        yield evaluator, batches
+        # Said, so that a cache on disk gives no code for another number of threads, which would hang in a fork.
+        with torch._inductor.config.patch({"cpp.threads": torch.get_num_threads()}):
+            yield evaluator, batches
     finally:
         for part in own:
             vars(part).pop("forward", None)

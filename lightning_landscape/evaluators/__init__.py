@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,19 +16,25 @@ from ..plane import Plane
 from ..rng import preserved
 from .affine import Affine, find_affine
 from .base import Evaluator, Measurement
+from .forked import Forked
 from .sequential import Sequential, mean_and_error
+from .vmapped import Vmapped
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "sequential": Sequential,
     "affine": lambda module, **options: Affine(Sequential(module, **options)),
 }
+if sys.platform == "linux":
+    EVALUATORS["forked"] = lambda module, **options: Forked(Sequential(module, **options), processes=2)
 
 __all__ = [
     "EVALUATORS",
     "Affine",
     "Evaluator",
+    "Forked",
     "Measurement",
     "Sequential",
+    "Vmapped",
     "evaluate",
     "find_affine",
     "mean_and_error",

@@ -1,0 +1,193 @@
+"""Forked: points side by side in processes of one thread each, which small networks gain more by than by threads."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..objectives import Batch, Objective
+from ..plane import Plane
+from .base import Evaluator, Measurement
+
+AHEAD = 2  # turns that a worker may be ahead of what is asked for
+PATIENCE = 10.0  # seconds at least that a worker may take for a point, and
+SLOWER = 20.0  # times what this process takes for one
+
+
+class Forked:
+    """Of W processes, this one measures every W-th point, and forked workers the others.
+
+    A worker starts with all that this process has in memory, after the first point, so that it need not prepare or
+    compile anything, and sends back plain numbers; nothing that it does is seen here. A worker whose step raises, or
+    that dies or hangs, is not asked again: this process measures its point and those after it, so that errors are
+    raised here, at the same point as by the evaluator itself. At the end, or when the iteration is closed, no worker
+    is left.
+
+    Each worker costs the memory of the parameters that move, and of a pass. Libraries that hold threads of their own
+    may hang in it, which costs `PATIENCE` once.
+
+    Args:
+        inner: measures the points, on the CPU.
+        processes: W, this one included.
+    """
+
+    def __init__(self, inner: Evaluator, processes: int) -> None:
+        self.inner, self.processes = inner, processes
+        self._lost = False  # a worker that did not end by itself: no other is started
+
+    @property
+    def module(self) -> nn.Module:
+        """What is moved."""
+        return self.inner.module
+
+    @property
+    def seed(self) -> int:
+        """Of the inner evaluator."""
+        return self.inner.seed
+
+    @property
+    def parts(self) -> int | None:
+        """Of the inner evaluator."""
+        return self.inner.parts
+
+    @property
+    def at_once(self) -> int:
+        """As many as all processes measure together."""
+        return self.processes * self.inner.at_once
+
+    def __call__(
+        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
+    ) -> Iterator[dict[str, Measurement]]:
+        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
+        points = np.asarray(points, dtype=np.float64)
+        if self._lost or len(points) < 2 * self.at_once:
+            yield from self.inner(objective, plane, points, batches)
+            return
+        owners = np.arange(len(points)) // self.inner.at_once % self.processes
+        shares = [points[owners == owner] for owner in range(self.processes)]
+        own = iter(self.inner(objective, plane, shares[0], batches))
+        team: list[Worker] = []
+        patience, done = PATIENCE, 0
+        try:
+            for owner in owners:
+                measured: dict[str, Measurement] | None
+                if owner == 0:
+                    started = time.perf_counter()
+                    measured = next(own)
+                    patience = max(patience, SLOWER * (time.perf_counter() - started))
+                else:
+                    measured = team[owner - 1].answer(patience)
+                if not team:
+                    try:
+                        for share in shares[1:]:
+                            team.append(Worker(self.inner, objective, plane, share, batches))
+                    except OSError:  # no more processes, or no memory for one
+                        self._lost, measured = True, None
+                if measured is None:
+                    break
+                done += 1
+                yield measured
+        finally:
+            self._lost |= any([worker.end() for worker in team])
+        if done < len(points):
+            yield from self.inner(objective, plane, points[done:], batches)
+
+
+class Worker:
+    """A forked process that measures points.
+
+    Args:
+        evaluator: what measures them.
+        objective: what is measured.
+        plane: on which it is measured.
+        points: shape (n, k).
+        batches: the frozen data.
+
+    Raises:
+        OSError: if the system starts no more processes.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
+    ) -> None:
+        self._connection, theirs = Pipe()
+        self._parent, self._hangs, self._gone = os.getpid(), False, False
+        for written in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, ValueError):  # there may be none, or a closed one
+                written.flush()  # else the worker has the same lines to write
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads are not forked: what if one holds a lock?
+            self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._connection.close()  # or the parent's end would not be known here
+                _work(theirs, evaluator, evaluator(objective, plane, points, batches))
+            finally:
+                os._exit(0)  # no handlers, no buffers: they are the parent's
+        theirs.close()
+
+    def answer(self, patience: float) -> dict[str, Measurement] | None:
+        """The next measurements; None if the worker has ended, or says nothing for so many seconds."""
+        try:
+            self._hangs = not self._connection.poll(patience)
+            if not self._hangs:
+                measured = self._connection.recv()
+                self._connection.send(None)
+                return measured
+        except (EOFError, OSError):
+            self._gone = True
+        return None
+
+    def end(self) -> bool:
+        """End it, if it has not; whether something had gone wrong that may go wrong again."""
+        if os.getpid() != self._parent:
+            return False  # somebody has forked the parent since
+        self._connection.close()
+        with suppress(ChildProcessError):  # somebody has waited for all processes: it is no more
+            ended, status = os.waitpid(self.pid, os.WNOHANG)
+            if not ended:
+                os.kill(self.pid, signal.SIGKILL)
+                _, status = os.waitpid(self.pid, 0)
+            return self._hangs or (self._gone and os.WIFSIGNALED(status))
+        return self._hangs
+
+
+def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[dict[str, Measurement]]) -> None:
+    """What a worker does until its points end, or its parent, or an error comes, which the parent will meet too."""
+    gc.freeze()  # what the parent has thrown away is for the parent to finalise
+    _on_its_own()
+    parts = evaluator.parts
+    for turn, measured in enumerate(stream, 1):
+        if evaluator.parts != parts:
+            return  # a batch was cut: the parent does that for itself
+        connection.send(measured)
+        if turn >= AHEAD * evaluator.at_once:
+            connection.recv()
+
+
+def _on_its_own() -> None:
+    """Without the parent's threads and signal handlers; where the memory ends, a worker goes first."""
+    torch.set_num_threads(1)
+    compiler: Any = sys.modules.get("torch._inductor.config")
+    if compiler is not None:
+        compiler.compile_threads = 1  # the others are the parent's
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, which gets it too, decides
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")

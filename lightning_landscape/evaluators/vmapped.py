@@ -1,0 +1,135 @@
+"""Vmapped: several points in one call of the step. Networks so small that calls cost more than numbers gain by it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..objectives import Batch, Objective, Observation
+from ..parameters import canonical_name
+from ..plane import Plane
+from .base import Evaluator, Measurement
+from .replay import moving_parameters
+
+log = logging.getLogger(__name__)
+EQUAL = 1e-6  # relative, of the point that is measured both ways
+
+
+class Vmapped:
+    """Points in chunks: the step runs once for a chunk, with the parameters of all its points (`torch.func.vmap`).
+
+    The random numbers are those of a single point: all share them. What a step can't do for several points at once
+    (Python's decisions on values, `item()`, metrics of the whole set) raises in it, and the inner evaluator measures
+    all points from there on, one after the other. So it does if the last point of the first chunk, which is measured
+    both ways, differs. The last bits of a value may depend on which points are asked for together.
+
+    Args:
+        inner: measures single points.
+        at_once: how many points a chunk has.
+    """
+
+    def __init__(self, inner: Evaluator, at_once: int) -> None:
+        self.inner, self.at_once = inner, at_once
+
+    @property
+    def module(self) -> nn.Module:
+        """What is moved."""
+        return self.inner.module
+
+    @property
+    def seed(self) -> int:
+        """Of the inner evaluator."""
+        return self.inner.seed
+
+    @property
+    def parts(self) -> int | None:
+        """Of the inner evaluator."""
+        return self.inner.parts
+
+    def __call__(
+        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
+    ) -> Iterator[dict[str, Measurement]]:
+        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
+        points = np.asarray(points, dtype=np.float64)
+        done = 0
+        while len(points) - done >= self.at_once:
+            chunk = points[done : done + self.at_once]
+            try:
+                rows = self._chunk(objective, plane, chunk, batches)
+                if not done and not _equal(rows[-1], next(iter(self.inner(objective, plane, chunk[-1:], batches)))):
+                    raise ValueError("the values differ")
+            except Exception as error:  # noqa: BLE001  # if it is the step's own, it comes again at its point
+                log.debug("measured one by one: %s: %s", type(error).__name__, error)
+                break
+            done += len(chunk)
+            yield from rows
+        if done < len(points):
+            yield from self.inner(objective, plane, points[done:], batches)
+
+    def _chunk(
+        self, objective: Objective, plane: Plane, chunk: np.ndarray, batches: Sequence[Batch]
+    ) -> list[dict[str, Measurement]]:
+        together = _Together(objective, self.module, plane, chunk)
+        rows: list[dict[str, Measurement]] = [{} for _ in chunk]
+        for key, measured in next(iter(self.inner(together, plane, chunk[:1], batches))).items():
+            lane, _, name = key.partition(" ")
+            rows[int(lane)][name] = measured
+        return rows
+
+
+class _Together(Objective):
+    """An objective at several points: the metric `name` of point i is called "i name"; those of the set are missing."""
+
+    divisible = False
+
+    def __init__(self, objective: Objective, module: nn.Module, plane: Plane, points: np.ndarray) -> None:
+        self.objective = objective
+        moving = moving_parameters(module, plane)
+        names = {n: canonical_name(n) for n, p in module.named_parameters() if id(p) in moving}
+        lanes = [plane.at(point) for point in points]
+        self.stacked = {f"probe.{n}": torch.stack([lane[name] for lane in lanes]) for n, name in names.items()}
+
+    def rehearse(self, module: nn.Module, batch: Batch) -> None:
+        """As the objective's, at one point."""
+        self.objective.rehearse(module, batch)
+
+    def start(self) -> None:
+        """As the objective's."""
+        self.objective.start()
+
+    def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
+        """One observation a point and metric."""
+        call, notes = _Call(self.objective, module), {}
+
+        def once(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+            observations = functional_call(call, parameters, (batch,))
+            notes.update({name: (weight, how) for name, (_, weight, how) in observations.items()})
+            return {name: torch.as_tensor(value) for name, (value, _, _) in observations.items()}
+
+        return {
+            f"{i} {name}": Observation(value, *notes[name])
+            for name, values in vmap(once, randomness="same")(self.stacked).items()
+            for i, value in enumerate(values.unbind())
+        }
+
+
+class _Call(nn.Module):
+    """An objective as the forward pass of a module, whose parameters `functional_call` can replace."""
+
+    def __init__(self, objective: Objective, probe: nn.Module) -> None:
+        super().__init__()
+        self.objective, self.probe = objective, probe
+
+    def forward(self, batch: Batch) -> dict[str, Observation]:
+        return self.objective(self.probe, batch)
+
+
+def _equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
+    return list(a) == list(b) and all(
+        np.allclose(a[name], b[name], rtol=EQUAL, atol=EQUAL * abs(b[name].value), equal_nan=True) for name in a
+    )
