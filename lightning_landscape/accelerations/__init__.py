@@ -14,14 +14,18 @@ from ..evaluators import Evaluator
 from ..objectives import Batch
 from .channels_last import channels_last
 from .compiled import compiled
+from .folded import folded
 from .matmul import fast_matmul
+from .small_batches import small_batches
 
 Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 
 ACCELERATIONS: dict[str, Way] = {
+    "small_batches": small_batches,
     "channels_last": channels_last,
     "fast_matmul": fast_matmul,
+    "folded": folded,
     "compiled": compiled,
 }
 

@@ -16,13 +16,13 @@ from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from . import ACCELERATIONS, applied
+from .equality import equal, off_axes
 
 log = logging.getLogger(__name__)
 SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
-EQUAL = 1e-6  # relative, of every metric
 FIRST_CALLS = {"compiled": 10.0}  # seconds, about
 AFFINE_FROM = 2_000_000  # samples times points: fewer are measured in seconds anyway
 
@@ -131,7 +131,7 @@ def told(way: Evaluator, choice: Choice) -> dict[str, Any]:
 def once(evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:
     """Seconds that one point takes, the first calls of everything included."""
     started = time.perf_counter()
-    next(iter(evaluator(objective, plane, _off_axes(plane, 1), batches)))
+    next(iter(evaluator(objective, plane, off_axes(plane, 1), batches)))
     return (time.perf_counter() - started) / 2  # it rehearses on one batch first
 
 
@@ -140,7 +140,7 @@ def timed(
 ) -> tuple[dict[str, Measurement], float]:
     """The values at a point off the axes, and the least seconds that a point takes after the first ones."""
     together = evaluator.at_once
-    stream = evaluator(objective, plane, _off_axes(plane, (ROUNDS + 1) * together), batches)
+    stream = evaluator(objective, plane, off_axes(plane, (ROUNDS + 1) * together), batches)
     first, *_ = (next(stream) for _ in range(together))
     best = math.inf
     for _ in range(ROUNDS):
@@ -149,14 +149,3 @@ def timed(
             next(stream)
         best = min(best, (time.perf_counter() - started) / together)
     return first, best
-
-
-def _off_axes(plane: Plane, count: int) -> np.ndarray:
-    return np.tile([0.37 - 0.2 * i for i in range(plane.ndim)], (count, 1))
-
-
-def equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
-    """Whether two ways give the same metrics, to EQUAL of their values."""
-    return a.keys() == b.keys() and all(
-        np.isclose(a[name].value, b[name].value, rtol=EQUAL, atol=0, equal_nan=True) for name in a
-    )

@@ -38,7 +38,7 @@ def case() -> Any:
         torch.manual_seed(0)
         module = net()
         module[1].running_var.uniform_(0.5, 2)
-        data = [(torch.randn(n, 3, 8, 8), torch.randint(4, (n,))) for n in (16, 16, 5)]
+        data = [(torch.randn(n, 3, 8, 8), torch.randint(4, (n,))) for n in (40, 40, 5)]
     snapshot = Snapshot.of(copy.deepcopy(module))
     plane = Plane(snapshot.params, Random()(snapshot, 2))
     return module, plane, [Batch(d, len(d[1]), i) for i, d in enumerate(data)]
