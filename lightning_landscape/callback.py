@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from . import compat
+from .accelerations import ON_REQUEST, check_accelerate
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
@@ -74,6 +75,8 @@ class LossLandscapeCallback(_Callback):
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
             relative (other memory formats and kernels, compilation for long passes); the landscape's meta says which.
+            "bf16" tries bfloat16, too, whose error is measured at some points and stated in meta, log and pictures.
+            For one process; several measure plainly.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
@@ -117,7 +120,7 @@ class LossLandscapeCallback(_Callback):
         plots: Sequence[str] = ("contour", "filled", "heat", "surface", "slices", "tiles"),
         dirpath: Optional[Union[str, os.PathLike]] = None,
         formats: Sequence[str] = ("h5", "png", "pdf"),
-        accelerate: bool = True,
+        accelerate: Union[bool, Literal["bf16"]] = True,
         tolerance: Optional[float] = None,
         strict: bool = False,
     ) -> None:
@@ -144,6 +147,7 @@ class LossLandscapeCallback(_Callback):
                     "layout or fewer samples."
                 )
         check_tolerance(tolerance)
+        check_accelerate(accelerate)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
@@ -191,6 +195,13 @@ class LossLandscapeCallback(_Callback):
                 trainer,
                 f"tolerance={self.settings.tolerance!r} needs one process, this Trainer has {trainer.world_size}: each "
                 "level of points depends on all values before it. Leave tolerance out, or train with devices=1.",
+            )
+        if self.settings.accelerate in ON_REQUEST and trainer.world_size > 1:
+            raise compat.misconfiguration(
+                trainer,
+                f"accelerate={self.settings.accelerate!r} needs one process, this Trainer has {trainer.world_size}: "
+                "several measure plainly, so that all points are rounded alike. Leave accelerate out, or train with "
+                "devices=1.",
             )
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
-from .accelerations import applied
+from .accelerations import ON_REQUEST, applied
+from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .directions import Directions
 from .evaluators import Evaluator, Measurement, Sequential
@@ -49,7 +50,7 @@ class Settings:
         max_samples: a data set at most; None for all.
         max_batches: a data set at most; None for all.
         samples: how many single samples to measure too.
-        accelerate: use what proves equal and faster on this module (`accelerations`).
+        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
     """
@@ -62,7 +63,7 @@ class Settings:
     max_samples: int | None = 1024
     max_batches: int | None = None
     samples: int = 10
-    accelerate: bool = True
+    accelerate: bool | str = True
     tolerance: float | None = None
 
 
@@ -156,6 +157,7 @@ def _points(
     if not is_sharded(probe):
         order = order[trainer.global_rank :: trainer.world_size]
     if earlier is not None:
+        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
         merge([landscape, earlier])
     yield landscape
 
@@ -164,20 +166,41 @@ def _points(
     expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
         first = surfaces[0]
-        way, choice = fastest(evaluator, first.objective, plane, first.frozen.batches, grid.points[order], expected)
+        way, choice = fastest(
+            evaluator, first.objective, plane, first.frozen.batches, grid.points[order], expected, settings.accelerate
+        )
     orders: Iterable[NDArray[np.intp]] = [order]
     if settings.tolerance is not None and way is evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [s.names[s.main] for s in surfaces], settings.tolerance)
+    some = checked(grid.points[order]) if "bf16" in choice.names else None
+    exact = control(way, plane, some, _streams(surfaces, tiles)) if some is not None else []
     everything = [batch for s in surfaces for batch in s.frozen.batches]
     with applied(choice.names, way, everything) as (fast, batches):
-        rest = iter(batches)
-        measured = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
-        measured += [tiles] if tiles is not None else []
+        measured = _streams(surfaces, tiles, batches)
+        if some is not None:
+            rounded = control(fast, plane, some, measured)
+            landscape.meta["bf16_error"] = stated(some, len(measured[0][1]), _named_errors(surfaces, exact, rounded))
         for _ in _fill(landscape, surfaces, fast, measured, plane, orders, tolerant, started):
             landscape.meta["accelerations"] = told(way, choice)
             yield landscape
     if landscape.interpolated.any():
         yield landscape
+
+
+def _streams(surfaces: list[_Surface], tiles: Any, batches: Sequence[Batch] | None = None) -> list[Any]:
+    """All (objective, batches): of each surface, out of `batches` if given, and of the tiles."""
+    rest = iter([batch for s in surfaces for batch in s.frozen.batches] if batches is None else batches)
+    streams: list[Any] = [(s.objective, list(islice(rest, len(s.frozen.batches)))) for s in surfaces]
+    return streams + ([tiles] if tiles is not None else [])
+
+
+def _named_errors(surfaces: list[_Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
+    """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
+    tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
+    result = {s.names.get(n, n): e for s, table in zip(surfaces, tables, strict=False) for n, e in table.items()}
+    for tiles in tables[len(surfaces) :]:
+        result["samples"] = max(tiles.values(), key=lambda error: error["share"])
+    return result
 
 
 def _fill(
@@ -375,6 +398,7 @@ def _meta(
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
+        **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
         "directions": directions_recipe(settings.directions, snapshot, plane),
         "versions": {
             "lightning_landscape": __version__,
