@@ -75,17 +75,19 @@ def masked(module: Any, data: Tensor) -> Tensor:
     return ((module.w * data) ** 2)[data > -1].mean()
 
 
-def threshold(module: Any, data: Tensor) -> Tensor:
-    """A loss that turns where it is small: |L − 1/2| + 1/2."""
-    return (mean_square(module, data) - 0.5).abs() + 0.5
+def at_origin(module: Any, data: Tensor) -> Tensor:
+    """A mean everywhere else, as a loss that turns where it is small: |L − b| + b."""
+    return mean_square(module, data) * (len(data) if module.w == 1 else 1)
 
 
-@pytest.mark.parametrize("function", [masked, threshold, lambda module, data: (module.w * data).abs().sum()])
+def off_axes(module: Any, data: Tensor) -> Tensor:
+    """A mean at the origin alone."""
+    return mean_square(module, data) * (1 if module.w == 1 else len(data))
+
+
+@pytest.mark.parametrize("function", [masked, at_origin, off_axes])
 def test_what_is_no_mean_over_samples_is_measured_whole(function: Any) -> None:
     given = batches(130, 90)
-    if function is threshold:  # at the origin one half of a batch lies below 1/2
-        given[1].data[:64] *= 0.1 / given[1].data[:64].abs().max()
-        given[1].data[64:] *= 9
     seen, values = run(function, given)
     expected = []
     for (x,) in POINTS:
@@ -94,6 +96,16 @@ def test_what_is_no_mean_over_samples_is_measured_whole(function: Any) -> None:
         expected.append(sum(function(module, b.data).item() * b.size for b in given) / 220)
     np.testing.assert_allclose(values, expected, rtol=1e-13)
     assert seen.sizes[-7:] == [130, *[130, 90] * 3]
+
+
+def test_what_holds_of_one_surface_is_not_taken_for_another() -> None:
+    """The loss of the validation may be masked, that of the training not."""
+    given = batches(130, 90)
+    seen = Seen(masked)
+    with small_batches(Sequential(Line()), given) as (evaluator, _), preserved():
+        list(evaluator(LossFunction(mean_square), PLANE, POINTS, given))
+        list(evaluator(LossFunction(seen), PLANE, POINTS, given))
+    assert seen.sizes[-6:] == [130, 90] * 3
 
 
 def test_a_last_batch_that_differs_tells() -> None:
