@@ -54,7 +54,7 @@ def choose(
 
     A way is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower
     is left out, which the log says at debug level. Nothing is tried where all points are measured sooner. A way of
-    ON_REQUEST need not be equal.
+    ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
 
     Args:
         reference: the plain evaluator; its probe is left as it was.
@@ -88,7 +88,7 @@ def choose(
     for name in candidates:
         left = SHARE * seconds * share * points - (time.perf_counter() - started)
         first = max(FIRST_CALLS.get(each, 0.0) for each in (*names, name))
-        if first + (ROUNDS + 3) * seconds > left:
+        if name in ACCELERATIONS and first + (ROUNDS + 3) * seconds > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue
         try:

@@ -221,6 +221,22 @@ def test_no_hook_and_no_forward_stays(norms: list[int]) -> None:
     assert norms[-1] == 2
 
 
+def test_a_forward_that_a_later_way_puts_on_sees_no_hooks() -> None:
+    """They would be compiled with it."""
+    module, plane, batches = prepared(Net(conv(), nn.BatchNorm2d(2)), 2, 3, 3)
+    seen: list[int] = []
+
+    def later(x: Tensor) -> Tensor:
+        seen.append(sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules()))
+        return Net.forward(module, x)  # type: ignore[arg-type]
+
+    with applied(["folded"], Sequential(module), batches) as (evaluator, _), preserved():
+        vars(module)["forward"] = later
+        list(evaluator(LossFunction(loss), plane, POINTS, batches))
+        assert vars(module).pop("forward") is later
+    assert seen == [0] * (1 + len(POINTS) * len(batches))
+
+
 @pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5), reason="costs the acceleration only")
 @pytest.mark.parametrize("flat", [True, False])
 def test_folded_and_compiled_together(flat: bool, norms: list[int]) -> None:
