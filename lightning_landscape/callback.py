@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from . import compat
+from .accelerations import ON_REQUEST, check_accelerate
 from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .in_time import measure_in_time
@@ -78,6 +79,8 @@ class LossLandscapeCallback(_Callback):
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
             relative (other memory formats and kernels, compilation for long passes); the landscape's meta says which.
+            "bf16" tries bfloat16, too, whose error is measured at some points and stated in meta, log and pictures.
+            For one process; several measure plainly.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
@@ -125,7 +128,7 @@ class LossLandscapeCallback(_Callback):
         plots: Sequence[str] = ("contour", "filled", "heat", "surface", "slices", "tiles"),
         dirpath: Optional[Union[str, os.PathLike]] = None,
         formats: Sequence[str] = ("h5", "png", "pdf"),
-        accelerate: bool = True,
+        accelerate: Union[bool, Literal["bf16"]] = True,
         tolerance: Optional[float] = None,
         budget: Optional[Union[float, str]] = None,
         strict: bool = False,
@@ -153,6 +156,7 @@ class LossLandscapeCallback(_Callback):
                     "layout or fewer samples."
                 )
         check_tolerance(tolerance)
+        check_accelerate(accelerate)
         self.budget = parse_budget(budget)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
@@ -197,14 +201,7 @@ class LossLandscapeCallback(_Callback):
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
-        alone = {"tolerance": self.settings.tolerance, "budget": self.budget and self.budget.text}
-        for name, value in alone.items():
-            if value is not None and trainer.world_size > 1:
-                raise compat.misconfiguration(
-                    trainer,
-                    f"{name}={value!r} needs one process, this Trainer has {trainer.world_size}: each level of points "
-                    f"depends on all values before it. Leave {name} out, or train with devices=1.",
-                )
+        self._check_processes(trainer)
         self._account = None if self.budget is None else Account(self.budget, len(self.look.plots))
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]
@@ -217,6 +214,22 @@ class LossLandscapeCallback(_Callback):
         compat.reorder(trainer, LossLandscapeCallback)
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
+
+    def _check_processes(self, trainer: Any) -> None:
+        """Refuse what needs one process where there are several."""
+        rounding = self.settings.accelerate if self.settings.accelerate in ON_REQUEST else None
+        levels = "each level of points depends on all values before it"
+        for name, value, why in (
+            ("tolerance", self.settings.tolerance, levels),
+            ("budget", self.budget and self.budget.text, levels),
+            ("accelerate", rounding, "several measure plainly, so that all points are rounded alike"),
+        ):
+            if value is not None and trainer.world_size > 1:
+                raise compat.misconfiguration(
+                    trainer,
+                    f"{name}={value!r} needs one process, this Trainer has {trainer.world_size}: {why}. Leave {name} "
+                    "out, or train with devices=1.",
+                )
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""

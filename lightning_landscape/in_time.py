@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .accelerations import applied
 from .accelerations.choose import Choice, fastest, told
 from .budget import Deadline, now
 from .evaluators import Evaluator
 from .in_place import probing
 from .landscape import Landscape
-from .measure import Pass, Settings, Surface, everything, paired
+from .measure import Pass, Settings, Surface, everything
 from .refinement import least, refine
 
 READING = 0.25  # of the time at most, for the data
@@ -52,6 +51,8 @@ def measure_in_time(
         job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
         few = _parts(whole, 0.0)
         job.centre(few, job.evaluator)
+        for surface, small in zip(whole, few, strict=True):
+            surface.center, surface.names = small.center, small.names
         tiles = job.tiles(few[0])
         least_costs = [_seconds(job, surface) for surface in few]
         sizes = [len(w.frozen.batches) / len(f.frozen.batches) for w, f in zip(whole, few, strict=True)]
@@ -64,22 +65,23 @@ def measure_in_time(
             some = whole[0].frozen.part(share).batches
             expected = int(min(grid.size, 1 + deadline.left / (share * full)))
             points = grid.points[grid.outwards]
-            way, choice = fastest(job.evaluator, whole[0].objective, job.plane, some, points, expected)
+            way, choice = fastest(
+                job.evaluator, whole[0].objective, job.plane, some, points, expected, settings.accelerate
+            )
 
-        with applied(choice.names, way, everything(whole)) as (fast, batches):
-            converted = paired(whole, batches)
+        with job.faster(way, choice, whole, tiles, grid.points[grid.outwards]) as (fast, everything_measured):
 
             def landscapes(share: float, until: Deadline) -> Generator[Landscape, None, None]:
                 """A landscape of that share of the batches, as it fills up."""
                 surfaces = _parts(whole, share)
                 measured: list[Any] = [
                     (objective, [own[place] for place in surface.frozen.places(share)])
-                    for (objective, own), surface in zip(converted, whole, strict=True)
+                    for (objective, own), surface in zip(everything_measured, whole, strict=False)
                 ]
                 job.centre(surfaces, fast, [batch for _, own in measured for batch in own])
                 landscape = job.begin(surfaces, tiles)
                 landscape.meta["accelerations"] = told(way, choice)
-                measured += [] if tiles is None else [tiles.measured]
+                measured += everything_measured[len(whole) :]  # the tiles
                 orders = (
                     refine(landscape, [s.loss for s in surfaces], settings.tolerance or 0.0, until, COARSEST)
                     if way is job.evaluator

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from .accelerations import check_accelerate
 from .bezier import Bezier
 from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
 from .directions import Between, Directions, Joined, Random
@@ -52,7 +53,8 @@ class LossLandscape:
         surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
-        accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative.
+        accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative. "bf16"
+            tries bfloat16, too, whose error is measured at some points and stated in ``landscape.meta`` and pictures.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
             ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
@@ -90,7 +92,7 @@ class LossLandscape:
         *,
         seed: int = 42,
         max_batches: int | None = None,
-        accelerate: bool = True,
+        accelerate: bool | Literal["bf16"] = True,
         tolerance: float | None = None,
     ) -> None:
         if use_cuda and not torch.cuda.is_available():
@@ -98,6 +100,7 @@ class LossLandscape:
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
         check_tolerance(tolerance)
+        check_accelerate(accelerate)
         self.accelerate, self.tolerance = accelerate, tolerance
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]

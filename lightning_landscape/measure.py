@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -17,7 +17,8 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
-from .accelerations import applied
+from .accelerations import ON_REQUEST, applied
+from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .budget import Deadline
 from .directions import Directions
@@ -50,7 +51,7 @@ class Settings:
         max_samples: a data set at most; None for all.
         max_batches: a data set at most; None for all.
         samples: how many single samples to measure too.
-        accelerate: use what proves equal and faster on this module (`accelerations`).
+        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
     """
@@ -63,7 +64,7 @@ class Settings:
     max_samples: int | None = 1024
     max_batches: int | None = None
     samples: int = 10
-    accelerate: bool = True
+    accelerate: bool | str = True
     tolerance: float | None = None
 
 
@@ -140,6 +141,7 @@ def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, 
     if not is_sharded(job.probe):
         order = order[trainer.global_rank :: trainer.world_size]
     if earlier is not None:
+        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
         merge([landscape, earlier])
     yield landscape
 
@@ -149,15 +151,14 @@ def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, 
     if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
         first = surfaces[0]
         way, choice = fastest(
-            job.evaluator, first.objective, job.plane, first.frozen.batches, grid.points[order], expected
-        )
+            job.evaluator, first.objective, job.plane, first.frozen.batches, grid.points[order], expected,
+            settings.accelerate,
+        )  # fmt: skip
     orders: Iterable[NDArray[np.intp]] = [order]
     if settings.tolerance is not None and way is job.evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [s.loss for s in surfaces], settings.tolerance)
-    with applied(choice.names, way, everything(surfaces)) as (fast, batches):
-        measured = paired(surfaces, batches)
-        if tiles is not None:
-            measured.append(tiles.measured)
+    with job.faster(way, choice, surfaces, tiles, grid.points[order]) as (fast, measured):
+        landscape.meta |= job.more
         for _ in job.fill(landscape, surfaces, fast, measured, orders):
             landscape.meta["accelerations"] = told(way, choice)
             yield landscape
@@ -291,6 +292,29 @@ class Pass:
             landscape.samples = Samples(np.full((len(tiles.items), *landscape.grid.shape), np.nan), tiles.items)
         return landscape
 
+    @contextmanager
+    def faster(
+        self, way: Evaluator, choice: Choice, surfaces: Sequence[Surface], tiles: Tiles | None, points: np.ndarray
+    ) -> Iterator[tuple[Evaluator, list[Any]]]:
+        """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
+
+        Args:
+            way: what is made faster.
+            choice: how.
+            surfaces: on their whole data.
+            tiles: of the first of them.
+            points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
+        """
+        more = [] if tiles is None else [tiles.measured]
+        some = checked(points) if "bf16" in choice.names else None
+        exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
+        with applied(choice.names, way, everything(surfaces)) as (fast, batches):
+            measured = [*paired(surfaces, batches), *more]
+            if some is not None:
+                found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
+                self.more["bf16_error"] = stated(some, len(measured[0][1]), found)
+            yield fast, measured
+
     def fill(
         self,
         landscape: Landscape,
@@ -360,6 +384,15 @@ class Pass:
                     yield order[begin - 1], error
                 if deadline is not None and deadline():
                     break
+
+
+def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
+    """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
+    tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
+    result = {s.names.get(n, n): e for s, table in zip(surfaces, tables, strict=False) for n, e in table.items()}
+    for tiles in tables[len(surfaces) :]:
+        result["samples"] = max(tiles.values(), key=lambda error: error["share"])
+    return result
 
 
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
@@ -448,6 +481,7 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
+        **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
         "directions": directions_recipe(settings.directions, snapshot, job.plane),
         "versions": {
             "lightning_landscape": __version__,

@@ -199,7 +199,7 @@ def summary(landscape: Landscape) -> str:
         ("directions", ", ".join(f"{k} {v}" for k, v in recipe.items() if k not in ("cosine", "lengths"))),
         ("cosine", f"{recipe.get('cosine', float('nan')):.3g}  (largest between two directions)"),
         ("lengths", ", ".join(f"{length:.6g}" for length in recipe.get("lengths", []))),
-        ("precision", meta.get("precision", "?")),
+        ("precision", f"{meta.get('precision', '?')}{_rounding(landscape)}"),
         ("versions", ", ".join(f"{name} {v}" for name, v in meta.get("versions", {}).items())),
         ("seconds", meta.get("seconds", "?")),
     ]
@@ -220,6 +220,17 @@ def _interpolation(landscape: Landscape) -> str:
     said = landscape.meta.get("interpolation", {})
     errors = [f"{name} to {error:.2g}" for name, error in said.get("errors", {}).items()]
     return f", the rest interpolated; shares of the range: {', '.join(errors)}" if errors else ", the rest interpolated"
+
+
+def _rounding(landscape: Landscape) -> str:
+    said = landscape.meta.get("bf16_error")
+    if not said:
+        return ""
+    off = [f"{name} {said['largest'][name]:.2g} ({share:.2g})" for name, share in said["share"].items()]
+    return (
+        f"; points in bfloat16, off float32 at {said['points']} points on {said['batches']} batches by at most (as a "
+        f"share of the range between these points): {', '.join(off)}"
+    )
 
 
 def _largest_error(landscape: Landscape) -> str:

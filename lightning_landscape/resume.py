@@ -5,7 +5,7 @@ from __future__ import annotations
 from .landscape import Landscape
 
 FINGERPRINT = (
-    "module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "directions",
+    "module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "rounding", "directions",
     "dir_type", "recalibrate",
 )  # fmt: skip
 

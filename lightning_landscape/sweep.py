@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from . import __version__
-from .accelerations import applied
+from .accelerations import ON_REQUEST, applied
+from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
@@ -36,7 +37,7 @@ def sweep(
     *,
     seed: int = 42,
     recalibrate: bool = False,
-    accelerate: bool = True,
+    accelerate: bool | str = True,
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
@@ -54,7 +55,7 @@ def sweep(
         batches: the frozen data.
         seed: of the random numbers that every point shares.
         recalibrate: compute the statistics of BatchNorm anew at every point.
-        accelerate: use what proves equal and faster on this module (`accelerations`).
+        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
         earlier: a part of this very landscape, whose evaluated points are taken over.
@@ -70,6 +71,8 @@ def sweep(
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
+    if accelerate in ON_REQUEST:
+        landscape.meta["rounding"] = accelerate
     todo = grid.outwards
     if earlier is not None:
         if others := differences(earlier, landscape):
@@ -77,6 +80,7 @@ def sweep(
                 f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
                 "(resume=False), or into another file."
             )
+        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
         done = earlier.evaluated.reshape(-1)
         for flat in np.flatnonzero(done):
             index = np.unravel_index(flat, grid.shape)
@@ -90,11 +94,16 @@ def sweep(
     choice = Choice()
     if accelerate and objective.divisible and not recalibrate:
         expected = len(todo) if tolerance is None else min(len(todo), least(grid.shape))
-        way, choice = fastest(evaluator, objective, plane, batches, places[todo], expected)
+        way, choice = fastest(evaluator, objective, plane, batches, places[todo], expected, accelerate)
     orders: Iterable[NDArray[np.intp]] = [todo]
     if tolerance is not None and way is evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [landscape.main], tolerance)
+    some = checked(places[todo]) if "bf16" in choice.names else None
+    exact = control(way, plane, some, [(objective, batches)]) if some is not None else []
     with applied(choice.names, way, batches) as (fast, converted):
+        if some is not None:
+            (rounded,) = control(fast, plane, some, [(objective, converted)])
+            landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))
         for order in orders:
             for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
                 landscape.record(np.unravel_index(flat, grid.shape), measured)

@@ -49,7 +49,13 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # LightningCLI and jsonargparse warn of their own versions
 @pytest.mark.parametrize(
-    "given", [OPTIONS, {"seed": 1}, {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05}]
+    "given",
+    [
+        OPTIONS,
+        {"seed": 1},
+        {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05},
+        {"accelerate": "bf16"},
+    ],
 )
 def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:
     check("lightning.pytorch", tmp_path / "config.yaml", given)

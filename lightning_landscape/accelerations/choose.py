@@ -15,15 +15,15 @@ from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
 from ..plane import Plane
-from . import ACCELERATIONS, applied
+from . import ACCELERATIONS, ON_REQUEST, applied
+from .equality import equal, off_axes
 
 log = logging.getLogger(__name__)
 SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
-EQUAL = 1e-6  # relative, of every metric
-FIRST_CALLS = {"compiled": 10.0}  # seconds, about
+FIRST_CALLS = {"compiled": 10.0, "cuda_graphs": 10.0}  # seconds, about
 AFFINE_FROM = 2_000_000  # samples times points: fewer are measured in seconds anyway
 
 
@@ -42,11 +42,19 @@ class Choice:
     tried: float = 0.0
 
 
-def choose(reference: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], points: int) -> Choice:
+def choose(
+    reference: Sequential,
+    objective: Objective,
+    plane: Plane,
+    batches: Sequence[Batch],
+    points: int,
+    accelerate: bool | str = True,
+) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
     A way is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower
-    is left out, which the log says at debug level. Nothing is tried where all points are measured sooner.
+    is left out, which the log says at debug level. Nothing is tried where all points are measured sooner. A way of
+    ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
 
     Args:
         reference: the plain evaluator; its probe is left as it was.
@@ -54,17 +62,19 @@ def choose(reference: Sequential, objective: Objective, plane: Plane, batches: S
         plane: on which it is measured.
         batches: the frozen data of a point.
         points: how many are to be measured.
+        accelerate: True, or a row of ON_REQUEST to be tried after all others.
     """
     started = time.perf_counter()
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
         return Choice()
     few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
     share = sum(batch.size for batch in batches) / sum(batch.size for batch in few)
+    candidates = [*ACCELERATIONS, *(name for name in ON_REQUEST if name == accelerate)]
     names: list[str] = []
     speedup: dict[str, float] = {}
 
-    def attempt(*candidates: str) -> tuple[list[dict[str, Measurement]], float]:
-        with applied(candidates, reference, few) as (evaluator, converted):
+    def attempt(*ways: str) -> tuple[list[dict[str, Measurement]], float]:
+        with applied(ways, reference, few) as (evaluator, converted):
             return timed(evaluator, objective, plane, converted)
 
     try:
@@ -75,9 +85,10 @@ def choose(reference: Sequential, objective: Objective, plane: Plane, batches: S
     if rough * share * points * SHARE < 4 * (ROUNDS + 3) * rough:
         return Choice(tried=time.perf_counter() - started)
     expected, seconds = attempt()
-    for name in ACCELERATIONS:
+    for name in candidates:
         left = SHARE * seconds * share * points - (time.perf_counter() - started)
-        if FIRST_CALLS.get(name, 0.0) + (ROUNDS + 3) * seconds > left:
+        first = max(FIRST_CALLS.get(each, 0.0) for each in (*names, name))
+        if name in ACCELERATIONS and first + (ROUNDS + 3) * seconds > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue
         try:
@@ -85,7 +96,7 @@ def choose(reference: Sequential, objective: Objective, plane: Plane, batches: S
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything
             log.debug("%s is left out: %s: %s", name, type(error).__name__, error)
             continue
-        if not all(equal(row, expected[0]) for row in got):
+        if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
             log.debug("%s is left out: its values differ", name)
         elif faster < WORTH * seconds:
             speedup[name] = round(seconds / faster, 2)
@@ -103,6 +114,7 @@ def fastest(
     batches: Sequence[Batch],
     points: np.ndarray,
     expected: int | None = None,
+    accelerate: bool | str = True,
 ) -> tuple[Evaluator, Choice]:
     """What measures the points: `Affine`, where few of them give the rest; else `reference`, with what is chosen.
 
@@ -113,6 +125,7 @@ def fastest(
         batches: the frozen data of a point.
         points: what is to be measured, shape (n, k).
         expected: how many of them at least, where some may be interpolated; None for all.
+        accelerate: as in `choose`.
     """
     expected = len(points) if expected is None else expected
     if len(points) * sum(batch.size for batch in batches) >= AFFINE_FROM:
@@ -120,7 +133,7 @@ def fastest(
         affine = find_affine(reference, objective, plane, batches, points)
         if affine is not None:
             return affine, Choice(tried=time.perf_counter() - started)
-    return reference, choose(reference, objective, plane, batches, expected)
+    return reference, choose(reference, objective, plane, batches, expected, accelerate)
 
 
 def told(way: Evaluator, choice: Choice) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def told(way: Evaluator, choice: Choice) -> dict[str, Any]:
 def once(evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> float:
     """Seconds that one point takes, the first calls of everything included."""
     started = time.perf_counter()
-    next(iter(evaluator(objective, plane, _off_axes(plane, 1), batches)))
+    next(iter(evaluator(objective, plane, off_axes(plane, 1), batches)))
     return (time.perf_counter() - started) / 2  # it rehearses on one batch first
 
 
@@ -140,7 +153,7 @@ def timed(
 ) -> tuple[list[dict[str, Measurement]], float]:
     """The values at a point off the axes, side by side, and the least seconds that a point takes after those."""
     together = evaluator.at_once
-    stream = evaluator(objective, plane, _off_axes(plane, (ROUNDS + 1) * together), batches)
+    stream = evaluator(objective, plane, off_axes(plane, (ROUNDS + 1) * together), batches)
     first = [next(stream) for _ in range(together)]
     best = math.inf
     for _ in range(ROUNDS):
@@ -149,14 +162,3 @@ def timed(
             next(stream)
         best = min(best, (time.perf_counter() - started) / together)
     return first, best
-
-
-def _off_axes(plane: Plane, count: int) -> np.ndarray:
-    return np.tile([0.37 - 0.2 * i for i in range(plane.ndim)], (count, 1))
-
-
-def equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
-    """Whether two ways give the same metrics, to EQUAL of their values."""
-    return a.keys() == b.keys() and all(
-        np.isclose(a[name].value, b[name].value, rtol=EQUAL, atol=0, equal_nan=True) for name in a
-    )

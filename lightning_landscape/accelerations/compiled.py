@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -23,16 +24,26 @@ def compiled(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[E
     Raises:
         ValueError: if the module is compiled already.
     """
-    module = evaluator.module
-    if any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
-        raise ValueError("the module is compiled already")
+    with remade(evaluator.module, partial(torch.compile, fullgraph=True, dynamic=False)):
+        yield evaluator, batches
+
+
+@contextmanager
+def remade(module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
+    """The forwards of a module and of its children replaced by what `make` makes of them.
+
+    Raises:
+        ValueError: if the module is compiled already.
+    """
     own = [part for part in (module, *module.children()) if "forward" not in vars(part)]
+    if not own or any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
+        raise ValueError("the module is compiled already")
     try:
         for part in own:
-            part.forward = torch.compile(_apart(part), fullgraph=True, dynamic=False)
+            part.forward = make(_apart(part))
         # Said, so that a cache on disk gives no code for another number of threads, which would hang in a fork.
         with torch._inductor.config.patch({"cpp.threads": torch.get_num_threads()}):
-            yield evaluator, batches
+            yield
     finally:
         for part in own:
             vars(part).pop("forward", None)

@@ -25,17 +25,22 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or (isinstance(error, RuntimeError) and "out of memory" in str(error))
 
 
-def halves(batch: Batch) -> list[Batch]:
-    """A batch of B samples as two of ⌈B/2⌉ and ⌊B/2⌋; one of a single sample as itself."""
-    if batch.size < 2:
+def pieces(batch: Batch, most: int) -> list[Batch]:
+    """A batch in parts of `most` samples and a rest; one that has no more as itself."""
+    if batch.size <= most:
         return [batch]
-    middle = -(-batch.size // 2)
     parts = []
-    for start, stop in ((0, middle), (middle, batch.size)):
+    for start in range(0, batch.size, most):
+        stop = min(start + most, batch.size)
         data = rows(batch.data, start, stop, batch.size)
         weight = None if batch.log_weight is None else round(batch.log_weight * (stop - start) / batch.size)
         parts.append(Batch(data, stop - start, batch.index, batch.loader, weight, batch.sample))
     return parts
+
+
+def halves(batch: Batch) -> list[Batch]:
+    """A batch of B samples as two of ⌈B/2⌉ and ⌊B/2⌋; one of a single sample as itself."""
+    return pieces(batch, -(-batch.size // 2))
 
 
 def halved(batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Mapping[str, Any]]) -> list[Batch]:

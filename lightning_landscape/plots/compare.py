@@ -29,10 +29,10 @@ from .furniture import (
     foot,
     footing,
     heading,
+    inexact,
     moment,
     provenance,
     say,
-    spared,
     star,
     wrap,
 )
@@ -103,7 +103,7 @@ def _maps(pair: tuple[Landscape, Landscape], name: str, names: tuple[str, str]) 
     colors = _around_zero(values, scale)
     parts = [scale.part(0), scale.part(1), colors]
     notes = [
-        _joined(f"{name}{moment(x)}", replace(p, remark="").note(), spared(x, name))
+        _joined(f"{name}{moment(x)}", replace(p, remark="").note(), inexact(x, name))
         for x, p in zip(pair, parts, strict=False)
     ]
     notes[0] = _joined(notes[0], f"both: {scale.remark}")
@@ -217,7 +217,7 @@ def _curves(pair: tuple[Landscape, Landscape], name: str, names: tuple[str, str]
     footing(
         bottom,
         "\n".join(
-            f"{_joined(f'{called}{moment(x)}', provenance(x, name), spared(x, name))}"
+            f"{_joined(f'{called}{moment(x)}', provenance(x, name), inexact(x, name))}"
             for called, x in zip(names, pair, strict=True)
         ),
     )

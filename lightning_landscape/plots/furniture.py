@@ -66,9 +66,33 @@ def wrap(ax: Axes, text: str, size: float) -> str:
 
 
 def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | None = None) -> None:
-    """The title (metric, epoch, step), with the note of the scale below it, and of what a budget has spared."""
-    told = " · ".join(part for part in (note, sampled(landscape, metric), spared(landscape, metric)) if part)
+    """The title (metric, epoch, step), with the note of the scale below it, and what is not exact."""
+    told = " · ".join(part for part in (note, inexact(landscape, metric)) if part)
     heading(ax, (title or metric) + moment(landscape), told)
+
+
+def inexact(landscape: Landscape, metric: str) -> str:
+    """What is of fewer samples, interpolated or rounded, and how well; empty where nothing is."""
+    return " · ".join(part for part in (told(landscape, metric) for told in (sampled, spared, rounded)) if part)
+
+
+def rounded(landscape: Landscape, metric: str) -> str:
+    """How far points in bfloat16 were from float32 where both were measured, rounded up.
+
+    >>> from lightning_landscape.landscape import Grid
+    >>> line = Grid.from_ranges((-1, 1, 5))
+    >>> meta = {"bf16_error": {"points": 9, "share": {"loss": 0.00123}}}
+    >>> rounded(Landscape(line, {"loss": line.axes[0]}, "loss", meta=meta), "loss")
+    'in bfloat16; at 9 points checked in float32, off by ≤ 0.13 % of their range'
+    """
+    said = landscape.meta.get("bf16_error")
+    if not said:
+        return ""
+    share = said.get("share", {}).get(metric, np.nan)
+    if not np.isfinite(share):
+        return "in bfloat16, how exact is not known"
+    off = _percent(100 * share)
+    return f"in bfloat16; at {said['points']} points checked in float32, off by ≤ {off} of their range"
 
 
 def sampled(landscape: Landscape, metric: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_landscape.plots import PLOTS, draw_comparison
-from lightning_landscape.plots.furniture import spared
+from lightning_landscape.plots.furniture import inexact, rounded, spared
 
 SAID = {"errors": {"loss": 0.000771}, "log_errors": {}, "samples": [0.01, 0.123]}
 TOLD = "35 points, 25 evaluated, the rest interpolated to ≤ 0.078 % of the range"
@@ -62,3 +62,22 @@ def test_a_comparison_says_it_of_each(make, mask, texts):
 )
 def test_the_error_is_rounded_up(said, told, make, mask):
     assert spared(make(interpolated=mask, meta={"interpolation": said}), "loss").endswith(told)
+
+
+def test_points_in_bfloat16_are_told_in_every_picture(make, mask, texts):
+    """Rounded up; of tiles for the worst of them."""
+    said = {"points": 9, "share": {"loss": 0.00123, "samples": 0.0456}}
+    landscape = make(samples=4, meta={"bf16_error": said})
+    for kind, plot in PLOTS.items():
+        if 2 in plot.ndims:
+            share = "0.13" if plot.per == "metric" else "4.6"
+            told = f"in bfloat16; at 9 points checked in float32, off by ≤ {share} % of their range"
+            assert told in texts(plot.draw(landscape)), kind
+    both = make(interpolated=mask, meta={"bf16_error": said, "interpolation": SAID})
+    assert inexact(both, "loss") == f"{TOLD} · {rounded(both, 'loss')}"
+
+
+@pytest.mark.parametrize("share", [{}, {"loss": np.inf}, {"loss": np.nan}])
+def test_an_error_of_bfloat16_that_no_number_tells(make, share):
+    landscape = make(meta={"bf16_error": {"points": 9, "share": share}})
+    assert rounded(landscape, "loss") == "in bfloat16, how exact is not known"

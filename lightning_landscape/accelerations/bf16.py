@@ -1,0 +1,114 @@
+"""Points in bfloat16, on request only: its error is no rounding error of float32, so it is measured and stated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..evaluators import Evaluator, Measurement
+from ..objectives import Batch, Objective
+from ..plane import Plane
+from .around import Around
+
+CHECKED = 9  # points that are measured in float32 too
+CHECKED_BATCHES = 4  # on which
+
+Measured = Sequence[tuple[Objective, Sequence[Batch]]]
+
+
+@contextmanager
+def bf16(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
+    """Matrix products and convolutions in bfloat16, by `torch.autocast`: 8 bits of precision, the range of float32."""
+    yield _Autocast(evaluator), batches
+
+
+class _Autocast(Around):
+    """Measures each point under autocast, and leaves it between two points."""
+
+    def __call__(
+        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
+    ) -> Iterator[dict[str, Measurement]]:
+        """See `Evaluator`."""
+        device = next((p.device.type for p in self.module.parameters()), "cpu")
+        stream = iter(self.inner(objective, plane, points, batches))
+        while True:
+            # A cache would keep the weights of the point before.
+            with torch.autocast(device, dtype=torch.bfloat16, cache_enabled=False):
+                row = next(stream, None)
+            if row is None:
+                return
+            yield row
+
+
+def checked(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The origin, and eight of the points from the first to the last, which lies outermost; shape (9, k)."""
+    spread = np.linspace(0, len(points) - 1, CHECKED - 1).round().astype(int)
+    return np.concatenate([np.zeros((1, points.shape[1])), points[spread]])
+
+
+def control(
+    evaluator: Evaluator, plane: Plane, points: NDArray[np.float64], measured: Measured
+) -> list[dict[str, NDArray[np.float64]]]:
+    """Every metric at each of these points, on a few batches; NaN where the step refuses a point.
+
+    Args:
+        evaluator: what measures.
+        plane: on which the points lie.
+        points: shape (n, k).
+        measured: pairs of an objective and its batches.
+
+    Returns:
+        Of each pair, the metrics by name, each of shape (n,).
+    """
+    tables = []
+    for objective, batches in measured:
+        rows = [_row(evaluator, objective, plane, point, batches[:CHECKED_BATCHES]) for point in points]
+        names = dict.fromkeys(name for row in rows for name in row)
+        tables.append({name: np.array([row[name].value if name in row else np.nan for row in rows]) for name in names})
+    return tables
+
+
+def _row(
+    evaluator: Evaluator, objective: Objective, plane: Plane, point: NDArray[np.float64], batches: Sequence[Batch]
+) -> dict[str, Measurement]:
+    try:
+        return next(iter(evaluator(objective, plane, point[None], batches)))
+    except Exception:  # noqa: BLE001  # a step may refuse a point
+        return {}
+
+
+def errors(
+    exact: dict[str, NDArray[np.float64]], rounded: dict[str, NDArray[np.float64]]
+) -> dict[str, dict[str, float]]:
+    """Of each metric the largest difference, and its share of the range of the exact values, where these are finite.
+
+    Args:
+        exact: the metrics in float32, each of shape (n,).
+        rounded: the same in bfloat16.
+
+    Returns:
+        By metric "largest" and "share"; inf where a finite value became none, NaN where nothing could be compared.
+
+    >>> errors({"loss": np.array([1.0, 3.0, np.inf])}, {"loss": np.array([1.5, 3.0, np.inf])})
+    {'loss': {'largest': 0.5, 'share': 0.25}}
+    """
+    result = {}
+    for name, values in exact.items():
+        known = np.isfinite(values)
+        others = rounded.get(name, np.full(len(values), np.nan))[known]
+        far = np.where(np.isfinite(others), np.abs(others - values[known]), np.inf)
+        largest = float(far.max()) if known.any() else float("nan")
+        width = float(np.ptp(values[known])) if known.any() else float("nan")
+        result[name] = {"largest": largest, "share": largest / width if width else float(largest and np.inf)}
+    return result
+
+
+def stated(points: NDArray[np.float64], batches: int, found: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What a landscape's meta says: at how many points, on how many batches it was checked; `errors` by metric."""
+    by_key = {key: {name: error[key] for name, error in found.items()} for key in ("largest", "share")}
+    return {"points": len(points), "batches": min(batches, CHECKED_BATCHES), **by_key}
