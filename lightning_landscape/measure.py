@@ -382,6 +382,9 @@ class Pass:
                         raise
                     begin += 1
                     yield order[begin - 1], error
+                finally:
+                    for stream in streams:
+                        stream.close()
                 if deadline is not None and deadline():
                     break
 

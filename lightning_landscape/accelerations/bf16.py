@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..evaluators import Evaluator, Measurement
+from ..evaluators import Around, Evaluator, Measurement
 from ..objectives import Batch, Objective
 from ..plane import Plane
-from .around import Around
 
 CHECKED = 9  # points that are measured in float32 too
 CHECKED_BATCHES = 4  # on which
@@ -32,7 +31,7 @@ class _Autocast(Around):
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """See `Evaluator`."""
         device = next((p.device.type for p in self.module.parameters()), "cpu")
         stream = iter(self.inner(objective, plane, points, batches))

@@ -24,7 +24,8 @@ BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
 FIRST_CALLS = {"compiled": 10.0, "cuda_graphs": 10.0}  # seconds, about
-AFFINE_FROM = 2_000_000  # samples times points: fewer are measured in seconds anyway
+AFFINE_FROM = 1.0  # seconds that all points take by themselves
+AFFINE_PASSES = 20  # over one batch, about, that the search for an affine model takes
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ def choose(
     started = time.perf_counter()
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
         return Choice()
-    few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
-    share = sum(batch.size for batch in batches) / sum(batch.size for batch in few)
+    few, share = _few(batches)
     candidates = [*ACCELERATIONS, *(name for name in ON_REQUEST if name == accelerate)]
     names: list[str] = []
     speedup: dict[str, float] = {}
@@ -128,12 +128,24 @@ def fastest(
         accelerate: as in `choose`.
     """
     expected = len(points) if expected is None else expected
-    if len(points) * sum(batch.size for batch in batches) >= AFFINE_FROM:
+    if SHARE * len(points) * len(batches) >= AFFINE_PASSES:
         started = time.perf_counter()
-        affine = find_affine(reference, objective, plane, batches, points)
+        few, share = _few(batches)
+        try:
+            seconds = once(reference, objective, plane, few) * share * len(points)
+        except Exception as error:  # noqa: BLE001  # a step may refuse this very point
+            log.debug("nothing is tried: %s: %s", type(error).__name__, error)
+            return reference, Choice()
+        affine = find_affine(reference, objective, plane, batches, points) if seconds >= AFFINE_FROM else None
         if affine is not None:
             return affine, Choice(tried=time.perf_counter() - started)
     return reference, choose(reference, objective, plane, batches, expected, accelerate)
+
+
+def _few(batches: Sequence[Batch]) -> tuple[list[Batch], float]:
+    """Some of the largest, and how many times their samples there are in all."""
+    few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
+    return few, sum(batch.size for batch in batches) / sum(batch.size for batch in few)
 
 
 def told(way: Evaluator, choice: Choice) -> dict[str, Any]:

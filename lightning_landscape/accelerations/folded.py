@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..evaluators import Evaluator, Measurement
+from ..evaluators import Around, Evaluator, Measurement
 from ..objectives import Batch, Objective
 from ..plane import Plane
-from .around import Around
 
 CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,
@@ -67,7 +66,7 @@ class _Folded(Around):
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """See `Evaluator`."""
         if not self._is_folded:
             origin = np.zeros((self.at_once, plane.ndim))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from ..evaluators import Evaluator, Measurement
+from ..evaluators import Around, Evaluator, Measurement
 from ..evaluators.halving import pieces
 from ..objectives import Batch, Objective
 from ..plane import Plane
-from .around import Around
 from .equality import equal, off_axes
 
 MOST = 64  # samples: convolutional nets were fastest with 16 to 64, compiled ones with more
@@ -44,7 +43,7 @@ class _InParts(Around):
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """See `Evaluator`."""
         yield from self.inner(objective, plane, points, self._parts(objective, plane, batches))
 

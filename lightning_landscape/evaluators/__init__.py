@@ -15,6 +15,7 @@ from ..objectives import Batch, LossFunction, Objective
 from ..plane import Plane
 from ..rng import preserved
 from .affine import Affine, find_affine
+from .around import Around
 from .base import Evaluator, Measurement
 from .forked import Forked
 from .sequential import Sequential, mean_and_error
@@ -30,6 +31,7 @@ if sys.platform == "linux":
 __all__ = [
     "EVALUATORS",
     "Affine",
+    "Around",
     "Evaluator",
     "Forked",
     "Measurement",

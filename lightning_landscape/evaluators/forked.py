@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..objectives import Batch, Objective
 from ..plane import Plane
+from .around import Around
 from .base import Evaluator, Measurement
 
 AHEAD = 2  # turns that a worker may be ahead of what is asked for
@@ -27,7 +27,7 @@ PATIENCE = 10.0  # seconds at least that a worker may take for a point, and
 SLOWER = 20.0  # times what this process takes for one
 
 
-class Forked:
+class Forked(Around):
     """Of W processes, this one measures every W-th point, and forked workers the others.
 
     A worker starts with all that this process has in memory, after the first point, so that it need not prepare or
@@ -45,23 +45,9 @@ class Forked:
     """
 
     def __init__(self, inner: Evaluator, processes: int) -> None:
-        self.inner, self.processes = inner, processes
+        super().__init__(inner)
+        self.processes = processes
         self._lost = False  # a worker that did not end by itself: no other is started
-
-    @property
-    def module(self) -> nn.Module:
-        """What is moved."""
-        return self.inner.module
-
-    @property
-    def seed(self) -> int:
-        """Of the inner evaluator."""
-        return self.inner.seed
-
-    @property
-    def parts(self) -> int | None:
-        """Of the inner evaluator."""
-        return self.inner.parts
 
     @property
     def at_once(self) -> int:
@@ -70,7 +56,7 @@ class Forked:
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
         if self._lost or len(points) < 2 * self.at_once:

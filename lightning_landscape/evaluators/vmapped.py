@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from ..objectives import Batch, Objective, Observation
 from ..parameters import canonical_name
 from ..plane import Plane
+from .around import Around
 from .base import Evaluator, Measurement
 from .replay import moving_parameters
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 EQUAL = 1e-6  # relative, of the point that is measured both ways
 
 
-class Vmapped:
+class Vmapped(Around):
     """Points in chunks: the step runs once for a chunk, with the parameters of all its points (`torch.func.vmap`).
 
     The random numbers are those of a single point: all share them. What a step can't do for several points at once
@@ -30,30 +31,21 @@ class Vmapped:
 
     Args:
         inner: measures single points.
-        at_once: how many points a chunk has.
+        points: how many a chunk has.
     """
 
-    def __init__(self, inner: Evaluator, at_once: int) -> None:
-        self.inner, self.at_once = inner, at_once
+    def __init__(self, inner: Evaluator, points: int) -> None:
+        super().__init__(inner)
+        self._points = points
 
     @property
-    def module(self) -> nn.Module:
-        """What is moved."""
-        return self.inner.module
-
-    @property
-    def seed(self) -> int:
-        """Of the inner evaluator."""
-        return self.inner.seed
-
-    @property
-    def parts(self) -> int | None:
-        """Of the inner evaluator."""
-        return self.inner.parts
+    def at_once(self) -> int:
+        """The points of a chunk."""
+        return self._points
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
         done = 0

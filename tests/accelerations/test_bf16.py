@@ -175,7 +175,7 @@ def test_it_is_tried_on_request_alone_and_need_not_be_equal(case: Any, monkeypat
     def seconds(evaluator: Any, *args: Any) -> Any:
         """A trial in which autocast gives other values in half of the time."""
         rounded = type(evaluator).__name__ == "_Autocast"
-        return {"loss": Measurement(1.1 if rounded else 1.0, 0.0)}, 0.5 if rounded else 1.0
+        return [{"loss": Measurement(1.1 if rounded else 1.0, 0.0)}], 0.5 if rounded else 1.0
 
     monkeypatch.setattr(accelerations.choose, "timed", seconds)
     monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1e-6)

@@ -1,15 +1,15 @@
-"""An evaluator around another one: what the accelerations that change how points are measured share."""
+"""An evaluator around another one: what those that change how points are measured share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from torch import nn
 
-from ..evaluators import Evaluator, Measurement
 from ..objectives import Batch, Objective
 from ..plane import Plane
+from .base import Evaluator, Measurement
 
 
 class Around:
@@ -44,6 +44,6 @@ class Around:
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Iterator[dict[str, Measurement]]:
+    ) -> Generator[dict[str, Measurement], None, None]:
         """See `Evaluator`."""
         return self.inner(objective, plane, points, batches)
