@@ -96,7 +96,7 @@ class Interrupted(LossLandscapeCallback):
     error: BaseException = RuntimeError("in the middle")
     points = 0
 
-    def _measure(self, trainer: Any, pl_module: Any, folder: Any) -> Any:
+    def _measure(self, trainer: Any, pl_module: Any, folder: Any, seconds: Any) -> Any:
         import lightning_landscape.callback as home
 
         real, owner = home.measure, self
@@ -111,7 +111,7 @@ class Interrupted(LossLandscapeCallback):
 
         home.measure = measure  # type: ignore[assignment]
         try:
-            return super()._measure(trainer, pl_module, folder)
+            return super()._measure(trainer, pl_module, folder, seconds)
         finally:
             home.measure = real
 

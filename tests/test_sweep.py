@@ -128,6 +128,7 @@ def test_the_recipe_is_plain_and_tells_one_direction_from_another():
 def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
     """A linear model is affine in the point: its values follow from a few passes, and a tolerance saves nothing."""
     monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    torch.manual_seed(0)  # of ten samples, an accuracy of 30 % may be anything that has three values
     net = nn.Linear(5, 3)
     data = TensorDataset(torch.randn(20, 5), torch.randint(3, (20,)))
     landscape = LossLandscape(net, DataLoader(data, 10), surf_file=tmp_path / "a.h5", tolerance=0.1)
