@@ -85,6 +85,8 @@ class Ours(OnThePlane):
     name: str = "ours"
     options: Mapping[str, Any] = field(default_factory=dict)
     evaluated: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool), init=False)
+    own_note: ClassVar[str] = ""
+    _uses: dict[str, str] = field(default_factory=dict, init=False)
 
     def __call__(self, workload: Workload, n: int, tick: Tick) -> np.ndarray:
         """See `Contender`."""
@@ -94,12 +96,14 @@ class Ours(OnThePlane):
         callback = LossLandscapeCallback(x=axis, y=axis, max_samples=None, samples=0, **self.options)
         options = _of_measure(callback.settings, self.options)
         whole: list[Landscape] = []
+        say = self._say_what_is_used
 
         class Measure(L.Callback):
             def on_train_start(self, trainer: Any, pl_module: Any) -> None:
                 tick(0)
                 with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings, **options)) as points:
                     for landscape in points:
+                        say(workload, landscape)
                         tick(int(landscape.evaluated.sum()))
                 whole.append(landscape)
                 raise _Over
@@ -111,6 +115,12 @@ class Ours(OnThePlane):
             _trainer(Measure()).fit(copy.deepcopy(workload.module).train(), workload.loader())
         self.evaluated = whole[0].evaluated
         return whole[0].loss
+
+    def _say_what_is_used(self, workload: Workload, landscape: Landscape) -> None:
+        if used := landscape.meta.get("accelerations"):
+            self._uses[workload.name] = ", ".join(used)
+            told = "; ".join(f"{name}: {names}" for name, names in self._uses.items())
+            self.note = ". ".join(filter(None, [self.own_note, f"Used: {told}"]))
 
 
 def _of_measure(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,7 +158,7 @@ class Tolerant(Ours):
         tolerance: a share of the range.
     """
 
-    note = "errors are shares of the range, at points that were not evaluated"
+    own_note = "errors are shares of the range, at points that were not evaluated"
 
     def __init__(self, tolerance: float) -> None:
         super().__init__(f"ours, tolerance {tolerance:g}", {"accelerate": True, "tolerance": tolerance})

@@ -87,6 +87,15 @@ def test_an_option_that_gets_lost_on_its_way_is_told() -> None:
         Ours("ours, strict", {"strict": True})(make("W1", 20), 2, silent)
 
 
+def test_ours_tells_what_it_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    fast, plain = ours()
+    fast(make("W1", 300), 51, silent)
+    plain(make("W1", 300), 3, silent)
+    assert fast.note == "Used: W1: affine, closed form"
+    assert plain.note == ""
+
+
 def test_a_run_that_is_stopped_leaves_the_workload_as_it_was() -> None:
     workload = make("W2", 20)
     before = [tensor.clone() for tensor in workload.module.state_dict().values()]
