@@ -19,7 +19,7 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTran
 def several_points(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """Chunks of 32 points through `Vmapped`.
 
-    Measured on one thread of a Zen 5: a 64-32-32-10 perceptron gains 2.5× with batches of 16 samples, 2× with 32 and
+    Measured on one thread: a 64-32-32-10 perceptron gains 2.5× with batches of 16 samples, 2× with 32 and
     1.3× with 128; convolutions lose (0.7–0.9×, and no more than by themselves when compiled too). Not measured on
     any GPU.
 
