@@ -74,6 +74,18 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.2)
 
 
+class Measuring(Net):
+    """Knows how far its weights are from those that were trained."""
+
+    norm = float("inf")
+
+    def distance(self) -> float:
+        """The norm of the first layer, by that in the last training step."""
+        norm = float(self.net[0].weight.detach().norm())
+        self.norm = norm if self.training else self.norm
+        return norm / self.norm
+
+
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(budget, "clock", CLOCK)
@@ -259,13 +271,9 @@ def test_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
 def test_what_a_point_takes_is_learned_off_the_centre_too(tmp_path: Path) -> None:
     """Else there would be samples for which the time is not enough."""
 
-    class Farther(Net):
-        norm = float("inf")
-
+    class Farther(Measuring):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            norm = float(self.net[0].weight.detach().norm())
-            self.norm = norm if self.training else self.norm
-            CLOCK.takes(0.1 if norm > 1.1 * self.norm else 0.0)
+            CLOCK.takes(0.1 if self.distance() > 1.1 else 0.0)
             return super().training_step(batch, batch_idx)
 
     landscapes = callback(**{**GRID, "accelerate": False, "budget": "200s", "every_n_epochs": None})
@@ -357,13 +365,9 @@ def test_the_training_is_the_same_with_a_budget(tmp_path: Path) -> None:
 
 
 def test_a_step_that_raises_off_the_centre_costs_these_points_only(tmp_path: Path) -> None:
-    class Picky(Net):
-        norm = float("inf")
-
+    class Picky(Measuring):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            norm = float(self.net[0].weight.detach().norm())
-            self.norm = norm if self.training else self.norm
-            if norm > 1.4 * self.norm:
+            if self.distance() > 1.4:
                 raise RuntimeError("too far")
             return super().training_step(batch, batch_idx)
 

@@ -19,6 +19,7 @@ import torch
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from ..sharding import is_sharded
+from .around import Around
 from .base import Measurement
 from .closed_form import ROUNDING, ClosedForm
 from .products import blocks
@@ -33,7 +34,7 @@ OFF_AXES = (0.61, -0.37, 0.83)  # of the way along each axis
 TRIAL_BYTES = 2**28
 
 
-class Affine:
+class Affine(Around):
     """An evaluator that measures in full what it must, and computes the rest.
 
     Values equal those of `reference` to 1e-6 relative in float32: this is proved at the point farthest from the
@@ -60,26 +61,10 @@ class Affine:
     (51, 'closed form')
     """
 
-    at_once = 1
-
     def __init__(self, reference: Sequential) -> None:
+        super().__init__(reference)
         self.reference = reference
         self.way = self.declined = ""
-
-    @property
-    def module(self) -> torch.nn.Module:
-        """What the reference moves."""
-        return self.reference.module
-
-    @property
-    def seed(self) -> int:
-        """Of the reference."""
-        return self.reference.seed
-
-    @property
-    def parts(self) -> int | None:
-        """Into how many the batches had to be cut, see `Sequential`."""
-        return self.reference.parts
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,8 +17,8 @@ from torch import nn
 
 from lightning_landscape import Random, Snapshot, accelerations
 from lightning_landscape.accelerations import ACCELERATIONS, applied
-from lightning_landscape.accelerations.choose import choose
-from lightning_landscape.evaluators import Sequential
+from lightning_landscape.accelerations.choose import choose, timed
+from lightning_landscape.evaluators import Around, Sequential
 from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
@@ -217,3 +218,22 @@ def test_compiling_is_not_tried_for_short_passes(case: Any, monkeypatch: pytest.
     pretend(monkeypatch, compiled=quick)
     assert chosen(case, 300).names == ()
     assert chosen(case, 10_000_000).names == ("compiled",)
+
+
+@pytest.mark.parametrize("at_once, expected", [(1, 0.0), (2, 0.01)])
+def test_points_side_by_side_are_timed_by_all_rounds(case: Any, at_once: int, expected: float) -> None:
+    """Every other round of a pair may live on what was done in the one before; a single point never does."""
+    _, plane, batches = case
+
+    class Bursts(Around):
+        @property
+        def at_once(self) -> int:
+            return at_once
+
+        def __call__(self, *arguments: Any) -> Any:
+            for turn in range(4 * at_once):
+                time.sleep(0.06 if turn == 2 * at_once else 0.0)
+                yield {}
+
+    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches)
+    assert expected <= seconds < expected + 0.009

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_a_flipped_bit_is_told(path):
         ({"ycoordinates": None}, "ycoordinates"),
         ({"center": np.zeros(3)}, r"zip\(\)"),
         ({"header": np.array(b"{")}, "Expecting property name"),
-        ({"header": np.array(b"[" * 500_000)}, "(recursion|Stack overflow)"),
+        ({"header": np.array(b"[" * 500_000)}, "Stack overflow" if sys.version_info >= (3, 14) else "recursion"),
         ({"samples.values": np.zeros((2, 7, 5))}, r"disagree on: samples\.values"),
         ({"standard_errors.train_loss": None}, r"disagree on: standard_errors\.train_loss"),
     ],
