@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,14 +60,17 @@ def size_of(data: Any) -> int:
 
 def data_checksum(batches: Iterable[Batch]) -> str:
     """A digest of everything in the batches: tensors by their bits, other values by their text."""
-    tensors: list[Tensor] = []
-    for batch in batches:
-        for leaf in leaves(batch.data):
-            if isinstance(leaf, Tensor):
-                tensors.append(leaf)
-            else:
-                tensors.append(torch.frombuffer(bytearray(repr(leaf).encode() or b" "), dtype=torch.uint8))
-    return checksum(tensors)
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        digests = list(threads.map(_digest, batches))
+    return checksum(map(_text, digests))
+
+
+def _digest(batch: Batch) -> str:
+    return checksum(leaf if isinstance(leaf, Tensor) else _text(repr(leaf)) for leaf in leaves(batch.data))
+
+
+def _text(value: str) -> Tensor:
+    return torch.frombuffer(bytearray(value.encode() or b" "), dtype=torch.uint8)
 
 
 def own_copy(data: Any, device: torch.device) -> Any:

@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch.utils.data import (
     DataLoader,
+    Dataset,
     DistributedSampler,
     IterableDataset,
     RandomSampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
+    TensorDataset,
+    default_collate,
 )
 
 from .batches import rows, size_of
@@ -129,6 +133,9 @@ class Source:
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
         """A loader of our own over the same data: own order, own generator, no persistent workers."""
         own = self.loader
+        generator = torch.Generator().manual_seed(self.seed)
+        if (self.batch_size is not None or self.batched) and _is_of_rows(own, order):
+            return DataLoader(_Rows(private_copy(own.dataset)), sampler=order, batch_size=None, generator=generator)
         # A worker is a process of its own; without one, a data set that counts or caches would see our reads.
         dataset = own.dataset if own.num_workers else private_copy(own.dataset)
         options: dict[str, Any] = {"multiprocessing_context": own.multiprocessing_context} if own.num_workers else {}
@@ -142,10 +149,36 @@ class Source:
             num_workers=min(own.num_workers, 2),
             collate_fn=own.collate_fn if own.num_workers else private_copy(own.collate_fn),
             worker_init_fn=own.worker_init_fn,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=generator,
             **how,
             **options,
         )
+
+
+class _Rows(Dataset[list[torch.Tensor]]):
+    """A `TensorDataset`, or a subset of one, by whole batches: the bits that `default_collate` stacks, at once.
+
+    Args:
+        dataset: the data set.
+    """
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self.dataset: Any = dataset
+
+    def __getitem__(self, indices: list[int]) -> list[torch.Tensor]:
+        dataset = self.dataset
+        while isinstance(dataset, Subset):
+            indices, dataset = [int(dataset.indices[i]) for i in indices], dataset.dataset
+        return [tensor[indices] for tensor in dataset.tensors]
+
+
+def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
+    """Whether these batches of a loader, lists of indices, can be had from `_Rows`."""
+    dataset: Any = loader.dataset
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    plain = type(dataset) is TensorDataset and loader.collate_fn is default_collate and not loader.num_workers
+    return plain and all(type(index) is int for batch in order for index in batch)
 
 
 def _limited(batches: int, limit: float) -> int:

@@ -91,10 +91,11 @@ class Net(L.LightningModule):
 
 
 def loaders(
-    workers: int = 0, persistent: bool = False, own_generator: bool = False
+    workers: int = 0, persistent: bool = False, own_generator: bool = False, context: str | None = None
 ) -> tuple[DataLoader[Any], DataLoader[Any]]:
     """Training and validation loader; neither size is a multiple of the batch size."""
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": persistent, "batch_size": 8}
+    options["multiprocessing_context"] = context
     generator = torch.Generator().manual_seed(11) if own_generator else None
     return (
         DataLoader(Augmented(44), shuffle=True, generator=generator, **options),

@@ -23,6 +23,7 @@ def test_the_digest_is_of_every_bit_and_text():
     ]  # fmt: skip
     assert len({digest(base), *map(digest, others)}) == 6
     assert digest(base, base) != digest(base)
+    assert digest(base, others[0]) != digest(others[0], base)
 
 
 def test_the_digest_of_a_frozen_loader_is_that_of_its_batches():

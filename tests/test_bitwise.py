@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"x": (-1, 1, 3), "y": (-1, 1, 2), "max_samples": 20, "s
 LOADING = {
     "workers 0": {},
     "user generator": {"own_generator": True},
-    "workers 2": {"workers": 2},
+    "workers 2": {"workers": 2, "context": "fork" if sys.platform == "linux" else None},  # spawning takes seconds each
     "persistent workers": {"workers": 2, "persistent": True, "own_generator": True},
 }
 

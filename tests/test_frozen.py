@@ -17,13 +17,16 @@ from torch.utils.data import (
     RandomSampler,
     Sampler,
     SequentialSampler,
+    Subset,
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+    default_collate,
 )
 
 from lightning_landscape.frozen import FrozenData, freeze
 from lightning_landscape.quiet import probe_copy, undisturbed
+from lightning_landscape.sources import Source
 
 N = 23
 
@@ -97,6 +100,40 @@ def test_a_random_subset_of_exactly_max_samples() -> None:
     assert chosen == flat(frozen(loader, max_samples=8))
     assert chosen != flat(frozen(loader, max_samples=8, seed=1))
     assert len(flat(frozen(loader, max_samples=None, max_batches=2))) == 10
+
+
+class Own(TensorDataset):
+    """Of the user's own class: it might do anything to its rows."""
+
+
+@pytest.mark.parametrize("made", ["whole", "subset of a subset", "batches of indices", "user's collation", "own class"])
+def test_tensors_are_read_by_whole_batches_where_those_are_the_loaders(
+    made: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One by one, rows take longer than a linear model."""
+    rows = torch.randn(N, 2, 3), torch.arange(N), torch.randn(N, 1, requires_grad=True)
+    dataset: Dataset[Any] = Own(*rows) if made == "own class" else TensorDataset(*rows)
+    if made == "subset of a subset":
+        dataset = Subset(Subset(dataset, range(1, N)), [20, 3, 8, 9, 21, 0, 1])
+    options: dict[str, Any] = {"batch_size": 4}
+    if made == "user's collation":
+        options["collate_fn"] = lambda samples: default_collate(samples)[::-1]
+    if made == "batches of indices":
+        options = {"batch_sampler": BatchSampler(SequentialSampler(dataset), 4, drop_last=False)}  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(dataset, **options)
+    want = list(loader)
+    one_by_one: list[Any] = []
+    plain = TensorDataset.__getitem__
+    monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, i: one_by_one.append(i) or plain(self, i))
+    got = list(Source(loader, 1.0, 0).batches(None, None))
+    assert len(one_by_one) == (N if made in {"user's collation", "own class"} else 0)
+    assert len(got) == len(want)
+    for batch, expected in zip(got, want, strict=True):
+        assert type(batch) is type(expected)
+        for a, b in zip(batch, expected, strict=True):
+            assert a.dtype == b.dtype
+            assert torch.equal(a, b)
+            assert a.requires_grad == b.requires_grad
 
 
 def test_every_sample_is_as_likely_as_any_other() -> None:

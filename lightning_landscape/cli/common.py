@@ -42,6 +42,14 @@ def formats() -> Iterable[str]:
     return [suffix.removeprefix(".") for suffix in FORMATS]
 
 
+def add_choice(
+    command: argparse.ArgumentParser, name: str, read: Callable[[], Iterable[str]], help: str, **options: Any
+) -> None:
+    """An option whose choices are read when they are needed."""
+    action = command.add_argument(name, choices=Choices(read), **options)
+    action.help = help  # not before: Python 3.14 would read the choices to check it
+
+
 def add_command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
 ) -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .common import Choices, add_command, formats
+from .common import add_choice, add_command, formats
 
 EXAMPLES = """\
   lightning-landscape export landscape.h5 --to vtp        # landscape.vtp, for ParaView
@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         commands, "export", run, "write a landscape in another format", "FILE --to FORMAT [--out FILE]", EXAMPLES
     )
     command.add_argument("file", type=Path, metavar="FILE", help="a landscape")
-    command.add_argument("--to", required=True, choices=Choices(formats), metavar="FORMAT", help="one of %(choices)s")
+    add_choice(command, "--to", formats, "one of %(choices)s", required=True, metavar="FORMAT")
     command.add_argument("--out", type=Path, metavar="FILE", help="where to write it; default: beside FILE")
 
 

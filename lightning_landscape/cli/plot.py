@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .common import Choices, add_command, color_scales, kinds, short_names
+from .common import add_choice, add_command, color_scales, kinds, short_names
 
 EXAMPLES = """\
   lightning-landscape plot landscape.h5                   # all pictures, in the folder landscape/
@@ -28,21 +28,11 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="where the pictures go, several FILEs in a folder each; default: a folder beside each FILE",
     )
-    command.add_argument(
-        "--kinds",
-        nargs="+",
-        choices=Choices(kinds),
-        metavar="KIND",
-        help="of %(choices)s; default: all that FILE has",
-    )
+    add_choice(command, "--kinds", kinds, "of %(choices)s; default: all that FILE has", nargs="+", metavar="KIND")
     command.add_argument("--metric", metavar="NAME", help="of which values; default: all in FILE")
     command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="default: png")
-    command.add_argument(
-        "--color-scale",
-        choices=Choices(color_scales),
-        default="global",
-        metavar="SCALE",
-        help="one of %(choices)s; default: global",
+    add_choice(
+        command, "--color-scale", color_scales, "one of %(choices)s; default: global", default="global", metavar="SCALE"
     )
 
 
