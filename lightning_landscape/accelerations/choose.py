@@ -22,7 +22,7 @@ SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
-FIRST_CALLS = {"compiled": 10.0, "cuda_graphs": 10.0}  # seconds, about
+FIRST_CALLS = {"compiled": (10.0, 0.06), "cuda_graphs": (10.0, 0.0)}  # seconds, about: and those of each module more
 AFFINE_FROM = 1.0  # seconds that all points take by themselves
 AFFINE_PASSES = 20  # over one batch, about, that the search for an affine model takes
 
@@ -68,6 +68,7 @@ def choose(
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
         return Choice()
     few, share = _few(batches)
+    modules = len(list(reference.module.modules()))
     candidates = [*ACCELERATIONS, *(name for name in ON_REQUEST if name == accelerate)]
     names: list[str] = []
     speedup: dict[str, float] = {}
@@ -86,7 +87,8 @@ def choose(
     expected, seconds = attempt()
     for name in candidates:
         left = SHARE * seconds * share * points - (time.perf_counter() - started)
-        first = max(FIRST_CALLS.get(each, 0.0) for each in (*names, name))
+        calls = [FIRST_CALLS.get(each, (0.0, 0.0)) for each in (*names, name)]
+        first = max(alone + modules * more for alone, more in calls)
         if name in ACCELERATIONS and first + (ROUNDS + 3) * seconds > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue

@@ -18,7 +18,7 @@ from torch import nn
 from lightning_landscape import Random, Snapshot, accelerations
 from lightning_landscape.accelerations import ACCELERATIONS, applied
 from lightning_landscape.accelerations.choose import choose, timed
-from lightning_landscape.evaluators import Around, Sequential
+from lightning_landscape.evaluators import Around, Measurement, Sequential
 from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
@@ -218,6 +218,26 @@ def test_compiling_is_not_tried_for_short_passes(case: Any, monkeypatch: pytest.
     pretend(monkeypatch, compiled=quick)
     assert chosen(case, 300).names == ()
     assert chosen(case, 10_000_000).names == ("compiled",)
+
+
+@pytest.mark.parametrize("layers, tried", [(1, True), (300, False)])
+def test_compiling_many_layers_takes_longer(layers: int, tried: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,000 points that take a second each, 3 % are 30 s: what a small net is compiled in."""
+    used: list[str] = []
+
+    @contextmanager
+    def compiling(evaluator: Any, batches: Any) -> Any:
+        used.append("compiled")
+        yield evaluator, batches
+
+    pretend(monkeypatch, compiled=compiling)
+    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.choose, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
+    deep = nn.Sequential(*(nn.Identity() for _ in range(layers)), nn.Linear(2, 3)).eval()
+    snapshot = Snapshot.of(copy.deepcopy(deep))
+    batch = Batch((torch.ones(4, 2), torch.zeros(4, dtype=torch.long)), 4)
+    choose(Sequential(deep), LossFunction(loss), Plane(snapshot.params, Random()(snapshot, 2)), [batch] * 2, 1000)
+    assert bool(used) == tried
 
 
 @pytest.mark.parametrize("at_once, expected", [(1, 0.0), (2, 0.01)])
