@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import sys
 from datetime import timedelta
@@ -90,6 +91,13 @@ def main(out: Path, mode: str) -> None:
         result["samples"] = last.samples.values.tolist()
         result["done"] = int(last.done.sum())
     (out / f"rank{trainer.global_rank}.json").write_text(json.dumps(result))
+
+
+@atexit.register
+def leave() -> None:
+    """Here and in _sharded.py: Lightning leaves gloo open, and may then abort at its exit (pytorch/pytorch#65513)."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
