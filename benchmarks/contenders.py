@@ -79,12 +79,12 @@ class Ours(OnThePlane):
         options: of `LossLandscapeCallback`, beside the grid, all samples, and no tiles.
 
     Attributes:
-        evaluated: the points of the last whole landscape that were not interpolated, shape (n, n).
+        landscape: of the last run, as far as it came.
     """
 
     name: str = "ours"
     options: Mapping[str, Any] = field(default_factory=dict)
-    evaluated: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), dtype=bool), init=False)
+    landscape: Landscape | None = field(default=None, init=False)
     own_note: ClassVar[str] = ""
     _uses: dict[str, str] = field(default_factory=dict, init=False)
 
@@ -95,17 +95,15 @@ class Ours(OnThePlane):
         axis = (-1.0, 1.0, n)
         callback = LossLandscapeCallback(x=axis, y=axis, max_samples=None, samples=0, **self.options)
         options = _of_measure(callback.settings, self.options)
-        whole: list[Landscape] = []
-        say = self._say_what_is_used
+        keep = self._keep
 
         class Measure(L.Callback):
             def on_train_start(self, trainer: Any, pl_module: Any) -> None:
                 tick(0)
                 with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings, **options)) as points:
                     for landscape in points:
-                        say(workload, landscape)
+                        keep(workload, landscape)
                         tick(int(landscape.evaluated.sum()))
-                whole.append(landscape)
                 raise _Over
 
         with suppress(_Over), warnings.catch_warnings():
@@ -113,10 +111,11 @@ class Ours(OnThePlane):
             for advice in (".*does not have many workers", ".*smaller than the logging interval", ".*LeafSpec"):
                 warnings.filterwarnings("ignore", advice)
             _trainer(Measure()).fit(copy.deepcopy(workload.module).train(), workload.loader())
-        self.evaluated = whole[0].evaluated
-        return whole[0].loss
+        assert self.landscape is not None
+        return self.landscape.loss
 
-    def _say_what_is_used(self, workload: Workload, landscape: Landscape) -> None:
+    def _keep(self, workload: Workload, landscape: Landscape) -> None:
+        self.landscape = landscape
         if used := landscape.meta.get("accelerations"):
             self._uses[workload.name] = ", ".join(used)
             told = "; ".join(f"{name}: {names}" for name, names in self._uses.items())
@@ -145,10 +144,8 @@ def _trainer(callback: L.Callback) -> L.Trainer:
 
 
 def ours() -> list[Ours]:
-    """Ours with its defaults, and without accelerations where this version has any."""
-    if "accelerate" in inspect.signature(LossLandscapeCallback).parameters:
-        return [Ours("ours", {"accelerate": True}), Ours("ours, plain", {"accelerate": False})]
-    return [Ours("ours, plain")]
+    """Ours with its defaults, and without accelerations."""
+    return [Ours("ours", {"accelerate": True}), Ours("ours, plain", {"accelerate": False})]
 
 
 class Tolerant(Ours):

@@ -90,7 +90,7 @@ def _row(row: Row, careful: Row, result: Result, best: float | None) -> list[str
     if not row.rounds:
         return [row.name, *["–"] * (len(COLUMNS) - 2), f"failed: {row.failure}"]
     extrapolated = "" if all(timing.complete for timing in row.rounds) else "≈ "
-    first = f" ({figure(row.first.wall.preparation)})" if row.first else ""
+    first = f" ({figure(row.rounds[0].wall.preparation)})"
     return [
         row.name,
         figure(1e3 * _median(row, lambda timing: timing.wall.point)),

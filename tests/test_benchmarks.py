@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import contenders, rounds
+from benchmarks import rounds
 from benchmarks.__main__ import main, told_load
 from benchmarks.contenders import Careful, OnThePlane, Ours, Tolerant, naive, ours, square
 from benchmarks.limits import Limit, faster, limits
@@ -21,6 +21,7 @@ from benchmarks.rounds import Result, Row, compete, relative_error
 from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing, now
 from benchmarks.table import TOLERANCE, figure, landscape_table, markdown, summary
 from benchmarks.workloads import WORKLOADS, make
+from lightning_landscape.evaluators.closed_form import ClosedForm
 
 SMALL = {"W1": 300, "W2": 20, "W3": 3, "W4": 6, "W5": 3}
 
@@ -73,13 +74,6 @@ def test_the_workloads_are_those_of_the_documentation() -> None:
     assert parameters == {"W1": 7850, "W2": 19466, "W3": 855770}
     assert make("W1", 4).flops == 4 * 2 * 784 * 10
     assert set(make("W5", 2).plane.origin) == {"net.head.weight", "net.head.bias"}
-
-
-def test_accelerations_are_measured_with_and_without_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contenders, "LossLandscapeCallback", lambda *, accelerate=True: None)
-    assert [(each.name, each.options["accelerate"]) for each in ours()] == [("ours", True), ("ours, plain", False)]
-    monkeypatch.setattr(contenders, "LossLandscapeCallback", lambda: None)
-    assert [(each.name, each.options) for each in ours()] == [("ours, plain", {})]
 
 
 def test_an_option_that_gets_lost_on_its_way_is_told() -> None:
@@ -233,6 +227,24 @@ def test_a_wrong_value_is_shown_and_a_failure_ends_nothing() -> None:
     assert "failed: RuntimeError: does not know this layer" in table
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_what_was_timed_is_checked_where_only_that_is_accelerated(wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    compute = ClosedForm.__call__
+
+    def spoilt(self: Any, points: Any) -> Any:
+        return {name: (v * 1.01, e) for name, (v, e) in compute(self, points).items()}
+
+    if wrong:
+        monkeypatch.setattr(ClosedForm, "__call__", spoilt)
+        monkeypatch.setattr("lightning_landscape.evaluators.affine._proved", lambda *_: {})
+    contender = Ours("ours", {"accelerate": True})
+    (row,) = compete(make("W1", 300), [contender], rounds=1, budget=None, n=51).rows
+    assert contender.note == "Used: W1: affine, closed form"
+    assert row.error is not None
+    assert row.error == pytest.approx(0.01, rel=1e-3) if wrong else row.error < TOLERANCE
+
+
 def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, said = make("W1", 20), []
     monkeypatch.setattr(rounds, "BETWEEN", 33 * 33)
@@ -247,8 +259,10 @@ def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch:
     true = np.abs(values.flat - whole) / np.ptp(whole)
     assert 1e-5 < true.max() < 1e-2
     assert row.error == pytest.approx(true.max(), rel=1e-2)
-    assert true[contender.evaluated.reshape(-1)].max() < 1e-6
-    assert contender.evaluated.sum() == row.points == row.rounds[0].points
+    assert contender.landscape is not None
+    evaluated = contender.landscape.evaluated
+    assert true[evaluated.reshape(-1)].max() < 1e-6
+    assert evaluated.sum() == row.points == row.rounds[0].points
     assert row.rounds[0].complete
     assert said[-1] == "W1: round 1 of 1, careful"
     cells = landscape_table(first).splitlines()[2].split(" | ")
@@ -277,10 +291,10 @@ def timing(preparation: float, point: float, total: float, complete: bool = Fals
 
 def made_up() -> Result:
     careful = [timing(0, 0.1, 260), timing(0, 0.2, 520), timing(0, 0.1, 260)]
-    quick = [timing(2, 0.01, 26), timing(3, 0.04, 104), timing(2, 0.01, 13, True)]
+    quick = [timing(20, 0.01, 26), timing(1, 0.04, 104), timing(2, 0.01, 13, True)]
     rows = [
-        Row("ours", error=3e-7, first=timing(20, 0, 20), rounds=quick),
-        Row("careful", error=1e-8, first=timing(0, 0.1, 0.9), rounds=careful),
+        Row("ours", error=3e-7, rounds=quick),
+        Row("careful", error=1e-8, rounds=careful),
         Row("ours, tolerance 0.001", 1e-3, 456, 8e-4, rounds=[timing(1, 0.02, 13)] * 3),
         Row("tool", error=2e-2, rounds=[timing(0, 0.2, 520), timing(0, 0.4, 1040), timing(0, 0.2, 520)]),
         Row("broken", error=2e-2, rounds=[timing(0, 1, 1)], failure="stopped in the second round"),
