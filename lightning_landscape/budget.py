@@ -25,12 +25,12 @@ class Budget:
     """What landscapes may take: so many seconds each, or a share of all the time; one of the two.
 
     Args:
-        text: as it was given.
+        given: as the user wrote it.
         seconds: of each landscape; what one leaves over, the next may take.
         share: of the time from the beginning of the training to its end, landscapes included.
     """
 
-    text: str
+    given: float | str
     seconds: float | None = None
     share: float | None = None
 
@@ -48,14 +48,14 @@ def parse_budget(budget: Any) -> Budget | None:
     if budget is None:
         return None
     if isinstance(budget, int | float) and not isinstance(budget, bool) and 0 < budget < 1:
-        return Budget(f"{100 * budget:g} % of the time", share=float(budget))
+        return Budget(budget, share=float(budget))
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?(s|min|h)", budget.strip()) if isinstance(budget, str) else None
     if found is None or not float(found[1]) > 0:
         raise ValueError(
             f'budget={budget!r}: give the time of each landscape, e.g. "30s", "2min" or "1h", or a share of the '
             "training's time between 0 and 1, e.g. 0.05; or None for no limit."
         )
-    return Budget(f"{found[1]} {found[2]} each", seconds=float(found[1]) * UNITS[found[2]])
+    return Budget(budget, seconds=float(found[1]) * UNITS[found[2]])
 
 
 class Deadline:

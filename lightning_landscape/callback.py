@@ -30,7 +30,7 @@ from .refinement import check_tolerance
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, Report, report, unfinished, write_data
 from .rng import preserved
 from .sharding import is_sharded
-from .storage import check_writable
+from .storage import FORMATS, check_writable
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -149,7 +149,7 @@ class LossLandscapeCallback(_Callback):
         grid = Grid(tuple(axis_points(name, given) for name, given in (("x", x), ("y", y)) if given is not None))
         chosen = _choices("data", (data,) if isinstance(data, str) else data, compat.DATA)
         if samples:
-            rows, columns = parse_layout(sample_layout)
+            rows, columns = parse_layout(sample_layout, "sample_layout")
             if rows * columns < samples:
                 raise ValueError(
                     f"sample_layout={sample_layout!r} has {rows * columns} tiles for samples={samples}: give a larger "
@@ -174,9 +174,10 @@ class LossLandscapeCallback(_Callback):
             accelerate,
             tolerance,
         )
+        files = [name for name in DATA_FORMATS if FORMATS[f".{name}"].ndim in (None, grid.ndim)]
         self.look = Look(
-            _choices("plots", plots, tuple(PLOTS), may_be_empty=True),
-            _choices("formats", formats, (*DATA_FORMATS, *PICTURES)),
+            _pictures(plots, grid.ndim, samples),
+            _choices("formats", formats, (*files, *PICTURES), of=f" for {grid.ndim}-D landscapes"),
             color_scale,
             sample_layout,
             share_colorbar,
@@ -221,7 +222,7 @@ class LossLandscapeCallback(_Callback):
         levels = "each level of points depends on all values before it"
         for name, value, why in (
             ("tolerance", self.settings.tolerance, levels),
-            ("budget", self.budget and self.budget.text, levels),
+            ("budget", self.budget and self.budget.given, levels),
             ("accelerate", rounding, "several measure plainly, so that all points are rounded alike"),
         ):
             if value is not None and trainer.world_size > 1:
@@ -322,7 +323,7 @@ class LossLandscapeCallback(_Callback):
             if granted is None and last:
                 compat.warn(
                     trainer,
-                    f"budget={self.budget.text!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
+                    f"budget={self.budget.given!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
                     f"step {step}, and {2 * self._account.preparing:.2g} s are needed to begin with one: none is "
                     'measured. Give a larger budget, e.g. "10s".',
                 )
@@ -437,6 +438,8 @@ class LossLandscapeCallback(_Callback):
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
             shown = self._report(landscape, folder, tag, deadline)
+            if folder is not None and landscape.done.all() and "h5" not in self.look.formats:
+                (folder / f"{DATA_NAME}.h5").unlink(missing_ok=True)  # as it was in progress
         except OSError as error:
             self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
             shown = self._report(landscape, None, tag, deadline)
@@ -500,8 +503,21 @@ def _at_least(name: str, value: Any, least: int, meaning: str) -> None:
         raise ValueError(f"{name}={value!r}: give {meaning}; a whole number of at least {least}.")
 
 
+def _pictures(plots: Sequence[str], ndim: int, samples: int) -> tuple[str, ...]:
+    """The kinds of pictures, of which at least one must be of such a landscape."""
+    kinds = _choices("plots", plots, [k for k, p in PLOTS.items() if {1, 2} & set(p.ndims)], may_be_empty=True)
+    drawn = [k for k, p in PLOTS.items() if ndim in p.ndims and (samples or k != "tiles")]
+    if kinds and not set(kinds) & set(drawn):
+        without = "" if samples else " with samples=0"
+        raise ValueError(
+            f"plots={list(kinds)} has no picture of a {ndim}-D landscape{without}: choose of {', '.join(drawn)}, or [] "
+            "for none."
+        )
+    return kinds
+
+
 def _choices(
-    name: str, values: Sequence[str], known: Sequence[str], *, also: str = "", may_be_empty: bool = False
+    name: str, values: Sequence[str], known: Sequence[str], *, also: str = "", of: str = "", may_be_empty: bool = False
 ) -> tuple[str, ...]:
     """`values` as a tuple, each once."""
     if isinstance(values, str):
@@ -509,7 +525,7 @@ def _choices(
     for value in values:
         if value not in known:
             more = f", or {also}" if also else ""
-            raise ValueError(f"{name}={value!r} is unknown; the choices are {', '.join(known)}{more}.")
+            raise ValueError(f"{name}={value!r} is unknown{of}; the choices are {', '.join(known)}{more}.")
     if not values and not may_be_empty:
         raise ValueError(f"{name}={values!r} is empty; the choices are {', '.join(known)}.")
     return tuple(dict.fromkeys(values))

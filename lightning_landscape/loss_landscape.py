@@ -431,8 +431,11 @@ class LossLandscape:
         low, high = (least if vmin is None else vmin), (most if vmax is None else vmax)
         if not low < high:
             raise ValueError(f"vmin={vmin!r}, vmax={vmax!r}: give vmin < vmax; {name} goes from {least:g} to {most:g}.")
-        if vlevel is not None and vlevel <= 0:
-            raise ValueError(f"vlevel={vlevel!r}: give the distance of two levels, more than 0.")
+        if vlevel is not None and not 0 < vlevel <= high - low:
+            raise ValueError(
+                f"vlevel={vlevel!r}: give the distance of two levels, more than 0 and at most {high - low:g}, which is "
+                f"between the lowest and the highest of {name}."
+            )
         return np.linspace(low, high, 21) if vlevel is None else np.arange(low, high + vlevel / 2, vlevel)
 
     def _must_have(self, ndim: int) -> None:

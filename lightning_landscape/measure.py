@@ -288,6 +288,7 @@ class Pass:
         )
         landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
         landscape.meta = _meta(self, surfaces) | self.more
+        landscape.meta["data_of"] = {name: s.data for s in surfaces for name in s.names.values()}
         if tiles is not None:
             landscape.samples = Samples(np.full((len(tiles.items), *landscape.grid.shape), np.nan), tiles.items)
         return landscape
@@ -459,9 +460,9 @@ def tidy(landscape: Landscape) -> None:
         if original != name and original in landscape.values:
             a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
             if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
-                said = landscape.meta.get("interpolation", {})
+                said, data_of = landscape.meta.get("interpolation", {}), landscape.meta["data_of"]
                 errors = [said.get(key, {}) for key in ("errors", "log_errors", "ways")]
-                for table in (landscape.values, landscape.standard_errors, landscape.center, *errors):
+                for table in (landscape.values, landscape.standard_errors, landscape.center, data_of, *errors):
                     table.pop(name, None)
 
 

@@ -20,7 +20,12 @@ def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
         "grid": earlier.grid == landscape.grid,
         "loss": earlier.main == landscape.main,
         **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta.get(key) for key in FINGERPRINT},
-        "tiles": (earlier.samples is not None) == bool(landscape.meta.get("tiles")),
+        "tiles": _tiles(earlier) == _tiles(landscape),
         "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
     }
     return [name for name, is_same in same.items() if not is_same]
+
+
+def _tiles(landscape: Landscape) -> list[int]:
+    """Which samples have one."""
+    return [] if landscape.samples is None else [item.index for item in landscape.samples.items]

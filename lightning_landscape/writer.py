@@ -139,9 +139,14 @@ class LossLandscapeWriter:
             What the file will hold of these landscapes.
 
         Raises:
-            ValueError: for an unknown mode, no loss, or PCA without enough recorded weights.
+            ValueError: for an unknown mode, a wrong `grid_size` or `range_scale`, no loss, or PCA without enough
+                recorded weights.
         """
         _known("mode", mode, MODES)
+        if isinstance(grid_size, bool) or not isinstance(grid_size, int) or grid_size < 2:
+            raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
+        if range_scale is not None and not 0 < range_scale < np.inf:
+            raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
         _known("model_mode", model_mode, ("eval",))
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"

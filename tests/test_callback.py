@@ -22,6 +22,7 @@ from torchmetrics.classification import MulticlassAUROC
 import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.landscape import equal
+from lightning_landscape.plots.furniture import provenance
 
 from ._training import differences
 
@@ -331,7 +332,7 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"max_batches": -1}, r"max_batches=-1"),
         ({"samples": -1}, r"samples=-1.*0 for none"),
         ({"samples": 11}, r"sample_layout='2x5' has 10 tiles for samples=11"),
-        ({"sample_layout": "two"}, r"layout='two'"),
+        ({"sample_layout": "two"}, r"^sample_layout='two'"),
         ({"seed": -1}, r"seed=-1"),
         ({"data": "valid"}, r"data='valid' is unknown; the choices are train, val, test"),
         ({"data": []}, r"data=\[\] is empty"),
@@ -342,8 +343,23 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"color_scale": "linear"}, r"color_scale='linear' is unknown; the choices are global, quantile, log"),
         ({"plots": ["contours"]}, r"plots='contours' is unknown; the choices are contour"),
         ({"plots": "contour"}, r"plots='contour' is one word"),
-        ({"formats": ["jpg"]}, r"formats='jpg' is unknown; the choices are h5, npz, json, csv, vtp, png"),
-        ({"formats": ["h5", "vtp"], "y": None}, r"\.vtp holds 2-D landscapes, this one is 1-D: choose another of \.h5"),
+        (
+            {"formats": ["jpg"]},
+            r"formats='jpg' is unknown for 2-D landscapes; the choices are h5, npz, json, csv, vtp, png",
+        ),
+        (
+            {"formats": ["vtp"], "y": None},
+            r"formats='vtp' is unknown for 1-D landscapes; the choices are h5, .*csv, png",
+        ),
+        ({"plots": ["isosurfaces"]}, r"plots='isosurfaces' is unknown; the choices are contour, (?!.*iso)"),
+        (
+            {"plots": ["contour"], "y": None},
+            r"plots=\['contour'\] has no picture of a 1-D .*: choose of slices, tiles, or",
+        ),
+        (
+            {"plots": ["tiles"], "samples": 0},
+            r"no picture of a 2-D landscape with samples=0: choose of contour, (?!.*tiles)",
+        ),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -996,3 +1012,57 @@ def test_what_a_step_changes_through_the_trainer_is_changed_in_copies(tmp_path: 
     assert without[0] == (16, [1.0] * 16, 8.0, [1.0] * 8)  # two epochs of four batches
     assert callback.landscape is not None
     assert (callback.landscape.values["difficulty"] == 9).all()  # at every point the same
+
+
+def test_a_pass_with_other_tiles_is_measured_anew(tmp_path: Path) -> None:
+    """One sample's tile is not that of ten."""
+
+    def measured(folder: str, samples: int) -> ll.Landscape:
+        callback = small(samples=samples, dirpath=tmp_path / folder, every_n_epochs=None)
+        fit(tmp_path, callback, max_epochs=1)
+        assert callback.landscape is not None
+        return callback.landscape
+
+    for before, after in ((1, 4), (4, 1), (0, 2)):
+        folder = f"{before} and {after}"
+        measured(folder, before)
+        (path,) = (tmp_path / folder).rglob("landscape.h5")
+        stopped = ll.load(path)
+        stopped.done[0] = False
+        ll.save(stopped, path)
+        with pytest.warns(UserWarning, match="The unfinished landscape found for this step has another tiles"):
+            again = measured(folder, after)
+        assert again.samples is not None
+        alone = measured(f"{after} alone", after).samples
+        assert alone is not None
+        assert [item.index for item in again.samples.items] == [item.index for item in alone.items]
+        np.testing.assert_array_equal(again.samples.values, alone.values)
+
+
+def test_what_was_kept_in_progress_does_not_stay_beside_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_landscape.callback.SAVE_EVERY", 0.0)
+    kept: list[bool] = []
+
+    class Watching(LossLandscapeCallback):
+        def _keep(self, *args: Any) -> None:
+            super()._keep(*args)
+            kept.append(any(tmp_path.rglob("landscape.h5")))
+
+    callback = Watching(x=(-1, 1, 3), y=None, samples=0, formats=["npz"], every_n_epochs=None, strict=True)
+    fit(tmp_path, callback, max_epochs=1)
+    assert kept
+    assert all(kept)
+    assert [path.name for path in tmp_path.rglob("landscape.*")] == ["landscape.npz"]
+
+
+def test_the_samples_below_a_picture_are_those_of_its_data(tmp_path: Path) -> None:
+    callback = small(data=["train", "val"], samples=2, max_samples=25)
+    fit(tmp_path, callback)
+    assert callback.landscape is not None
+    found = {name: provenance(callback.landscape, name) for name in callback.landscape.values}
+    assert found.keys() == {"train_loss", "val_loss", "val_auroc", "worst"}
+    assert " · 25 samples · " in found["train_loss"]
+    for name in ("val_loss", "val_auroc", "worst"):
+        assert " · 21 samples · " in found[name], name

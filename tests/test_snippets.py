@@ -74,7 +74,8 @@ def test_lightzero_a_line(model, dataloader, tmp_path):
     result = landscape.compute_1d(
         directions="random", xrange=(-1, 1, 5), dir_type="weights", normalize="filter", ignore="biasbn", save=True
     )
-    assert f"{result['losses'].min():.4f} {result['accuracies'].max():.1f}%"
+    assert 0 < result["losses"].min() < result["losses"].max()
+    assert 0 < result["accuracies"].max() <= 100
     landscape.plot_1d(xmin=-1, xmax=1, loss_max=5, log=False, show=False)
     landscape.plot_1d(loss_max=5, show=True)
     assert str(landscape.surf_file) == "loss_1d.h5"

@@ -323,6 +323,10 @@ def test_errors_name_the_argument(model, writer):
         writer.export()
     with pytest.raises(ValueError, match=r"mode='4d' is unknown; the choices are 1d, 2d, 3d, 1d\+2d"):
         writer.sample_landscape(model, LOADER, mse, mode="4d")
+    with pytest.raises(ValueError, match="grid_size=1: give the points along each direction, at least 2"):
+        writer.sample_landscape(model, LOADER, mse, grid_size=1)
+    with pytest.raises(ValueError, match="range_scale=-1: give how far to go, more than 0, or None"):
+        writer.sample_landscape(model, LOADER, mse, range_scale=-1)
     with pytest.raises(ValueError, match="loss_fn=None and custom_loss_fn=None: give one of them"):
         writer.sample_landscape(model, LOADER)
     with pytest.raises(ValueError, match="direction_mode='hessian' is unknown; the choices are random, pca"):

@@ -107,13 +107,19 @@ def sampled(landscape: Landscape, metric: str) -> str:
     """
     available = landscape.meta.get("budget", {}).get("samples", {})
     taken = landscape.meta.get("samples_by_data", {})
-    data = next((d for d in available if metric.startswith(f"{d}_")), next(iter(available), None))
-    if metric == "samples" or data is None or not taken.get(data, 0) < available[data]:
+    data = _data_of(landscape, metric)
+    if metric == "samples" or data not in available or not taken.get(data, 0) < available[data]:
         return ""
     errors = landscape.standard_errors.get(metric, np.zeros(0))[landscape.done]
     known = errors[np.isfinite(errors)]
     error = f", standard error {short(float(np.median(known)), 2)}" if len(known) else ""
     return f"{taken[data]:,} of {available[data]:,} samples{error}"
+
+
+def _data_of(landscape: Landscape, metric: str) -> str | None:
+    """Of which data a metric is, where that is known; all are of the first where nothing else is said."""
+    by_data = landscape.meta.get("samples_by_data", {})
+    return landscape.meta.get("data_of", {}).get(metric, next(iter(by_data), None))
 
 
 def spared(landscape: Landscape, metric: str) -> str:
@@ -203,8 +209,9 @@ def provenance(landscape: Landscape, metric: str) -> str:
         parts.append(f"★ θ*: {short(center)}{known}")
     if not np.isfinite(error) and np.isfinite(errors).any():
         parts.append(f"SE ≤ {short(np.nanmax(errors), 2)}")
-    if meta.get("samples") is not None:
-        parts.append(f"{_count(meta['samples'])} samples")
+    samples = meta.get("samples_by_data", {}).get(_data_of(landscape, metric), meta.get("samples"))
+    if samples is not None:
+        parts.append(f"{_count(samples)} samples")
     if meta.get("seed") is not None:
         parts.append(f"seed {meta['seed']}")
     directions = meta.get("directions")

@@ -121,8 +121,12 @@ def _size(landscape: Landscape, rows: int, columns: int, own_bars: bool) -> tupl
     return width, 1.25 + rows * (tile * shape * (0.8 if own_bars else 1.0) + 0.3)
 
 
-def parse_layout(layout: str) -> tuple[int, int]:
+def parse_layout(layout: str, name: str = "layout") -> tuple[int, int]:
     """Rows and columns of "2x5".
+
+    Args:
+        layout: the text.
+        name: what the caller calls this argument; used in error messages.
 
     Raises:
         ValueError: if it is not two positive whole numbers with an x between.
@@ -132,7 +136,7 @@ def parse_layout(layout: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"\s*([1-9]\d*)\s*[x×]\s*([1-9]\d*)\s*", str(layout))
     if match is None:
-        raise ValueError(f'layout={layout!r} is malformed: give "<rows>x<columns>", e.g. "2x5".')
+        raise ValueError(f'{name}={layout!r} is malformed: give "<rows>x<columns>", e.g. "2x5".')
     return int(match[1]), int(match[2])
 
 
