@@ -17,9 +17,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from . import __version__, compat
-from .accelerations import ON_REQUEST, applied
+from .accelerations import ON_REQUEST
 from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
+from .accelerations.proof import proved
 from .budget import Deadline
 from .directions import Directions
 from .evaluators import Evaluator, Measurement, Sequential
@@ -157,7 +158,7 @@ def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, 
     orders: Iterable[NDArray[np.intp]] = [order]
     if settings.tolerance is not None and way is job.evaluator:  # what is computed need not be interpolated
         orders = refine(landscape, [s.loss for s in surfaces], settings.tolerance)
-    with job.faster(way, choice, surfaces, tiles, grid.points[order]) as (fast, measured):
+    with job.faster(way, choice, surfaces, tiles, grid.points[order]) as (fast, measured, choice):
         landscape.meta |= job.more
         for _ in job.fill(landscape, surfaces, fast, measured, orders):
             landscape.meta["accelerations"] = told(way, choice)
@@ -295,9 +296,17 @@ class Pass:
 
     @contextmanager
     def faster(
-        self, way: Evaluator, choice: Choice, surfaces: Sequence[Surface], tiles: Tiles | None, points: np.ndarray
-    ) -> Iterator[tuple[Evaluator, list[Any]]]:
+        self,
+        way: Evaluator,
+        choice: Choice,
+        surfaces: Sequence[Surface],
+        tiles: Tiles | None,
+        points: np.ndarray,
+        share: float = 1.0,
+    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
         """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
+
+        And what was chosen of it: nothing, where it does not prove equal (`proved`).
 
         Args:
             way: what is made faster.
@@ -305,16 +314,23 @@ class Pass:
             surfaces: on their whole data.
             tiles: of the first of them.
             points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
+            share: of the batches on which the proof is made.
         """
         more = [] if tiles is None else [tiles.measured]
         some = checked(points) if "bf16" in choice.names else None
         exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
-        with applied(choice.names, way, everything(surfaces)) as (fast, batches):
+
+        def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+            """Each with that share of its batches."""
+            own = zip(surfaces, paired(surfaces, batches), strict=True)
+            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in own), *more]
+
+        with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
             measured = [*paired(surfaces, batches), *more]
             if some is not None:
                 found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
                 self.more["bf16_error"] = stated(some, len(measured[0][1]), found)
-            yield fast, measured
+            yield fast, measured, choice
 
     def fill(
         self,

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from . import __version__
-from .accelerations import ON_REQUEST, applied
+from .accelerations import ON_REQUEST
 from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
+from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Evaluator, Sequential
@@ -100,7 +101,7 @@ def sweep(
         orders = refine(landscape, [landscape.main], tolerance)
     some = checked(places[todo]) if "bf16" in choice.names else None
     exact = control(way, plane, some, [(objective, batches)]) if some is not None else []
-    with applied(choice.names, way, batches) as (fast, converted):
+    with proved(choice, way, plane, batches, lambda given: [(objective, given)]) as (fast, converted, choice):
         if some is not None:
             (rounded,) = control(fast, plane, some, [(objective, converted)])
             landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))

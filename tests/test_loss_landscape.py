@@ -715,7 +715,9 @@ def test_errors_name_the_argument(make, other):
         landscape.plot_2d_contour("loss")
     with pytest.raises(ValueError, match=r"vlevel=-1: give the distance of two levels, more than 0"):
         landscape.plot_2d_contour(vlevel=-1)
-    with pytest.raises(ValueError, match=r"vlevel=3: give the distance of two levels, more than 0 and at most 2, which"):
+    with pytest.raises(
+        ValueError, match=r"vlevel=3: give the distance of two levels, more than 0 and at most 2, which"
+    ):
         landscape.plot_2d_contour(vmin=0, vmax=2, vlevel=3)
     with pytest.raises(ValueError, match=r"vmin=2, vmax=1: give vmin < vmax"):
         landscape.plot_2d_contour(vmin=2, vmax=1)

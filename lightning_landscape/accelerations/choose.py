@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from ..batches import leaves
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
@@ -22,7 +24,9 @@ SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
-FIRST_CALLS = {"compiled": (10.0, 0.06), "cuda_graphs": (10.0, 0.0)}  # seconds, about: and those of each module more
+COMPILERS = ("compiled", "cuda_graphs")  # whose first call takes these seconds, about:
+FIRST_CALL, OF_SHAPE, OF_MODULE = 8.0, 1.0, 0.08  # once; for each shape of the batches; of each module for each shape
+MOST_SHAPES = 4  # of batches: each is compiled by itself, and the compiler gives up at eight of one function
 AFFINE_FROM = 1.0  # seconds that all points take by themselves
 AFFINE_PASSES = 20  # over one batch, about, that the search for an affine model takes
 
@@ -68,7 +72,8 @@ def choose(
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
         return Choice()
     few, share = _few(batches)
-    modules = len(list(reference.module.modules()))
+    shapes = len({tuple(leaf.shape for leaf in leaves(b.data) if isinstance(leaf, Tensor)) for b in batches})
+    compiling = FIRST_CALL + shapes * (OF_SHAPE + OF_MODULE * len(list(reference.module.modules())))
     candidates = [*ACCELERATIONS, *(name for name in ON_REQUEST if name == accelerate)]
     names: list[str] = []
     speedup: dict[str, float] = {}
@@ -87,8 +92,10 @@ def choose(
     expected, seconds = attempt()
     for name in candidates:
         left = SHARE * seconds * share * points - (time.perf_counter() - started)
-        calls = [FIRST_CALLS.get(each, (0.0, 0.0)) for each in (*names, name)]
-        first = max(alone + modules * more for alone, more in calls)
+        if name in COMPILERS and shapes > MOST_SHAPES:
+            log.debug("%s is not tried: the batches have %d shapes", name, shapes)
+            continue
+        first = compiling if {*names, name} & set(COMPILERS) else 0.0
         if name in ACCELERATIONS and first + (ROUNDS + 3) * seconds > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from operator import is_
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class _InParts(Around):
 
     def _parts(self, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> Sequence[Batch]:
         for other, whole, parts in self._known:
-            if other is objective and whole is batches:
+            if other is objective and len(whole) == len(batches) and all(map(is_, whole, batches)):
                 return parts
         parts = [part for batch in batches for part in pieces(batch, MOST)] if objective.divisible else batches
         if len(parts) > len(batches) and not self._are_equal(objective, plane, batches, parts):

@@ -184,7 +184,7 @@ def chosen(case: Any, points: int, function: Any = loss) -> Any:
 
 def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, wrong=wrong, wrong_beside=wrong_beside, failing=failing, nothing=nothing, quick=quick)
-    choice = chosen(case, 100_000)
+    choice = chosen(case, 10_000_000)
     assert "quick" in choice.names
     assert not {"wrong", "wrong_beside", "failing"} & set(choice.names)
     assert choice.speedup["quick"] > 3
@@ -220,9 +220,22 @@ def test_compiling_is_not_tried_for_short_passes(case: Any, monkeypatch: pytest.
     assert chosen(case, 10_000_000).names == ("compiled",)
 
 
-@pytest.mark.parametrize("layers, tried", [(1, True), (300, False)])
-def test_compiling_many_layers_takes_longer(layers: int, tried: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1,000 points that take a second each, 3 % are 30 s: what a small net is compiled in."""
+@pytest.mark.parametrize("layers, sizes, tried", [(1, 1, True), (300, 1, False), (50, 1, True), (50, 4, False)])
+def test_compiling_takes_time_for_each_layer_and_shape(
+    layers: int, sizes: int, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of points that take 1,000 s together, 3 % are 30 s."""
+    assert compiles(layers, sizes, 1000, monkeypatch) == tried
+
+
+def test_nothing_is_compiled_for_many_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler gives up at eight of one function, in the middle of a point."""
+    assert compiles(1, 4, 10**6, monkeypatch)
+    assert not compiles(1, 5, 10**6, monkeypatch)
+
+
+def compiles(layers: int, sizes: int, seconds: int, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether it is tried for batches of so many sizes and points that take so many seconds in all."""
     used: list[str] = []
 
     @contextmanager
@@ -233,11 +246,12 @@ def test_compiling_many_layers_takes_longer(layers: int, tried: bool, monkeypatc
     pretend(monkeypatch, compiled=compiling)
     monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
     monkeypatch.setattr(accelerations.choose, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
-    deep = nn.Sequential(*(nn.Identity() for _ in range(layers)), nn.Linear(2, 3)).eval()
-    snapshot = Snapshot.of(copy.deepcopy(deep))
-    batch = Batch((torch.ones(4, 2), torch.zeros(4, dtype=torch.long)), 4)
-    choose(Sequential(deep), LossFunction(loss), Plane(snapshot.params, Random()(snapshot, 2)), [batch] * 2, 1000)
-    assert bool(used) == tried
+    monkeypatch.setattr(accelerations.choose, "_few", lambda batches: (list(batches), 1.0))
+    net = nn.Sequential(*(nn.Identity() for _ in range(layers)), nn.Linear(2, 3)).eval()
+    snapshot = Snapshot.of(copy.deepcopy(net))
+    data = [Batch((torch.ones(n % sizes + 1, 2), torch.zeros(n % sizes + 1).long()), n % sizes + 1) for n in range(10)]
+    choose(Sequential(net), LossFunction(loss), Plane(snapshot.params, Random()(snapshot, 2)), data, seconds)
+    return bool(used)
 
 
 @pytest.mark.parametrize("at_once, expected", [(1, 0.0), (2, 0.01)])

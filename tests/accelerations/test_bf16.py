@@ -179,7 +179,8 @@ def test_it_is_tried_on_request_alone_and_need_not_be_equal(case: Any, monkeypat
 
     monkeypatch.setattr(accelerations.choose, "timed", seconds)
     monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1e-6)
-    monkeypatch.setitem(accelerations.choose.FIRST_CALLS, "bf16", (1e12, 0.0))  # seconds: however long it may take
+    monkeypatch.setattr(accelerations.choose, "COMPILERS", ("bf16",))
+    monkeypatch.setattr(accelerations.choose, "FIRST_CALL", 1e12)  # seconds: however long it may take
     objective = LossFunction(loss)
     for accelerate, names in ((True, ()), ("bf16", ("bf16",))):
         with preserved():
