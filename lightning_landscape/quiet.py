@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import compat
 from .copying import generator_copy, rebind
+from .precision import matmul_precision_kept
 from .ranks import from_first
 from .rng import preserved
 from .sharding import is_part
@@ -27,9 +28,10 @@ def undisturbed(trainer: Any) -> Iterator[None]:
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
     matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
     """
-    backends = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    benchmark = torch.backends.cudnn.benchmark
     with (
         preserved(),
+        matmul_precision_kept(),
         compat.muted(trainer),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
         torch.inference_mode(False),
@@ -38,8 +40,7 @@ def undisturbed(trainer: Any) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.backends.cudnn.benchmark = backends[0]
-            torch.set_float32_matmul_precision(backends[1])
+            torch.backends.cudnn.benchmark = benchmark
 
 
 def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:

@@ -24,8 +24,8 @@ FLOORS = {
         "tensorboard",
     },
     "torch core": {
-        "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature", "recorder",
-        "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",
+        "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature",
+        "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",
         "loss_landscape", "writer",
     },
     "Lightning": {

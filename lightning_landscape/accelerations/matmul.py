@@ -9,6 +9,7 @@ import torch
 
 from ..evaluators import Evaluator
 from ..objectives import Batch
+from ..precision import matmul_precision, matmul_precision_kept
 
 
 @contextmanager
@@ -18,13 +19,11 @@ def fast_matmul(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tupl
     The proof before its use keeps the exact ones only.
 
     Raises:
-        ValueError: if the products are already allowed to.
+        ValueError: if the products are already allowed to, or the user has set each backend by itself.
     """
-    before = torch.get_float32_matmul_precision()
-    if before == "medium":
-        raise ValueError("the matmul precision is medium already")
-    try:
+    before = matmul_precision()
+    if before is None or before == "medium":
+        raise ValueError(f"the matmul precision is {before or 'set for each backend'} already")
+    with matmul_precision_kept():
         torch.set_float32_matmul_precision("medium")
         yield evaluator, batches
-    finally:
-        torch.set_float32_matmul_precision(before)
