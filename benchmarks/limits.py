@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_landscape.precision import matmul_precision_kept
+
 
 class Limit(NamedTuple):
     """One rate.
@@ -67,12 +69,9 @@ def _medium(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     """`torch.mm` as it is where float32 products may be faster: on CPUs, oneDNN's way."""
 
     def product() -> Tensor:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium")
-        try:
+        with matmul_precision_kept():
+            torch.set_float32_matmul_precision("medium")
             return torch.mm(a, b)
-        finally:
-            torch.set_float32_matmul_precision(before)
 
     return product
 

@@ -24,9 +24,9 @@ FLOORS = {
         "tensorboard",
     },
     "torch core": {
-        "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state", "curvature",
-        "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep", "criteria", "bezier",
-        "loss_landscape", "writer",
+        "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
+        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
+        "criteria", "bezier", "loss_landscape", "writer",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
