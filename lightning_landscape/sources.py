@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import (
     DataLoader,
@@ -175,10 +176,21 @@ class _Rows(Dataset[list[torch.Tensor]]):
 def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
     """Whether these batches of a loader, lists of indices, can be had from `_Rows`."""
     dataset: Any = loader.dataset
-    while type(dataset) is Subset:
+    while type(dataset) is Subset and _are_places(dataset.indices):
         dataset = dataset.dataset
-    plain = type(dataset) is TensorDataset and loader.collate_fn is default_collate and not loader.num_workers
+    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate or loader.num_workers:
+        return False
+    plain = all(type(tensor) is torch.Tensor and tensor.layout is torch.strided for tensor in dataset.tensors)
     return plain and all(type(index) is int for batch in order for index in batch)
+
+
+def _are_places(indices: Any) -> bool:
+    """Whether each of a subset's indices is the place of one row: not several rows, nor a mask."""
+    if isinstance(indices, torch.Tensor):
+        return indices.ndim == 1 and indices.dtype in (torch.int64, torch.int32)
+    if isinstance(indices, np.ndarray):
+        return indices.ndim == 1 and indices.dtype.kind == "i"
+    return isinstance(indices, range) or (isinstance(indices, list | tuple) and all(type(i) is int for i in indices))
 
 
 def _limited(batches: int, limit: float) -> int:

@@ -136,6 +136,43 @@ def test_tensors_are_read_by_whole_batches_where_those_are_the_loaders(
             assert a.requires_grad == b.requires_grad
 
 
+INDICES: dict[str, Any] = {
+    "one column of them": lambda: torch.arange(0, N, 2)[:, None],
+    "windows of rows": lambda: [[i, i + 1] for i in range(N - 1)],
+    "masks": lambda: torch.ones(3, dtype=torch.uint8),
+    "a tensor": lambda: torch.arange(N).flip(0)[:9],
+    "an array": lambda: np.arange(N)[::-3],
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
+def test_a_subset_gives_the_batches_of_the_training_whatever_its_indices(kind: str) -> None:
+    dataset = Subset(TensorDataset(torch.randn(N, 3)), INDICES[kind]())
+    # Without its second way to be read, which torch 2.2 takes for batches, too.
+    want = [default_collate([dataset[i] for i in batch]) for batch in torch.arange(len(dataset)).split(4)]
+    got = list(Source(DataLoader(dataset, 4), 1.0, 0).batches(None, None))
+    assert len(got) == len(want)
+    for (a,), (b,) in zip(got, want, strict=True):
+        assert torch.equal(a, b)
+
+
+class Twice(Tensor):
+    """Of the user's own class: it might do anything when it is indexed."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(index) * 2 if isinstance(index, int) else super().__getitem__(index)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.clone()
+
+
+def test_tensors_of_the_users_own_class_are_read_one_by_one() -> None:
+    plain = torch.randn(N, 3)
+    got = list(Source(DataLoader(TensorDataset(plain.as_subclass(Twice)), 4), 1.0, 0).batches(None, None))
+    assert torch.equal(torch.cat([batch[0].as_subclass(Tensor) for batch in got]), 2 * plain)
+
+
 def test_every_sample_is_as_likely_as_any_other() -> None:
     counts = np.zeros(10)
     loader = DataLoader(numbers(10), 4, shuffle=True)
