@@ -22,6 +22,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from . import compat
 from .batches import rows, size_of
 from .copying import ReadOnceError, private_copy
 from .objectives import Batch, CannotMeasureError
@@ -53,22 +54,26 @@ class Source:
             return
         self.batched = self.batch_size is None and loader.batch_sampler is not None
         if self.batched:
-            sampler = loader.batch_sampler
-            self.pool = _drawn(sampler, loader, seed)
-            if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
+            batch_sampler = loader.batch_sampler
+            self.pool = _drawn(batch_sampler, loader, seed)
+            if _is_in_order(getattr(batch_sampler, "sampler", None)):
                 self.pool = self.pool[: _limited(len(self.pool), limit)]
             self.note = "random batches of the loader's own batch sampler"
             return
         self.note = "random samples without replacement"
-        if isinstance(loader.sampler, SubsetRandomSampler):
-            self.pool = list(loader.sampler.indices)
-        elif isinstance(loader.sampler, RandomSampler | SequentialSampler | DistributedSampler):
+        sampler = compat.users_sampler(loader.sampler)
+        if _way(sampler) is SubsetRandomSampler.__iter__:
+            self.pool = list(sampler.indices)
+        elif _way(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
-            self.pool = _drawn(loader.sampler, loader, seed)
+            self.pool = _drawn(sampler, loader, seed)
             self.note = "random ones of an epoch's draws of the loader's own sampler"
-        if isinstance(loader.sampler, SequentialSampler):  # what comes later or is dropped is never seen
-            self.pool = self.pool[: _limited(len(loader), limit) * (self.batch_size or 1)]
+        if _is_in_order(sampler):  # what comes later or is dropped is never seen
+            seen = _limited(len(loader), limit) * (self.batch_size or 1)
+            if isinstance(sampler, DistributedSampler):  # by all processes in turn
+                seen = min(seen * sampler.num_replicas, sampler.total_size)
+            self.pool = self.pool[:seen]
 
     def __len__(self) -> int:
         """Samples, as far as they are known without loading any."""
@@ -191,6 +196,20 @@ def _are_places(indices: Any) -> bool:
     if isinstance(indices, np.ndarray):
         return indices.ndim == 1 and indices.dtype.kind == "i"
     return isinstance(indices, range) or (isinstance(indices, list | tuple) and all(type(i) is int for i in indices))
+
+
+_OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, DistributedSampler.__iter__}
+
+
+def _is_in_order(sampler: Any) -> bool:
+    """Whether a sampler goes through the data set in its order, be it with other processes in turn."""
+    shared = _way(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
+    return shared or _way(sampler) is SequentialSampler.__iter__
+
+
+def _way(thing: Any) -> Any:
+    """How a thing is iterated: a class derived from one of torch's may do it in its own way."""
+    return getattr(type(thing), "__iter__", None)
 
 
 def _limited(batches: int, limit: float) -> int:
