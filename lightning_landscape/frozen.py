@@ -93,6 +93,10 @@ def freeze(
     combined = compat.combine(trainer, loaders, mode)
     flat = list(combined.flattened)
     sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
+    if trainer.world_size > 1:
+        firsts = from_first(trainer, [source.pool if source.drawn else None for source in sources])
+        for source, pool in zip(sources, firsts, strict=True):
+            source.pool = source.pool if pool is None else pool  # a sampler may know its rank
     wanted = _shares(sources, max_samples) if mode == "sequential" else [max_samples] * len(sources)
     combined.flattened = [s.batches(n, max_batches, until is not None) for s, n in zip(sources, wanted, strict=True)]
     transfer = _Transfer(trainer, probe)

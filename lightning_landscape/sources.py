@@ -45,6 +45,7 @@ class Source:
         self.generator = torch.Generator().manual_seed(seed)
         self.batch_size = getattr(loader, "batch_size", None)
         self.pool: list[Any] | None = None  # indices, or batches of indices
+        self.drawn = False  # whether the pool is what the user's own sampler gave this process
         self.chosen: list[Any] = []
         self.sizes: list[int] = []  # of the batches, where they are known without loading any
         self.kept: list[Any] = []  # the batches of a source that can only be iterated
@@ -55,7 +56,7 @@ class Source:
         self.batched = self.batch_size is None and loader.batch_sampler is not None
         if self.batched:
             batch_sampler = loader.batch_sampler
-            self.pool = _drawn(batch_sampler, loader, seed)
+            self.pool, self.drawn = _drawn(batch_sampler, loader, seed), True
             if _is_in_order(getattr(batch_sampler, "sampler", None)):
                 self.pool = self.pool[: _limited(len(self.pool), limit)]
             self.note = "random batches of the loader's own batch sampler"
@@ -67,7 +68,7 @@ class Source:
         elif _way(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
-            self.pool = _drawn(sampler, loader, seed)
+            self.pool, self.drawn = _drawn(sampler, loader, seed), True
             self.note = "random ones of an epoch's draws of the loader's own sampler"
         if _is_in_order(sampler):  # what comes later or is dropped is never seen
             seen = _limited(len(loader), limit) * (self.batch_size or 1)
