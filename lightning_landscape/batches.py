@@ -82,6 +82,14 @@ def own_copy(data: Any, device: torch.device) -> Any:
     return apply_to_collection(data, Tensor, copied)
 
 
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The generators that a loader and its samplers have of their own."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
+
+
 @contextmanager
 def generators_at(loader: Any, seed: int) -> Iterator[None]:
     """Start the generators that a loader and its samplers have of their own at `seed`; on leaving, put them back.
@@ -94,10 +102,7 @@ def generators_at(loader: Any, seed: int) -> Iterator[None]:
     >>> torch.equal(loader.generator.get_state(), before)
     True
     """
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    kept = [(generator, generator.get_state()) for generator in found if isinstance(generator, torch.Generator)]
+    kept = [(generator, generator.get_state()) for generator in generators_of(loader)]
     for generator, _ in kept:
         generator.manual_seed(seed)
     try:

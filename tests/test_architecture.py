@@ -67,6 +67,7 @@ FOREIGN_PRIVATE = {
     "_to_sync",
     "_axinfo",
     "_get_fsdp_state",
+    "_get_iterator",
     "_exit",
 }
 

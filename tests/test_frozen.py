@@ -262,6 +262,17 @@ def test_limits_bound_what_the_processes_together_see_in_a_fixed_order() -> None
     assert pool(DataLoader(numbers(), batch_sampler=batches), 2)[0] == [1, 4, 7, 10]
 
 
+def test_limits_bound_loaders_with_an_iteration_of_their_own() -> None:
+    class Negative(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            for (x,) in super().__iter__():
+                yield (-x,)
+
+    assert pool(Negative(numbers(), 4))[0] == [-i for i in range(N)]
+    assert pool(Negative(numbers(), 4), 2)[0] == [-i for i in range(8)]
+    assert pool(Negative(numbers(), 4), 0.5)[0] == [-i for i in range(12)]  # half of 6 batches
+
+
 def test_a_batch_sampler_of_the_users_keeps_its_batches() -> None:
     class Buckets(Sampler):
         batches = ([0, 1, 2], [10, 11], [5, 6, 7, 8], [20])
