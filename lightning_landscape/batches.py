@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from .objectives import Batch
-from .parameters import checksum
+from .parameters import checksum, is_refused
 
 
 def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
@@ -88,6 +89,12 @@ def generators_of(loader: Any) -> list[torch.Generator]:
     owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     found = [getattr(owner, "generator", None) for owner in owners]
     return [generator for generator in found if isinstance(generator, torch.Generator)]
+
+
+def deep_copy(data: Any) -> Any:
+    """A copy of a batch that shares nothing with it."""
+    refused = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor) and is_refused(leaf)]
+    return copy.deepcopy(data, {id(leaf): leaf.detach().clone() for leaf in refused})
 
 
 @contextmanager

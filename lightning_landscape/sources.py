@@ -191,7 +191,7 @@ def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
         dataset = dataset.dataset
     if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate or loader.num_workers:
         return False
-    plain = all(type(tensor) is torch.Tensor and tensor.layout is torch.strided for tensor in dataset.tensors)
+    plain = all(type(tensor) is torch.Tensor for tensor in dataset.tensors)
     return plain and all(type(index) is int for batch in order for index in batch)
 
 

@@ -68,6 +68,8 @@ FOREIGN_PRIVATE = {
     "_axinfo",
     "_get_fsdp_state",
     "_get_iterator",
+    "_indices",
+    "_values",
     "_exit",
 }
 
