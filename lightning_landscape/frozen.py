@@ -70,8 +70,9 @@ def freeze(
     """Load the evaluation set of "train", "val" or "test" onto the module's device.
 
     Map-style data: a random subset without replacement, in the data set's order, nothing dropped. Data that can
-    only be iterated: its first batches. A loader whose order is fixed and whose batches are limited
-    (``limit_val_batches``, ``overfit_batches``) gives what the Trainer itself sees. Call it inside `undisturbed`.
+    only be iterated, and loaders of a class that iterates in its own way: their first batches. A loader whose order is
+    fixed and whose batches are limited (``limit_val_batches``, ``overfit_batches``) gives what the Trainer itself
+    sees, on all processes together. What ranks draw or iterate differently is rank 0's. Call it inside `undisturbed`.
 
     Args:
         trainer: the Trainer, in the middle of its work.
