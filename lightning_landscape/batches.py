@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from .objectives import Batch
-from .parameters import checksum
+from .parameters import checksum, is_refused
+from .sharding import is_part
 
 
 def leaves(data: Any, path: frozenset[int] = frozenset()) -> list[Any]:
@@ -60,13 +62,21 @@ def size_of(data: Any) -> int:
 
 def data_checksum(batches: Iterable[Batch]) -> str:
     """A digest of everything in the batches: tensors by their bits, other values by their text."""
+    held = [leaves(batch.data) for batch in batches]
+    if any(_is_fetched(leaf) for own in held for leaf in own):  # by all processes in one order
+        return checksum(_text(_digest(own)) for own in held)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        digests = list(threads.map(_digest, batches))
+        digests = list(threads.map(_digest, held))
     return checksum(map(_text, digests))
 
 
-def _digest(batch: Batch) -> str:
-    return checksum(leaf if isinstance(leaf, Tensor) else _text(repr(leaf)) for leaf in leaves(batch.data))
+def _is_fetched(leaf: Any) -> bool:
+    """Whether a tensor's numbers come from an accelerator, or from the other processes."""
+    return isinstance(leaf, Tensor) and (leaf.device.type != "cpu" or is_part(leaf))
+
+
+def _digest(own: list[Any]) -> str:
+    return checksum(leaf if isinstance(leaf, Tensor) else _text(repr(leaf)) for leaf in own)
 
 
 def _text(value: str) -> Tensor:
@@ -82,6 +92,20 @@ def own_copy(data: Any, device: torch.device) -> Any:
     return apply_to_collection(data, Tensor, copied)
 
 
+def generators_of(loader: Any) -> list[torch.Generator]:
+    """The generators that a loader and its samplers have of their own."""
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = [getattr(owner, "generator", None) for owner in owners]
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
+
+
+def deep_copy(data: Any) -> Any:
+    """A copy of a batch that shares nothing with it."""
+    refused = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor) and is_refused(leaf)]
+    return copy.deepcopy(data, {id(leaf): leaf.detach().clone() for leaf in refused})
+
+
 @contextmanager
 def generators_at(loader: Any, seed: int) -> Iterator[None]:
     """Start the generators that a loader and its samplers have of their own at `seed`; on leaving, put them back.
@@ -94,10 +118,7 @@ def generators_at(loader: Any, seed: int) -> Iterator[None]:
     >>> torch.equal(loader.generator.get_state(), before)
     True
     """
-    batch_sampler = getattr(loader, "batch_sampler", None)
-    owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
-    found = [getattr(owner, "generator", None) for owner in owners]
-    kept = [(generator, generator.get_state()) for generator in found if isinstance(generator, torch.Generator)]
+    kept = [(generator, generator.get_state()) for generator in generators_of(loader)]
     for generator, _ in kept:
         generator.manual_seed(seed)
     try:

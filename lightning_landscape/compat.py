@@ -55,7 +55,7 @@ def is_overridden(name: str, instance: Any) -> bool:
     return hook is not None and not any(hook.__module__.startswith(f"{root}.core") for root in NAMESPACES)
 
 
-_ROOTS = {name.partition(".")[0] for name in NAMESPACES}
+_ROOTS = {name.partition(".")[0] for name in NAMESPACES} | {"lightning_fabric"}  # of pytorch_lightning
 
 
 def _has_class(thing: Any, name: str) -> bool:
@@ -108,6 +108,11 @@ def combine(trainer: Any, loaders: Any, mode: str) -> Any:
 def loader_mode(combined: Any) -> str:
     """How a CombinedLoader puts its loaders together, e.g. "sequential"."""
     return str(combined._mode)
+
+
+def users_sampler(sampler: Any) -> Any:
+    """The sampler that the user gave, where Lightning has put it into one that shares it among processes."""
+    return sampler.dataset._sampler if _has_class(sampler, "DistributedSamplerWrapper") else sampler
 
 
 def passed_loaders(trainer: Any, data: str) -> Any:

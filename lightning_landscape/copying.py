@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .parameters import is_refused, size_in_bytes
+
 LONG = 256  # the items of longer containers are data, which nobody edits in place
 LARGE = 64 * 2**20  # bytes: larger arrays are shared for the same reason
 
@@ -127,9 +129,9 @@ def private_copy(thing: Any, shared: Iterable[Any] = (), *, may_read_once: bool 
             continue
         seen.add(id(value))
         if isinstance(value, Tensor | np.ndarray):
-            if value.nbytes > LARGE:
+            if (size_in_bytes(value) if isinstance(value, Tensor) else value.nbytes) > LARGE:
                 memo[id(value)] = value
-            elif isinstance(value, Tensor) and value.grad_fn is not None:
+            elif isinstance(value, Tensor) and is_refused(value):
                 memo[id(value)] = value.detach().clone()
         elif isinstance(value, torch.Generator):
             memo[id(value)] = generator_copy(value)

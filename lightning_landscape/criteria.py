@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .batches import generators_at, leaves, own_copy, size_of
+from .batches import deep_copy, generators_at, leaves, own_copy, size_of
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective, Observation
 from .rng import seed_streams
 
@@ -168,7 +168,7 @@ class Unspoilt(Objective):
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """See whether the objective leaves a copy of the batch as it is."""
-        twin = replace(batch, data=copy.deepcopy(batch.data))
+        twin = replace(batch, data=deep_copy(batch.data))
         before, kept = _states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.objective.rehearse(module, twin)
         self.objective(module, twin)
@@ -177,7 +177,7 @@ class Unspoilt(Objective):
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`."""
-        return self.objective(module, replace(batch, data=copy.deepcopy(batch.data)) if self._edits else batch)
+        return self.objective(module, replace(batch, data=deep_copy(batch.data)) if self._edits else batch)
 
 
 def _states(data: Any) -> list[tuple[Any, ...]]:

@@ -70,8 +70,9 @@ def freeze(
     """Load the evaluation set of "train", "val" or "test" onto the module's device.
 
     Map-style data: a random subset without replacement, in the data set's order, nothing dropped. Data that can
-    only be iterated: its first batches. A loader whose order is fixed and whose batches are limited
-    (``limit_val_batches``, ``overfit_batches``) gives what the Trainer itself sees. Call it inside `undisturbed`.
+    only be iterated, and loaders of a class that iterates in its own way: their first batches. A loader whose order is
+    fixed and whose batches are limited (``limit_val_batches``, ``overfit_batches``) gives what the Trainer itself
+    sees, on all processes together. What ranks draw or iterate differently is rank 0's. Call it inside `undisturbed`.
 
     Args:
         trainer: the Trainer, in the middle of its work.
@@ -93,6 +94,10 @@ def freeze(
     combined = compat.combine(trainer, loaders, mode)
     flat = list(combined.flattened)
     sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
+    if trainer.world_size > 1:
+        firsts = from_first(trainer, [source.pool if source.drawn else None for source in sources])
+        for source, pool in zip(sources, firsts, strict=True):
+            source.pool = source.pool if pool is None else pool  # a sampler may know its rank
     wanted = _shares(sources, max_samples) if mode == "sequential" else [max_samples] * len(sources)
     combined.flattened = [s.batches(n, max_batches, until is not None) for s, n in zip(sources, wanted, strict=True)]
     transfer = _Transfer(trainer, probe)

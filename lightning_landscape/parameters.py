@@ -183,6 +183,31 @@ def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
     return torch.cat([torch.linalg.vector_norm(exact(part), dim=1) for part in rows.split(step)])
 
 
+def parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """The plain tensors that a sparse one is made of, its indices and values; itself where it is not sparse.
+
+    >>> [part.tolist() for part in parts(torch.tensor([0.0, 3.0]).to_sparse())]
+    [[[1]], [3.0]]
+    """
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return (tensor,)
+
+
+def size_in_bytes(tensor: Tensor) -> int:
+    """The memory that the numbers of a tensor take, those of its indices among them where it is sparse."""
+    return sum(part.nbytes for part in parts(tensor))
+
+
+def is_refused(tensor: Tensor) -> bool:
+    """Whether `copy.deepcopy` refuses a tensor: it is computed from others, or sparse with compressed indices."""
+    return tensor.grad_fn is not None or len(parts(tensor)) > 2
+
+
 def checksum(tensors: Iterable[Tensor]) -> str:
     """A BLAKE2b digest of types, shapes and bits, the same on every device; 32 hexadecimal digits.
 
@@ -192,8 +217,12 @@ def checksum(tensors: Iterable[Tensor]) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
-        plain = whole(tensor.detach()).cpu().contiguous()
-        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        flat = plain.as_strided((plain.numel(),), (1,))  # one number, expanded, has stride 0 in a contiguous tensor
-        digest.update(flat.view(torch.uint8).numpy().data if plain.numel() else b"")
+        here = whole(tensor.detach()).cpu()
+        if here.layout is not torch.strided:
+            digest.update(f"{here.layout}{tuple(here.shape)}".encode())
+        for part in parts(here):
+            plain = part.contiguous()
+            digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+            flat = plain.as_strided((plain.numel(),), (1,))  # one number, expanded, has stride 0, and is contiguous
+            digest.update(flat.view(torch.uint8).numpy().data if plain.numel() else b"")
     return digest.hexdigest()

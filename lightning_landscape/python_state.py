@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .parameters import size_in_bytes
 from .sharding import author_class
 
 # What nn.Module itself keeps; the evaluator handles parameters and buffers.
@@ -89,7 +90,9 @@ class PythonState:
             self._undo.append(partial(value.setstate, value.getstate()))
         elif isinstance(value, np.ndarray) and value.flags.writeable and value.nbytes <= self._largest:
             self._undo.append(partial(np.copyto, value, value.copy()))
-        elif isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and value.nbytes <= self._largest:
+        elif isinstance(value, nn.Parameter):
+            return  # the evaluator moves it
+        elif isinstance(value, Tensor) and size_in_bytes(value) <= self._largest:
             self._tensors.append((value, value.detach().clone()))
 
     def restore(self) -> None:

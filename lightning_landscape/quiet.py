@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import compat
 from .copying import generator_copy, rebind
+from .parameters import is_refused
 from .precision import matmul_precision_kept
 from .ranks import from_first
 from .rng import preserved
@@ -173,13 +174,13 @@ class NullOptimizer:
 
 
 def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
-    """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of cached non-leaf tensors."""
+    """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of tensors that it refuses."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     memo |= {id(original): stand_in for original, stand_in in compat.stand_ins(trainer)}
 
     def scan(value: Any, depth: int = 0) -> None:
         if isinstance(value, Tensor):
-            if value.grad_fn is not None:  # deepcopy refuses these
+            if is_refused(value):
                 memo[id(value)] = value.detach().clone()
         elif isinstance(value, torch.Generator):
             memo[id(value)] = generator_copy(value)

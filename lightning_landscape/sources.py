@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import (
     DataLoader,
@@ -20,8 +22,10 @@ from torch.utils.data import (
     TensorDataset,
     default_collate,
 )
+from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from .batches import rows, size_of
+from . import compat
+from .batches import generators_of, rows, size_of
 from .copying import ReadOnceError, private_copy
 from .objectives import Batch, CannotMeasureError
 
@@ -43,36 +47,44 @@ class Source:
         self.generator = torch.Generator().manual_seed(seed)
         self.batch_size = getattr(loader, "batch_size", None)
         self.pool: list[Any] | None = None  # indices, or batches of indices
+        self.drawn = False  # whether the pool is what the user's own sampler gave this process
         self.chosen: list[Any] = []
         self.sizes: list[int] = []  # of the batches, where they are known without loading any
         self.kept: list[Any] = []  # the batches of a source that can only be iterated
-        if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            self.note = "the first batches of data that can only be iterated"
-            self.limit = limit if isinstance(limit, int) else None
+        own_way = isinstance(loader, DataLoader) and _has_own_way(loader)
+        if own_way or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            how = "as the loader itself iterates" if own_way else "of data that can only be iterated"
+            self.note = f"the first batches {how}"
+            length = _length(loader)
+            self.limit = _limited(length, limit) if length else limit if isinstance(limit, int) else None
             return
         self.batched = self.batch_size is None and loader.batch_sampler is not None
         if self.batched:
-            sampler = loader.batch_sampler
-            self.pool = _drawn(sampler, loader, seed)
-            if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
+            batch_sampler = loader.batch_sampler
+            self.pool, self.drawn = _drawn(batch_sampler, loader, seed), True
+            if _is_in_order(getattr(batch_sampler, "sampler", None)):
                 self.pool = self.pool[: _limited(len(self.pool), limit)]
             self.note = "random batches of the loader's own batch sampler"
             return
         self.note = "random samples without replacement"
-        if isinstance(loader.sampler, SubsetRandomSampler):
-            self.pool = list(loader.sampler.indices)
-        elif isinstance(loader.sampler, RandomSampler | SequentialSampler | DistributedSampler):
+        sampler = compat.users_sampler(loader.sampler)
+        if _way(sampler) is SubsetRandomSampler.__iter__:
+            self.pool = list(sampler.indices)
+        elif _way(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
-            self.pool = _drawn(loader.sampler, loader, seed)
+            self.pool, self.drawn = _drawn(sampler, loader, seed), True
             self.note = "random ones of an epoch's draws of the loader's own sampler"
-        if isinstance(loader.sampler, SequentialSampler):  # what comes later or is dropped is never seen
-            self.pool = self.pool[: _limited(len(loader), limit) * (self.batch_size or 1)]
+        if _is_in_order(sampler):  # what comes later or is dropped is never seen
+            seen = _limited(len(loader), limit) * (self.batch_size or 1)
+            if isinstance(sampler, DistributedSampler):  # by all processes in turn
+                seen = min(seen * sampler.num_replicas, sampler.total_size)
+            self.pool = self.pool[:seen]
 
     def __len__(self) -> int:
         """Samples, as far as they are known without loading any."""
         if self.pool is None:
-            return len(self.loader) * (self.batch_size or 1) if hasattr(self.loader, "__len__") else 0
+            return _length(self.loader) * (self.batch_size or 1)
         return sum(map(len, self.pool)) if self.batched else len(self.pool)
 
     def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Any]:
@@ -86,7 +98,7 @@ class Source:
         sort: Callable[[Iterable[int]], list[int]] = list if shuffled else sorted
         if self.pool is None:
             most = min([n for n in (self.limit, max_batches) if n is not None], default=None)
-            self.kept = list(islice(_some(_again(self.loader), max_samples), most))
+            self.kept = list(islice(_some(_again(self.loader, self.seed), max_samples), most))
             return self.kept
         order = torch.randperm(len(self.pool), generator=self.generator).tolist()
         if self.batched:
@@ -175,15 +187,48 @@ class _Rows(Dataset[list[torch.Tensor]]):
 def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
     """Whether these batches of a loader, lists of indices, can be had from `_Rows`."""
     dataset: Any = loader.dataset
-    while type(dataset) is Subset:
+    while type(dataset) is Subset and _are_places(dataset.indices):
         dataset = dataset.dataset
-    plain = type(dataset) is TensorDataset and loader.collate_fn is default_collate and not loader.num_workers
+    if type(dataset) is not TensorDataset or loader.collate_fn is not default_collate or loader.num_workers:
+        return False
+    plain = all(type(tensor) is torch.Tensor for tensor in dataset.tensors)
     return plain and all(type(index) is int for batch in order for index in batch)
+
+
+def _are_places(indices: Any) -> bool:
+    """Whether each of a subset's indices is the place of one row: not several rows, nor a mask."""
+    if isinstance(indices, torch.Tensor):
+        return indices.ndim == 1 and indices.dtype in (torch.int64, torch.int32)
+    if isinstance(indices, np.ndarray):
+        return indices.ndim == 1 and indices.dtype.kind == "i"
+    return isinstance(indices, range) or (isinstance(indices, list | tuple) and all(type(i) is int for i in indices))
+
+
+_OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, DistributedSampler.__iter__}
+
+
+def _is_in_order(sampler: Any) -> bool:
+    """Whether a sampler goes through the data set in its order, be it with other processes in turn."""
+    shared = _way(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
+    return shared or _way(sampler) is SequentialSampler.__iter__
+
+
+def _way(thing: Any) -> Any:
+    """How a thing is iterated: a class derived from one of torch's may do it in its own way."""
+    return getattr(type(thing), "__iter__", None)
 
 
 def _limited(batches: int, limit: float) -> int:
     """How many of `batches` the Trainer takes under ``limit_<data>_batches``."""
     return int(batches * limit) if isinstance(limit, float) else min(limit, batches)
+
+
+def _length(loader: Any) -> int:
+    """How many batches a loader says that it has; 0 where it does not."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return 0
 
 
 def _drawn(sampler: Any, loader: DataLoader[Any], seed: int) -> list[Any]:
@@ -195,8 +240,8 @@ def _drawn(sampler: Any, loader: DataLoader[Any], seed: int) -> list[Any]:
     return list(islice(twin, max(length, len(loader.dataset))))  # type: ignore[arg-type]
 
 
-def _again(loader: Any) -> Iterable[Any]:
-    """An iterable like `loader` whose iteration does not move the original.
+def _again(loader: Any, seed: int) -> Iterable[Any]:
+    """An iterable like `loader` whose iteration does not move the original; its generators start at `seed`.
 
     Raises:
         CannotMeasureError: if that is impossible.
@@ -204,6 +249,8 @@ def _again(loader: Any) -> Iterable[Any]:
     try:
         if not isinstance(loader, DataLoader):
             return private_copy(loader, may_read_once=False)
+        if _has_own_way(loader):
+            return _twin(loader, seed)
         alone = not loader.num_workers
         return DataLoader(
             private_copy(loader.dataset, may_read_once=False) if alone else loader.dataset,
@@ -211,13 +258,34 @@ def _again(loader: Any) -> Iterable[Any]:
             collate_fn=private_copy(loader.collate_fn) if alone else loader.collate_fn,
             num_workers=min(loader.num_workers, 1),
             worker_init_fn=loader.worker_init_fn,
-            generator=torch.Generator().manual_seed(0),
+            generator=torch.Generator().manual_seed(seed),
         )
     except ReadOnceError as error:
         raise CannotMeasureError(
             f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
             "training would miss. Give a data set that can be indexed, or that starts anew at each iter()."
         ) from error
+
+
+def _has_own_way(loader: DataLoader[Any]) -> bool:
+    """Whether a class of the user's iterates otherwise than a DataLoader: it may change the batches."""
+    return _way(loader) is not DataLoader.__iter__ or type(loader)._get_iterator is not DataLoader._get_iterator
+
+
+def _twin(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
+    """A copy of a loader, at its beginning; iterators that the user's holds, with workers or without, are made anew."""
+    held = [name for name, value in vars(loader).items() if isinstance(value, _BaseDataLoaderIter)]
+    twin = copy.copy(loader)
+    vars(twin).update(dict.fromkeys(held), num_workers=min(loader.num_workers, 1))
+    vars(twin).update(persistent_workers=False, pin_memory=False)
+    shared = [loader.dataset, loader.multiprocessing_context] if loader.num_workers else []
+    twin = private_copy(twin, shared, may_read_once=False)
+    for generator in generators_of(twin):
+        generator.manual_seed(seed)
+    for name in held:
+        if name != "_iterator":  # DataLoader's own, for workers that stay
+            vars(twin)[name] = DataLoader.__iter__(twin)
+    return twin
 
 
 def _some(batches: Iterable[Any], max_samples: int | None) -> Iterator[Any]:

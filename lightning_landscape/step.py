@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .batches import leaves
+from .batches import deep_copy, leaves
 from .objectives import Batch, Objective, Observation
 from .python_state import PythonState
 
@@ -109,7 +109,7 @@ class StepObjective(Objective):
         if not self.several_loaders:
             arguments = arguments[:1]
         with self.context():
-            output = self.step(copy.deepcopy(data) if self._edits_batches else copy.copy(data), *arguments)
+            output = self.step(deep_copy(data) if self._edits_batches else copy.copy(data), *arguments)
         logged = self.recorder.observations
         loss: Tensor | float | None = returned_loss(output)
         if loss is None and self._returns:
@@ -141,7 +141,7 @@ class StepObjective(Objective):
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """See whether the step edits the batch it is given: if so, every call gets a copy of its own."""
-        twin = Batch(copy.deepcopy(batch.data), batch.size, batch.index, batch.loader)
+        twin = Batch(deep_copy(batch.data), batch.size, batch.index, batch.loader)
         before, kept = _versions(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.start()
         self(module, twin)

@@ -13,7 +13,7 @@ import lightning.pytorch as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_landscape import LossLandscapeCallback
@@ -55,6 +55,16 @@ class Stream(IterableDataset):
         return iter(list(zip(*numbers(32).tensors, strict=True)))
 
 
+class Own(Sampler):
+    """Each process draws others: the places of its own parity."""
+
+    def __len__(self) -> int:
+        return 16
+
+    def __iter__(self) -> Any:
+        return iter(range(torch.distributed.get_rank(), 32, 2))
+
+
 def main(out: Path, mode: str) -> None:
     strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
     if mode == "spawn":
@@ -76,7 +86,8 @@ def main(out: Path, mode: str) -> None:
     module = Net(mode)
     data = Stream() if mode == "stream" else numbers(37)
     state = out.parent / "weights.pt"
-    trainer.fit(module, DataLoader(data, 8, shuffle=mode != "stream"), DataLoader(numbers(21), 8))
+    how: dict[str, Any] = {"sampler": Own()} if mode == "sampler" else {"shuffle": mode != "stream"}
+    trainer.fit(module, DataLoader(data, 8, **how), DataLoader(numbers(21), 8))
     if mode == "with" and trainer.is_global_zero:
         torch.save(module.state_dict(), state)
     result: dict[str, Any] = {
@@ -89,6 +100,7 @@ def main(out: Path, mode: str) -> None:
     if last is not None:
         result["values"] = {name: array.tolist() for name, array in last.values.items()}
         result["samples"] = last.samples.values.tolist()
+        result["places"] = [sample.index for sample in last.samples.items]
         result["done"] = int(last.done.sum())
     (out / f"rank{trainer.global_rank}.json").write_text(json.dumps(result))
 

@@ -67,6 +67,9 @@ FOREIGN_PRIVATE = {
     "_to_sync",
     "_axinfo",
     "_get_fsdp_state",
+    "_get_iterator",
+    "_indices",
+    "_values",
     "_exit",
 }
 

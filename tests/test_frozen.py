@@ -9,11 +9,13 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.trainer.states import RunningStage
 from torch import Tensor, nn
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    DistributedSampler,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -136,6 +138,43 @@ def test_tensors_are_read_by_whole_batches_where_those_are_the_loaders(
             assert a.requires_grad == b.requires_grad
 
 
+INDICES: dict[str, Any] = {
+    "one column of them": lambda: torch.arange(0, N, 2)[:, None],
+    "windows of rows": lambda: [[i, i + 1] for i in range(N - 1)],
+    "masks": lambda: torch.ones(3, dtype=torch.uint8),
+    "a tensor": lambda: torch.arange(N).flip(0)[:9],
+    "an array": lambda: np.arange(N)[::-3],
+}
+
+
+@pytest.mark.parametrize("kind", INDICES)
+@pytest.mark.filterwarnings("ignore:indexing with dtype torch.uint8")
+def test_a_subset_gives_the_batches_of_the_training_whatever_its_indices(kind: str) -> None:
+    dataset = Subset(TensorDataset(torch.randn(N, 3)), INDICES[kind]())
+    # Without its second way to be read, which torch 2.2 takes for batches, too.
+    want = [default_collate([dataset[i] for i in batch]) for batch in torch.arange(len(dataset)).split(4)]
+    got = list(Source(DataLoader(dataset, 4), 1.0, 0).batches(None, None))
+    assert len(got) == len(want)
+    for (a,), (b,) in zip(got, want, strict=True):
+        assert torch.equal(a, b)
+
+
+class Twice(Tensor):
+    """Of the user's own class: it might do anything when it is indexed."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(index) * 2 if isinstance(index, int) else super().__getitem__(index)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self.clone()
+
+
+def test_tensors_of_the_users_own_class_are_read_one_by_one() -> None:
+    plain = torch.randn(N, 3)
+    got = list(Source(DataLoader(TensorDataset(plain.as_subclass(Twice)), 4), 1.0, 0).batches(None, None))
+    assert torch.equal(torch.cat([batch[0].as_subclass(Tensor) for batch in got]), 2 * plain)
+
+
 def test_every_sample_is_as_likely_as_any_other() -> None:
     counts = np.zeros(10)
     loader = DataLoader(numbers(10), 4, shuffle=True)
@@ -165,6 +204,73 @@ def test_samplers_say_what_may_be_drawn() -> None:
             return 12
 
     assert flat(frozen(DataLoader(numbers(), 4, sampler=Even()))) == list(range(0, N, 2))
+
+
+def shared(
+    loader: DataLoader[Any], shuffle: bool, namespace: str = "lightning.pytorch", **options: Any
+) -> DataLoader[Any]:
+    """The loader as Lightning makes it anew for the second of three processes."""
+    data_connector = pytest.importorskip(f"{namespace}.trainer.connectors.data_connector")
+    parts = {"num_replicas": 3, "rank": 1, "shuffle": shuffle}
+    sampler = data_connector._get_distributed_sampler(loader, overfit_batches=0, mode=RunningStage.TRAINING, **parts)
+    assert isinstance(sampler, DistributedSampler)
+    return DataLoader(loader.dataset, loader.batch_size, sampler=sampler, **options)
+
+
+def pool(loader: DataLoader[Any], limit: float = 1.0) -> tuple[list[int], str]:
+    source = Source(loader, limit, 0)
+    return [int(i) for batch in source.batches(None, None) for i in batch[0]], source.note
+
+
+@pytest.mark.parametrize("namespace", ["lightning.pytorch", "pytorch_lightning"])
+def test_samplers_say_what_may_be_drawn_when_lightning_shares_them_among_processes(namespace: str) -> None:
+    subset = shared(DataLoader(numbers(), 4, sampler=SubsetRandomSampler([3, 8, 11, 20])), True, namespace)
+    assert pool(subset) == ([3, 8, 11, 20], "random samples without replacement")
+    weights = torch.zeros(N)
+    weights[[2, 7]] = 1.0
+    for shuffle in (True, False):
+        loader = DataLoader(numbers(), 4, sampler=WeightedRandomSampler(weights, 12))
+        drawn, note = pool(shared(loader, shuffle, namespace), 1)
+        assert len(drawn) == 12
+        assert set(drawn) == {2, 7}
+        assert note == "random ones of an epoch's draws of the loader's own sampler"
+
+
+def test_a_sampler_with_an_order_of_its_own_says_what_may_be_drawn_whatever_it_is_derived_from() -> None:
+    class Third(DistributedSampler):
+        def __iter__(self) -> Any:
+            return iter(range(self.rank, N, 6))
+
+    class Even(RandomSampler):
+        def __iter__(self) -> Any:
+            return iter(range(0, N, 2))
+
+    assert pool(DataLoader(numbers(), 4, sampler=Third(numbers(), 3, 1)))[0] == [1, 7, 13, 19]
+    assert pool(DataLoader(numbers(), 4, sampler=Even(numbers())))[0] == list(range(0, N, 2))
+
+
+def test_limits_bound_what_the_processes_together_see_in_a_fixed_order() -> None:
+    ordered = shared(DataLoader(numbers(), 2), False)  # of each rank's 8 samples, 4 batches
+    assert pool(ordered, 2)[0] == list(range(2 * 2 * 3))
+    assert pool(ordered, 0.25)[0] == list(range(1 * 2 * 3))
+    assert pool(ordered)[0] == list(range(N))
+    assert pool(shared(DataLoader(numbers(), 5), False, drop_last=True))[0] == list(range(15))
+    assert pool(shared(DataLoader(numbers(), 2), True), 2)[0] == list(range(N))
+    dropping = DistributedSampler(numbers(), 3, 1, shuffle=False, drop_last=True)  # 7 of each rank's
+    assert pool(DataLoader(numbers(), 2, sampler=dropping))[0] == list(range(21))
+    batches = BatchSampler(DistributedSampler(numbers(), 3, 1, shuffle=False), 2, drop_last=False)
+    assert pool(DataLoader(numbers(), batch_sampler=batches), 2)[0] == [1, 4, 7, 10]
+
+
+def test_limits_bound_loaders_with_an_iteration_of_their_own() -> None:
+    class Negative(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            for (x,) in super().__iter__():
+                yield (-x,)
+
+    assert pool(Negative(numbers(), 4))[0] == [-i for i in range(N)]
+    assert pool(Negative(numbers(), 4), 2)[0] == [-i for i in range(8)]
+    assert pool(Negative(numbers(), 4), 0.5)[0] == [-i for i in range(12)]  # half of 6 batches
 
 
 def test_a_batch_sampler_of_the_users_keeps_its_batches() -> None:

@@ -111,6 +111,53 @@ class Endless(Sampler):
         return cycle([[0, 1, 2], [3, 4, 5, 6]])
 
 
+class Halved(DataLoader[Any]):
+    """What the module is given is not what the data set gives."""
+
+    def __iter__(self) -> Any:
+        for x, y in super().__iter__():
+            yield x / 2, y
+
+
+class HalvedWithin(DataLoader[Any]):
+    def _get_iterator(self) -> Any:
+        return ((x / 2, y) for x, y in super()._get_iterator())
+
+
+class Repeated:
+    def __init__(self, sampler: Any) -> None:
+        self.sampler = sampler
+
+    def __iter__(self) -> Any:
+        while True:
+            yield from self.sampler
+
+
+class Kept(DataLoader[Any]):
+    """Goes on with the iterator that it holds, as timm's MultiEpochsDataLoader does."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        vars(self)["batch_sampler"] = Repeated(self.batch_sampler)
+        self.iterator = super().__iter__()
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler.sampler)  # type: ignore[union-attr]
+
+    def __iter__(self) -> Any:
+        for _ in range(len(self)):
+            x, y = next(self.iterator)
+            yield x / 2, y
+
+
+def halved(kind: Any, **options: Any) -> Any:
+    def make() -> Any:
+        generator = torch.Generator().manual_seed(5)
+        return kind(TensorDataset(*A), 4, shuffle=True, generator=generator, **options)
+
+    return make, chunks((A[0] / 2, A[1]), 4), PLAIN[1]
+
+
 def combined(mode: Any) -> CombinedLoader:
     return CombinedLoader({"a": loader(A, 4, shuffle=True), "b": loader(B, 5, shuffle=True)}, mode)
 
@@ -148,6 +195,12 @@ LOADERS: dict[str, tuple[Callable[[], Any], list[Any], list[int]]] = {
         lambda: DataLoader(TensorDataset(*A), batch_sampler=Endless()),
         [[A[0][:3], A[1][:3]], [A[0][3:7], A[1][3:7]]], [3, 4],
     ),
+    "own iteration": halved(Halved),
+    "own iteration, workers that stay": halved(Halved, num_workers=2, persistent_workers=True),
+    "own iteration of a stream": (lambda: Halved(Stream(), 4), *halved(Halved)[1:]),
+    "own iterator": halved(HalvedWithin),
+    "own iterator, kept": halved(Kept),
+    "own iterator, kept with its workers": halved(Kept, num_workers=1),
 }  # fmt: skip
 
 
@@ -164,6 +217,10 @@ def test_a_loader(tmp_path: Path, name: str) -> None:
     expected = plain_surface(module, result, 4, lambda: weighted(module, batches, weights))
     np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
     assert np.ptp(expected) > 1e-3
+    if "own" in name:
+        assert result.meta["choice"]["train"] == "the first batches as the loader itself iterates"
+    checksums = [landscape.meta["data_checksum"] for landscape in landscape.landscapes.values()]  # type: ignore[union-attr]
+    assert checksums == [checksums[0]] * 2  # wherever the loader's generator is
 
 
 @pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size` from an ambiguous collection")

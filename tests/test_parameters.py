@@ -14,6 +14,7 @@ from lightning_landscape.parameters import (
     exact,
     filter_norms,
     norm,
+    size_in_bytes,
     tensor_norm,
     working_dtype,
 )
@@ -145,6 +146,28 @@ def test_the_checksum_sees_types_shapes_bits_and_order():
     digests = [checksum(tensors) for tensors in [base, *others]]
     assert len(set(digests)) == len(digests)
     assert all(len(d) == 32 and int(d, 16) >= 0 for d in digests)
+
+
+SPARSE = {
+    "coo": lambda dense: dense.to_sparse(),
+    "csr": lambda dense: dense.to_sparse_csr(),
+    "csc": lambda dense: dense.to_sparse_csc(),
+    "bsr": lambda dense: dense.to_sparse_bsr((2, 2)),
+    "bsc": lambda dense: dense.to_sparse_bsc((2, 2)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse (invariant checks|[BC]S[CR] tensor support)")
+def test_sparse_tensors_have_checksums_and_sizes():
+    dense = torch.tensor([[0.0, 2.0, 0, 0], [3.0, 0, 0, 0]])
+    others = [dense * 2, dense.flip(1), torch.cat([dense, torch.zeros(2, 2)], 1), dense.double()]
+    digests = {kind: [checksum([make(t)]) for t in [dense, *others]] for kind, make in SPARSE.items()}
+    assert len({digest for kind in digests.values() for digest in kind}) == 5 * len(SPARSE)
+    assert all(checksum([make(dense.clone())]) == digests[kind][0] for kind, make in SPARSE.items())
+    # Two float32, and int64: 2 x 2 places; 3 row ends and 2 columns; 5 column ends and 2 rows. One block of 4 float32,
+    # 2 row ends and 1 column; 3 column ends and 1 row.
+    sizes = [size_in_bytes(make(dense)) for make in SPARSE.values()]
+    assert sizes == [8 + 8 * 4, 8 + 8 * 5, 8 + 8 * 7, 16 + 8 * 3, 16 + 8 * 4]
 
 
 def test_the_checksum_is_of_values_not_of_memory():

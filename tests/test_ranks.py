@@ -90,6 +90,14 @@ def test_data_that_can_only_be_iterated_is_that_of_rank_0(tmp_path: Path) -> Non
 
 
 @pytest.mark.timeout(150)
+def test_what_each_process_draws_for_itself_is_that_of_rank_0(tmp_path: Path) -> None:
+    first, second = run(tmp_path / "sampler", "sampler")[0]
+    assert first["values"] == second["values"]
+    assert first["done"] == 20
+    assert [place % 2 for place in first["places"]] == [0, 0]
+
+
+@pytest.mark.timeout(150)
 def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
     run(tmp_path / "spawn", "spawn")
     for step in (3, 6):

@@ -11,6 +11,7 @@ import torch
 
 from ..evaluators import Evaluator, Forked
 from ..objectives import Batch
+from ..parameters import size_in_bytes
 
 MOST_BYTES = 2**30  # of parameters in all workers together
 
@@ -33,7 +34,7 @@ def processes(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[
     if torch.cuda.is_initialized() or any(tensor.device.type != "cpu" for tensor in tensors):
         raise ValueError("an accelerator can't be used after a fork")
     threads = torch.get_num_threads()
-    bytes_each = max(1, sum(tensor.nbytes for tensor in tensors))
+    bytes_each = max(1, sum(size_in_bytes(tensor) for tensor in tensors))
     together = min(threads, len(os.sched_getaffinity(0)), 1 + MOST_BYTES // bytes_each)
     if together < 2:
         raise ValueError("one core, or no memory for two copies of the parameters")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..loss_calls import LossCalls
 from ..objectives import Batch, Objective, Observation
+from ..parameters import size_in_bytes
 
 LossCall = tuple[Callable[..., Tensor], dict[str, Any], Tensor]
 Key = tuple[nn.Module, int]  # a module, and the how manieth of its calls on a batch
@@ -121,7 +122,7 @@ class Recording(Objective):
     def _kept(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        self.left -= value.nbytes
+        self.left -= size_in_bytes(value)
         if self.left < 0:
             raise NotAffine("there is too much to keep in memory")
         return value.detach()

@@ -58,8 +58,10 @@ class Sequential:
         self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        self._buffers = [local(buffer) for buffer in module.buffers()]
+        buffers = [local(buffer) for buffer in module.buffers()]
+        self._buffers = [buffer for buffer in buffers if buffer.layout is torch.strided]
         self._kept = [buffer.clone() for buffer in self._buffers]
+        self._sparse = [(buffer, buffer.clone()) for buffer in buffers if buffer.layout is not torch.strided]
         self._edited: list[tuple[Tensor, Tensor]] | None = None  # parameters that the step itself moves
         self._shards = AtRest(module) if is_sharded(module) else None
         # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
@@ -190,8 +192,8 @@ class Sequential:
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
-            for parameter, value in self._edited or ():
-                parameter.copy_(value)
+            for tensor, value in (*self._sparse, *(self._edited or ())):
+                tensor.copy_(value)
 
 
 class _InPlace:
