@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ def main(out: Path, mode: str) -> None:
 def leave() -> None:
     """Here and in _sharded.py: Lightning leaves gloo open, and may then abort at its exit (pytorch/pytorch#65513)."""
     if torch.distributed.is_initialized():
+        time.sleep(0.2)  # torch 2.2 waits with the GIL in hand for gloo's threads, which want it to let tensors go
         torch.distributed.destroy_process_group()
 
 
