@@ -14,7 +14,7 @@ def oldest(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *session.posargs)
 
 
-@nox.session(python="3.13")
+@nox.session(python="3.14")
 def newest(session: nox.Session) -> None:
     """The newest Python, with all that is new."""
     session.install("-e", ".[test]")
