@@ -301,6 +301,51 @@ def test_a_frozen_parameter_edited_by_a_step_is_restored_between_points(run):
     assert column(rows).tolist() == [1, 1, 1]
 
 
+def encoder(then=lambda m, x: None):
+    """A module with a momentum encoder, and a step that moves it and then does something else."""
+    module = toy(w=torch.zeros(1), momentum=torch.zeros(1))
+    module.momentum.requires_grad_(False)
+
+    def follow(m, x):
+        m.momentum.data.add_(1)
+        then(m, x)
+        return m.momentum.sum()
+
+    return module, LossFunction(follow)
+
+
+def test_a_frozen_parameter_is_restored_that_only_a_later_objective_edits(make):
+    """As of several data sets: the validation step leaves the momentum encoder alone, the training step does not."""
+    module, train = encoder()
+    validate = LossFunction(lambda m, x: m.momentum.sum())
+    evaluator, plane, points = make(module), line(w=torch.zeros(1)), np.zeros((8, 1))
+    with preserved():
+        streams = [evaluator(objective, plane, points, HERE) for objective in (validate, train)]
+        pairs = [(p["loss"].value, q["loss"].value) for p, q in zip(*streams, strict=True)]
+    assert pairs == [(0, 1)] * 8
+
+
+def test_a_frozen_parameter_is_restored_that_a_step_edits_before_it_asks_for_gradients(run):
+    module, objective = encoder(lambda m, x: torch.autograd.grad((m.w**3).sum(), m.w))
+    rows = run(objective, line(w=torch.zeros(1)), np.zeros((8, 1)), HERE, module)
+    assert column(rows).tolist() == [1] * 8
+
+
+def test_a_frozen_parameter_is_restored_that_a_step_edits_before_it_fails(make):
+    def strict(m, x):
+        if asked == ["fail"]:
+            raise ValueError("not today")
+
+    module, objective = encoder(strict)
+    evaluator, plane, points = make(module), line(w=torch.zeros(1)), np.zeros((8, 1))
+    with preserved():
+        asked = ["fail"]
+        with pytest.raises(ValueError, match="not today"):
+            list(evaluator(objective, plane, points, HERE))
+        asked = []
+        assert column(list(evaluator(objective, plane, points, HERE))).tolist() == [1] * 8
+
+
 def test_a_parameter_at_rest_edited_by_a_step_is_restored_between_points(run):
     origin = {"w": torch.zeros(2), "bias": torch.zeros(1)}
     plane = Plane(origin, ({"w": torch.ones(2), "bias": torch.zeros(()).expand(1)},))
