@@ -15,7 +15,7 @@ from ..objectives import Batch, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
-from ..sharding import AtRest, is_sharded, local
+from ..sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
 from .halving import halved, halves, is_out_of_memory
 
@@ -58,8 +58,8 @@ class Sequential:
         self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        self._buffers = [local(buffer) for buffer in module.buffers()]
-        self._kept = [buffer.clone() for buffer in self._buffers]
+        self._buffers = [local(b) if is_part(b) else b for b in module.buffers()]  # their memory may change
+        self._kept = [buffer.detach().clone() for buffer in self._buffers]
         self._edited: list[tuple[Tensor, Tensor]] = []  # parameters that a step itself moves, and what they were
         self._shards = AtRest(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
