@@ -629,6 +629,10 @@ def test_room_is_a_quarter_of_what_is_free_and_2_gib_at_most(monkeypatch):
     if sys.platform == "linux":
         monkeypatch.setattr(Path, "read_text", lambda path: "MemTotal: 9 kB\nMemAvailable: 4000 kB\n")
         assert recording.room(cpu) == 1000 * 1024
+    sizes = {"mem_get_info": (500, 9000), "memory_reserved": 400, "memory_allocated": 100}  # 300 are cached
+    for name, size in sizes.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
+    assert recording.room(torch.device("cuda")) == 200
 
 
 def test_a_linear_classifier_of_60000_images_has_room():
