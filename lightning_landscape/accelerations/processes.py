@@ -13,7 +13,7 @@ from ..evaluators import Evaluator, Forked
 from ..objectives import Batch
 from ..parameters import size_in_bytes
 
-MOST_BYTES = 2**30  # of parameters in all workers together
+MOST_BYTES = 2**30  # of parameters in all workers of all data sets together
 
 
 @contextmanager
@@ -35,11 +35,12 @@ def processes(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[
         raise ValueError("an accelerator can't be used after a fork")
     threads = torch.get_num_threads()
     bytes_each = max(1, sum(size_in_bytes(tensor) for tensor in tensors))
-    together = min(threads, len(os.sched_getaffinity(0)), 1 + MOST_BYTES // bytes_each)
+    workers = MOST_BYTES // bytes_each
+    together = min(threads, len(os.sched_getaffinity(0)), 1 + workers)
     if together < 2:
         raise ValueError("one core, or no memory for two copies of the parameters")
     try:
         torch.set_num_threads(1)
-        yield Forked(evaluator, together), batches
+        yield Forked(evaluator, together, workers), batches
     finally:
         torch.set_num_threads(threads)

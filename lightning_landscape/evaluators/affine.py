@@ -19,11 +19,12 @@ import torch
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from ..sharding import is_sharded
+from . import closed_form, replay
 from .around import Around
 from .base import Measurement
 from .closed_form import ROUNDING, ClosedForm
 from .products import blocks
-from .recording import NotAffine, Recording, Seen
+from .recording import NotAffine, Recording, Seen, room
 from .replay import Replay, candidates, memory_of, moving_parameters, worth_remembering
 from .sequential import Sequential
 
@@ -40,7 +41,8 @@ class Affine(Around):
     Values equal those of `reference` to 1e-6 relative in float32: this is proved at the point farthest from the
     origin, on all batches, before any other is given. Points that had to be measured keep the values of
     `reference` to the bit, the origin among them. The last bits of the others may depend on which points are asked
-    for together. What a step does besides at single points (raise, return nothing) is not seen in between.
+    for together. What a step does besides at single points (raise, return nothing) is not seen in between. All that is
+    remembered and made of it, in all its streams, takes no more than `room` of memory.
 
     Args:
         reference: measures points in full.
@@ -65,6 +67,7 @@ class Affine(Around):
         super().__init__(reference)
         self.reference = reference
         self.way = self.declined = ""
+        self._kept = 0  # bytes, of all streams
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
@@ -74,7 +77,7 @@ class Affine(Around):
         self.way = self.declined = ""
         found: _Found | None = None
         try:
-            found = _find(self.reference, objective, plane, points, batches)
+            found = _find(self.reference, objective, plane, points, batches, self._kept)
         except NotAffine as reason:
             self.declined = str(reason)
         except Exception as error:  # noqa: BLE001  # if it is the step's own, it comes again at its point
@@ -84,14 +87,18 @@ class Affine(Around):
             yield from self.reference(objective, plane, points, batches)
             return
         self.way = found.way
-        computed = found.compute(points)
-        for point in points:
-            measured = next(computed)
-            if tuple(point) in found.known:
-                measured = found.known[tuple(point)]
-            elif not all(np.isfinite(m.value) for m in measured.values()):
-                measured = next(iter(self.reference(objective, plane, point[None], batches)))
-            yield measured
+        self._kept += found.bytes
+        try:
+            computed = found.compute(points)
+            for point in points:
+                measured = next(computed)
+                if tuple(point) in found.known:
+                    measured = found.known[tuple(point)]
+                elif not all(np.isfinite(m.value) for m in measured.values()):
+                    measured = next(iter(self.reference(objective, plane, point[None], batches)))
+                yield measured
+        finally:
+            self._kept -= found.bytes
 
 
 def find_affine(
@@ -117,9 +124,10 @@ def find_affine(
     k = plane.ndim
     if points is None:
         points = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, 5)] * k, indexing="ij"), axis=-1).reshape(-1, k)
-    evaluator = Affine(reference)
+    evaluator, few = Affine(reference), _smallest(batches)
+    share = few[0].size / sum(batch.size for batch in batches)
     try:
-        _find(reference, objective, plane, np.asarray(points, dtype=np.float64), _smallest(batches))
+        _find(reference, objective, plane, np.asarray(points, dtype=np.float64), few, share=share)
     except Exception as reason:  # noqa: BLE001  # whatever it is, the reference does not need it
         log.debug("not affine: %s", reason)
         return None
@@ -130,15 +138,29 @@ class _Found:
     """A way that has proved equal: what computes the points, and what is known of some already."""
 
     def __init__(
-        self, way: str, compute: Callable[[np.ndarray], Iterator[Measured]], known: dict[tuple[float, ...], Measured]
+        self,
+        way: str,
+        compute: Callable[[np.ndarray], Iterator[Measured]],
+        known: dict[tuple[float, ...], Measured],
+        bytes: int,
     ) -> None:
-        self.way, self.compute, self.known = way, compute, known
+        self.way, self.compute, self.known, self.bytes = way, compute, known, bytes
 
 
 def _find(
-    reference: Sequential, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
+    reference: Sequential,
+    objective: Objective,
+    plane: Plane,
+    points: np.ndarray,
+    batches: Sequence[Batch],
+    kept: int = 0,
+    share: float = 1.0,
 ) -> _Found:
-    """The first way that proves equal.
+    """The first way that proves equal, and takes no more memory than there is room for.
+
+    Args:
+        kept: bytes of that room that are taken already.
+        share: of the data that `batches` are, where all of it must have room.
 
     Raises:
         NotAffine: if there is none.
@@ -152,11 +174,14 @@ def _find(
         raise NotAffine("the processes share the parameters")
     where = _probes(points)
     more = _more(where, points)
+    device = next((p.device for p in reference.module.parameters()), torch.device("cpu"))
+    most = max(0, room(device) - kept)
     try:
-        return _closed(reference, objective, plane, where, more, batches)
+        return _closed(reference, objective, plane, where, more, batches, most // closed_form.TIMES, share)
     except NotAffine as reason:
         log.debug("no closed form: %s", reason)
-        return _replayed(reference, objective, plane, where, more, batches)
+    # What was recorded for it is gone by now.
+    return _replayed(reference, objective, plane, where, more, batches, most // replay.TIMES, share)
 
 
 def _closed(
@@ -166,14 +191,18 @@ def _closed(
     where: np.ndarray,
     more: np.ndarray,
     batches: Sequence[Batch],
+    most: int,
+    share: float,
 ) -> _Found:
     if len(batches) > 1:
-        trial = Recording(objective, most_bytes=TRIAL_BYTES)
+        trial = Recording(objective, most_bytes=min(most, TRIAL_BYTES))
         ClosedForm(_passes(trial, reference, plane, more, _smallest(batches))[0], more, trial=True)
+        del trial
     else:
         where = more
-    passes, measured = _passes(Recording(objective), reference, plane, where, batches)
+    passes, measured = _passes(Recording(objective, most_bytes=int(most * share)), reference, plane, where, batches)
     form = ClosedForm(passes, where)
+    del passes
 
     def compute(points: np.ndarray) -> Iterator[Measured]:
         results: list[Measured | None] = [None] * len(points)
@@ -190,7 +219,7 @@ def _closed(
             yield results[i] or {}
             results[i] = {}
 
-    return _Found("closed form", compute, _proved(compute, where, measured, form.tolerance))
+    return _Found("closed form", compute, _proved(compute, where, measured, form.tolerance), form.bytes())
 
 
 def _replayed(
@@ -200,20 +229,28 @@ def _replayed(
     where: np.ndarray,
     more: np.ndarray,
     batches: Sequence[Batch],
+    most: int,
+    share: float,
 ) -> _Found:
-    trial = Recording(objective, candidates(reference.module, plane), nested=True, most_bytes=TRIAL_BYTES)
+    parts = candidates(reference.module, plane)
+    trial = Recording(objective, parts, nested=True, most_bytes=min(most, TRIAL_BYTES))
     passes, _ = _passes(trial, reference, plane, more, _smallest(batches))
     watched = worth_remembering(passes, more, moving_parameters(reference.module, plane))
-    passes, measured = _passes(Recording(objective, watched), reference, plane, where, batches)
-    replay = Replay(objective, memory_of(passes, where))
+    del passes, trial
+    passes, measured = _passes(
+        Recording(objective, watched, most_bytes=int(most * share)), reference, plane, where, batches
+    )
+    replayed = Replay(objective, memory_of(passes, where))
+    del passes
 
     def compute(points: np.ndarray) -> Iterator[Measured]:
-        stream = iter(reference(replay, plane, points, batches))
+        stream = iter(reference(replayed, plane, points, batches))
         for point in points:
-            replay.point = point
+            replayed.point = point
             yield next(stream)
 
-    return _Found("replay", compute, _proved(compute, where, measured, lambda m: ROUNDING * abs(m.value)))
+    known = _proved(compute, where, measured, lambda m: ROUNDING * abs(m.value))
+    return _Found("replay", compute, known, replayed.bytes())
 
 
 def _smallest(batches: Sequence[Batch]) -> list[Batch]:

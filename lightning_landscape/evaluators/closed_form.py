@@ -18,7 +18,9 @@ from .factorised import CACHED, Margins, Product, class_last, correct, margins
 from .recording import LossCall, NotAffine, Seen, affine_parts
 from .sequential import Measurement
 
+TIMES = 6  # the bytes of what is recorded: what it and all that is made of it take at most
 ROUNDING = 1e-6  # of a mean of losses against torch's, relative
+SUM_COST = 128  # numbers as which the sum of a batch at a point counts
 DIFFERENT = 3  # values that are seen of an accuracy, before it is believed to be one
 
 
@@ -118,8 +120,12 @@ class ClosedForm:
         return self.groups[0][0].parts
 
     def cost(self) -> int:
-        """Numbers to be computed for a point."""
-        return sum(scores.parts[0].numel() for scores, _ in self.groups)
+        """Numbers to be computed for a point; of many tiny batches more, whose sums take memory instead."""
+        return max(sum(s.parts[0].numel() for s, _ in self.groups), SUM_COST * max(s.batches for s, _ in self.groups))
+
+    def bytes(self) -> int:
+        """What is kept."""
+        return sum(scores.parts.nbytes + scores.margins.parts.nbytes for scores, _ in self.groups)
 
     def __call__(self, points: Product | Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Value and standard error of every metric at every point, each of shape (P,)."""
@@ -191,6 +197,9 @@ def _joined(found: Sequence[_Found]) -> Iterator[_Found]:
     for _, alike in groupby(found, key=_Found.kind):
         group = list(alike)
         step = max(1, CACHED // max(1, group[0].calls[0]["input"].numel()))
+        if step == 1:
+            yield from group
+            continue
         for some in (group[i : i + step] for i in range(0, len(group), step)):
             calls = [
                 {**own[0], **{name: torch.cat([a[name] for a in own]) for name in ("input", "target")}}

@@ -42,11 +42,14 @@ class Forked(Around):
     Args:
         inner: measures the points, on the CPU.
         processes: W, this one included.
+        workers: at most so many live at a time; streams that take turns share them, first come, first served. None for
+            W − 1 in each.
     """
 
-    def __init__(self, inner: Evaluator, processes: int) -> None:
+    def __init__(self, inner: Evaluator, processes: int, workers: int | None = None) -> None:
         super().__init__(inner)
         self.processes = processes
+        self._free = sys.maxsize if workers is None else workers
         self._lost = False  # a worker that did not end by itself: no other is started
 
     @property
@@ -59,14 +62,16 @@ class Forked(Around):
     ) -> Generator[dict[str, Measurement], None, None]:
         """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
-        if self._lost or len(points) < 2 * self.at_once:
+        processes = 1 + min(self.processes - 1, self._free)
+        if self._lost or processes < 2 or len(points) < 2 * processes * self.inner.at_once:
             yield from self.inner(objective, plane, points, batches)
             return
-        owners = np.arange(len(points)) // self.inner.at_once % self.processes
-        shares = [points[owners == owner] for owner in range(self.processes)]
+        owners = np.arange(len(points)) // self.inner.at_once % processes
+        shares = [points[owners == owner] for owner in range(processes)]
         own = iter(self.inner(objective, plane, shares[0], batches))
         team: list[Worker] = []
         patience, done = PATIENCE, 0
+        self._free -= processes - 1
         try:
             for owner in owners:
                 measured: dict[str, Measurement] | None
@@ -88,6 +93,7 @@ class Forked(Around):
                 yield measured
         finally:
             self._lost |= any([worker.end() for worker in team])
+            self._free += processes - 1
         if done < len(points):
             yield from self.inner(objective, plane, points[done:], batches)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from ..parameters import size_in_bytes
 
 LossCall = tuple[Callable[..., Tensor], dict[str, Any], Tensor]
 Key = tuple[nn.Module, int]  # a module, and the how manieth of its calls on a batch
+MOST_BYTES = 2**31  # of what is recorded and all that is made of it
 ROUNDINGS = 128  # of the largest value: what an affine function may be off; TF32 and bfloat16 are off by more
 
 
@@ -51,8 +53,8 @@ class Recording(Objective):
     Args:
         objective: which is asked, and not changed.
         watched: the modules whose outputs to keep.
-        nested: keep those of calls inside of watched calls, too.
         most_bytes: more than that over all passes is not kept.
+        nested: keep the outputs of calls inside of watched calls, too.
 
     Attributes:
         seen: of the last pass, in the order of the batches.
@@ -65,8 +67,8 @@ class Recording(Objective):
         objective: Objective,
         watched: Sequence[nn.Module] = (),
         *,
+        most_bytes: int,
         nested: bool = False,
-        most_bytes: int = 2**31,
     ) -> None:
         self.objective, self.watched, self.nested, self.left = objective, watched, nested, most_bytes
         self.seen: list[Seen] = []
@@ -107,25 +109,42 @@ class Recording(Objective):
             finally:
                 open_calls.pop()
             if isinstance(result, Tensor) and result.is_floating_point():
-                outputs[key] = self._kept(result).clone()  # a step may edit it
+                outputs[key] = self._kept(result, edited=True)
             return result
 
         with answered(self.watched, watch), LossCalls() as seen:
             observations = self.objective(module, batch)
         losses = [
-            (function, {name: self._kept(value) for name, value in arguments.items()}, result.detach())
+            (function, {name: self._kept(value) for name, value in arguments.items()}, self._kept(result))
             for function, arguments, result in seen.calls
         ]
-        self.seen.append(Seen(batch, observations, losses, outputs, inside))
+        kept = {name: Observation(self._kept(v), weight, how) for name, (v, weight, how) in observations.items()}
+        self.seen.append(Seen(batch, kept, losses, outputs, inside))
         return observations
 
-    def _kept(self, value: Any) -> Any:
+    def _kept(self, value: Any, edited: bool = False) -> Any:
+        """A tensor without its graph and the rest of its memory; a copy, if a step may edit it."""
         if not isinstance(value, Tensor):
             return value
         self.left -= size_in_bytes(value)
         if self.left < 0:
             raise NotAffine("there is too much to keep in memory")
-        return value.detach()
+        kept = value.detach()
+        edited |= kept.layout is torch.strided and kept.untyped_storage().nbytes() > kept.nbytes
+        return kept.clone() if edited else kept
+
+
+def room(device: torch.device) -> int:
+    """Bytes that may be taken: 2 GiB, or a quarter of what is free, where that is known to be less."""
+    free = 4 * MOST_BYTES
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+    elif device.type == "cpu":
+        with suppress(OSError, StopIteration):  # other systems than Linux do not say
+            lines = Path("/proc/meminfo").read_text().splitlines()
+            free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    return min(MOST_BYTES, free // 4)
 
 
 @contextmanager

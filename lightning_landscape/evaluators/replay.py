@@ -13,6 +13,8 @@ from ..parameters import canonical_name
 from ..plane import Plane
 from .recording import Key, NotAffine, Seen, affine_parts, answered, at
 
+TIMES = 3  # the bytes of what is recorded: what it and all that is made of it take at most
+
 
 class Replay(Objective):
     """An objective in whose pass some calls of modules are not made: z₀ + Σ cᵢ zᵢ is what they return.
@@ -34,6 +36,10 @@ class Replay(Objective):
     def __init__(self, objective: Objective, memory: dict[int, dict[Key, Tensor]]) -> None:
         self.objective, self.memory = objective, memory
         self.point = np.zeros(0)
+
+    def bytes(self) -> int:
+        """What is kept."""
+        return sum(parts.nbytes for calls in self.memory.values() for parts in calls.values())
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """As the objective's."""

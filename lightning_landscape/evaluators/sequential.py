@@ -15,7 +15,7 @@ from ..objectives import Batch, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
-from ..sharding import AtRest, is_sharded, local
+from ..sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
 from .halving import halved, halves, is_out_of_memory
 
@@ -58,12 +58,13 @@ class Sequential:
         self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        buffers = [local(buffer) for buffer in module.buffers()]
+        buffers = [local(b) if is_part(b) else b for b in module.buffers()]  # their memory may change
         self._buffers = [buffer for buffer in buffers if buffer.layout is torch.strided]
-        self._kept = [buffer.clone() for buffer in self._buffers]
-        self._sparse = [(buffer, buffer.clone()) for buffer in buffers if buffer.layout is not torch.strided]
-        self._edited: list[tuple[Tensor, Tensor]] | None = None  # parameters that the step itself moves
+        self._kept = [buffer.detach().clone() for buffer in self._buffers]
+        self._sparse = [(b, b.detach().clone()) for b in buffers if b.layout is not torch.strided]
+        self._edited: list[tuple[Tensor, Tensor]] = []  # parameters that a step itself moves, and what they were
         self._shards = AtRest(module) if is_sharded(module) else None
+        self._is_initialised = False  # by FSDP
         # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
 
@@ -152,9 +153,24 @@ class Sequential:
 
     def _rehearse(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
         """Let the objective see one batch; find out whether it needs gradients and which parameters it edits."""
+        try:
+            return self._try(objective, move, batch)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd, nor can
+            # a step that reads the gradients of its parameters, which are None otherwise.
+            wants_autograd = any(word in str(error) for word in ("grad", "nference", "NoneType"))
+            if self._mode is torch.enable_grad or not wants_autograd or is_out_of_memory(error):
+                raise
+        self._mode = torch.enable_grad
+        for parameter in move.trained if self._shards is None else ():
+            parameter.requires_grad_(True)
+        self._try(objective, move, batch)
+
+    def _try(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
+        """One batch; what it edits is put back from now on, whether it ends well or not."""
         self._reset()
-        others = [local(p) for p in self.module.parameters() if id(p) not in move.moved]
-        copies = [p.clone() for p in others] if self._edited is None else []
+        known = move.moved | {id(parameter) for parameter, _ in self._edited}
+        others = [(p, local(p).clone()) for p in self.module.parameters() if id(p) not in known]
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
             with torch.set_grad_enabled(self._mode is torch.enable_grad):
@@ -162,21 +178,10 @@ class Sequential:
             with self._mode():
                 objective.start()
                 objective(self.module, batch)
-        except (RuntimeError, AttributeError, TypeError) as error:
-            # A loss with derivatives in it (physics-informed, gradient penalty) can't do without autograd, nor can
-            # a step that reads the gradients of its parameters, which are None otherwise.
-            wants_autograd = any(word in str(error) for word in ("grad", "nference", "NoneType"))
-            if self._mode is torch.enable_grad or not wants_autograd or is_out_of_memory(error):
-                raise
-            self._mode = torch.enable_grad
-            for parameter in move.trained if self._shards is None else ():
-                parameter.requires_grad_(True)
-            self._rehearse(objective, move, batch)
-            return
-        if self._edited is None:
-            self._edited = [(p, copy) for p, copy in zip(others, copies, strict=True) if not torch.equal(p, copy)]
-            if self._shards is not None:
-                self._shards = AtRest(self.module)  # the first forward pass has initialised it
+        finally:
+            self._edited += [(p, copy) for p, copy in others if not torch.equal(local(p), copy)]
+        if self._shards is not None and not self._is_initialised:
+            self._shards, self._is_initialised = AtRest(self.module), True  # the first forward pass has done it
 
     def _reset(self) -> None:
         if self._shards is not None:
@@ -192,8 +197,10 @@ class Sequential:
         with torch.no_grad():
             if self._buffers:
                 torch._foreach_copy_(self._buffers, self._kept)
-            for tensor, value in (*self._sparse, *(self._edited or ())):
-                tensor.copy_(value)
+            for buffer, value in self._sparse:
+                buffer.copy_(value)
+            for parameter, value in self._edited:
+                local(parameter).copy_(value)
 
 
 class _InPlace:

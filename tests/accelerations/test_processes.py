@@ -85,6 +85,22 @@ def test_the_workers_parameters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @linux
+@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+def test_they_are_bounded_over_all_data_sets(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two surfaces and the tiles, whose streams take turns."""
+    monkeypatch.setitem(vars(sys.modules[processes.__module__]), "MOST_BYTES", 400 * workers + 399)
+    net, here, points = nn.Linear(99, 1).requires_grad_(False), os.getpid(), np.linspace(-1, 1, 12)[:, None]
+    plane = Plane({"bias": torch.zeros(1)}, ({"bias": torch.ones(1)},))
+    objective = LossFunction(lambda net, data: {"loss": net.bias.sum(), "pid": float(os.getpid())})
+    with preserved(), processes(Sequential(net), []) as (evaluator, _):
+        for _ in range(2):  # those of the first time are gone
+            streams = [evaluator(objective, plane, points, [Batch(None, 1)]) for _ in range(3)]
+            rows = [row for turn in zip(*streams, strict=True) for row in turn]
+            np.testing.assert_allclose([row["loss"].value for row in rows], np.repeat(points[:, 0], 3), rtol=1e-6)
+            assert len({row["pid"].value for row in rows} - {here}) == workers
+
+
+@linux
 def test_an_accelerator_is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = nn.Linear(2, 2, device="meta")
     with pytest.raises(ValueError, match="after a fork"), processes(Sequential(elsewhere), []):

@@ -4,6 +4,8 @@ The contract of all evaluators is in test_evaluators.py. Expected values: the pl
 """
 
 import copy
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from torch import nn
 
 from lightning_landscape import Grid
 from lightning_landscape.criteria import ACCURACY, LOSS, Criterion
-from lightning_landscape.evaluators import Affine, Sequential, find_affine
+from lightning_landscape.evaluators import Affine, Sequential, find_affine, recording
 from lightning_landscape.evaluators import affine as affine_file
 from lightning_landscape.evaluators import factorised as maths
 from lightning_landscape.evaluators.closed_form import ClosedForm
@@ -615,6 +617,72 @@ def test_too_much_to_keep_is_declined(linear, dtype, monkeypatch):
     assert evaluator.declined == "there is too much to keep in memory"
 
 
+def test_what_the_machine_has_no_room_for_is_declined(linear, dtype, monkeypatch):
+    monkeypatch.setattr(affine_file, "room", lambda device: 5000)
+    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
+    assert evaluator.declined == "there is too much to keep in memory"
+
+
+def test_room_is_a_quarter_of_what_is_free_and_2_gib_at_most(monkeypatch):
+    cpu, elsewhere = torch.device("cpu"), torch.device("meta")
+    assert 0 < recording.room(cpu) <= recording.room(elsewhere) == 2**31
+    if sys.platform == "linux":
+        monkeypatch.setattr(Path, "read_text", lambda path: "MemTotal: 9 kB\nMemAvailable: 4000 kB\n")
+        assert recording.room(cpu) == 1000 * 1024
+    sizes = {"mem_get_info": (500, 9000), "memory_reserved": 400, "memory_allocated": 100}  # 300 are cached
+    for name, size in sizes.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
+    assert recording.room(torch.device("cuda")) == 200
+
+
+def test_a_linear_classifier_of_60000_images_has_room():
+    """The largest benchmark."""
+    net, batches = nn.Linear(1, 10).requires_grad_(False), []
+    for i in range(6):
+        batches.append(Batch((torch.randn(10_000, 1), torch.arange(10_000) % 10), 10_000, i))
+    evaluator = find_affine(Sequential(net), LossFunction(cross_entropy()), plane_of(net), batches)
+    assert evaluator is not None
+    with preserved():
+        next(evaluator(LossFunction(cross_entropy()), plane_of(net), grid_points(), batches))
+    assert evaluator.way == "closed form"
+
+
+def test_graphs_and_the_rest_of_a_memory_are_not_kept(linear, dtype):
+    """Of a step that needs autograd, and scores that are a part of a large tensor."""
+
+    def step(net, batch):
+        scores = torch.cat([net(batch[0])] * 50)[: len(batch[1])]
+        return F.cross_entropy(scores, batch[1])
+
+    own = recording.Recording(LossFunction(step), most_bytes=10_000)
+    own.start()
+    own(linear, data(dtype)[0])
+    (seen,) = own.seen
+    ((_, arguments, result),) = seen.losses
+    kept = [seen.observations["loss"].value, result, arguments["input"]]
+    assert not any(tensor.requires_grad for tensor in kept)
+    assert sum(tensor.untyped_storage().nbytes() for tensor in kept) <= 10_000 - own.left
+
+
+def test_the_sums_of_tiny_batches_are_of_few_points_at_once(dtype, monkeypatch):
+    """There are as many sums as batches, at each point."""
+    net, batches = nn.Linear(FEATURES, CLASSES).to(dtype), data(dtype, (1,) * 50)
+    monkeypatch.setattr(affine_file, "AT_ONCE", 128 * 50 * 6)  # six points at a time, not 6 * 128 / 4
+    asked = []
+    totals = maths.Margins.totals
+
+    def counted(self, points):
+        result = totals(self, points)
+        asked.append(result.shape)
+        return result
+
+    monkeypatch.setattr(maths.Margins, "totals", counted)
+    _, evaluator = compare(cross_entropy(), net, plane_of(net), grid_points(), batches, dtype)
+    assert evaluator.way == "closed form"
+    assert max(points for _, points in asked) <= 6
+    assert {count for count, _ in asked} == {50}
+
+
 def test_an_error_comes_at_its_own_point(linear, dtype):
     points = grid_points()
 
@@ -685,11 +753,14 @@ def test_what_keeps_a_count_is_always_called():
 # whoever chooses
 
 
-def test_it_says_whether_it_can(linear, net, plane, batches, dtype):
+def test_it_says_whether_it_can(linear, net, plane, batches, dtype, monkeypatch):
     with preserved():
         found = find_affine(
             Sequential(linear.requires_grad_(False)), LossFunction(cross_entropy()), plane_of(linear), data(dtype)
         )
         assert isinstance(found, Affine)
+        with monkeypatch.context() as patch:  # room for the smallest batch, not for all
+            patch.setattr(affine_file, "room", lambda device: 20_000)
+            assert find_affine(found.reference, LossFunction(cross_entropy()), plane_of(linear), data(dtype)) is None
         own = copy.deepcopy(net).eval().requires_grad_(False)
         assert find_affine(Sequential(own), LossFunction(cross_entropy()), plane, batches) is None
