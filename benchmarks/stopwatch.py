@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-
 OLD = 0.02  # seconds after which the times of other processes are asked for again
 
 
