@@ -258,6 +258,7 @@ def test_what_was_timed_is_checked_where_only_that_is_accelerated(wrong: bool, m
 
 def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, said = make("W1", 20), []
+    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", np.inf)  # else it is on a slow machine
     monkeypatch.setattr(rounds, "BETWEEN", 33 * 33)
     first = compete(workload, [Tolerant(1e-2), Careful()], rounds=1, budget=None, n=33, check=2, say=said.append)
     row = first.rows[0]

@@ -21,11 +21,12 @@ from ._training import Net, differences, fit, loaders
 pytestmark = pytest.mark.filterwarnings(r"ignore:Found 1 module\(s\) in eval mode.*")  # on purpose: Net.still
 
 SMALL: dict[str, Any] = {"x": (-1, 1, 3), "y": (-1, 1, 2), "max_samples": 20, "samples": 2, "plots": ["contour"]}
+FORK = "fork" if sys.platform == "linux" else None  # workers that start anew take seconds each
 LOADING = {
     "workers 0": {},
     "user generator": {"own_generator": True},
-    "workers 2": {"workers": 2, "context": "fork" if sys.platform == "linux" else None},  # spawning takes seconds each
-    "persistent workers": {"workers": 2, "persistent": True, "own_generator": True},
+    "workers 2": {"workers": 2, "context": FORK},
+    "persistent workers": {"workers": 2, "persistent": True, "own_generator": True, "context": FORK},
 }
 
 
@@ -48,6 +49,16 @@ def test_every_hook_leaves_the_training_alone(tmp_path: Path, loading: str, data
     assert callback.passes == 4  # before epochs 1, 2, 3, and at the end
     assert len(without["checkpoints"]) == 4
     assert len(without["rows"]) > 20
+    assert differences(without, with_it) == []
+
+
+def test_workers_that_start_anew_leave_the_training_alone(tmp_path: Path) -> None:
+    """As they do by default from Python 3.14 on."""
+    callback = Counting(every_n_epochs=None, data="train", strict=True, **SMALL)
+    loading: Any = {"workers": 1, "persistent": True, "context": "spawn", "epochs": 1}
+    without = fit(tmp_path / "without", [], **loading)
+    with_it = fit(tmp_path / "with", [callback], **loading)
+    assert callback.passes == 1
     assert differences(without, with_it) == []
 
 
