@@ -24,6 +24,7 @@ SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
+WORTH_BESIDE = 0.85  # the same of points side by side, which start slowly, and win a short trial beside other programs
 COMPILERS = ("compiled", "cuda_graphs")  # whose first call takes these seconds, about:
 FIRST_CALL, OF_SHAPE, OF_MODULE = 8.0, 1.0, 0.08  # once; for each shape of the batches; of each module for each shape
 MOST_SHAPES = 4  # of batches: each is compiled by itself, and the compiler gives up at eight of one function
@@ -106,7 +107,7 @@ def choose(
             continue
         if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
             log.debug("%s is left out: its values differ", name)
-        elif faster < WORTH * seconds:
+        elif faster < (WORTH if len(got) == 1 else WORTH_BESIDE) * seconds:
             speedup[name] = round(seconds / faster, 2)
             names.append(name)
             seconds = faster

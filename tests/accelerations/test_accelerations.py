@@ -254,6 +254,24 @@ def compiles(layers: int, sizes: int, seconds: int, monkeypatch: pytest.MonkeyPa
     return bool(used)
 
 
+@pytest.mark.parametrize("at_once, takes, kept", [(1, 0.9, True), (1, 0.97, False), (2, 0.9, False), (2, 0.8, True)])
+def test_points_side_by_side_must_gain_more(
+    case: Any, at_once: int, takes: float, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def way(evaluator: Any, batches: Any) -> Iterator[Any]:
+        yield Around(evaluator), batches
+
+    def seconds(evaluator: Any, *args: Any) -> Any:
+        plain = isinstance(evaluator, Sequential)
+        return [{"loss": Measurement(1.0, 0.0)}] * (1 if plain else at_once), 1.0 if plain else takes
+
+    pretend(monkeypatch, processes=way)
+    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.choose, "timed", seconds)
+    assert bool(chosen(case, 10_000).names) == kept
+
+
 @pytest.mark.parametrize("at_once, expected", [(1, 0.0), (2, 0.01)])
 def test_points_side_by_side_are_timed_by_all_rounds(case: Any, at_once: int, expected: float) -> None:
     """Every other round of a pair may live on what was done in the one before; a single point never does."""
