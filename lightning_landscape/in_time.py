@@ -69,8 +69,8 @@ def measure_in_time(
                 job.evaluator, whole[0].objective, job.plane, some, points, expected, settings.accelerate
             )
 
-        fastest_of_it = job.faster(way, choice, whole, tiles, grid.points[grid.outwards], share=0.0)
-        with fastest_of_it as (fast, everything_measured, choice):
+        at_work = job.faster(way, choice, whole, tiles, grid.points[grid.outwards], share=0.0)
+        with at_work as (fast, everything_measured, choice):
 
             def landscapes(share: float, until: Deadline) -> Generator[Landscape, None, None]:
                 """A landscape of that share of the batches, as it fills up."""
