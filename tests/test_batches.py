@@ -1,7 +1,5 @@
 """What a batch holds: leaves, sizes, digests, copies; and the generators of a loader."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -39,38 +37,6 @@ def test_the_digest_of_a_frozen_loader_is_that_of_its_batches():
 def test_numbers_that_are_expanded_have_a_digest():
     assert digest(torch.ones(()).expand(1)) == digest(torch.ones(1))
     assert digest(torch.ones(()).expand(4)) == digest(torch.ones(4))
-
-
-class Shared(torch.Tensor):
-    """As a DTensor, of which each process holds a part: making it whole is a collective."""
-
-    def full_tensor(self):
-        return whole_in(self)
-
-
-class Elsewhere(torch.Tensor):
-    """As a tensor on an accelerator."""
-
-    device = torch.device("cuda")
-
-    def cpu(self):
-        return whole_in(self)
-
-
-def whole_in(tensor):
-    threads.append(threading.get_ident())
-    return tensor.as_subclass(torch.Tensor)
-
-
-threads: list[int] = []
-
-
-@pytest.mark.parametrize("kind", [Shared, Elsewhere])
-def test_what_is_not_whole_or_not_here_is_fetched_by_one_thread_in_order(kind):
-    threads.clear()
-    data = [torch.full((3,), float(i)) for i in range(9)]
-    assert digest(*({"x": x.as_subclass(kind)} for x in data)) == digest(*({"x": x} for x in data))
-    assert threads == [threading.get_ident()] * 9
 
 
 @pytest.mark.parametrize("data, size", [((torch.zeros(3, 2), 1), 3), ({"s": torch.tensor(1.0)}, 1), ([], 1)], ids=str)

@@ -17,6 +17,7 @@ from .channels_last import channels_last
 from .compiled import compiled
 from .cuda_graphs import cuda_graphs
 from .folded import folded
+from .kept_memory import kept_memory
 from .matmul import fast_matmul
 from .processes import processes
 from .several_points import several_points
@@ -26,6 +27,7 @@ Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 
 ACCELERATIONS: dict[str, Way] = {
+    "kept_memory": kept_memory,
     "small_batches": small_batches,
     "channels_last": channels_last,
     "fast_matmul": fast_matmul,

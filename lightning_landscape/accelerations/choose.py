@@ -25,6 +25,7 @@ BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
 WORTH = 0.95  # of the time before: less is no gain
 WORTH_BESIDE = 0.85  # the same of points side by side, which start slowly, and win a short trial beside other programs
+WORTH_KEEPING = 1.1  # the same of kept memory: what it spares, comes and goes with the layout of the heap
 COMPILERS = ("compiled", "cuda_graphs")  # whose first call takes these seconds, about:
 FIRST_CALL, OF_SHAPE, OF_MODULE = 8.0, 1.0, 0.08  # once; for each shape of the batches; of each module for each shape
 MOST_SHAPES = 4  # of batches: each is compiled by itself, and the compiler gives up at eight of one function
@@ -57,9 +58,9 @@ def choose(
 ) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
-    A way is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower
-    is left out, which the log says at debug level. Nothing is tried where all points are measured sooner. A way of
-    ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
+    A way is kept if every metric is equal to 1e-6 of its value and the time is less (of `kept_memory`: not more). What
+    raises, differs or is slower is left out, which the log says at debug level. Nothing is tried where all points are
+    measured sooner. A way of ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
 
     Args:
         reference: the plain evaluator; its probe is left as it was.
@@ -97,7 +98,7 @@ def choose(
             log.debug("%s is not tried: the batches have %d shapes", name, shapes)
             continue
         first = compiling if {*names, name} & set(COMPILERS) else 0.0
-        if name in ACCELERATIONS and first + (ROUNDS + 3) * seconds > left:
+        if name in ACCELERATIONS and first + 2 * (ROUNDS + 3) * seconds > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue
         try:
@@ -107,7 +108,11 @@ def choose(
             continue
         if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
             log.debug("%s is left out: its values differ", name)
-        elif faster < (WORTH if len(got) == 1 else WORTH_BESIDE) * seconds:
+            continue
+        worth = WORTH_KEEPING if name == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
+        if faster < worth * seconds:
+            seconds = min(seconds, attempt(*names)[1])  # a neighbour may have left since it was measured
+        if faster < worth * seconds:
             speedup[name] = round(seconds / faster, 2)
             names.append(name)
             seconds = faster

@@ -24,7 +24,8 @@ from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9], [0.2, 0.8], [-0.1, -0.6]])
-ELSEWHERE = {"several_points", "cuda_graphs"} | ({"processes"} if sys.platform != "linux" else set())  # refuse this net
+LINUX = {"processes", "kept_memory"}
+ELSEWHERE = {"several_points", "cuda_graphs"} | (LINUX if sys.platform != "linux" else set())  # refuse this net
 HERE = [name for name in ACCELERATIONS if name not in ELSEWHERE]
 
 
@@ -269,6 +270,27 @@ def test_points_side_by_side_must_gain_more(
     pretend(monkeypatch, processes=way)
     monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
     monkeypatch.setattr(accelerations.choose, "timed", seconds)
+    assert bool(chosen(case, 10_000).names) == kept
+
+
+@pytest.mark.parametrize(
+    "name, times, kept",
+    [
+        ("way", [1.0, 0.9, 1.0], True),
+        ("way", [1.0, 0.9, 0.92], False),  # a neighbour has left since the first
+        ("kept_memory", [1.0, 1.05, 1.0], True),  # what it spares, comes and goes
+        ("kept_memory", [1.0, 1.2, 1.0], False),
+        ("kept_memory", [1.0, 1.05, 0.9], False),
+    ],
+)
+def test_what_was_before_is_timed_again_after_a_gain(
+    name: str, times: list[float], kept: bool, case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times are those of the plain evaluator, of the way, and of the plain one again."""
+    left = iter(times)
+    pretend(monkeypatch, **{name: nothing})
+    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.choose, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], next(left)))
     assert bool(chosen(case, 10_000).names) == kept
 
 

@@ -1,0 +1,47 @@
+"""Run by test_kept_memory.py as a program: how many pages the system clears for tensors of a megabyte."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lightning_landscape.accelerations.kept_memory import kept_memory
+from lightning_landscape.evaluators import Sequential
+
+torch.set_num_threads(1)
+
+
+def resident() -> int:
+    """Bytes."""
+    (kilobytes,) = re.findall(r"VmRSS:\s+(\d+)", Path("/proc/self/status").read_text())
+    return 1024 * int(kilobytes)
+
+
+def faults() -> int:
+    """Of three rounds with ten tensors of a megabyte each, all different, after one such round."""
+    for turn in range(4):
+        if turn == 1:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.full((2**18 + i,), float(turn)) for i in range(10)]
+        assert sum(t[-1] for t in tensors) == 10 * turn
+        del tensors
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+evaluator = Sequential(nn.Linear(2, 2))  # imports what it needs
+faults()
+outside, at_first = faults(), resident()
+with kept_memory(evaluator, []):
+    inside = faults()
+    low = [torch.ones(2**18) for _ in range(10)]
+    alive = torch.ones(2**14)  # above them
+    del low
+    meanwhile = resident()
+print(
+    json.dumps({"outside": outside, "inside": inside, "meanwhile": meanwhile - at_first, "left": resident() - at_first})
+)
