@@ -122,6 +122,7 @@ HOW = {
     "reduction": "mean over samples, accumulated in float64; module in eval mode",
     "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
     "gives one value a sample); NaN where unknown",
+    "checksums": "XXH3, 128 bits, of types, shapes and bits",
 }
 
 

@@ -41,7 +41,7 @@ LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "wandb"], 0),
     **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
-    "tqdm": 1,
+    **dict.fromkeys(["tqdm", "xxhash"], 1),
     "IPython": 0,
     **dict.fromkeys(["lightning", "pytorch_lightning", "torchmetrics", "rich"], 2),
     **dict.fromkeys(["torchvision", "sklearn", "jsonargparse"], 3),
@@ -57,6 +57,7 @@ HOMES = {
     "torchvision": "models",
     "sklearn": "models",
     "curvlinops": "curvature",
+    "xxhash": "parameters",
     "tensorboard": "tensorboard",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib, os.

@@ -2,7 +2,7 @@
 
 Each is a context: ``way(evaluator, batches)`` changes the probe, or what it runs in, and gives the evaluator and the
 batches to use; at its end all is as before. None is used before it has proved equal and faster on the module at hand
-(`choose.py`). Those of ON_REQUEST are tried where the user names one, and need not be equal.
+(`choose.py`; kept memory: not slower). Those of ON_REQUEST are tried where the user names one, and need not be equal.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Faster = tuple[Evaluator, Sequence[Batch]]
 Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 
 ACCELERATIONS: dict[str, Way] = {
-    "kept_memory": kept_memory,
     "small_batches": small_batches,
     "channels_last": channels_last,
+    "kept_memory": kept_memory,  # inside what makes copies of the data, which would take all of it
     "fast_matmul": fast_matmul,
     "folded": folded,
     "several_points": several_points,

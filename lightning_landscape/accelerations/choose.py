@@ -18,14 +18,16 @@ from ..objectives import Batch, Objective
 from ..plane import Plane
 from . import ACCELERATIONS, ON_REQUEST, applied
 from .equality import equal, off_axes
+from .several_points import POINTS
 
 log = logging.getLogger(__name__)
 SHARE = 0.03  # of the estimated total that trying may take
 BATCHES = 2  # on which a way is tried
 ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
+CHUNKS = 2  # of several points in one call, the second of which counts
 WORTH = 0.95  # of the time before: less is no gain
 WORTH_BESIDE = 0.85  # the same of points side by side, which start slowly, and win a short trial beside other programs
-WORTH_KEEPING = 1.1  # the same of kept memory: what it spares, comes and goes with the layout of the heap
+WORTH_KEEPING = 1.1  # the same of kept memory, beside others: it gains or does nothing, as the heap happens to lie
 COMPILERS = ("compiled", "cuda_graphs")  # whose first call takes these seconds, about:
 FIRST_CALL, OF_SHAPE, OF_MODULE = 8.0, 1.0, 0.08  # once; for each shape of the batches; of each module for each shape
 MOST_SHAPES = 4  # of batches: each is compiled by itself, and the compiler gives up at eight of one function
@@ -58,9 +60,10 @@ def choose(
 ) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
-    A way is kept if every metric is equal to 1e-6 of its value and the time is less (of `kept_memory`: not more). What
-    raises, differs or is slower is left out, which the log says at debug level. Nothing is tried where all points are
-    measured sooner. A way of ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
+    A way is kept if every metric is equal to 1e-6 of its value and the time is less; `kept_memory` also, beside others,
+    if the time is the same within the noise of a trial. What raises, differs or is slower is left out, which the log
+    says at debug level. Nothing is tried where all points are measured sooner. A way of ON_REQUEST need not be equal,
+    and is tried whatever the others have left of the time.
 
     Args:
         reference: the plain evaluator; its probe is left as it was.
@@ -80,9 +83,11 @@ def choose(
     names: list[str] = []
     speedup: dict[str, float] = {}
 
-    def attempt(*ways: str) -> tuple[list[dict[str, Measurement]], float]:
+    def attempt(*ways: str) -> tuple[list[dict[str, Measurement]], float, float]:
+        """The values, the seconds that a point takes, and all that the attempt took."""
+        began = time.perf_counter()
         with applied(ways, reference, few) as (evaluator, converted):
-            return timed(evaluator, objective, plane, converted)
+            return *timed(evaluator, objective, plane, converted), time.perf_counter() - began
 
     try:
         rough = once(reference, objective, plane, few)
@@ -91,33 +96,36 @@ def choose(
         return Choice()
     if rough * share * points * SHARE < 4 * (ROUNDS + 3) * rough:
         return Choice(tried=time.perf_counter() - started)
-    expected, seconds = attempt()
+    expected, seconds, took = attempt()
     for name in candidates:
         left = SHARE * seconds * share * points - (time.perf_counter() - started)
         if name in COMPILERS and shapes > MOST_SHAPES:
             log.debug("%s is not tried: the batches have %d shapes", name, shapes)
             continue
         first = compiling if {*names, name} & set(COMPILERS) else 0.0
-        if name in ACCELERATIONS and first + 2 * (ROUNDS + 3) * seconds > left:
+        trial = CHUNKS * POINTS * seconds if name == "several_points" else took
+        if name in ACCELERATIONS and first + trial + took > left:
             log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
             continue
         try:
-            got, faster = attempt(*names, name)
+            got, faster, own = attempt(*names, name)
+            if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
+                log.debug("%s is left out: its values differ", name)
+                continue
+            worth = WORTH_KEEPING if name == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
+            if name in ACCELERATIONS and faster < worth * seconds:
+                seconds = min(seconds, attempt(*names)[1])  # a neighbour may have left since it was measured
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything
             log.debug("%s is left out: %s: %s", name, type(error).__name__, error)
             continue
-        if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
-            log.debug("%s is left out: its values differ", name)
-            continue
-        worth = WORTH_KEEPING if name == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
-        if faster < worth * seconds:
-            seconds = min(seconds, attempt(*names)[1])  # a neighbour may have left since it was measured
         if faster < worth * seconds:
             speedup[name] = round(seconds / faster, 2)
             names.append(name)
-            seconds = faster
+            seconds, took = faster, own
         else:
             log.debug("%s is left out: it takes %.3g of the time", name, faster / seconds)
+    if names == ["kept_memory"] and speedup["kept_memory"] * WORTH < 1:  # not worth its proof
+        names, speedup = [], {}
     return Choice(tuple(names), speedup, time.perf_counter() - started)
 
 
@@ -163,7 +171,7 @@ def _few(batches: Sequence[Batch]) -> tuple[list[Batch], float]:
 
 
 def told(way: Evaluator, choice: Choice) -> dict[str, Any]:
-    """What a landscape's meta says of how its points were measured: each acceleration and how much it gains."""
+    """What a landscape's meta says of how its points were measured: each acceleration, and its gain in the trial."""
     return {f"affine, {way.way}": None} if isinstance(way, Affine) and way.way else dict(choice.speedup)
 
 
@@ -179,13 +187,14 @@ def timed(
 ) -> tuple[list[dict[str, Measurement]], float]:
     """The values at a point off the axes, side by side, and the least seconds that a point takes after those."""
     together = evaluator.at_once
-    stream = evaluator(objective, plane, off_axes(plane, (ROUNDS + 1) * together), batches)
+    rounds = ROUNDS if together < POINTS else CHUNKS - 1  # so many points are a round that nothing disturbs by chance
+    stream = evaluator(objective, plane, off_axes(plane, (rounds + 1) * together), batches)
     first = [next(stream) for _ in range(together)]
     seconds = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         started = time.perf_counter()
         for _ in range(together):
             next(stream)
         seconds.append((time.perf_counter() - started) / together)
     # Side by side, a round may take what an earlier one has worked for.
-    return first, min(seconds) if together == 1 else sum(seconds) / ROUNDS
+    return first, min(seconds) if together == 1 else sum(seconds) / rounds

@@ -12,7 +12,7 @@ from ..objectives import Batch
 
 POINTS = 32
 MOST_NUMBERS = 2**16  # parameters on a CPU: larger networks keep it busy by themselves
-MOST_ELSEWHERE = 2**23  # on an accelerator, where a network must be larger for that: 1 GiB for all points
+MOST_ELSEWHERE = 2**22  # on an accelerator, where a network must be larger for that: 1 GiB at most for all points
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 

@@ -36,8 +36,8 @@ class Forked(Around):
     raised here, at the same point as by the evaluator itself. At the end, or when the iteration is closed, no worker
     is left.
 
-    Each worker costs the memory of the parameters that move, and of a pass. Libraries that hold threads of their own
-    may hang in it, which costs `PATIENCE` once.
+    Each worker costs the memory of the parameters that move, and of a pass (with `kept_memory`, up to 512 MiB).
+    Libraries that hold threads of their own may hang in it, which costs `PATIENCE` once.
 
     Args:
         inner: measures the points, on the CPU.
