@@ -18,6 +18,7 @@ import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback
 
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 out, pause, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 home.SAVE_EVERY = 0.05
 

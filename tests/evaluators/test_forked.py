@@ -172,12 +172,14 @@ def test_a_worker_has_one_thread_and_no_handlers_of_its_parent(stream):
         }
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     torch.set_num_threads(2)
     try:
         here, there = list(stream(tells, processes=2))[:2]
     finally:
         torch.set_num_threads(1)
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
     assert list(here.values())[:3] == [2, 1, 0]
     assert list(there.values()) == [1, 0, 1, 1000]
 
