@@ -40,9 +40,10 @@ outside, at_first = faults(), resident()
 with kept_memory(evaluator, []):
     inside = faults()
     low = [torch.ones(2**18) for _ in range(10)]
-    alive = torch.ones(2**14)  # above them
+    alive = [torch.ones(2**14)]
+    while alive[-1].data_ptr() < max(tensor.data_ptr() for tensor in low):  # in a gap below
+        alive.append(torch.ones(2**14))
     del low
     meanwhile = resident()
-print(
-    json.dumps({"outside": outside, "inside": inside, "meanwhile": meanwhile - at_first, "left": resident() - at_first})
-)
+left = resident() - at_first - sum(tensor.nbytes for tensor in alive)
+print(json.dumps({"outside": outside, "inside": inside, "meanwhile": meanwhile - at_first, "left": left}))
