@@ -323,3 +323,23 @@ def test_points_side_by_side_are_timed_by_all_rounds(case: Any, at_once: int, ex
 
     _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches)
     assert expected <= seconds < expected + 0.009
+
+
+@pytest.mark.parametrize("at_once, points", [(1, 4), (2, 8), (32, 64)])
+def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int, points: int) -> None:
+    """Of one round to begin with and three, or of one and one more."""
+    _, plane, batches = case
+    taken = []
+
+    class Counted(Around):
+        @property
+        def at_once(self) -> int:
+            return at_once
+
+        def __call__(self, *arguments: Any) -> Any:
+            while True:
+                taken.append(1)
+                yield {}
+
+    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches)
+    assert len(taken) == points
