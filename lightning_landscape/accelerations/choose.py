@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,19 @@ from .several_points import POINTS
 
 log = logging.getLogger(__name__)
 SHARE = 0.03  # of the estimated total that trying may take
-BATCHES = 2  # on which a way is tried
-ROUNDS = 3  # of which the fastest counts: neighbours only ever slow down
-CHUNKS = 2  # of several points in one call, the second of which counts
+BATCHES = 2  # at least, on which a way is tried
+OF_A_POINT = 5e-3  # seconds on them; if it is less, more: what is done once a point weighs as on all batches
+ENOUGH = 200  # points on them that must stay affordable then
+ROUNDS = 3  # at least, of which the fastest third counts: neighbours only ever slow down
+HALVES = 8  # rounds of several processes, from which on the faster half counts; of fewer, all
+HOPELESS = 1.5  # of the time before: what takes more is no gain, whatever the neighbours did
+ATTEMPTS = 50  # about: each has this part of the time for further rounds
+MORE, SPREAD = 20, 0.2  # of which there are so many, or so many seconds, if that is more: some have no neighbours
+CHUNKS = 3  # of many points in one call, the first of which does not count
 WORTH = 0.95  # of the time before: less is no gain
 WORTH_BESIDE = 0.85  # the same of points side by side, which start slowly, and win a short trial beside other programs
 WORTH_KEEPING = 1.1  # the same of kept memory, beside others: it gains or does nothing, as the heap happens to lie
+BOTH = ("several_points", "processes")  # that may gain together only: the one is short of threads, the other of work
 COMPILERS = ("compiled", "cuda_graphs")  # whose first call takes these seconds, about:
 FIRST_CALL, OF_SHAPE, OF_MODULE = 8.0, 1.0, 0.08  # once; for each shape of the batches; of each module for each shape
 MOST_SHAPES = 4  # of batches: each is compiled by itself, and the compiler gives up at eight of one function
@@ -87,43 +95,67 @@ def choose(
         """The values, the seconds that a point takes, and all that the attempt took."""
         began = time.perf_counter()
         with applied(ways, reference, few) as (evaluator, converted):
-            return *timed(evaluator, objective, plane, converted), time.perf_counter() - began
+            return *timed(evaluator, objective, plane, converted, rounds), time.perf_counter() - began
 
     try:
         rough = once(reference, objective, plane, few)
     except Exception as error:  # noqa: BLE001  # a step may refuse this very point
         log.debug("nothing is tried: %s: %s", type(error).__name__, error)
         return Choice()
-    if rough * share * points * SHARE < 4 * (ROUNDS + 3) * rough:
+    affordable = SHARE * share * points  # in points on these few batches
+    if affordable < 4 * (ROUNDS + 3):
         return Choice(tried=time.perf_counter() - started)
+    if (more := min(OF_A_POINT / rough, affordable / ENOUGH)) > 1:
+        before = share
+        few, share = _few(batches, int(more * len(few)))
+        rough, affordable = rough * before / share, affordable * share / before
+    rounds = max(ROUNDS, int(min(affordable / ATTEMPTS, max(MORE, SPREAD / rough))))
     expected, seconds, took = attempt()
-    for name in candidates:
-        left = SHARE * seconds * share * points - (time.perf_counter() - started)
-        if name in COMPILERS and shapes > MOST_SHAPES:
-            log.debug("%s is not tried: the batches have %d shapes", name, shapes)
+    steps: list[tuple[str, ...]] = [(name,) for name in candidates]
+    if "processes" in candidates:
+        steps.insert(candidates.index("processes") + 1, BOTH)
+    gains: dict[str, float] = {}  # of what was equal, when it was tried
+    for step in steps:
+        if step == BOTH and ("several_points" in names or not gains.keys() >= set(BOTH)):
             continue
-        first = compiling if {*names, name} & set(COMPILERS) else 0.0
-        trial = CHUNKS * POINTS * seconds if name == "several_points" else took
-        if name in ACCELERATIONS and first + trial + took > left:
-            log.debug("%s is not tried: it would take too much of %.1f s", name, seconds * share * points)
+        added = [name for name in step if name not in names]
+        label, exact = " and ".join(added), not set(added) & ON_REQUEST.keys()
+        if set(added) & set(COMPILERS) and shapes > MOST_SHAPES:
+            log.debug("%s is not tried: the batches have %d shapes", label, shapes)
+            continue
+        # No call of several points can be compiled: what does that takes its place.
+        rivals = {"several_points"} if set(added) & set(COMPILERS) else set()
+        ways = [name for name in candidates if name in {*names, *added} - rivals]
+        first = compiling if set(ways) & set(COMPILERS) else 0.0
+        trial = (rounds + CHUNKS * POINTS) * seconds if "several_points" in added else took
+        left = SHARE * seconds * share * points - (time.perf_counter() - started)
+        if exact and first + trial + took > left:
+            log.debug("%s is not tried: it would take too much of %.1f s", label, seconds * share * points)
             continue
         try:
-            got, faster, own = attempt(*names, name)
-            if name in ACCELERATIONS and not all(equal(row, expected[0]) for row in got):
-                log.debug("%s is left out: its values differ", name)
+            got, faster, own = attempt(*ways)
+            if exact and not all(equal(row, expected[0]) for row in got):
+                log.debug("%s is left out: its values differ", label)
                 continue
-            worth = WORTH_KEEPING if name == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
-            if name in ACCELERATIONS and faster < worth * seconds:
-                seconds = min(seconds, attempt(*names)[1])  # a neighbour may have left since it was measured
+            worth = WORTH_KEEPING if label == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
+            if exact and faster < HOPELESS * seconds:
+                after = attempt(*names)[1]  # neighbours come and go: what was before is timed on both sides
+                seconds, before = after, (seconds + after) / 2
+            else:
+                before = seconds
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything
-            log.debug("%s is left out: %s: %s", name, type(error).__name__, error)
+            log.debug("%s is left out: %s: %s", label, type(error).__name__, error)
             continue
-        if faster < worth * seconds:
-            speedup[name] = round(seconds / faster, 2)
-            names.append(name)
-            seconds, took = faster, own
+        gain = before / faster
+        if len(added) == 1:
+            gains[label] = gain
+        if faster < worth * before:
+            speedup = {name: speedup[name] for name in ways if name in speedup}
+            speedup |= {name: round(gains[name], 2) for name in added[:-1]}
+            speedup[added[-1]] = round(gain / math.prod(gains[name] for name in added[:-1]), 2)
+            names, seconds, took = ways, faster, own
         else:
-            log.debug("%s is left out: it takes %.3g of the time", name, faster / seconds)
+            log.debug("%s is left out: it takes %.3g of the time", label, 1 / gain)
     if names == ["kept_memory"] and speedup["kept_memory"] * WORTH < 1:  # not worth its proof
         names, speedup = [], {}
     return Choice(tuple(names), speedup, time.perf_counter() - started)
@@ -164,9 +196,9 @@ def fastest(
     return reference, choose(reference, objective, plane, batches, expected, accelerate)
 
 
-def _few(batches: Sequence[Batch]) -> tuple[list[Batch], float]:
+def _few(batches: Sequence[Batch], count: int = BATCHES) -> tuple[list[Batch], float]:
     """Some of the largest, and how many times their samples there are in all."""
-    few = sorted(batches, key=lambda batch: -batch.size)[:BATCHES]
+    few = sorted(batches, key=lambda batch: -batch.size)[:count]
     return few, sum(batch.size for batch in batches) / sum(batch.size for batch in few)
 
 
@@ -183,11 +215,20 @@ def once(evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequ
 
 
 def timed(
-    evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch]
+    evaluator: Evaluator, objective: Objective, plane: Plane, batches: Sequence[Batch], points: int = ROUNDS
 ) -> tuple[list[dict[str, Measurement]], float]:
-    """The values at a point off the axes, side by side, and the least seconds that a point takes after those."""
+    """The values at a point off the axes, side by side, and the least seconds that a point takes after those.
+
+    Args:
+        evaluator: what is timed.
+        objective: what is measured.
+        plane: on which it is measured.
+        batches: the frozen data.
+        points: how many are timed at least; three rounds, or one of 32 points, take more.
+    """
     together = evaluator.at_once
-    rounds = ROUNDS if together < POINTS else CHUNKS - 1  # so many points are a round that nothing disturbs by chance
+    least = ROUNDS if together < POINTS else CHUNKS - 1  # so many points are a round that nothing disturbs by chance
+    rounds = max(least, points // together)
     stream = evaluator(objective, plane, off_axes(plane, (rounds + 1) * together), batches)
     first = [next(stream) for _ in range(together)]
     seconds = []
@@ -196,5 +237,8 @@ def timed(
         for _ in range(together):
             next(stream)
         seconds.append((time.perf_counter() - started) / together)
-    # Side by side, a round may take what an earlier one has worked for.
-    return first, min(seconds) if together == 1 else sum(seconds) / rounds
+    if not evaluator.works_ahead:
+        return first, float(np.mean(sorted(seconds)[: rounds // ROUNDS or 1]))
+    # A round may take what has been worked for in an earlier one: many together tell.
+    halves = np.array_split(seconds, 2 if rounds >= HALVES else 1)
+    return first, min(float(half.mean()) for half in halves)

@@ -42,6 +42,11 @@ class Around:
         """See `Evaluator`."""
         return self.inner.at_once
 
+    @property
+    def works_ahead(self) -> bool:
+        """See `Evaluator`."""
+        return self.inner.works_ahead
+
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
     ) -> Generator[dict[str, Measurement], None, None]:

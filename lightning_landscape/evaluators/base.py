@@ -32,6 +32,7 @@ class Evaluator(Protocol):
         seed: of the random numbers that all points share.
         parts: into how many the batches had to be cut to fit into the memory; None if they fitted.
         at_once: how many points are measured side by side.
+        works_ahead: whether points may be measured before they are asked for.
     """
 
     @property
@@ -42,6 +43,8 @@ class Evaluator(Protocol):
     def parts(self) -> int | None: ...
     @property
     def at_once(self) -> int: ...
+    @property
+    def works_ahead(self) -> bool: ...
 
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]

@@ -57,6 +57,11 @@ class Forked(Around):
         """As many as all processes measure together."""
         return self.processes * self.inner.at_once
 
+    @property
+    def works_ahead(self) -> bool:
+        """The workers do."""
+        return True
+
     def __call__(
         self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
     ) -> Generator[dict[str, Measurement], None, None]:

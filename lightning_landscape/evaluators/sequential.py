@@ -50,6 +50,7 @@ class Sequential:
     """
 
     at_once = 1
+    works_ahead = False
 
     def __init__(self, module: nn.Module, *, seed: int = 42, recalibrate: bool = False) -> None:
         self.module, self.seed = module, seed

@@ -15,6 +15,7 @@ from ..parameters import canonical_name
 from ..plane import Plane
 from .around import Around
 from .base import Evaluator, Measurement
+from .grouped import Grouped
 from .replay import moving_parameters
 
 log = logging.getLogger(__name__)
@@ -24,10 +25,11 @@ EQUAL = 1e-6  # relative, of the point that is measured both ways
 class Vmapped(Around):
     """Points in chunks: the step runs once for a chunk, with the parameters of all its points (`torch.func.vmap`).
 
-    The random numbers are those of a single point: all share them. What a step can't do for several points at once
-    (Python's decisions on values, `item()`, metrics of the whole set) raises in it, and the inner evaluator measures
-    all points from there on, one after the other. So it does if the last point of the first chunk, which is measured
-    both ways, differs. The last bits of a value may depend on which points are asked for together.
+    A convolution is one with more groups (`Grouped`). The random numbers are those of a single point: all share them.
+    What a step can't do for several points at once (Python's decisions on values, `item()`, metrics of the whole set)
+    raises in it, and the inner evaluator measures all points from there on, one after the other. So it does if the
+    last point of the first chunk, which is measured both ways, differs. The last bits of a value may depend on which
+    points are asked for together.
 
     Args:
         inner: measures single points.
@@ -48,11 +50,14 @@ class Vmapped(Around):
     ) -> Generator[dict[str, Measurement], None, None]:
         """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
+        chunks = points[: len(points) // self.at_once * self.at_once].reshape(-1, self.at_once, points.shape[-1])
         done = 0
-        while len(points) - done >= self.at_once:
-            chunk = points[done : done + self.at_once]
+        together = _Together(objective, self.module, plane)
+        stream = iter(self.inner(together, plane, chunks[:, 0], batches))
+        for chunk in chunks:
             try:
-                rows = self._chunk(objective, plane, chunk, batches)
+                together.move(chunk)
+                rows = together.split(next(stream))
                 if not done and not _equal(rows[-1], next(iter(self.inner(objective, plane, chunk[-1:], batches)))):
                     raise ValueError("the values differ")
             except Exception as error:  # noqa: BLE001  # if it is the step's own, it comes again at its point
@@ -63,28 +68,31 @@ class Vmapped(Around):
         if done < len(points):
             yield from self.inner(objective, plane, points[done:], batches)
 
-    def _chunk(
-        self, objective: Objective, plane: Plane, chunk: np.ndarray, batches: Sequence[Batch]
-    ) -> list[dict[str, Measurement]]:
-        together = _Together(objective, self.module, plane, chunk)
-        rows: list[dict[str, Measurement]] = [{} for _ in chunk]
-        for key, measured in next(iter(self.inner(together, plane, chunk[:1], batches))).items():
-            lane, _, name = key.partition(" ")
-            rows[int(lane)][name] = measured
-        return rows
-
 
 class _Together(Objective):
     """An objective at several points: the metric `name` of point i is called "i name"; those of the set are missing."""
 
-    divisible = False
-
-    def __init__(self, objective: Objective, module: nn.Module, plane: Plane, points: np.ndarray) -> None:
-        self.objective = objective
+    def __init__(self, objective: Objective, module: nn.Module, plane: Plane) -> None:
+        self.objective, self.plane, self.divisible = objective, plane, objective.divisible
         moving = moving_parameters(module, plane)
-        names = {n: canonical_name(n) for n, p in module.named_parameters() if id(p) in moving}
-        lanes = [plane.at(point) for point in points]
-        self.stacked = {f"probe.{n}": torch.stack([lane[name] for lane in lanes]) for n, name in names.items()}
+        self._moving = {name: p for name, p in module.named_parameters() if id(p) in moving}
+
+    def move(self, points: np.ndarray) -> None:
+        """What is called from now on is these points, shape (m, k)."""
+        lanes = [self.plane.at(point) for point in points]
+        self._stacked = {
+            f"probe.{name}": _stacked([lane[canonical_name(name)] for lane in lanes], parameter)
+            for name, parameter in self._moving.items()
+        }
+        self._count = len(points)
+
+    def split(self, measured: dict[str, Measurement]) -> list[dict[str, Measurement]]:
+        """The measurements of each point."""
+        rows: list[dict[str, Measurement]] = [{} for _ in range(self._count)]
+        for key, value in measured.items():
+            lane, _, name = key.partition(" ")
+            rows[int(lane)][name] = value
+        return rows
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """As the objective's, at one point."""
@@ -103,9 +111,11 @@ class _Together(Objective):
             notes.update({name: (weight, how) for name, (_, weight, how) in observations.items()})
             return {name: torch.as_tensor(value) for name, (value, _, _) in observations.items()}
 
+        with Grouped():
+            together = vmap(once, randomness="same")(self._stacked)
         return {
             f"{i} {name}": Observation(value, *notes[name])
-            for name, values in vmap(once, randomness="same")(self.stacked).items()
+            for name, values in together.items()
             for i, value in enumerate(values.unbind())
         }
 
@@ -119,6 +129,17 @@ class _Call(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Observation]:
         return self.objective(self.probe, batch)
+
+
+def _stacked(lanes: list[Tensor], parameter: Tensor) -> Tensor:
+    """The values at all points, each of which lies as the parameter does (e.g. with the channels as the fastest axis).
+
+    >>> _stacked([torch.zeros(2, 3), torch.ones(2, 3)], torch.zeros(3, 2).T).stride()
+    (6, 1, 2)
+    """
+    strides = torch.empty_like(parameter).stride()
+    together = lanes[0].new_empty_strided((len(lanes), *parameter.shape), (parameter.numel(), *strides))
+    return torch.stack(lanes, out=together)
 
 
 def _equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import os
 import sys
 import time
@@ -25,7 +26,7 @@ from lightning_landscape.rng import preserved
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9], [0.2, 0.8], [-0.1, -0.6]])
 LINUX = {"processes", "kept_memory"}
-ELSEWHERE = {"several_points", "cuda_graphs"} | (LINUX if sys.platform != "linux" else set())  # refuse this net
+ELSEWHERE = {"cuda_graphs"} | (LINUX if sys.platform != "linux" else set())  # refuse this net
 HERE = [name for name in ACCELERATIONS if name not in ELSEWHERE]
 
 
@@ -86,7 +87,10 @@ def state(module: nn.Module) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(name: str, case: Any) -> None:
+def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(
+    name: str, case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.import_module("lightning_landscape.accelerations.several_points"), "GROUPS", 2)
     if name == "compiled" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
         pytest.skip("this torch can't compile it, which costs the acceleration only")
     module, plane, batches = case
@@ -165,6 +169,18 @@ class Slow(nn.Module):
         for _ in range(30 if self.wait else 1):
             result = self.inner(x)
         return result
+
+
+def named(name: str) -> Any:
+    """A way that its evaluator has the name of, after those inside."""
+
+    @contextmanager
+    def way(evaluator: Any, batches: Any) -> Iterator[Any]:
+        outer = Around(evaluator)
+        outer.names = (*getattr(evaluator, "names", ()), name)
+        yield outer, batches
+
+    return way
 
 
 @contextmanager
@@ -273,6 +289,34 @@ def test_points_side_by_side_must_gain_more(
     assert bool(chosen(case, 10_000).names) == kept
 
 
+@pytest.mark.parametrize(
+    "seconds, kept",
+    [
+        ({"several_points": 0.5, "compiled": 0.4}, {"compiled": 1.25}),
+        ({"several_points": 0.5, "compiled": 0.6}, {"several_points": 2.0}),
+        ({"several_points": 0.5, "way": 0.4}, {"several_points": 2.0, "way": 1.25}),
+    ],
+)
+def test_what_is_compiled_takes_the_place_of_several_points(
+    seconds: dict[str, float], kept: dict[str, float], case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No call under `torch.func.vmap` can be compiled: it would be measured one by one, under a wrong name."""
+    tried: list[tuple[str, ...]] = []
+
+    def timed(evaluator: Any, *args: Any) -> Any:
+        names = getattr(evaluator, "names", ())
+        tried.append(names)
+        return [{"loss": Measurement(1.0, 0.0)}], seconds[names[-1]] if names else 1.0
+
+    pretend(monkeypatch, **{name: named(name) for name in seconds})
+    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    choice = chosen(case, 100_000)
+    assert choice.speedup == kept
+    assert list(choice.names) == list(kept)
+    assert ("several_points", "compiled") not in tried
+
+
 GAIN = [1.0, 0.5, 1.0]  # seconds before, with a way, and before it again
 
 
@@ -280,16 +324,19 @@ GAIN = [1.0, 0.5, 1.0]  # seconds before, with a way, and before it again
     "names, times, kept",
     [
         (["way"], GAIN, ["way"]),
-        (["way"], [1.0, 0.9, 0.92], []),  # a neighbour has left since the first
+        (["way"], [1.0, 0.9, 0.82], []),  # a neighbour has left since the first
+        (["way"], [1.0, 1.1, 1.5], ["way"]),  # one has come
+        (["way"], [1.0, 1.6], []),
         (["way", "kept_memory"], [*GAIN, 0.52, 0.5], ["way", "kept_memory"]),  # what it spares, comes and goes
         (["way", "kept_memory"], [*GAIN, 0.6, 0.5], ["way"]),
-        (["way", "kept_memory"], [*GAIN, 0.52, 0.45], ["way"]),
+        (["way", "kept_memory"], [*GAIN, 0.52, 0.43], ["way"]),
+        (["way", "other"], [1.0, 1.0, 0.8, 0.74, 0.8], ["other"]),  # each beside what was timed around it
         (["kept_memory"], [1.0, 1.0, 1.0], []),  # not worth the proof
         (["kept_memory"], GAIN, ["kept_memory"]),
         (["way", "other"], [1.0, 0.5, RuntimeError("no compiler"), 0.6, 1.0], ["other"]),
     ],
 )
-def test_what_was_before_is_timed_again_after_a_gain(
+def test_what_was_before_is_timed_before_and_after(
     names: list[str], times: list[Any], kept: list[str], case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = iter(times)
@@ -306,28 +353,41 @@ def test_what_was_before_is_timed_again_after_a_gain(
     assert list(chosen(case, 10_000).names) == kept
 
 
-@pytest.mark.parametrize("at_once, expected", [(1, 0.0), (2, 0.01)])
-def test_points_side_by_side_are_timed_by_all_rounds(case: Any, at_once: int, expected: float) -> None:
-    """Every other round of a pair may live on what was done in the one before; a single point never does."""
+@pytest.mark.parametrize(
+    "ahead, points, slow, expected",
+    [
+        (False, 3, [2], 0.0),  # of three rounds the fastest
+        (False, 9, [1, 4, 5, 6, 7, 9], 0.0),  # of nine the fastest three
+        (False, 9, [1, 4, 5, 6, 7, 8, 9], 0.01),
+        (True, 3, [2], 0.01),  # all
+        (True, 8, [1, 2], 0.0),  # of eight the faster half
+        (True, 8, [1, 8], 0.0075),
+    ],
+)
+def test_rounds_that_live_on_others_are_timed_together(
+    ahead: bool, points: int, slow: list[int], expected: float, case: Any
+) -> None:
+    """A round of several processes may take what was worked for before it; any other never does."""
     _, plane, batches = case
 
     class Bursts(Around):
-        @property
-        def at_once(self) -> int:
-            return at_once
+        works_ahead = ahead
 
         def __call__(self, *arguments: Any) -> Any:
-            for turn in range(4 * at_once):
-                time.sleep(0.06 if turn == 2 * at_once else 0.0)
+            for turn in range(1 + points):
+                time.sleep(0.03 if turn in slow else 0.0)
                 yield {}
 
-    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches)
-    assert expected <= seconds < expected + 0.009
+    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches, points)
+    assert expected <= seconds < expected + 0.005
 
 
-@pytest.mark.parametrize("at_once, points", [(1, 4), (2, 8), (32, 64)])
-def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int, points: int) -> None:
-    """Of one round to begin with and three, or of one and one more."""
+@pytest.mark.parametrize(
+    "at_once, asked, points",
+    [(1, 3, 4), (2, 3, 8), (32, 3, 96), (1, 20, 21), (2, 21, 22), (32, 100, 128)],
+)
+def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int, asked: int, points: int) -> None:
+    """Of one round to begin with and three, or of one and two; further ones where there is time for them."""
     _, plane, batches = case
     taken = []
 
@@ -341,5 +401,57 @@ def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int
                 taken.append(1)
                 yield {}
 
-    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches)
+    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches, asked)
     assert len(taken) == points
+
+
+@pytest.mark.parametrize(
+    "seconds, kept",
+    [
+        ((1.0, 1.2, 0.5), {"several_points": 1.0, "processes": 2.0}),  # neither gains alone
+        ((1.25, 0.8, 0.4), {"several_points": 2.0, "processes": 1.25}),  # the second does, the first beside it
+        ((0.5, 0.4, 0.1), {"several_points": 2.0, "processes": 1.25}),  # both do in their order, and are tried once
+        ((1.0, 1.2, 0.9), {}),
+    ],
+)
+def test_several_points_and_processes_are_tried_together_too(
+    seconds: tuple[float, float, float], kept: dict[str, float], case: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Points of so few numbers are short of work for two threads, and processes short of it for their calls."""
+    tried: list[tuple[str, ...]] = []
+
+    several, processes = "several_points", "processes"
+    times = {(): 1.0, (several,): seconds[0], (processes,): seconds[1], (several, processes): seconds[2]}
+    if seconds[0] < 1:
+        times[several, processes] = seconds[1]
+
+    def timed(evaluator: Any, *args: Any) -> Any:
+        tried.append(getattr(evaluator, "names", ()))
+        return [{"loss": Measurement(1.0, 0.0)}] * (2 if tried[-1] else 1), times[tried[-1]]
+
+    pretend(monkeypatch, several_points=named(several), processes=named(processes))
+    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    choice = chosen(case, 100_000)
+    assert choice.speedup == kept
+    assert list(choice.names) == list(kept)
+    assert tried.count((several, processes)) == 1
+
+
+def test_on_quick_batches_more_of_them_are_tried(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they fit into the share of the time: what a way does once a point counts as it does on all batches."""
+    module, plane, batches = case
+    many = [Batch(batches[0].data, batches[0].size, i) for i in range(50)]
+    asked: list[tuple[int, int]] = []
+
+    def timed(evaluator: Any, objective: Any, plane: Any, given: Any, points: int) -> Any:
+        asked.append((len(given), points))
+        return [{"loss": Measurement(1.0, 0.0)}], 1.0
+
+    pretend(monkeypatch)
+    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    for once, points in [(1.0, 10**6), (1e-3, 10**6), (1e-3, 800), (1e-3, 400), (1.0, 800)]:
+        monkeypatch.setattr(accelerations.choose, "once", lambda *args, once=once: once)
+        choose(Sequential(module), LossFunction(loss), plane, many, points)
+    # 3 % of 800 points on all 50 batches are as many as 600 on two and 200 on six; of 400 points, as 200 on three.
+    assert asked == [(2, 20), (10, 40), (6, 4), (3, 4), (2, 12)]

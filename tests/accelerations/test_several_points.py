@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
+import torch
 from torch import nn
 
 from lightning_landscape.accelerations.several_points import several_points
 from lightning_landscape.evaluators import Sequential, Vmapped
+from lightning_landscape.objectives import Batch
 
 
 def test_small_ones_are() -> None:
-    with several_points(Sequential(nn.Linear(255, 256)), []) as (evaluator, _):
+    with several_points(Sequential(nn.Linear(511, 1024)), []) as (evaluator, _):
         assert isinstance(evaluator, Vmapped)
         assert evaluator.at_once == 32
 
 
-@pytest.mark.parametrize("device, most", [("cpu", (256, 255)), ("meta", (2**12, 2**10 - 1))])
+@pytest.mark.parametrize("device, most", [("cpu", (2**9, 2**10 - 1)), ("meta", (2**12, 2**10 - 1))])
 def test_larger_ones_are_not(device: str, most: tuple[int, int]) -> None:
     """A linear layer has rows × columns weights, and as many biases as rows."""
     rows, columns = most
@@ -28,8 +32,30 @@ def test_larger_ones_are_not(device: str, most: tuple[int, int]) -> None:
         pass
 
 
-def test_those_with_convolutions_are_where_they_may_gain() -> None:
-    with several_points(Sequential(nn.Conv1d(1, 1, 1, device="meta")), []) as (evaluator, _):
+@pytest.mark.parametrize("kind", [nn.Conv1d, nn.Conv2d])
+def test_convolutions_have_fewer_points(kind: type[nn.Module]) -> None:
+    with several_points(Sequential(kind(1, 1, 1)), []) as (evaluator, _):
+        assert evaluator.at_once == 16
+
+
+@pytest.mark.parametrize("kind", [nn.Conv3d, nn.ConvTranspose2d])
+def test_those_without_a_rule_are_together_only_on_accelerators(kind: type[nn.Module]) -> None:
+    with several_points(Sequential(kind(1, 1, 1, device="meta")), []) as (evaluator, _):
         assert evaluator.at_once == 32
-    with pytest.raises(ValueError, match="convolutions"), several_points(Sequential(nn.Conv1d(1, 1, 1)), []):
+    with pytest.raises(ValueError, match="convolutions"), several_points(Sequential(kind(1, 1, 1)), []):
         pass
+
+
+def test_large_samples_are_not_convolved_together_on_a_cpu() -> None:
+    """Their activations at 16 points would fill the memory, and take as long as one by one."""
+    small, large = (Batch((torch.zeros(5, 2, 64, side), torch.zeros(5)), 5) for side in (63, 64))
+    for module, refused in [
+        (nn.Conv2d(2, 1, 1), True),
+        (nn.Conv2d(2, 1, 1, device="meta"), False),
+        (nn.Linear(2, 1), False),
+    ]:
+        with several_points(Sequential(module), [small]):
+            pass
+        expectation = pytest.raises(ValueError, match="samples") if refused else nullcontext()
+        with expectation, several_points(Sequential(module), [small, large]):
+            pass

@@ -82,9 +82,8 @@ def test_a_chunk_takes_one_call_a_batch():
         return parabola(module, data)
 
     np.testing.assert_allclose(column(run(counted)), SQUARES, rtol=1e-12)
-    # The first rehearsal; then two chunks of three, the point that proves the first, the last two points, with one
-    # rehearsal for each of these.
-    assert len(calls) == 2 * (2 + 1) + 1 + 2
+    # Two chunks of three, the point that proves the first, the last two points, with one rehearsal for each of these.
+    assert len(calls) == (1 + 2) + (1 + 1) + (1 + 2)
     assert set(calls) == {(2,)}, "the step sees the shapes of one point"
 
 
