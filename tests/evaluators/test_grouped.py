@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import grad, vmap
 
-from lightning_landscape.evaluators import grouped
+from lightning_landscape.evaluators import Sequential, Vmapped, grouped
 from lightning_landscape.evaluators.grouped import Grouped
+from lightning_landscape.objectives import LossFunction
+from lightning_landscape.rng import preserved
 
 POINTS = 3
 
@@ -164,3 +166,11 @@ def test_no_number_is_moved_between_two_layers() -> None:
 
     with Grouped():
         assert vmap(net)(first, second).shape == (POINTS, 5, 4, 3, 3)
+
+
+def test_points_in_one_call_take_the_rules(
+    net: Any, mean_cross_entropy: Any, plane: Any, points: Any, batches: Any, ruled: list[bool]
+) -> None:
+    with preserved():
+        list(Vmapped(Sequential(net.eval()), len(points))(LossFunction(mean_cross_entropy), plane, points, batches))
+    assert ruled == [True] * 2 * (1 + len(batches)), "a convolution and a norm, of the rehearsal and of each batch"
