@@ -57,6 +57,11 @@ class Objective:
 
     divisible = True
 
+    @property
+    def alone(self) -> Objective:
+        """The objective at one point: itself, unless it is at several at once."""
+        return self
+
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """See on one batch what the objective needs; what it leaves behind is put back."""
 

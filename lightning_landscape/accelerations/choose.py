@@ -111,12 +111,13 @@ def choose(
         rough, affordable = rough * before / share, affordable * share / before
     rounds = max(ROUNDS, int(min(affordable / ATTEMPTS, max(MORE, SPREAD / rough))))
     expected, seconds, took = attempt()
+    least = seconds  # of all times of what is chosen so far: others' work must not lengthen the trial
     steps: list[tuple[str, ...]] = [(name,) for name in candidates]
     if "processes" in candidates:
         steps.insert(candidates.index("processes") + 1, BOTH)
     gains: dict[str, float] = {}  # of what was equal, when it was tried
     for step in steps:
-        if step == BOTH and ("several_points" in names or not gains.keys() >= set(BOTH)):
+        if step == BOTH and ("several_points" in names or not all(gains.get(n, 0.0) > 1 / HOPELESS for n in BOTH)):
             continue
         added = [name for name in step if name not in names]
         label, exact = " and ".join(added), not set(added) & ON_REQUEST.keys()
@@ -127,10 +128,12 @@ def choose(
         rivals = {"several_points"} if set(added) & set(COMPILERS) else set()
         ways = [name for name in candidates if name in {*names, *added} - rivals]
         first = compiling if set(ways) & set(COMPILERS) else 0.0
-        trial = (rounds + CHUNKS * POINTS) * seconds if "several_points" in added else took
-        left = SHARE * seconds * share * points - (time.perf_counter() - started)
+        # Points side by side in processes work ahead, too.
+        most = HOPELESS * (rounds + CHUNKS * POINTS * len(added)) * least
+        trial = most if "several_points" in added else took
+        left = SHARE * least * share * points - (time.perf_counter() - started)
         if exact and first + trial + took > left:
-            log.debug("%s is not tried: it would take too much of %.1f s", label, seconds * share * points)
+            log.debug("%s is not tried: it would take too much of %.1f s", label, least * share * points)
             continue
         try:
             got, faster, own = attempt(*ways)
@@ -140,7 +143,7 @@ def choose(
             worth = WORTH_KEEPING if label == "kept_memory" else WORTH if len(got) == 1 else WORTH_BESIDE
             if exact and faster < HOPELESS * seconds:
                 after = attempt(*names)[1]  # neighbours come and go: what was before is timed on both sides
-                seconds, before = after, (seconds + after) / 2
+                seconds, before, least = after, (seconds + after) / 2, min(least, after)
             else:
                 before = seconds
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything
@@ -150,10 +153,11 @@ def choose(
         if len(added) == 1:
             gains[label] = gain
         if faster < worth * before:
+            gain *= math.prod(speedup[name] for name in names if name not in ways)  # whose place it takes
             speedup = {name: speedup[name] for name in ways if name in speedup}
             speedup |= {name: round(gains[name], 2) for name in added[:-1]}
             speedup[added[-1]] = round(gain / math.prod(gains[name] for name in added[:-1]), 2)
-            names, seconds, took = ways, faster, own
+            names, seconds, least, took = ways, faster, faster, own
         else:
             log.debug("%s is left out: it takes %.3g of the time", label, 1 / gain)
     if names == ["kept_memory"] and speedup["kept_memory"] * WORTH < 1:  # not worth its proof
@@ -224,7 +228,7 @@ def timed(
         objective: what is measured.
         plane: on which it is measured.
         batches: the frozen data.
-        points: how many are timed at least; three rounds, or one of 32 points, take more.
+        points: how many are timed at least; three rounds, or two of 32 points, may be more.
     """
     together = evaluator.at_once
     least = ROUNDS if together < POINTS else CHUNKS - 1  # so many points are a round that nothing disturbs by chance

@@ -16,6 +16,7 @@ GROUPS = 16  # points of one grouped convolution, whose activations outgrow the 
 MOST_NUMBERS = 2**19  # parameters on a CPU: larger networks keep it busy by themselves
 MOST_ELSEWHERE = 2**22  # on an accelerator, where a network must be larger for that: 1 GiB at most for all points
 LARGEST = 2**13  # numbers of a sample, where a CPU convolves them: so do larger ones
+MOST_BYTES = 2**29  # of what the widest layer returns, about: a CPU's memory has no error to be caught
 GROUPED = (nn.Conv1d, nn.Conv2d)
 OTHERS = (nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -38,7 +39,7 @@ def several_points(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[t
 
     Raises:
         ValueError: for networks that are not small; on a CPU, for those that convolve large samples, or in three
-            dimensions, or transposed.
+            dimensions, or transposed, and for batches that would take much memory.
     """
     module = evaluator.module
     here = all(parameter.device.type == "cpu" for parameter in module.parameters())
@@ -49,7 +50,22 @@ def several_points(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[t
         raise ValueError("such convolutions of several points are slower")
     if here and grouped and any(_numbers(batch) > LARGEST * batch.size for batch in batches):
         raise ValueError("the samples are not so small that calls cost more than numbers")
-    yield Vmapped(evaluator, GROUPS if grouped else POINTS), batches
+    together = GROUPS if grouped else POINTS
+    if here and any(4 * together * _widest(module, _numbers(batch)) > MOST_BYTES for batch in batches):
+        raise ValueError("the activations of several points would take too much memory")
+    yield Vmapped(evaluator, together), batches
+
+
+def _widest(module: nn.Module, numbers: int) -> float:
+    """How many numbers a layer returns at most, about, for so many at the first: convolutions without strides, or
+    linear layers and embeddings."""
+    parts = list(module.modules())
+    widths = [(part.in_channels, part.out_channels) for part in parts if isinstance(part, GROUPED)] or [
+        (part.in_features, part.out_features) if isinstance(part, nn.Linear) else (1, part.embedding_dim)
+        for part in parts
+        if isinstance(part, nn.Linear | nn.Embedding)
+    ]
+    return numbers / widths[0][0] * max(width for _, width in widths) if widths else numbers
 
 
 def _numbers(batch: Batch) -> int:

@@ -49,6 +49,7 @@ class _InParts(Around):
         yield from self.inner(objective, plane, points, self._parts(objective, plane, batches))
 
     def _parts(self, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> Sequence[Batch]:
+        objective = objective.alone
         for other, whole, parts in self._known:
             if other is objective and len(whole) == len(batches) and all(map(is_, whole, batches)):
                 return parts

@@ -32,7 +32,7 @@ class Evaluator(Protocol):
         seed: of the random numbers that all points share.
         parts: into how many the batches had to be cut to fit into the memory; None if they fitted.
         at_once: how many points are measured side by side.
-        works_ahead: whether points may be measured before they are asked for.
+        works_ahead: whether points may be measured before any of those side by side with them is asked for.
     """
 
     @property

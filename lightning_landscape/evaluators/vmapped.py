@@ -28,8 +28,8 @@ class Vmapped(Around):
     A convolution is one with more groups (`Grouped`). The random numbers are those of a single point: all share them.
     What a step can't do for several points at once (Python's decisions on values, `item()`, metrics of the whole set)
     raises in it, and the inner evaluator measures all points from there on, one after the other. So it does if the
-    last point of the first chunk, which is measured both ways, differs. The last bits of a value may depend on which
-    points are asked for together.
+    last point of the first chunk, which is measured both ways, differs, or where the plane moves buffers. The last
+    bits of a value may depend on which points are asked for together.
 
     Args:
         inner: measures single points.
@@ -50,6 +50,9 @@ class Vmapped(Around):
     ) -> Generator[dict[str, Measurement], None, None]:
         """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
+        if len(points) < self.at_once or _moves_buffers(self.module, plane):
+            yield from self.inner(objective, plane, points, batches)
+            return
         chunks = points[: len(points) // self.at_once * self.at_once].reshape(-1, self.at_once, points.shape[-1])
         done = 0
         together = _Together(objective, self.module, plane)
@@ -65,6 +68,8 @@ class Vmapped(Around):
                 break
             done += len(chunk)
             yield from rows
+        stream.close()
+        together.forget()
         if done < len(points):
             yield from self.inner(objective, plane, points[done:], batches)
 
@@ -72,19 +77,32 @@ class Vmapped(Around):
 class _Together(Objective):
     """An objective at several points: the metric `name` of point i is called "i name"; those of the set are missing."""
 
+    divisible = False  # of a chunk that does not fit into the memory, single points might
+
     def __init__(self, objective: Objective, module: nn.Module, plane: Plane) -> None:
-        self.objective, self.plane, self.divisible = objective, plane, objective.divisible
+        self.objective, self.plane = objective, plane
         moving = moving_parameters(module, plane)
         self._moving = {name: p for name, p in module.named_parameters() if id(p) in moving}
+        self._stacked: dict[str, Tensor] = {}
 
     def move(self, points: np.ndarray) -> None:
         """What is called from now on is these points, shape (m, k)."""
+        self.forget()
         lanes = [self.plane.at(point) for point in points]
         self._stacked = {
             f"probe.{name}": _stacked([lane[canonical_name(name)] for lane in lanes], parameter)
             for name, parameter in self._moving.items()
         }
         self._count = len(points)
+
+    def forget(self) -> None:
+        """Give the memory of the points back."""
+        self._stacked = {}
+
+    @property
+    def alone(self) -> Objective:
+        """The objective at one point."""
+        return self.objective
 
     def split(self, measured: dict[str, Measurement]) -> list[dict[str, Measurement]]:
         """The measurements of each point."""
@@ -129,6 +147,12 @@ class _Call(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Observation]:
         return self.objective(self.probe, batch)
+
+
+def _moves_buffers(module: nn.Module, plane: Plane) -> bool:
+    """Whether some direction has other values for a buffer than zeros: points in one call would share those of one."""
+    buffers = plane.origin.keys() & {canonical_name(name) for name, _ in module.named_buffers()}
+    return any(bool(direction[name].any()) for direction in plane.directions for name in buffers)
 
 
 def _stacked(lanes: list[Tensor], parameter: Tensor) -> Tensor:

@@ -46,6 +46,24 @@ def test_those_without_a_rule_are_together_only_on_accelerators(kind: type[nn.Mo
         pass
 
 
+@pytest.mark.parametrize(
+    "module, sample, most",
+    [
+        (nn.Conv2d(3, 32, 1), (3, 32, 32), 256),  # 16 points x 32 x 32 x 32 numbers of 4 bytes are 2 MiB a sample
+        (nn.Sequential(nn.Conv1d(1, 4, 1), nn.Conv1d(4, 16, 1)), (1, 1024), 512),
+        (nn.Sequential(nn.Linear(256, 64), nn.Linear(64, 512)), (256,), 8192),  # 32 points x 512 are 64 KiB
+        (nn.Sequential(nn.Embedding(9, 16), nn.Linear(16, 64)), (256,), 256),
+    ],
+)
+def test_batches_that_would_fill_the_memory_are_refused(module: nn.Module, sample: tuple[int, ...], most: int) -> None:
+    """No layer may return more than half a GiB, about."""
+    fits, fills = (Batch(torch.zeros(1).expand(size, *sample), size) for size in (most, most + 1))
+    with several_points(Sequential(module), [fits]):
+        pass
+    with pytest.raises(ValueError, match="memory"), several_points(Sequential(module), [fits, fills]):
+        pass
+
+
 def test_large_samples_are_not_convolved_together_on_a_cpu() -> None:
     """Their activations at 16 points would fill the memory, and take as long as one by one."""
     small, large = (Batch((torch.zeros(5, 2, 64, side), torch.zeros(5)), 5) for side in (63, 64))

@@ -174,3 +174,19 @@ def test_points_in_one_call_take_the_rules(
     with preserved():
         list(Vmapped(Sequential(net.eval()), len(points))(LossFunction(mean_cross_entropy), plane, points, batches))
     assert ruled == [True] * 2 * (1 + len(batches)), "a convolution and a norm, of the rehearsal and of each batch"
+
+
+def test_tensors_of_other_kinds_are_left_to_their_own_rules(ruled: list[bool]) -> None:
+    class Doubled(Tensor):
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            with torch._C.DisableTorchFunctionSubclass():
+                return 2 * func(*args, **(kwargs or {}))
+
+    images, shifts = numbers(2, 3, 5, 5), numbers(POINTS)
+    weight = numbers(4, 3, 2, 2).as_subclass(Doubled)
+    with Grouped():
+        together = vmap(lambda shift: F.conv2d(images + shift, weight))(shifts)
+    assert not ruled
+    expected = 2 * F.conv2d(images + shifts[1], weight.as_subclass(Tensor))
+    torch.testing.assert_close(together[1].as_subclass(Tensor), expected)

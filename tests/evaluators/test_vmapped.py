@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_landscape.accelerations.small_batches import small_batches
 from lightning_landscape.evaluators import Sequential, Vmapped, vmapped
 from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
 from lightning_landscape.plane import Plane
@@ -169,6 +170,47 @@ def test_a_step_that_raises_at_a_point_raises_there():
         np.testing.assert_allclose(column(seen), SQUARES[:near], rtol=1e-12)
         with pytest.raises(ArithmeticError, match="too far"):
             next(rows)
+
+
+def test_buffers_that_the_plane_moves_are_those_of_each_point(dtype):
+    """Of eight points the first four, a chunk, have the buffer of the first: no single one of them would tell."""
+    module = nn.BatchNorm1d(2).to(dtype).eval()
+    origin = {n: t.detach().clone() for n, t in module.state_dict().items() if t.is_floating_point()}
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in origin.items()}
+    plane = Plane(
+        origin, ({**zeros, "weight": torch.ones(2, dtype=dtype)}, {**zeros, "running_mean": origin["weight"]})
+    )
+    points = np.array([[x, y] for y in (0.0, 1.0) for x in (0.0, 1.0, 2.0, 3.0)])
+    data = torch.full((3, 2), 2.0, dtype=dtype)
+    with preserved():
+        rows = list(
+            Vmapped(Sequential(module), 4)(LossFunction(lambda m, x: m(x).sum()), plane, points, [Batch(data, 1)])
+        )
+    expected = 6 * (1 + points[:, 0]) * (2 - points[:, 1]) / np.sqrt(1 + module.eps)
+    np.testing.assert_allclose(column(rows), expected, rtol=TOLERANCE[dtype])
+
+
+def test_small_parts_are_proved_once_for_all_chunks(net, mean_cross_entropy, plane, batches):
+    """At the origin and at one point more, whole and in parts, one by one."""
+    calls = []
+
+    def counted(module: nn.Module, data: Any) -> Tensor:
+        calls.append(len(data[1]))
+        return mean_cross_entropy(module, data)
+
+    objective, data = (
+        LossFunction(counted),
+        [Batch(tuple(torch.cat([t] * 20) for t in batches[0].data), 20 * batches[0].size)],
+    )
+    points = np.random.default_rng(1).normal(size=(8, 2))
+    with preserved(), small_batches(Sequential(net.eval()), data) as (evaluator, given):
+        several = Vmapped(evaluator, 2)
+        parts = -(-data[0].size // 64)
+        first, second = (len(list(several(objective, plane, points, given))) and len(calls) for _ in range(2))
+    # Whole and in parts, two points and a rehearsal each; then a rehearsal, four chunks, and a rehearsal and a point.
+    proof, measured = (1 + 2) + (1 + 2 * parts), (1 + 4 * parts) + (1 + parts)
+    assert first == proof + measured
+    assert second - first == measured
 
 
 @pytest.mark.usefixtures("one_by_one")
