@@ -72,6 +72,7 @@ FOREIGN_PRIVATE = {
     "_indices",
     "_values",
     "_exit",
+    "_add_batch_dim",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
