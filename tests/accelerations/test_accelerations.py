@@ -458,7 +458,7 @@ def test_on_quick_batches_more_of_them_are_tried(case: Any, monkeypatch: pytest.
     assert asked == [(2, 20), (10, 40), (6, 4), (3, 4), (2, 12)]
 
 
-@pytest.mark.parametrize("points, times, tried", [(4900, [], True), (4600, [], False), (4600, [1.4, 4.0], False)])
+@pytest.mark.parametrize("points, times, tried", [(4900, [], True), (4600, [], False), (4600, [1.45, 2.0], False)])
 def test_several_points_are_tried_where_even_slow_ones_are_affordable(
     points: int, times: list[float], tried: bool, case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
