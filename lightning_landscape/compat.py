@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from .copying import private_copy
+from .stand_ins import StandIns
 
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 DATA = ("train", "val", "test")
@@ -157,35 +160,156 @@ def is_lightning_module(module: nn.Module) -> bool:
     return _has_class(module, "LightningModule")
 
 
-@contextmanager
-def muted(trainer: Any) -> Iterator[None]:
-    """The Trainer validates, its loggers write nothing, and what a step could reach through it are copies.
+@dataclass(eq=False)
+class Lent:
+    """What a step may reach in place of the user's objects while it is measured.
 
-    At the end it has all its attributes back, and its optimisers their rates.
+    Args:
+        stand_ins: for optimisers and schedulers.
+        counters: the Trainer's, as they were at the last training step; None for those of now.
+        twins: copies of callbacks and datamodule, each beside its original.
+        silent: loggers and experiments that write nothing, each beside its original.
     """
-    stages = _part(trainer, "trainer.states").RunningStage
-    dummy = _part(trainer, "loggers.logger").DummyLogger
-    kept, stage = dict(vars(trainer)), trainer.state.stage
-    groups = [(group, dict(group)) for optimizer in trainer.optimizers for group in optimizer.param_groups]
-    twins = [(callback, _twin(callback)) for callback in trainer.callbacks]
-    if trainer.datamodule is not None:
-        twins.append((trainer.datamodule, datamodule_copy(trainer)))
-        trainer.datamodule = twins[-1][1]
-    trainer.callbacks = [twin for _, twin in twins[: len(trainer.callbacks)]]
-    trainer._twins = [(original, twin) for original, twin in twins if original is not twin]
-    trainer._unmuted_loggers = trainer.loggers
-    trainer.loggers = [dummy() for _ in trainer.loggers]
-    # Augmentation in transfer hooks is commonly gated on trainer.training.
-    trainer.state.stage = stages.VALIDATING
+
+    stand_ins: StandIns
+    counters: Counters | None = None
+    twins: list[tuple[Any, Any]] = field(default_factory=list)
+    silent: list[tuple[Any, Any]] = field(default_factory=list)
+
+
+class Counters:
+    """The Trainer's counters (epoch, step, batch) as a training step reads them.
+
+    Args:
+        trainer: at the start of its training.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._all = [o for o in owned_objects(trainer) if type(o).__module__.endswith("loops.progress")]
+        epochs = [trainer.fit_loop.epoch_progress, *vars(trainer.fit_loop.epoch_progress).values()]
+        self._of_epochs = {id(progress) for progress in epochs}
+        self._recorded: list[dict[str, Any]] | None = None
+
+    def record(self) -> None:
+        """Remember the counters of now; called before each training step."""
+        self._recorded = [dict(vars(progress)) for progress in self._all]
+
+    def show(self, data: str) -> None:
+        """Set the counters to what the last step on "train", "val" or "test" has read; `muted` puts them back.
+
+        A validation comes after the epoch's steps: it reads the epoch of the training, and steps as they are now.
+        """
+        for progress, recorded in zip(self._all, self._recorded or (), strict=False):
+            if data == "train" or id(progress) in self._of_epochs:
+                vars(progress).update(recorded)
+
+
+def owned_objects(trainer: Any) -> list[Any]:
+    """The Trainer and Lightning's own objects behind it: loops, counters, connectors, strategy, precision.
+
+    Not what signals write to, nor modules, callbacks, loggers and data modules.
+    """
+    result, seen, waiting = [], {id(trainer)}, [trainer]
+    while waiting:
+        owner = waiting.pop()
+        result.append(owner)
+        for value in vars(owner).values():
+            items = value.values() if isinstance(value, dict) else value if type(value) in (list, tuple) else ()
+            for item in (value, *items):
+                if id(item) not in seen and _is_owned(item):
+                    seen.add(id(item))
+                    waiting.append(item)
+    return result
+
+
+_NOT_OWNED = ("Callback", "Logger", "LightningDataModule", "LightningOptimizer", "_SignalConnector")
+
+
+def _is_owned(item: Any) -> bool:
+    if type(item).__module__.split(".")[0] not in _ROOTS or isinstance(item, nn.Module | type):
+        return False
+    return hasattr(item, "__dict__") and not any(_has_class(item, name) for name in _NOT_OWNED)
+
+
+@contextmanager
+def attributes_kept(owners: Iterable[Any]) -> Iterator[None]:
+    """On leaving, every owner has the attributes that it had, and its containers their items."""
+    kept = [(vars(owner), dict(vars(owner))) for owner in owners]
+    held = [v for _, attributes in kept for v in attributes.values() if type(v) in (list, dict, set)]
+    containers = [(value, value.copy()) for value in held]
     try:
         yield
     finally:
-        trainer.state.stage = stage
-        vars(trainer).clear()  # a step may set trainer.should_stop, or anything
-        vars(trainer).update(kept)
-        for group, values in groups:
-            group.clear()
-            group.update(values)
+        for attributes, before in kept:
+            for name in [n for n in attributes if n not in before]:
+                del attributes[name]
+            attributes.update({n: v for n, v in before.items() if attributes.get(n, attributes) is not v})
+        for container, items in containers:
+            container.clear()
+            container.extend(items) if isinstance(container, list) else container.update(items)
+
+
+@contextmanager
+def muted(trainer: Any, lent: Lent) -> Iterator[None]:
+    """The Trainer validates, its loggers write nothing, and what a step could reach through it are copies.
+
+    At the end all of Lightning's own objects have the attributes that they had.
+    """
+    stages = _part(trainer, "trainer.states").RunningStage
+    dummy = _part(trainer, "loggers.logger").DummyLogger
+    with attributes_kept(owned_objects(trainer)):
+        twins = [(callback, _twin(callback)) for callback in trainer.callbacks]
+        if trainer.datamodule is not None:
+            twins.append((trainer.datamodule, datamodule_copy(trainer)))
+            trainer.datamodule = twins[-1][1]
+        trainer.callbacks = [twin for _, twin in twins[: len(trainer.callbacks)]]
+        lent.twins = [(original, twin) for original, twin in twins if original is not twin]
+        for logger in trainer.loggers:
+            silent = dummy()
+            lent.silent.append((logger, silent))
+            if getattr(logger, "_experiment", None) is not None:
+                lent.silent.append((logger._experiment, silent.experiment))
+        trainer.loggers = [dummy() for _ in trainer.loggers]
+        trainer.profiler = _part(trainer, "profilers").PassThroughProfiler()
+        trainer.save_checkpoint = lambda *args, **options: None
+        # Augmentation in transfer hooks is commonly gated on trainer.training.
+        trainer.state.stage = stages.VALIDATING
+        trainer._lent = lent
+        if lent.counters is not None:
+            lent.counters.show("train")
+        yield
+
+
+def lent(trainer: Any) -> Lent:
+    """Within `muted`: what stands for the user's objects; outside, nothing does."""
+    return getattr(trainer, "_lent", None) or Lent(StandIns())
+
+
+def lend(trainer: Any, probe: nn.Module) -> None:
+    """Within `muted`: the Trainer's module is the probe, and its optimisers and schedulers are stand-ins."""
+    stand_in, strategy = lent(trainer).stand_ins.of, trainer.strategy
+    strategy._optimizers = [stand_in(optimizer) for optimizer in strategy._optimizers]
+    strategy._lightning_optimizers = [stand_in(optimizer) for optimizer in strategy._lightning_optimizers]
+    strategy.lr_scheduler_configs = [
+        replace(config, scheduler=stand_in(config.scheduler)) for config in strategy.lr_scheduler_configs
+    ]
+    strategy._lightning_module = strategy._model = probe
+    precision = trainer.precision_plugin
+    if getattr(precision, "scaler", None) is not None:
+        precision.scaler = copy.deepcopy(precision.scaler)
+
+
+def optimizers_and_schedulers(trainer: Any) -> list[Any]:
+    """The user's, those of Lightning's that wrap them too."""
+    strategy = trainer.strategy
+    schedulers = [config.scheduler for config in strategy.lr_scheduler_configs]
+    return [*strategy._optimizers, *strategy._lightning_optimizers, *schedulers]
+
+
+def optimizer_classes() -> tuple[type, ...]:
+    """The base classes of optimisers and schedulers: torch's, and Lightning's of each namespace that is imported."""
+    wrappers = [sys.modules[f"{name}.core.optimizer"].LightningOptimizer for name in NAMESPACES if name in sys.modules]
+    return (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, *wrappers)
 
 
 def _twin(callback: Any) -> Any:
@@ -197,34 +321,18 @@ def _twin(callback: Any) -> Any:
     return twin
 
 
-def twins(trainer: Any) -> list[Any]:
-    """Within `muted`: the copies of callbacks and datamodule."""
-    return [twin for _, twin in getattr(trainer, "_twins", ())]
-
-
-def stand_ins(trainer: Any) -> Iterator[tuple[Any, Any]]:
-    """Within `muted`: what a module may have kept of the Trainer's, and what its copy gets for it."""
-    yield from getattr(trainer, "_twins", ())
-    dummy = _part(trainer, "loggers.logger").DummyLogger
-    for logger in getattr(trainer, "_unmuted_loggers", ()):
-        silent = dummy()
-        yield logger, silent
-        if getattr(logger, "_experiment", None) is not None:
-            yield logger._experiment, silent.experiment
-
-
 @contextmanager
 def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
-    """The time spent inside does not count against ``max_time``."""
+    """The time spent inside does not count against ``max_time``, nor in a `Timer` that still runs."""
     start = now()
     try:
         yield
     finally:
         for callback in trainer.callbacks:
-            starts = getattr(callback, "_start_time", None)
+            starts, ends = (getattr(callback, name, None) for name in ("_start_time", "_end_time"))
             if _has_class(callback, "Timer") and isinstance(starts, dict):
                 for stage, began in starts.items():
-                    if began is not None:
+                    if began is not None and ((ends or {}).get(stage) is None or ends[stage] < began):
                         starts[stage] = began + (now() - start)
 
 

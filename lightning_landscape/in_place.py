@@ -77,8 +77,11 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     parts = list(module.modules())
     fixed = [trainer, *parts, *module.parameters(), *(part._get_fsdp_state() for part in fsdp_parts(module))]
     memo = memo_of(trainer, module) | {id(thing): thing for thing in fixed}
+    stand_ins = compat.lent(trainer).stand_ins
+    stand_ins.copies |= {id(thing): thing for thing in (*parts, *module.parameters())}
     try:
-        worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
+        with stand_ins.met_by_copies():
+            worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
     except Exception as error:
         raise RuntimeError(
             f"What {author_class(module).__name__} holds can't be copied for the landscape "
@@ -94,7 +97,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
         parameter.grad = None
     for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
         part.register_forward_pre_hook(_meet, prepend=True)
-    return silenced(trainer, module, {id(p): p for p in module.parameters()})
+    return silenced(trainer, module)
 
 
 _TREE = ("_modules", "_parameters")

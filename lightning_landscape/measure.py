@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -211,7 +212,7 @@ class Pass:
     def prepare(self, seconds: float | None = None) -> list[Surface]:
         """The surfaces without their centres, of data that were read for so many seconds each, or all."""
         settings, trainer = self.settings, self.trainer
-        surfaces, twins = [], compat.twins(trainer)
+        surfaces, lent = [], compat.lent(trainer)
         for i, data in enumerate(settings.data):
             frozen = freeze(
                 trainer,
@@ -235,7 +236,8 @@ class Pass:
                     f"{data}_loss",
                     context,
                     frozen.several_loaders,
-                    twins,
+                    [twin for _, twin in lent.twins],
+                    partial(_prepare_step, lent, data),
                 )
             surfaces.append(Surface(data, objective, frozen))
         return surfaces
@@ -406,6 +408,13 @@ class Pass:
                     break
 
 
+def _prepare_step(lent: compat.Lent, data: str) -> None:
+    """Before each point: stand-ins as they were, and the Trainer's counters as a step on these data reads them."""
+    lent.stand_ins.reset()
+    if lent.counters is not None:
+        lent.counters.show(data)
+
+
 def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
     """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
     tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
@@ -488,7 +497,6 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
     return {
         "module": author_class(probe).__name__,
         "step": compat.training_step_count(trainer),
-        "epoch": int(trainer.current_epoch),
         "data": list(settings.data),
         "samples": main.size,
         "batches": len(main.batches),

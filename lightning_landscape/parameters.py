@@ -141,6 +141,23 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    """Whether two dense tensors agree in type, shape and every bit; NaN equals the same NaN, and -0 is not 0.
+
+    >>> same_bits(torch.tensor([float("nan")]), torch.tensor([float("nan")])), same_bits(torch.zeros(1), -torch.zeros(1))
+    (True, False)
+    """
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.is_complex():
+        a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
+    kind = BITS[a.element_size()]
+    return torch.equal(a.view(kind), b.view(kind))
+
+
 CHUNK = 2**20  # numbers turned into float64 at a time
 
 

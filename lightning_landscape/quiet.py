@@ -19,21 +19,26 @@ from .precision import matmul_precision_kept
 from .ranks import from_first
 from .rng import preserved
 from .sharding import is_part
+from .stand_ins import StandIns
 from .step import Recorder
 
 
 @contextmanager
-def undisturbed(trainer: Any) -> Iterator[None]:
-    """Whatever happens inside, the training goes on as if nothing had: also after an exception.
+def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterator[None]:
+    """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
     matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
+
+    Args:
+        trainer: in the middle of its work.
+        counters: that a step reads; None for the Trainer's of now.
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
         preserved(),
         matmul_precision_kept(),
-        compat.muted(trainer),
+        compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
         torch.inference_mode(False),
         torch.no_grad(),
@@ -55,8 +60,10 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
         RuntimeError: if the module can't be copied.
     """
     memo = memo_of(trainer, module)
+    stand_ins = compat.lent(trainer).stand_ins
     try:
-        probe = copy.deepcopy(module, memo)
+        with stand_ins.met_by_copies():
+            probe = copy.deepcopy(module, memo)
     except Exception as error:
         culprit = _uncopyable(module, memo_of(trainer, module))
         raise RuntimeError(
@@ -69,17 +76,17 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
-    own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
-    return probe, silenced(trainer, probe, own)
+    for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
+        stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
+    return probe, silenced(trainer, probe)
 
 
-def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Recorder:
+def silenced(trainer: Any, probe: nn.Module) -> Recorder:
     """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
 
     Args:
         trainer: whose strategy connects the ranks.
         probe: what is ours to change.
-        own: its parameters by the ids of those that the user's optimisers hold.
     """
     probe.eval()
     if trainer.world_size > 1:
@@ -88,9 +95,10 @@ def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Re
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
     recorder = Recorder()
+    compat.lend(trainer, probe)
     for part in probe.modules():
         if compat.is_lightning_module(part):
-            _disarm(part, trainer, recorder, own)
+            _disarm(part, trainer, recorder)
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
     return recorder
@@ -109,16 +117,12 @@ def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
     return None
 
 
-def _disarm(module: nn.Module, trainer: Any, recorder: Recorder, own: dict[int, nn.Parameter]) -> None:
+def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
-    optimizers = [NullOptimizer(optimizer, own) for optimizer in getattr(trainer, "optimizers", None) or []]
-    schedulers = [NullOptimizer(c.scheduler, own) for c in getattr(trainer, "lr_scheduler_configs", None) or []]
     module.__dict__.update(
         log=recorder.log,
         log_dict=recorder.log_dict,
         print=_nothing,
-        optimizers=lambda use_pl_optimizer=True: optimizers[0] if len(optimizers) == 1 else optimizers,
-        lr_schedulers=lambda: (schedulers[0] if len(schedulers) == 1 else schedulers) if schedulers else None,
         manual_backward=_backward,
         toggle_optimizer=_nothing,
         untoggle_optimizer=_nothing,
@@ -137,46 +141,12 @@ def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-MOVING = {"load_state_dict", "add_param_group"} | {f"register_step_{when}_hook" for when in ("pre", "post")}
-
-
-class NullOptimizer:
-    """An optimiser or scheduler that can be read but moves nothing; a closure given to `step` is run for its loss.
-
-    Args:
-        original: the user's.
-        own: the probe's parameters by the ids of the user's.
-    """
-
-    def __init__(self, original: Any, own: dict[int, nn.Parameter]) -> None:
-        self._original = original
-        groups = getattr(original, "param_groups", [])
-        self._own = [own[id(p)] for g in groups for p in g["params"] if id(p) in own]
-        self.param_groups = [{**g, "params": [own.get(id(p), p) for p in g["params"]]} for g in groups]
-
-    def step(self, closure: Any = None, *args: Any, **options: Any) -> Any:
-        """Run the closure, if it is one."""
-        return closure() if callable(closure) else None
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Of the probe's own parameters."""
-        for parameter in self._own:
-            parameter.grad = None
-
-    def toggle_model(self, sync_grad: bool = True) -> Any:
-        """As LightningOptimizer's."""
-        return nullcontext()
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _nothing if name in MOVING else getattr(self._original, name)
-
-
 def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
     """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of tensors that it refuses."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
-    memo |= {id(original): stand_in for original, stand_in in compat.stand_ins(trainer)}
+    lent = compat.lent(trainer)
+    memo |= {id(original): copied for original, copied in (*lent.twins, *lent.silent)}
+    memo |= {id(o): lent.stand_ins.of(o) for o in compat.optimizers_and_schedulers(trainer)}
 
     def scan(value: Any, depth: int = 0) -> None:
         if isinstance(value, Tensor):

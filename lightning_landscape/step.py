@@ -70,6 +70,7 @@ class StepObjective(Objective):
         several_loaders: whether the batches come from several loaders in turn: then a step is told which one,
             and logged names say it, as in Lightning.
         others: objects beside the module whose state a step may change; it is put back with the module's.
+        prepare: called before each point.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class StepObjective(Objective):
         context: Callable[[], AbstractContextManager[Any]] = nullcontext,
         several_loaders: bool = False,
         others: Iterable[Any] = (),
+        prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        self.prepare = prepare
         self.several_loaders = several_loaders
         self.step, self.recorder, self.name, self.context = getattr(module, step), recorder, name, context
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
@@ -93,6 +96,7 @@ class StepObjective(Objective):
     def start(self) -> None:
         """Metric states, python state and generators back to where the pass began."""
         self._state.restore()
+        self.prepare()
         self.recorder.metrics.clear()
         self._whole.clear()
         self.recorder.several_loaders = self.several_loaders

@@ -185,6 +185,8 @@ def fastest(
         expected: how many of them at least, where some may be interpolated; None for all.
         accelerate: as in `choose`.
     """
+    if reference.edits_weights:  # other ways keep the parameters elsewhere, where an edit would stay
+        return reference, Choice()
     expected = len(points) if expected is None else expected
     if SHARE * len(points) * len(batches) >= AFFINE_PASSES:
         started = time.perf_counter()

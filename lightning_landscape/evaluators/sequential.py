@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..edits import EditWatch
 from ..objectives import Batch, Objective, Observation
-from ..parameters import Params, canonical_name, working_dtype
+from ..parameters import Params, canonical_name, same_bits, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
 from ..sharding import AtRest, is_part, is_sharded, local
@@ -33,8 +34,9 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 class Sequential:
     """Moves the parameters of a module to each point and runs the objective over all batches.
 
-    Nothing carries over from one point to the next: buffers, training flags and edited parameters are put
-    back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
+    Nothing carries over from one point to the next: buffers, training flags and parameters are put back, and every
+    random stream starts at `seed`. A step that edits its parameters finds them at the point in every batch: a point
+    after which they lie elsewhere is measured again so. The caller wraps the iteration in `rng.preserved`.
     Batches that do not fit into an accelerator's memory are halved until they do.
 
     A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
@@ -47,6 +49,7 @@ class Sequential:
 
     Attributes:
         parts: into how many the batches had to be cut; None if they fitted.
+        edits_weights: whether the objective has edited parameters, or may have, as far as it was called.
     """
 
     at_once = 1
@@ -63,9 +66,10 @@ class Sequential:
         self._buffers = [buffer for buffer in buffers if buffer.layout is torch.strided]
         self._kept = [buffer.detach().clone() for buffer in self._buffers]
         self._sparse = [(b, b.detach().clone()) for b in buffers if b.layout is not torch.strided]
-        self._edited: list[tuple[Tensor, Tensor]] = []  # parameters that a step itself moves, and what they were
+        self._weights = _Weights(module)
         self._shards = AtRest(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
+        self.edits_weights = self._is_watched = False
         # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
 
@@ -111,21 +115,43 @@ class Sequential:
         self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]
     ) -> dict[str, Measurement]:
         """The measurements where `go` puts the module."""
+        measured = self._measure_once(objective, go, batches)
+        if not self.edits_weights and not self._weights.stayed():
+            self.edits_weights = True
+            self._weights.put_back()
+            measured = self._measure_once(objective, go, batches)
+        return measured
+
+    def _measure_once(
+        self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]
+    ) -> dict[str, Measurement]:
         self._reset()
         with torch.no_grad():
             go()
-        with self._mode():
-            if self._norms:
-                self._recalibrate(objective, batches)
-            seed_streams(self.seed)
-            objective.start()
-            seen: dict[str, list[Observation]] = {}
-            for batch in batches:
-                for name, observation in _observed(objective, self.module, batch).items():
-                    seen.setdefault(name, []).append(observation)
-            measured = {name: reduce(observations) for name, observations in seen.items()}
-            whole = objective.finish()
+        self._weights.remember()
+        try:
+            with self._mode():
+                if self._norms:
+                    self._recalibrate(objective, batches)
+                seed_streams(self.seed)
+                objective.start()
+                seen = self._observations(objective, batches)
+                measured = {name: reduce(observations) for name, observations in seen.items()}
+                whole = objective.finish()
+        except BaseException:
+            self._weights.put_back()
+            raise
         return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
+
+    def _observations(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, list[Observation]]:
+        """What the objective says of each batch, by metric; every batch is met at the point."""
+        seen: dict[str, list[Observation]] = {}
+        for batch in batches:
+            for name, observation in _observed(objective, self.module, batch).items():
+                seen.setdefault(name, []).append(observation)
+            if self.edits_weights:
+                self._weights.put_back()
+        return seen
 
     def _recalibrate(self, objective: Objective, batches: Sequence[Batch]) -> None:
         """Statistics of BatchNorm anew, as the mean over the batches (Izmailov et al. 2018, section 3.2)."""
@@ -168,21 +194,32 @@ class Sequential:
         self._try(objective, move, batch)
 
     def _try(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
-        """One batch; what it edits is put back from now on, whether it ends well or not."""
+        """One batch; what it edits is put back, whether it ends well or not."""
         self._reset()
-        known = move.moved | {id(parameter) for parameter, _ in self._edited}
-        others = [(p, local(p).clone()) for p in self.module.parameters() if id(p) not in known]
+        self._weights.remember()
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
             with torch.set_grad_enabled(self._mode is torch.enable_grad):
                 objective.rehearse(self.module, batch)
-            with self._mode():
+            with self._mode(), self._watched() as watch:
                 objective.start()
                 objective(self.module, batch)
         finally:
-            self._edited += [(p, copy) for p, copy in others if not torch.equal(local(p), copy)]
+            self.edits_weights |= not self._weights.stayed()
+            self._weights.put_back()
+        self.edits_weights |= watch is not None and bool(watch.seen)
         if self._shards is not None and not self._is_initialised:
             self._shards, self._is_initialised = AtRest(self.module), True  # the first forward pass has done it
+
+    @contextmanager
+    def _watched(self) -> Iterator[EditWatch | None]:
+        """Looks for edits of parameters once: what is compiled later should not be compiled for a watch."""
+        if self._is_watched:
+            yield None
+            return
+        self._is_watched = True
+        with EditWatch({name: local(p) for name, p in self.module.named_parameters()}) as watch:
+            yield watch
 
     def _reset(self) -> None:
         if self._shards is not None:
@@ -200,8 +237,46 @@ class Sequential:
                 torch._foreach_copy_(self._buffers, self._kept)
             for buffer, value in self._sparse:
                 buffer.copy_(value)
-            for parameter, value in self._edited:
-                local(parameter).copy_(value)
+
+
+class _Weights:
+    """The parameters of a module as they are at a point.
+
+    Args:
+        module: whose parameters are remembered and put back; of a sharded one, this process's part.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        tables = () if is_sharded(module) else (part._parameters for part in module.modules())  # FSDP exchanges them
+        self._tables = [(table, dict(table)) for table in tables if table]
+        self._parameters = list(module.parameters())
+        self._copies: list[Tensor] = []
+
+    def remember(self) -> None:
+        """Take the values of now."""
+        here = [local(parameter).detach() for parameter in self._parameters]
+        if not self._copies:
+            self._copies = [torch.empty_like(tensor) for tensor in here]
+        if here:
+            torch._foreach_copy_(self._copies, here)
+
+    def stayed(self) -> bool:
+        """Whether every parameter is the one that it was, with the same bits."""
+        if any(table.get(name) is not p for table, kept in self._tables for name, p in kept.items()):
+            return False
+        return all(same_bits(local(p).detach(), value) for p, value in zip(self._parameters, self._copies, strict=True))
+
+    def put_back(self) -> None:
+        """Set every parameter to the value that was remembered."""
+        for table, kept in self._tables:
+            table.clear()
+            table.update(kept)
+        with torch.no_grad():
+            for parameter, value in zip(self._parameters, self._copies, strict=True):
+                if local(parameter).shape != value.shape:
+                    parameter.data = value.clone()
+            if self._parameters:
+                torch._foreach_copy_([local(p).detach() for p in self._parameters], self._copies)
 
 
 class _InPlace:

@@ -1,0 +1,212 @@
+"""Stand-ins for optimisers and schedulers: a step reads copies of their state, and moves nothing of the user's."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+from torch import nn
+
+log = logging.getLogger(__name__)
+# Methods that only read: they run on the stand-in itself, which holds copies.
+READERS = frozenset({"state_dict", "get_last_lr", "get_lr"})
+FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
+
+
+class StandIns:
+    """Stand-ins for the user's optimisers and schedulers, one each.
+
+    Args:
+        classes: of what becomes a stand-in wherever a copy of the module meets it.
+
+    Attributes:
+        copies: what the stand-ins show in place of the user's objects, by their ids: the probe's parameters and
+            modules.
+
+    >>> import torch
+    >>> weight, probe = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    >>> stand_ins = StandIns((torch.optim.Optimizer,))
+    >>> stand_ins.copies[id(weight)] = probe
+    >>> optimizer = stand_ins.of(torch.optim.SGD([weight], lr=0.5))
+    >>> isinstance(optimizer, torch.optim.SGD), optimizer.param_groups[0]["params"][0] is probe
+    (True, True)
+    >>> probe.grad = torch.ones(1)
+    >>> optimizer.step(); optimizer.param_groups[0]["lr"] = 7.0
+    >>> weight.item(), probe.item()
+    (1.0, 1.0)
+    """
+
+    def __init__(self, classes: Sequence[type] = ()) -> None:
+        self.classes = tuple(classes)
+        self.copies: dict[int, Any] = {}
+        self._made: dict[int, Any] = {}
+
+    def of(self, original: Any) -> Any:
+        """The stand-in of an optimiser or scheduler; the same one at every call."""
+        if isinstance(original, StandIn):
+            return original
+        if id(original) not in self._made:
+            made = object.__new__(_stand_in_class(type(original)))
+            vars(made)["_facts"] = _Facts(original, self)
+            self._made[id(original)] = made
+        return self._made[id(original)]
+
+    def table(self) -> dict[int, Any]:
+        """What stands for the user's objects, by their ids, as `copy.deepcopy` takes it."""
+        return {**self.copies, **self._made}
+
+    def reset(self) -> None:
+        """Forget what a step wrote to the stand-ins."""
+        for made in self._made.values():
+            facts = vars(made)["_facts"]
+            facts.reset()
+            vars(made).clear()
+            vars(made)["_facts"] = facts
+
+    @contextmanager
+    def met_by_copies(self) -> Iterator[None]:
+        """Inside, `copy.deepcopy` of any optimiser or scheduler gives its stand-in, however deep it lies."""
+        found = [(c, vars(c).get("__deepcopy__")) for c in self.classes]
+        for c, _ in found:
+            c.__deepcopy__ = lambda original, memo: self.of(original)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            for c, before in found:
+                if before is None:
+                    del c.__deepcopy__  # type: ignore[attr-defined]
+                else:
+                    c.__deepcopy__ = before  # type: ignore[attr-defined]
+
+
+class _Facts:
+    """What a stand-in knows: its original, the copies made so far, and which calls came to nothing.
+
+    Args:
+        original: the user's optimiser or scheduler.
+        stand_ins: all of them.
+    """
+
+    def __init__(self, original: Any, stand_ins: StandIns) -> None:
+        self.original, self.stand_ins = original, stand_ins
+        self.wrapped = vars(original).get("_optimizer") if _is_wrapper(type(original)) else None
+        self.idle: set[str] = set()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the copies."""
+        self.memo: dict[int, Any] | None = None
+        self.scratch: Any = None
+
+    def copy_of(self, name: str) -> Any:
+        """A copy of one attribute of the original; the probe's parameters and modules stand for the user's.
+
+        Raises:
+            AttributeError: if it can't be copied.
+        """
+        if self.memo is None:
+            self.memo = self.stand_ins.table()
+        try:
+            return copy.deepcopy(vars(self.original)[name], self.memo)
+        except Exception as error:
+            raise AttributeError(
+                f"{type(self.original).__name__}.{name} can't be copied for the landscape ({error})."
+            ) from error
+
+    def call(self, name: str, *args: Any, **options: Any) -> Any:
+        """The result of a method that is not known to be safe, run on a scratch copy with parameters of its own.
+
+        One that raises there, or gives nothing, does nothing from then on.
+        """
+        if name in self.idle:
+            return None
+        try:
+            if self.scratch is None:
+                self.scratch = self._scratch_copy()
+            result = getattr(self.scratch, name)(*args, **options)
+        except Exception as error:  # noqa: BLE001  # the user's code, on a copy without gradients
+            log.debug("%s.%s does nothing while measuring: %s", type(self.original).__name__, name, error)
+            result = None
+        if result is None:
+            self.idle.add(name)
+        return result
+
+    def _scratch_copy(self) -> Any:
+        """A copy of the original, with parameters of its own; hooks and replaced methods would reach the user's."""
+        memo = {
+            key: nn.Parameter(value.detach().clone())
+            for key, value in self.stand_ins.copies.items()
+            if isinstance(value, nn.Parameter)
+        }
+        scratch = object.__new__(type(self.original))
+        for name, value in vars(self.original).items():
+            if not isinstance(value, FUNCTIONS):
+                vars(scratch)[name] = type(value)() if name.endswith("_hooks") else copy.deepcopy(value, memo)
+        return scratch
+
+
+class StandIn:
+    """An optimiser or scheduler that moves nothing: attributes are copies, and `step` runs its closure for the loss.
+
+    Methods that are not known to only read run on a scratch copy (`_Facts.call`).
+    """
+
+    def __getattribute__(self, name: str) -> Any:
+        get = partial(object.__getattribute__, self)
+        attributes = get("__dict__")
+        if name in attributes or name.startswith("__") or name in vars(StandIn):
+            return get(name)
+        facts = attributes["_facts"]
+        if facts.wrapped is not None:  # of Lightning's wrapper, the user's optimiser
+            wrapped = facts.stand_ins.of(facts.wrapped)
+            return wrapped if name in ("optimizer", "_optimizer") else getattr(wrapped, name)
+        held = vars(facts.original)
+        if name in held and not isinstance(held[name], FUNCTIONS):
+            attributes[name] = facts.copy_of(name)
+            return attributes[name]
+        found = next((vars(c)[name] for c in type(facts.original).__mro__ if name in vars(c)), held.get(name))
+        if name in READERS or isinstance(found, property):
+            return get(name)
+        if isinstance(found, (*FUNCTIONS, classmethod, staticmethod)):
+            return partial(facts.call, name)
+        if found is not None or hasattr(type(facts.original), name):
+            return copy.deepcopy(get(name))
+        for c in type(facts.original).__mro__:
+            if "__getattr__" in vars(c):
+                return vars(c)["__getattr__"](self, name)
+        raise AttributeError(f"{type(facts.original).__name__!r} object has no attribute {name!r}")
+
+    def step(self, closure: Callable[[], Any] | None = None, *args: Any, **options: Any) -> Any:
+        """The result of the closure, if there is one."""
+        return closure() if callable(closure) else None
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clears the gradients of the probe's own parameters."""
+        for group in self.param_groups:  # type: ignore[attr-defined]
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def toggle_model(self, sync_grad: bool = True) -> Any:
+        """A context that does nothing, in place of that of Lightning's optimisers."""
+        return nullcontext()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+
+def _is_wrapper(cls: type) -> bool:
+    """Whether a class is Lightning's wrapper around a user's optimiser."""
+    return any(c.__name__ == "LightningOptimizer" for c in cls.__mro__)
+
+
+def _stand_in_class(cls: type) -> type:
+    """A class of stand-ins that pass `isinstance` for `cls`."""
+    try:
+        return type(cls.__name__, (StandIn, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    except TypeError:  # a class that can't be derived from
+        return StandIn
