@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from .ranks import OtherRankError, exchange, merge, raise_together
 from .refinement import check_tolerance
 from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, Report, report, unfinished, write_data
 from .rng import preserved
+from .seal import TrainingMovedError, sealed
 from .sharding import is_sharded
 from .storage import FORMATS, check_writable
 
@@ -190,7 +192,9 @@ class LossLandscapeCallback(_Callback):
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
-        self._warned = self._fitted = self._postponed = False
+        self._warned: set[str] = set()  # kinds of failures
+        self._counters: compat.Counters | None = None
+        self._fitted = self._postponed = self._off = self._rehearsed = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -238,17 +242,32 @@ class LossLandscapeCallback(_Callback):
             self._loaded = compat.checkpoint_progress(checkpoint)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        """Rehearse on one batch, so that what can't work is known before the training."""
+        """A new training, of which there is no landscape yet."""
         self.landscapes.clear()
-        self._warned, self._fitted, self._postponed = False, True, False
-        if self.every_n_epochs is None and not self.at_train_end:
-            return
+        self._warned.clear()
+        self._fitted, self._postponed, self._off, self._rehearsed = True, False, False, False
+        self._counters = compat.Counters(trainer)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Note the counters that the step reads, and rehearse before the first one, after the module's start hooks."""
+        if self._counters is not None:
+            self._counters.record()
+        if not self._rehearsed and (self.every_n_epochs is not None or self.at_train_end):
+            self._rehearsed = True
+            self._rehearse(trainer, pl_module)
+
+    def _rehearse(self, trainer: Any, pl_module: Any) -> None:
+        """Measure one batch, so that what can't work is known before the first step."""
         folder, error = self._folder(trainer), None
         with self._spending():
             try:
                 if folder is not None and trainer.is_global_zero:
                     _check_writable(folder)
-                with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
+                with (
+                    compat.clocks_stopped(trainer, time.monotonic),
+                    sealed(trainer, pl_module, watch=True),
+                    undisturbed(trainer, self._counters),
+                ):
                     rehearse(trainer, pl_module, self._settings(trainer))
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
@@ -258,8 +277,15 @@ class LossLandscapeCallback(_Callback):
             raise_together(trainer, error)
         except (CannotMeasureError, OtherRankError) as error:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
+        except TrainingMovedError as error:
+            self._switch_off(trainer, error)
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
-            self._failed(trainer, error)
+            self._failed(trainer, error, unchanged=True)
+
+    def _switch_off(self, trainer: Any, error: TrainingMovedError) -> None:
+        """No further landscape in this training: its step moves what can't be held back."""
+        self._off = True
+        self._failed(trainer, error, "The loss landscape is switched off for the rest of this training")
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
@@ -315,7 +341,7 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        if step in self.landscapes and trainer.state.fn == "fit":
+        if trainer.state.fn == "fit" and (self._off or step in self.landscapes):
             return
         granted: tuple[float, float] | None = None
         if self._account is not None and self.budget is not None:
@@ -352,6 +378,8 @@ class LossLandscapeCallback(_Callback):
                 except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                     failure = raised
                 raise_together(trainer, failure)
+        except TrainingMovedError as error:
+            self._switch_off(trainer, error)
         except Exception as error:
             if self.strict:
                 raise
@@ -376,8 +404,10 @@ class LossLandscapeCallback(_Callback):
         size = "×".join(map(str, settings.grid.shape))
         side_by_side = is_sharded(pl_module)
         total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
+        epoch = trainer.current_epoch
         with (
-            undisturbed(trainer),
+            sealed(trainer, pl_module),
+            undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
             compat.averaged(trainer, pl_module) as averaging,
             progress(trainer, total, f"Landscape {size}") as shown,
         ):
@@ -391,7 +421,7 @@ class LossLandscapeCallback(_Callback):
             try:
                 with closing(passes) as points:
                     for landscape in points:
-                        landscape.meta |= {"weights": weights, **self._loaded}
+                        landscape.meta |= {"epoch": epoch, "weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
                             self._keep(trainer, landscape, folder)
@@ -466,16 +496,25 @@ class LossLandscapeCallback(_Callback):
         deadline.start()
         return report(landscape, self.look, folder, tag, over)
 
-    def _failed(self, trainer: Any, error: Exception | str, what: str = "The loss landscape failed") -> None:
+    def _failed(
+        self,
+        trainer: Any,
+        error: Exception | str,
+        what: str = "The loss landscape failed",
+        unchanged: bool = False,
+    ) -> None:
+        """Warn once of each kind of failure; `unchanged` is said where the seal has proved it."""
         if self.strict and isinstance(error, Exception):
             raise error
-        if not self._warned:
-            self._warned = True
-            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        kind = re.sub(r"\d+", "#", f"{what} ({text}")
+        if kind not in self._warned:
+            self._warned.add(kind)
+            goes_on = "The training goes on, unchanged." if unchanged else "The training goes on."
             compat.warn(
                 trainer,
-                f"{what} ({text}). The training goes on, unchanged. To see the traceback, "
-                "set strict=True; further failures are not reported.",
+                f"{what} ({text}). {goes_on} To see the traceback, set strict=True; further failures of this kind are "
+                "not reported.",
             )
 
 

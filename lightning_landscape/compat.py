@@ -185,23 +185,32 @@ class Counters:
     """
 
     def __init__(self, trainer: Any) -> None:
-        self._all = [o for o in owned_objects(trainer) if type(o).__module__.endswith("loops.progress")]
+        self._all = counters(trainer)
         epochs = [trainer.fit_loop.epoch_progress, *vars(trainer.fit_loop.epoch_progress).values()]
         self._of_epochs = {id(progress) for progress in epochs}
-        self._recorded: list[dict[str, Any]] | None = None
+        self._recorded: list[dict[str, Any]] = []
+        self._now: list[dict[str, Any]] = []
 
     def record(self) -> None:
         """Remember the counters of now; called before each training step."""
         self._recorded = [dict(vars(progress)) for progress in self._all]
+
+    def begin(self) -> None:
+        """Remember the counters of now as those between two steps; called before the first `show`."""
+        self._now = [dict(vars(progress)) for progress in self._all]
 
     def show(self, data: str) -> None:
         """Set the counters to what the last step on "train", "val" or "test" has read; `muted` puts them back.
 
         A validation comes after the epoch's steps: it reads the epoch of the training, and steps as they are now.
         """
-        for progress, recorded in zip(self._all, self._recorded or (), strict=False):
-            if data == "train" or id(progress) in self._of_epochs:
-                vars(progress).update(recorded)
+        for progress, recorded, now in zip(self._all, self._recorded, self._now, strict=False):
+            vars(progress).update(recorded if data == "train" or id(progress) in self._of_epochs else now)
+
+
+def counters(trainer: Any) -> list[Any]:
+    """The objects in which the Trainer counts epochs, batches and steps."""
+    return [o for o in owned_objects(trainer) if type(o).__module__.endswith("loops.progress")]
 
 
 def owned_objects(trainer: Any) -> list[Any]:
@@ -276,6 +285,7 @@ def muted(trainer: Any, lent: Lent) -> Iterator[None]:
         trainer.state.stage = stages.VALIDATING
         trainer._lent = lent
         if lent.counters is not None:
+            lent.counters.begin()
             lent.counters.show("train")
         yield
 
@@ -299,11 +309,11 @@ def lend(trainer: Any, probe: nn.Module) -> None:
         precision.scaler = copy.deepcopy(precision.scaler)
 
 
-def optimizers_and_schedulers(trainer: Any) -> list[Any]:
-    """The user's, those of Lightning's that wrap them too."""
+def optimizers_and_schedulers(trainer: Any, *, wrappers: bool = True) -> list[Any]:
+    """The user's optimisers and schedulers, and Lightning's `wrappers` around the optimisers."""
     strategy = trainer.strategy
-    schedulers = [config.scheduler for config in strategy.lr_scheduler_configs]
-    return [*strategy._optimizers, *strategy._lightning_optimizers, *schedulers]
+    wrapping = strategy._lightning_optimizers if wrappers else []
+    return [*strategy._optimizers, *wrapping, *(config.scheduler for config in strategy.lr_scheduler_configs)]
 
 
 def optimizer_classes() -> tuple[type, ...]:
@@ -329,11 +339,11 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
         yield
     finally:
         for callback in trainer.callbacks:
-            starts, ends = (getattr(callback, name, None) for name in ("_start_time", "_end_time"))
-            if _has_class(callback, "Timer") and isinstance(starts, dict):
-                for stage, began in starts.items():
-                    if began is not None and ((ends or {}).get(stage) is None or ends[stage] < began):
-                        starts[stage] = began + (now() - start)
+            if _has_class(callback, "Timer"):
+                for stage, began in callback._start_time.items():
+                    ended = callback._end_time.get(stage)
+                    if began is not None and (ended is None or ended < began):
+                        callback._start_time[stage] = began + (now() - start)
 
 
 @contextmanager

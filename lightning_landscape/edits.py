@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,22 @@ class EditWatch(TorchFunctionMode):
     """Sees calls made inside that may edit the memory of given tensors, also through `.data`, views and out=.
 
     Args:
-        tensors: by the names that are told.
+        tensors: the name of each, and the tensor.
 
     Attributes:
         seen: of each such call, the tensor's name, the function, and where the user's code calls it.
 
     >>> import torch
     >>> weight = torch.ones(2)
-    >>> with EditWatch({"weight": weight}) as watch:
+    >>> with EditWatch([("weight", weight)]) as watch:
     ...     _ = weight.data.clamp_(-1, 1); _ = weight + 1
     >>> [(name, function) for name, function, _ in watch.seen]
     [('weight', 'clamp_')]
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
         super().__init__()
-        self._names = {address: name for name, tensor in tensors.items() if (address := _address(tensor))}
+        self._names = {address: name for name, tensor in tensors if (address := _address(tensor))}
         self.seen: list[tuple[str, str, str]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -26,11 +26,11 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer",
+        "criteria", "bezier", "loss_landscape", "writer", "edits",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
-        "in_time", "progress",
+        "in_time", "progress", "seal", "stand_ins",
     },
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip
@@ -73,6 +73,8 @@ FOREIGN_PRIVATE = {
     "_values",
     "_exit",
     "_add_batch_dim",
+    "_parameters",
+    "_buffers",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -218,7 +218,7 @@ class Sequential:
             yield None
             return
         self._is_watched = True
-        with EditWatch({name: local(p) for name, p in self.module.named_parameters()}) as watch:
+        with EditWatch((name, local(p)) for name, p in self.module.named_parameters()) as watch:
             yield watch
 
     def _reset(self) -> None:
