@@ -46,6 +46,7 @@ def measure_in_time(
     """
     deadline = Deadline(seconds)
     with probing(trainer, module) as (probe, recorder, snapshot):
+        settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
         whole = job.prepare(READING * seconds / len(settings.data))
         job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}

@@ -70,7 +70,8 @@ class Snapshot:
 
     Args:
         params: detached **views** of the module's tensors (nothing is copied), by canonical name; tied
-            parameters once; frozen parameters (``requires_grad=False``) not at all.
+            parameters once; frozen parameters (``requires_grad=False``), and those without values (on "meta"), not at
+            all.
         filters: how each tensor splits into filters.
         normalization: the names that belong to a normalisation layer.
     """
@@ -103,7 +104,7 @@ class Snapshot:
                     layout = FilterLayout(axis=1, groups=layer.groups)
                 roles.setdefault(id(parameter), (layout, isinstance(layer, NORMALIZATION_LAYERS)))
         for name, parameter in module.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or parameter.is_meta:
                 continue
             if is_lazy(parameter):
                 raise ValueError(f"Parameter {name!r} has no shape yet: run one batch through the module first.")

@@ -26,10 +26,10 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer", "edits",
+        "criteria", "bezier", "loss_landscape", "writer", "edits", "copying", "hooks", "module_copy", "remembered",
     },
     "Lightning": {
-        "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
+        "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
         "in_time", "progress", "seal", "stand_ins",
     },
     "callback, CLI": {"callback", "cli", "models"},
