@@ -6,6 +6,7 @@ import copy
 import copyreg
 import functools
 import gc
+import queue
 import struct
 import sys
 import threading
@@ -329,6 +330,12 @@ def _view(copier: Copier, value: Any, path: str) -> Any:
     return MappingProxyType(owner) if type(value) is MappingProxyType else getattr(owner, _VIEWS[type(value)])()
 
 
+def _queue(copier: Copier, value: queue.Queue[Any], path: str) -> Any:
+    """One of limited length is emptied by a thread, which the copy would wait for without end."""
+    limited = TypeError("a queue of limited length")
+    return copier.stand_in(value, path, limited) if value.maxsize > 0 else copier.by_pickle(value, path)
+
+
 def _thread_local(copier: Copier, value: threading.local, path: str) -> threading.local:
     """What this thread has of it."""
     twin = copier.remember(value, type(value).__new__(type(value)))
@@ -364,6 +371,7 @@ _KINDS: dict[type, Callable[[Copier, Any, str], Any]] = {
     FunctionType: _function,
     weakref.ref: _weak,
     threading.local: _thread_local,
+    queue.Queue: _queue,
 }
 
 

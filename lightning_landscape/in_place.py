@@ -13,7 +13,7 @@ from torch import nn
 
 from . import compat
 from .copying import UncopyablePartError
-from .hooks import without_global_observers
+from .observers import without_global_observers
 from .lockstep import together
 from .module_copy import ModuleCopier
 from .parameters import Snapshot, canonical_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import io
 from types import FunctionType
 from typing import Any, NoReturn
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .copying import Copier, UncopyablePartError
-from .hooks import TABLES, Observers, held_by
+from .observers import LOGGERS, TABLES, Observers, held_by, root_of
 
 TREE = frozenset(["_modules", "_parameters", "_buffers"])
 
@@ -81,7 +82,12 @@ class ModuleCopier(Copier):
 
     def make(self, value: Any, path: str) -> Any:
         """A copy of an object that has none yet, or what stands for it."""
-        return self._lent.of(value) if isinstance(value, self._replaced) else super().make(value, path)
+        if isinstance(value, self._replaced):
+            return self._lent.of(value)
+        kind = type(value)
+        if root_of(kind.__module__) in LOGGERS and kind not in copyreg.dispatch_table:
+            return self.stand_in(value, path, TypeError("a logger's"))
+        return super().make(value, path)
 
     def attribute(self, name: str, value: Any, path: str) -> Any:
         """The copy of one attribute of the object at `path`."""

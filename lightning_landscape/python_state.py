@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .copying import attributes_of, connects, is_filled, put_attribute, slots_of
-from .hooks import TABLES, held_by
+from .observers import LOGGERS, TABLES, held_by, root_of
 from .parameters import size_in_bytes
 from .remembered import Remembered, ScriptState
 from .sharding import author_class
@@ -27,7 +27,7 @@ LARGE = 64 * 2**20  # bytes: larger arrays of other objects than modules are dat
 MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
 DEEPEST = 6  # objects inside one another, beginning with an attribute of a module
 # Objects of these packages are no state of the step: the Trainer, loaders, arrays (which are remembered below).
-_FOREIGN = frozenset(
+_FOREIGN = LOGGERS | frozenset(
     [
         "torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_landscape", "numpy", "random",
         "builtins", "collections", "functools", "io", "_io",
@@ -165,4 +165,4 @@ _HOLDERS = (FunctionType, MethodType, BuiltinFunctionType, partial, type(cache(b
 def _is_object(value: Any) -> bool:
     """Whether a value is of a class whose objects may hold a state of the step's in their attributes."""
     has_attributes = isinstance(getattr(value, "__dict__", None), dict) or bool(slots_of(type(value)))
-    return has_attributes and type(value).__module__.partition(".")[0] not in _FOREIGN
+    return has_attributes and root_of(type(value).__module__) not in _FOREIGN

@@ -22,11 +22,11 @@ _GLOBAL_TABLES = [f"_global_{call}_hooks" for call in CALLS]
 # Parts of torch whose hooks compute: parametrisations, norms of weights, pruning, lazy and quantised layers, FSDP.
 _COMPUTES = ("torch.nn", "torch.ao", "torch.quantization", "torch.distributed")
 _LIBRARIES = frozenset(["torch", "lightning", "pytorch_lightning", "lightning_fabric", "builtins", "typing", "abc"])
-# Their hooks are written so that nothing can be seen of what they give back.
-_LOGGERS = frozenset(
+# They write to the outside, or count; how they call that tells nothing of what they give back.
+LOGGERS = frozenset(
     [
-        "aim", "calflops", "clearml", "comet_ml", "fvcore", "mlflow", "neptune", "ptflops", "swanlab", "thop",
-        "torchinfo", "torchsummary", "trackio", "wandb",
+        "aim", "calflops", "clearml", "comet_ml", "dvclive", "fvcore", "mlflow", "neptune", "ptflops", "swanlab",
+        "tensorboard", "tensorboardX", "thop", "torchinfo", "torchsummary", "trackio", "wandb",
     ]
 )  # fmt: skip
 
@@ -48,14 +48,14 @@ class Observers:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         classes = {c for part in module.modules() for c in type(part).__mro__}
-        self._own = {_root(c.__module__) for c in classes} - _LIBRARIES
+        self._own = {root_of(c.__module__) for c in classes} - _LIBRARIES
 
     def __contains__(self, hook: Any) -> bool:
         plain = _unwrapped(hook)
         home = _home(plain)
-        if home.startswith(_COMPUTES) or _root(home) in self._own:
+        if home.startswith(_COMPUTES) or root_of(home) in self._own:
             return False
-        if _root(home) in _LOGGERS or _root(home) == "torch":
+        if root_of(home) in LOGGERS or root_of(home) == "torch":
             return True
         return not (_may_edit(plain) or _ids(held_by(hook), ()) & self._known)
 
@@ -117,7 +117,8 @@ def _ids(values: Iterable[Any], without: Iterable[str]) -> set[int]:
     return seen
 
 
-def _root(name: str) -> str:
+def root_of(name: str) -> str:
+    """The package that a Python module is in."""
     return name.partition(".")[0]
 
 
