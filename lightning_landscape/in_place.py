@@ -13,9 +13,9 @@ from torch import nn
 
 from . import compat
 from .copying import UncopyablePartError
-from .observers import without_global_observers
 from .lockstep import together
 from .module_copy import ModuleCopier
+from .observers import without_global_observers
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
 from .sharding import AtRest, fsdp_parts, is_sharded, local

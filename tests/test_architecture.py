@@ -73,6 +73,8 @@ FOREIGN_PRIVATE = {
     "_values",
     "_exit",
     "_add_batch_dim",
+    "_backward_hooks",
+    "_post_accumulate_grad_hooks",
     "_parameters",
     "_buffers",
 }
