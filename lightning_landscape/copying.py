@@ -142,7 +142,7 @@ class Copier:
     def by_attributes(self, value: Any, path: str, error: Exception) -> Any:
         """A copy of an object whose class gives none."""
         kind = type(value)
-        base = next((c for c in (dict, list, set) if isinstance(value, c)), object)
+        base: Any = next((c for c in (dict, list, set) if isinstance(value, c)), object)
         if _is_foreign(kind) or hasattr(kind, "__next__") or not _has_state_of_python_only(kind, base):
             self.memo.pop(id(value), None)  # what was begun
             return self.stand_in(value, path, error)
@@ -273,13 +273,13 @@ def _weak(copier: Copier, value: Any, path: str) -> Any:
     return (type(value) if id(owner) in copier.anchored else _Holding)(copier(target, path))
 
 
-class _Holding(weakref.ref):  # type: ignore[type-arg]
+class _Holding(weakref.ref):
     """A weak reference that keeps its target: who keeps the original's is not copied."""
 
     __slots__ = ("held",)
 
     def __init__(self, target: Any) -> None:
-        super().__init__(target)
+        super().__init__(target)  # type: ignore[call-arg]  # as its class takes it
         self.held = target
 
 
@@ -351,7 +351,8 @@ _ATOMS = frozenset(
         torch.jit.ScriptFunction,
     ]
 )  # fmt: skip
-_VIEWS = {type(getattr(table, name)()): name for table in ({}, OrderedDict()) for name in ("keys", "values", "items")}
+_TABLES: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+_VIEWS = {type(getattr(table, name)()): name for table in _TABLES for name in ("keys", "values", "items")}
 _EXACT_KINDS: dict[type, Callable[[Copier, Any, str], Any]] = {
     list: _list,
     dict: _dict,
@@ -429,7 +430,7 @@ def _is_foreign(kind: type) -> bool:
 
 def without_finalizer(twin: Any) -> Any:
     """An object whose end does not close what its original has opened."""
-    kind = type(twin)
+    kind: Any = type(twin)
     if isinstance(getattr(kind, "__del__", None), FunctionType):
         names = {name: getattr(kind, name) for name in ("__module__", "__qualname__")}
         twin.__class__ = type(kind)(kind.__name__, (kind,), {**names, "__slots__": (), "__del__": _close_nothing})

@@ -107,7 +107,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     compat.drop_compiled_closures(module)
     copier.memo.clear()
     for parameter in module.parameters():
-        parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
+        parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]
     for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
         part.register_forward_pre_hook(_meet, prepend=True)
     return silenced(trainer, module)

@@ -116,10 +116,10 @@ class ModuleCopier(Copier):
         for name, part in value.named_modules(prefix=path):
             own = twins[name.removeprefix(path).removeprefix(".")]
             self.fill(part, own, name)
-            vars(own).update({key: self.attribute(key, vars(part)[key], name) for key in TABLES & vars(part).keys()})
+            own.__dict__.update({key: self.attribute(key, vars(part)[key], name) for key in TABLES & vars(part).keys()})
             for key, item in list(vars(own).items()):
                 if isinstance(item, FunctionType) and not self.is_made(item):
-                    vars(own)[key] = self(item, f"{name}.{key}")
+                    own.__dict__[key] = self(item, f"{name}.{key}")
         for parameter, own_parameter in zip(value.parameters(), twin.parameters(), strict=True):
             self.fill(parameter, own_parameter, path)
         return twin

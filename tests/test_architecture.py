@@ -74,6 +74,8 @@ FOREIGN_PRIVATE = {
     "_exit",
     "_add_batch_dim",
     "_backward_hooks",
+    "_c",
+    "_type",
     "_post_accumulate_grad_hooks",
     "_parameters",
     "_buffers",
