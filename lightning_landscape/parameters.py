@@ -147,7 +147,8 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by th
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two dense tensors agree in type, shape and every bit; NaN equals the same NaN, and -0 is not 0.
 
-    >>> same_bits(torch.tensor([float("nan")]), torch.tensor([float("nan")])), same_bits(torch.zeros(1), -torch.zeros(1))
+    >>> nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
+    >>> same_bits(nan, nan.clone()), same_bits(zero, -zero)
     (True, False)
     """
     if a.dtype != b.dtype or a.shape != b.shape:
