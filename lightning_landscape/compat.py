@@ -196,7 +196,7 @@ class Counters:
         self._recorded = [dict(vars(progress)) for progress in self._all]
 
     def begin(self) -> None:
-        """Remember the counters of now as those between two steps; called before the first `show`."""
+        """Remember the counters of now as those after the steps; called before the first `show`."""
         self._now = [dict(vars(progress)) for progress in self._all]
 
     def show(self, data: str) -> None:
@@ -286,7 +286,6 @@ def muted(trainer: Any, lent: Lent) -> Iterator[None]:
         trainer._lent = lent
         if lent.counters is not None:
             lent.counters.begin()
-            lent.counters.show("train")
         yield
 
 

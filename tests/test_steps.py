@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape.seal import TrainingMovedError
 
 from ._formula import callback, plain_surface, train
-from ._steps import BATCH, STEPS, AnnealsByEpoch, Automatic, X, Y
+from ._steps import BATCH, STEPS, AnnealsByEpoch, Automatic, SavesCheckpoints, X, Y
 from ._training import differences
 
 pytestmark = pytest.mark.filterwarnings(
@@ -68,6 +68,14 @@ def test_a_step(tmp_path: Path, step: type[Automatic]) -> None:
     expected = plain_surface(module, result, 4, loss)
     np.testing.assert_allclose(result.loss, expected, rtol=2e-5, atol=1e-7)
     assert np.ptp(expected) > 1e-3
+
+
+def test_a_checkpoint_that_the_step_saves_is_that_of_the_training(tmp_path: Path) -> None:
+    saved = []
+    for name, callbacks in (("without", []), ("with", [callback()])):
+        train(made(SavesCheckpoints), data(), callbacks, tmp_path / name)
+        saved.append(torch.load(tmp_path / name / "step.ckpt", weights_only=True)["state_dict"])
+    assert differences(*saved) == []
 
 
 def test_counters_are_those_of_the_weights(tmp_path: Path) -> None:
