@@ -383,6 +383,7 @@ class WarmsUp(Automatic):
         for group in self.optimizers().param_groups:
             group["lr"] *= 0.9
             group["momentum"] = 0.3
+            self.log("rate", group["lr"])
         return self.loss(batch)
 
 

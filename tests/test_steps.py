@@ -55,6 +55,8 @@ def test_a_step(tmp_path: Path, step: type[Automatic]) -> None:
     result = landscapes.landscape
     assert result is not None
     assert result.done.all()
+    for name in result.values.keys() & {"rate", "rate_2", "radius"}:  # every point begins with the same optimiser
+        assert np.ptp(result.values[name]) == 0
     module._trainer = None
 
     def loss() -> float:
