@@ -174,20 +174,14 @@ def _nothing_compiled() -> Iterator[None]:
 
 _SHARDING = ("torch.distributed.fsdp", "torch.distributed._composable", "torch.distributed.tensor")
 _SHARDING += ("torch.distributed._tensor", f"{__package__}.lockstep")
-_BETWEEN = ("torch", "typing_extensions", "warnings", "contextlib", "functools", __name__)
 
 
 def _asked_by_the_sharding() -> bool:
-    """Whether FSDP, a DTensor or `lockstep` is the nearest caller that is not plain torch."""
+    """Whether FSDP, a DTensor or `lockstep` is among the callers: none of them calls a step."""
     frame = inspect.currentframe()
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module.startswith(_SHARDING):
-            return True
-        if module not in _BETWEEN and not module.startswith("torch."):
-            return False
+    while frame is not None and not frame.f_globals.get("__name__", "").startswith(_SHARDING):
         frame = frame.f_back
-    return False
+    return frame is not None
 
 
 def _replace_torch(until: ExitStack) -> None:
@@ -270,7 +264,10 @@ def _guarded(namespace: str, name: str) -> Callable[..., Any]:
     def kernel(*args: Any, **named: Any) -> Any:
         if _holds():
             return alone(*args, **named)
-        return operator._op_dk(_backend((*args, *named.values())), *args, **named)
+        key = _backend((*args, *named.values()))
+        if hasattr(operator, "redispatch"):
+            return operator.redispatch(torch._C.DispatchKeySet(key), *args, **named)
+        return operator._op_dk(key, *args, **named)  # before torch 2.4
 
     return kernel
 

@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -242,18 +241,6 @@ def metrics_that_are_put_together(self: Lit, x: Tensor) -> Tensor:
     metric = MeanMetric()
     metric.update(loss.detach())
     return loss + metric.compute() - loss.detach()
-
-
-@squared
-def compiled_for_so_many_processes(self: Lit, x: Tensor) -> Tensor:
-    with torch.no_grad():
-        share = part(x)
-    return plain(self.net, x) / share.mean() / dist.get_world_size()
-
-
-@partial(torch.compile, backend="eager")
-def part(x: Tensor) -> Tensor:
-    return torch.ones_like(x) / dist.get_world_size()
 
 
 @squared
