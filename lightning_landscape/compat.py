@@ -385,6 +385,18 @@ def unsupported(trainer: Any) -> str | None:
     return None
 
 
+def places(trainer: Any) -> Iterator[tuple[type, dict[str, Any]]]:
+    """What the Trainer's strategy says of its place among processes: classes, and their attributes in one process."""
+    strategy = trainer.strategy
+    if hasattr(strategy, "parallel_devices"):
+        # The root device is the one of these with the local rank.
+        alone = {"parallel_devices": [strategy.root_device], "num_nodes": 1}
+        yield type(strategy), {name: value for name, value in alone.items() if hasattr(type(strategy), name)}
+    environment = getattr(strategy, "cluster_environment", None)
+    if environment is not None:
+        yield type(environment), {"world_size": 1, "global_rank": 0, "local_rank": 0, "node_rank": 0}
+
+
 def datamodule_copy(trainer: Any) -> Any:
     """A copy of the datamodule, so that hooks called for us change nothing in the user's; or None."""
     shared = [o for o in shared_objects(trainer) if o is not trainer.datamodule]

@@ -14,6 +14,7 @@ from torch import nn
 from . import compat
 from .copying import rebind
 from .lockstep import together
+from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
 from .sharding import AtRest, author_class, fsdp_parts, is_sharded, local
@@ -30,12 +31,16 @@ def probing(trainer: Any, module: nn.Module) -> Iterator[tuple[nn.Module, Record
         RuntimeError: if the module, or what a sharded one holds, can't be copied.
         ValueError: if no parameter may move.
     """
-    if is_sharded(module):
-        with borrowed(trainer, module) as (recorder, snapshot):
-            yield module, recorder, snapshot
-    else:
-        probe, recorder = probe_copy(trainer, module)
-        yield probe, recorder, Snapshot.of(module)
+    sharded = is_sharded(module)
+    with one_process(sharded, compat.places(trainer)):
+        if sharded:
+            with borrowed(trainer, module) as (recorder, snapshot):
+                forget_place(module)
+                yield module, recorder, snapshot
+        else:
+            probe, recorder = probe_copy(trainer, module)
+            forget_place(probe)
+            yield probe, recorder, Snapshot.of(module)
 
 
 @contextmanager

@@ -29,9 +29,10 @@ from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Sample, Samples
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective
+from .one_process import InOneProcess, several_processes
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
-from .ranks import OtherRankError, merge
+from .ranks import OtherRankError, check_agreement, merge
 from .refinement import least, refine
 from .resume import differences
 from .samples import describe, tile_stream
@@ -239,6 +240,8 @@ class Pass:
                     [twin for _, twin in lent.twins],
                     partial(_prepare_step, lent, data),
                 )
+            if several_processes():
+                objective = InOneProcess(objective)
             surfaces.append(Surface(data, objective, frozen))
         return surfaces
 
@@ -251,7 +254,7 @@ class Pass:
             batches: their data in the form that the evaluator likes; None for their own.
 
         Raises:
-            CannotMeasureError: if the step neither returns a loss nor logs anything.
+            CannotMeasureError: if the step neither returns a loss nor logs anything, or differs between processes.
         """
         origin = np.zeros((1, self.plane.ndim))
         measured = paired(surfaces, everything(surfaces) if batches is None else batches)
@@ -269,6 +272,7 @@ class Pass:
             # A step that logs "acc" and "train_acc" may need one more word.
             taken = [name for s in surfaces for name in s.names.values()]
             surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
+            check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
 
     def tiles(self, surface: Surface) -> Tiles | None:
         """The tiles of a surface; None without any, or where the step refuses them and that is tolerated."""
