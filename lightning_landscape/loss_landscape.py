@@ -24,7 +24,7 @@ from .landscape import Grid, Landscape, axis_points
 from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
-from .plots import PLOTS, Figure, show_figure
+from .plots import PLOTS, Figure, show_figure, write_picture
 from .refinement import check_tolerance
 from .rng import preserved
 from .storage import FORMATS, check_writable, export_paraview, load, save
@@ -451,7 +451,7 @@ class LossLandscape:
         for name in names:
             for kind in kinds:
                 figure = PLOTS[kind].draw(self.landscape, name, **options)
-                figure.savefig(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                write_picture(figure, Path(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf"))
                 figures.append(figure)
                 if show:
                     show_figure(figure)

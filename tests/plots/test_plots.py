@@ -137,7 +137,7 @@ def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim, tmp_pa
     pixels = to_image(figure, dpi=50)
     assert pixels.min() < 128
     for suffix in ("png", "svg"):
-        write_picture(figure, pixels, tmp_path / f"a.{suffix}")
+        write_picture(figure, tmp_path / f"a.{suffix}", pixels)
         assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
 
 
