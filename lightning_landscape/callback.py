@@ -19,7 +19,7 @@ from .in_time import measure_in_time
 from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
 from .loggers import log
-from .measure import Settings, measure, rehearse, tidy
+from .measure import Settings, measure, rehearse, remarks, tidy
 from .objectives import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
@@ -191,6 +191,7 @@ class LossLandscapeCallback(_Callback):
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._warned = self._fitted = self._postponed = False
+        self._remarked: set[str] = set()
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -241,15 +242,16 @@ class LossLandscapeCallback(_Callback):
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
         self._warned, self._fitted, self._postponed = False, True, False
+        self._remarked.clear()
         if self.every_n_epochs is None and not self.at_train_end:
             return
-        folder, error = self._folder(trainer), None
+        folder, error, remarked = self._folder(trainer), None, list[str]()
         with self._spending():
             try:
                 if folder is not None and trainer.is_global_zero:
                     _check_writable(folder)
                 with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
-                    rehearse(trainer, pl_module, self._settings(trainer))
+                    remarked = rehearse(trainer, pl_module, self._settings(trainer))
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:
@@ -260,6 +262,7 @@ class LossLandscapeCallback(_Callback):
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error)
+        self._remark(trainer, remarked)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
@@ -391,6 +394,7 @@ class LossLandscapeCallback(_Callback):
             try:
                 with closing(passes) as points:
                     for landscape in points:
+                        self._remark(trainer, remarks(landscape))
                         landscape.meta |= {"weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
@@ -465,6 +469,13 @@ class LossLandscapeCallback(_Callback):
 
         deadline.start()
         return report(landscape, self.look, folder, tag, over)
+
+    def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
+        """Warn of each of them, once."""
+        for text in texts:
+            if text not in self._remarked:
+                self._remarked.add(text)
+                compat.warn(trainer, text)
 
     def _failed(self, trainer: Any, error: Exception | str, what: str = "The loss landscape failed") -> None:
         if self.strict and isinstance(error, Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from os import PathLike
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 from .accelerations import check_accelerate
 from .bezier import Bezier
 from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
-from .directions import Between, Directions, Joined, Random
+from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
 from .landscape import Grid, Landscape, axis_points
 from .objectives import Batch
@@ -373,12 +374,14 @@ class LossLandscape:
             views = Snapshot.of(probe.eval(), buffers=dir_type == "states")
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
-            self.plane = Plane(origin, directions(snapshot, grid.ndim if curve is None else 2))
+            self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
                 objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
                 dir_type=dir_type, recalibrate=recalibrate,
             )  # fmt: skip
+            if text := alike(meta["directions"], grid.ndim):
+                warnings.warn(text, stacklevel=3)
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,

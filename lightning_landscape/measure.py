@@ -22,7 +22,7 @@ from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .budget import Deadline
-from .directions import Directions
+from .directions import Directions, alike, checked_directions
 from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
@@ -418,7 +418,7 @@ def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[A
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
     """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
     origin = snapshot.params
-    directions = settings.directions(snapshot, settings.grid.ndim)
+    directions = checked_directions(settings.directions, snapshot, settings.grid.ndim)
     return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
 
 
@@ -430,14 +430,20 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
+def remarks(landscape: Landscape) -> list[str]:
+    """What there is to warn of before a landscape is measured."""
+    text = alike(landscape.meta["directions"], landscape.grid.ndim)
+    return [text] if text else []
+
+
+def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
-    has seen no batch yet has no weights to rehearse with.
+    has seen no batch yet has no weights to rehearse with. Gives what there is to warn of.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
-        return
+        return []
     with ExitStack() as until_the_end:
         try:
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
@@ -450,6 +456,7 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
+        return remarks(job.begin(surfaces, None))
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

@@ -20,7 +20,7 @@ from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Evaluator, Sequential
-from .landscape import Grid, Landscape
+from .landscape import ALIKE, Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
@@ -129,9 +129,12 @@ HOW = {
 def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
     """What a landscape's file says of its directions, as plain JSON values."""
     moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
+    axes = plane.axes() if len(moved) <= plane.ndim else []
     return {
         **recipe(directions),
+        **({"axes": axes} if axes else {}),
         "cosine": plane.cosine(),
+        "span": plane.span(ALIKE),
         "lengths": plane.norms(),
         "moved_parameters": sum(plane.origin[name].numel() for name in moved),
         "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
