@@ -284,21 +284,6 @@ def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
     )
 
 
-def refers_to(function: Any, net: nn.Module) -> bool:
-    """Whether a function names the net itself: in its closure, among its globals, or among its bound arguments.
-
-    >>> net = nn.Linear(1, 1)
-    >>> refers_to(lambda outputs, targets: net.weight.sum(), net), refers_to(nn.MSELoss(), net)
-    (True, False)
-    """
-    bound = [*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()]  # of functools.partial
-    try:
-        names = inspect.getclosurevars(inspect.unwrap(getattr(function, "func", function)))
-    except (TypeError, ValueError):  # no function of Python's
-        return any(value is net for value in bound)
-    return any(value is net for value in (*bound, *names.nonlocals.values(), *names.globals.values()))
-
-
 def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Module, Any]:
     """The net and its criterion on a device, ours to move; a loss module that holds the net holds the copy.
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised
 from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
 from .landscape import Grid, Landscape, axis_points
@@ -106,8 +106,6 @@ class LossLandscape:
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
-        if refers_to(self.criterion, net):
-            log.warning("The criterion names the net itself, which never moves: take the model that it is given.")
         self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
             raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
@@ -163,7 +161,8 @@ class LossLandscape:
             classifier's. For a criterion that gives named metrics, "losses" is a dict of such arrays.
 
         Raises:
-            ValueError: for an argument that does not fit, or an earlier surface that is of something else.
+            ValueError: for an argument that does not fit, a criterion that computes with the net itself in place of
+                the model that it is given, or an earlier surface that is of something else.
         """
         if (directions == "target") != (target_model is not None):
             raise ValueError(
@@ -386,6 +385,7 @@ class LossLandscape:
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
             self._follow(passes, keep, grid.size)
         return self._result()

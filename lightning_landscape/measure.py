@@ -37,6 +37,7 @@ from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
+from .touched import Rehearsed, Touched
 
 
 @dataclass(frozen=True)
@@ -452,6 +453,17 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         surfaces = job.prepare()
+        if not is_sharded(probe):  # which has no copy
+            for surface in surfaces:
+                step = author_class(probe).__name__ + "." + compat.STEPS[surface.data]
+                surface.objective = Rehearsed(
+                    surface.objective,
+                    Touched(snapshot.params, {}),
+                    f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
+                    "trained, which does not move: the landscape moves a copy. It reaches the module through a global, "
+                    "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
+                    "that are meant to stay.",
+                )
         job.centre(surfaces, job.evaluator)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same

@@ -156,11 +156,6 @@ def test_the_kind_of_criterion_is_said_in_the_log(make, caplog):
     assert said[2].endswith("is measured as a loss of (model, inputs, targets).")
 
 
-def test_a_criterion_that_names_the_net_itself_is_warned_of(make, net, caplog):
-    make(lambda outputs, targets: F.cross_entropy(outputs, targets) + net.last.weight.square().sum())
-    assert "The criterion names the net itself, which never moves" in caplog.text
-
-
 # losses that need more than outputs
 
 
