@@ -13,6 +13,7 @@ from torch import nn
 
 from . import compat
 from .copying import rebind
+from .effects import writers_apart
 from .lockstep import together
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
@@ -78,7 +79,8 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     fixed = [trainer, *parts, *module.parameters(), *(part._get_fsdp_state() for part in fsdp_parts(module))]
     memo = memo_of(trainer, module) | {id(thing): thing for thing in fixed}
     try:
-        worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
+        with writers_apart():
+            worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
     except Exception as error:
         raise RuntimeError(
             f"What {author_class(module).__name__} holds can't be copied for the landscape "

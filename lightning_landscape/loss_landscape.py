@@ -21,6 +21,7 @@ from .bezier import Bezier
 from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised
 from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
+from .effects import one_pass
 from .landscape import Grid, Landscape, axis_points
 from .objectives import Batch
 from .parameters import Snapshot
@@ -364,7 +365,7 @@ class LossLandscape:
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
-        with preserved(), torch.inference_mode(False), torch.no_grad():
+        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copies(self.net, self.criterion, self.device)
             objective, _ = recognised(criterion, self.device.type == "cuda")
             self._batches = self._batches or frozen_batches(

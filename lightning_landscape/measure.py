@@ -23,6 +23,7 @@ from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .budget import Deadline
 from .directions import Directions, alike, checked_directions
+from .effects import unheld
 from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
@@ -453,10 +454,11 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         surfaces = job.prepare()
+        watched: list[tuple[Rehearsed, str]] = []
         if not is_sharded(probe):  # which has no copy
             for surface in surfaces:
                 step = author_class(probe).__name__ + "." + compat.STEPS[surface.data]
-                surface.objective = Rehearsed(
+                surface.objective = rehearsed = Rehearsed(
                     surface.objective,
                     Touched(snapshot.params, {}),
                     f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
@@ -464,11 +466,15 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
                     "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
                     "that are meant to stay.",
                 )
+                watched.append((rehearsed, compat.STEPS[surface.data]))
         job.centre(surfaces, job.evaluator)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
-        return remarks(job.begin(surfaces, None))
+        times = f"on every batch at each of {settings.grid.size:,} points"
+        advice = "Do it only where self.trainer.training is true, which it is not then."
+        noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
+        return [*filter(None, noticed), *remarks(job.begin(surfaces, None))]
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
+from .effects import unheld
 from .evaluators import Evaluator, Measurement, Sequential
 from .landscape import ALIKE, Grid, Landscape
 from .objectives import Batch, CannotMeasureError, Objective
@@ -72,7 +74,7 @@ def sweep(
     """
     started = time.perf_counter()
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    center = _centre(evaluator, objective, plane, batches, originals or {})
+    center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
@@ -122,7 +124,7 @@ def sweep(
 
 
 def _centre(
-    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params, points: int
 ) -> dict[str, Measurement]:
     """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
     module = evaluator.module
@@ -141,6 +143,9 @@ def _centre(
             "The criterion does not depend on the weights that the directions move: take the model that it is given; "
             "or does ignore= leave only weights that it does not use?"
         )
+    times = f"on every batch at each of {points:,} points"
+    if text := unheld(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
+        warnings.warn(text, stacklevel=2)
     return center
 
 

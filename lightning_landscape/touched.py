@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from .effects import noticing
 from .objectives import Batch, CannotMeasureError, Objective, Observation
 
 
@@ -83,12 +84,16 @@ class Rehearsed(Objective):
         objective: the one that is measured.
         touched: what sees the call.
         refused: says what to do, with the name of an original weight in place of ``{}``.
+
+    Attributes:
+        noticed: what the first call did to the world, and how often (`effects.noticing`).
     """
 
     def __init__(self, objective: Objective, touched: Touched, refused: str) -> None:
         self.objective, self.touched, self.refused = objective, touched, refused
         self.divisible = objective.divisible
         self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+        self.noticed: dict[str, int] = {}
         self._seen = False
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
@@ -107,7 +112,8 @@ class Rehearsed(Objective):
         """
         if self._seen:
             return self.objective(module, batch)
-        observed = self._watch(lambda: self.objective(module, batch))
+        with noticing() as self.noticed:
+            observed = self._watch(lambda: self.objective(module, batch))
         self._seen = True
         return observed
 
