@@ -20,7 +20,7 @@ from .in_time import measure_in_time
 from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
 from .loggers import log
-from .measure import Settings, measure, rehearse, tidy
+from .measure import Settings, measure, rehearse, remarks, tidy
 from .objectives import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
@@ -193,6 +193,7 @@ class LossLandscapeCallback(_Callback):
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._warned: set[str] = set()  # kinds of failures
+        self._remarked: set[str] = set()
         self._counters: compat.Counters | None = None
         self._fitted = self._postponed = self._off = self._rehearsed = False
 
@@ -245,6 +246,7 @@ class LossLandscapeCallback(_Callback):
         """A new training, of which there is no landscape yet."""
         self.landscapes.clear()
         self._warned.clear()
+        self._remarked.clear()
         self._fitted, self._postponed, self._off, self._rehearsed = True, False, False, False
         self._counters = compat.Counters(trainer)
 
@@ -258,7 +260,7 @@ class LossLandscapeCallback(_Callback):
 
     def _rehearse(self, trainer: Any, pl_module: Any) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
-        folder, error = self._folder(trainer), None
+        folder, error, remarked = self._folder(trainer), None, list[str]()
         with self._spending():
             try:
                 if folder is not None and trainer.is_global_zero:
@@ -268,7 +270,7 @@ class LossLandscapeCallback(_Callback):
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
                 ):
-                    rehearse(trainer, pl_module, self._settings(trainer))
+                    remarked = rehearse(trainer, pl_module, self._settings(trainer))
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:
@@ -281,6 +283,7 @@ class LossLandscapeCallback(_Callback):
             self._switch_off(trainer, error)
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error, unchanged=True)
+        self._remark(trainer, remarked)
 
     def _switch_off(self, trainer: Any, error: TrainingMovedError) -> None:
         """No further landscape in this training: its step moves what can't be held back."""
@@ -421,6 +424,7 @@ class LossLandscapeCallback(_Callback):
             try:
                 with closing(passes) as points:
                     for landscape in points:
+                        self._remark(trainer, remarks(landscape))
                         landscape.meta |= {"epoch": epoch, "weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if folder is not None and time.monotonic() - saved > SAVE_EVERY:
@@ -495,6 +499,13 @@ class LossLandscapeCallback(_Callback):
 
         deadline.start()
         return report(landscape, self.look, folder, tag, over)
+
+    def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
+        """Warn of each of them, once."""
+        for text in texts:
+            if text not in self._remarked:
+                self._remarked.add(text)
+                compat.warn(trainer, text)
 
     def _failed(
         self,

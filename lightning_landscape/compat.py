@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import nn
 from .copying import private_copy
 from .stand_ins import StandIns
 
+log = logging.getLogger(__name__)
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 DATA = ("train", "val", "test")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
@@ -67,8 +69,11 @@ def _has_class(thing: Any, name: str) -> bool:
 
 
 def warn(trainer: Any, message: str) -> None:
-    """A warning from the first process only."""
-    _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
+    """A warning from the first process only; in the log where warnings are errors, which must not end a training."""
+    try:
+        _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
+    except Warning:
+        log.warning(message)
 
 
 def training_step_count(trainer: Any) -> int:

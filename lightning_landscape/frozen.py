@@ -10,6 +10,7 @@ from torch import nn
 
 from . import compat
 from .batches import data_checksum
+from .effects import HeldBack
 from .objectives import Batch, CannotMeasureError
 from .ranks import from_first
 from .rng import keyed_seed, seed_streams
@@ -185,9 +186,11 @@ class _Transfer:
             hook: datamodule if datamodule is not None and compat.is_overridden(hook, datamodule) else probe
             for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
         }
+        self.held_back = HeldBack(probe)
 
     def __call__(self, batch: Any, loader: int) -> Any:
         batch = self.precision.convert_input(batch)
-        batch = self.owners["on_before_batch_transfer"].on_before_batch_transfer(batch, loader)
-        batch = self.owners["transfer_batch_to_device"].transfer_batch_to_device(batch, self.device, loader)
-        return self.owners["on_after_batch_transfer"].on_after_batch_transfer(batch, loader)
+        with self.held_back:
+            batch = self.owners["on_before_batch_transfer"].on_before_batch_transfer(batch, loader)
+            batch = self.owners["transfer_batch_to_device"].transfer_batch_to_device(batch, self.device, loader)
+            return self.owners["on_after_batch_transfer"].on_after_batch_transfer(batch, loader)

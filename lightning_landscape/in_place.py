@@ -13,6 +13,7 @@ from torch import nn
 
 from . import compat
 from .copying import rebind
+from .effects import writers_apart
 from .lockstep import together
 from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
@@ -85,7 +86,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     stand_ins = compat.lent(trainer).stand_ins
     stand_ins.copies |= {id(thing): thing for thing in (*parts, *module.parameters())}
     try:
-        with stand_ins.met_by_copies():
+        with stand_ins.met_by_copies(), writers_apart():
             worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
     except Exception as error:
         raise RuntimeError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 AXIS_NAMES = ("x", "y", "z")
+ALIKE = 0.99  # |cosine| above which two directions count as one
 
 
 def axis_points(name: str, axis_range: Any) -> Array:

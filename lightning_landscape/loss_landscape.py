@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import closing
 from os import PathLike
@@ -17,14 +18,15 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
-from .directions import Between, Directions, Joined, Random
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised
+from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
+from .effects import one_pass
 from .landscape import Grid, Landscape, axis_points
 from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
-from .plots import PLOTS, Figure, show_figure
+from .plots import PLOTS, Figure, show_figure, write_picture
 from .refinement import check_tolerance
 from .rng import preserved
 from .storage import FORMATS, check_writable, export_paraview, load, save
@@ -105,8 +107,6 @@ class LossLandscape:
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
-        if refers_to(self.criterion, net):
-            log.warning("The criterion names the net itself, which never moves: take the model that it is given.")
         self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
             raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
@@ -162,7 +162,8 @@ class LossLandscape:
             classifier's. For a criterion that gives named metrics, "losses" is a dict of such arrays.
 
         Raises:
-            ValueError: for an argument that does not fit, or an earlier surface that is of something else.
+            ValueError: for an argument that does not fit, a criterion that computes with the net itself in place of
+                the model that it is given, or an earlier surface that is of something else.
         """
         if (directions == "target") != (target_model is not None):
             raise ValueError(
@@ -364,7 +365,7 @@ class LossLandscape:
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
-        with preserved(), torch.inference_mode(False), torch.no_grad():
+        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copies(self.net, self.criterion, self.device)
             objective, _ = recognised(criterion, self.device.type == "cuda")
             self._batches = self._batches or frozen_batches(
@@ -373,16 +374,19 @@ class LossLandscape:
             views = Snapshot.of(probe.eval(), buffers=dir_type == "states")
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
-            self.plane = Plane(origin, directions(snapshot, grid.ndim if curve is None else 2))
+            self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
                 objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
                 dir_type=dir_type, recalibrate=recalibrate,
             )  # fmt: skip
+            if text := alike(meta["directions"], grid.ndim):
+                warnings.warn(text, stacklevel=3)
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
             self._follow(passes, keep, grid.size)
         return self._result()
@@ -451,7 +455,7 @@ class LossLandscape:
         for name in names:
             for kind in kinds:
                 figure = PLOTS[kind].draw(self.landscape, name, **options)
-                figure.savefig(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                write_picture(figure, Path(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf"))
                 figures.append(figure)
                 if show:
                     show_figure(figure)

@@ -23,7 +23,8 @@ from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .budget import Deadline
-from .directions import Directions
+from .directions import Directions, alike, checked_directions
+from .effects import unheld
 from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
@@ -39,6 +40,7 @@ from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
+from .touched import Rehearsed, Touched
 
 
 @dataclass(frozen=True)
@@ -431,7 +433,7 @@ def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[A
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
     """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
     origin = snapshot.params
-    directions = settings.directions(snapshot, settings.grid.ndim)
+    directions = checked_directions(settings.directions, snapshot, settings.grid.ndim)
     return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
 
 
@@ -443,14 +445,20 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
+def remarks(landscape: Landscape) -> list[str]:
+    """What there is to warn of before a landscape is measured."""
+    text = alike(landscape.meta["directions"], landscape.grid.ndim)
+    return [text] if text else []
+
+
+def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
-    has seen no batch yet has no weights to rehearse with.
+    has seen no batch yet has no weights to rehearse with. Gives what there is to warn of.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
-        return
+        return []
     with ExitStack() as until_the_end:
         try:
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
@@ -459,10 +467,27 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         surfaces = job.prepare()
+        watched: list[tuple[Rehearsed, str]] = []
+        if not is_sharded(probe):  # which has no copy
+            for surface in surfaces:
+                step = author_class(probe).__name__ + "." + compat.STEPS[surface.data]
+                surface.objective = rehearsed = Rehearsed(
+                    surface.objective,
+                    Touched(snapshot.params, {}),
+                    f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
+                    "trained, which does not move: the landscape moves a copy. It reaches the module through a global, "
+                    "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
+                    "that are meant to stay.",
+                )
+                watched.append((rehearsed, compat.STEPS[surface.data]))
         job.centre(surfaces, job.evaluator)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
+        times = f"on every batch at each of {settings.grid.size:,} points"
+        advice = "Do it only where self.trainer.training is true, which it is not then."
+        noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
+        return [*filter(None, noticed), *remarks(job.begin(surfaces, None))]
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from .effects import HeldBack
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
@@ -98,6 +100,7 @@ class LossFunction(Objective):
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss") -> None:
         self.function, self.name = function, name
+        self._held_back = HeldBack(function)
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`.
@@ -106,7 +109,8 @@ class LossFunction(Objective):
             TypeError: if the function returns something else.
             ValueError: if a tensor is neither of shape () nor (B,).
         """
-        result = self.function(module, batch.data)
+        with self._held_back:
+            result = self.function(module, batch.data)
         named = result if isinstance(result, Mapping) else {self.name: result}
         observations = {}
         for name, value in named.items():

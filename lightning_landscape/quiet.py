@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import compat
 from .copying import generator_copy, rebind
+from .effects import one_pass, stand_in, writers_apart
 from .parameters import is_refused
 from .precision import matmul_precision_kept
 from .ranks import from_first
@@ -28,7 +29,8 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
-    matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
+    matmul settings, and the globals that the user's code reaches. What is measured inside must be a probe (`probing`)
+    on batches of its own.
 
     Args:
         trainer: in the middle of its work.
@@ -36,6 +38,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
+        one_pass(),
         preserved(),
         matmul_precision_kept(),
         compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),
@@ -52,7 +55,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
 def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
-    The copy shares the Trainer, the data and what can't be copied (locks, open files) with the original, but
+    The copy shares the Trainer, the data and what can't be copied (locks) with the original, but no open file,
     no parameter, buffer or metric state. It is in eval mode, needs no gradients, logs to the recorder, prints
     nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its loss.
 
@@ -62,7 +65,7 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     memo = memo_of(trainer, module)
     stand_ins = compat.lent(trainer).stand_ins
     try:
-        with stand_ins.met_by_copies():
+        with stand_ins.met_by_copies(), writers_apart():
             probe = copy.deepcopy(module, memo)
     except Exception as error:
         culprit = _uncopyable(module, memo_of(trainer, module))
@@ -111,7 +114,8 @@ def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
             if name in ("_modules", "_parameters", "_buffers"):
                 continue
             try:
-                copy.deepcopy(value, dict(memo))
+                with writers_apart():
+                    copy.deepcopy(value, dict(memo))
             except Exception:  # noqa: BLE001  # this is the one
                 return f"{'.'.join(filter(None, ('self', path, name)))} ({type(value).__name__})"
     return None
@@ -157,7 +161,9 @@ def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
         elif isinstance(value, dict | list | tuple | set) and depth < 4:
             for item in value.values() if isinstance(value, dict) else value:
                 scan(item, depth + 1)
-        elif isinstance(value, io.IOBase | threading.Thread) or _connects(value):
+        elif isinstance(value, io.IOBase) and not isinstance(value, io.StringIO | io.BytesIO):
+            memo[id(value)] = stand_in(value)
+        elif isinstance(value, threading.Thread) or _connects(value):
             memo[id(value)] = value
 
     for part in module.modules():

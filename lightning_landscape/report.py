@@ -121,7 +121,7 @@ def draw_pictures(
                 for suffix in [f for f in look.formats if f in PICTURES and folder is not None]:
                     assert folder is not None
                     result.paths.append(folder / f"{stem}.{suffix}")
-                    write_picture(figure, pixels, result.paths[-1])
+                    write_picture(figure, result.paths[-1], pixels)
             except OSError:
                 raise
             except Exception as error:  # noqa: BLE001  # the other pictures are worth having

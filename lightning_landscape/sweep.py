@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
@@ -19,14 +20,16 @@ from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Evaluator, Sequential
-from .landscape import Grid, Landscape
-from .objectives import Batch, Objective
-from .parameters import Snapshot, checksum
+from .effects import unheld
+from .evaluators import Evaluator, Measurement, Sequential
+from .landscape import ALIKE, Grid, Landscape
+from .objectives import Batch, CannotMeasureError, Objective
+from .parameters import Params, Snapshot, canonical_name, checksum
 from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
 from .sharding import whole
+from .touched import Rehearsed, Touched
 
 
 def sweep(
@@ -43,6 +46,7 @@ def sweep(
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    originals: Params | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
 
@@ -62,13 +66,15 @@ def sweep(
         earlier: a part of this very landscape, whose evaluated points are taken over.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
+        originals: the weights of the user's own module, which the objective must not compute with.
 
     Raises:
+        CannotMeasureError: if it does, or not with any weight that moves.
         ValueError: if `earlier` is of another function or grid; the message says what differs.
     """
     started = time.perf_counter()
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
+    center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
@@ -117,6 +123,43 @@ def sweep(
         yield landscape
 
 
+def _centre(
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params, points: int
+) -> dict[str, Measurement]:
+    """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
+    module = evaluator.module
+    own = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
+    moving = {name: own[name] for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)}
+    touched = Touched(originals, moving)
+    refused = (
+        "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
+        "a copy. Take the model that the criterion is given, or a copy (copy.deepcopy) of weights that are meant to "
+        "stay."
+    )
+    rehearsed = Rehearsed(objective, touched, refused)
+    center = next(iter(evaluator(rehearsed, plane, np.zeros((1, plane.ndim)), batches)))
+    if not touched.watched and _is_the_same(evaluator, objective, plane, batches, center):
+        raise CannotMeasureError(
+            "The criterion does not depend on the weights that the directions move: take the model that it is given; "
+            "or does ignore= leave only weights that it does not use?"
+        )
+    times = f"on every batch at each of {points:,} points"
+    if text := unheld(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
+        warnings.warn(text, stacklevel=2)
+    return center
+
+
+def _is_the_same(
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], center: dict[str, Measurement]
+) -> bool:
+    """Whether the metrics stay what they are when every weight that moves becomes NaN."""
+    try:
+        measured = next(iter(evaluator(objective, plane, np.full((1, plane.ndim), np.nan), batches)))
+    except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
+        return False
+    return all(name in measured and measured[name].value == value for name, (value, _) in center.items())
+
+
 # What every landscape's file says of its values.
 HOW = {
     "reduction": "mean over samples, accumulated in float64; module in eval mode",
@@ -129,9 +172,12 @@ HOW = {
 def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
     """What a landscape's file says of its directions, as plain JSON values."""
     moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
+    axes = plane.axes() if len(moved) <= plane.ndim else []
     return {
         **recipe(directions),
+        **({"axes": axes} if axes else {}),
         "cosine": plane.cosine(),
+        "span": plane.span(ALIKE),
         "lengths": plane.norms(),
         "moved_parameters": sum(plane.origin[name].numel() for name in moved),
         "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),

@@ -26,7 +26,7 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer", "edits",
+        "criteria", "bezier", "loss_landscape", "writer", "edits", "touched",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -71,6 +71,7 @@ FOREIGN_PRIVATE = {
     "_get_iterator",
     "_indices",
     "_values",
+    "_schema",
     "_exit",
     "_add_batch_dim",
     "_parameters",

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape.criteria import FrozenLoader, Unspoilt, copies, frozen_batches, recognised, refers_to
+from lightning_landscape.criteria import FrozenLoader, Unspoilt, copies, frozen_batches, recognised
 from lightning_landscape.evaluators import Sequential
 from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
 from lightning_landscape.plane import Plane
@@ -324,15 +323,3 @@ def test_a_loss_module_that_holds_the_net_holds_the_copy():
     assert probe is not net
     function = lambda outputs, targets: 0  # noqa: E731
     assert copies(net, function, CPU)[1] is function
-
-
-def test_a_function_that_names_the_net_is_found():
-    net, other = nn.Linear(2, 1), nn.Linear(2, 1)
-    closure = lambda outputs, targets: net.weight.sum()  # noqa: E731
-    assert refers_to(closure, net)
-    assert not refers_to(closure, other)
-    assert refers_to(functools.partial(lambda given, outputs, targets: 0, net), net)
-    assert not refers_to(functools.partial(of_model_with_a_default, weight=2.0), net)
-    assert not refers_to(nn.MSELoss(), net)
-    assert inspect.isbuiltin(torch.dist)
-    assert not refers_to(torch.dist, net)

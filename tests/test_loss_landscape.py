@@ -156,11 +156,6 @@ def test_the_kind_of_criterion_is_said_in_the_log(make, caplog):
     assert said[2].endswith("is measured as a loss of (model, inputs, targets).")
 
 
-def test_a_criterion_that_names_the_net_itself_is_warned_of(make, net, caplog):
-    make(lambda outputs, targets: F.cross_entropy(outputs, targets) + net.last.weight.square().sum())
-    assert "The criterion names the net itself, which never moves" in caplog.text
-
-
 # losses that need more than outputs
 
 
@@ -439,9 +434,15 @@ def test_a_target_that_differs_in_a_frozen_parameter_is_told(make, net, other):
     make().compute_1d("target", xrange=(0, 1, 3), target_model=other)  # it moves in the net
 
 
-def test_the_same_model_twice_is_a_flat_line(make, net, data):
-    result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=net)
-    assert np.ptp(result["losses"]) == 0
+def test_the_model_itself_is_no_target(make, net, other):
+    with pytest.raises(ValueError, match=r"Target model 0 has the model's own weights.*: give another"):
+        make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=other)
+
+
+def test_the_same_target_twice_is_a_line_and_said(make, other):
+    with pytest.warns(UserWarning, match=r"Both directions are one \(cosine 1\.000\)"):
+        result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=other, y_target=other)
+    assert result["losses"][0, 1] == result["losses"][1, 0] != result["losses"][0, 0]
 
 
 @pytest.mark.parametrize("criterion", [None, metrics], ids=["loss", "metrics that call eval"])

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     figure = draw_comparison(a, b, arguments.metric, names=names)
     print("\n".join(numbers(a, b, a.metric(arguments.metric), names)))
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(figure, to_image(figure), out)
+    write_picture(figure, out, to_image(figure))
     print(f"\n{out}")
     return 0
 

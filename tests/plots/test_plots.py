@@ -104,6 +104,24 @@ def test_every_kind_tells_where_its_numbers_come_from(kind, ndim, texts):
         assert part in text, part
 
 
+@pytest.mark.parametrize("kind, ndim", [row for row in ROWS if row[1] > 1])
+def test_every_kind_says_that_its_directions_are_one(kind, ndim, texts):
+    for recipe, said in (
+        ({"cosine": 0.9999, "span": 1}, "(cosine 1.000): this is a line"),
+        ({"cosine": -0.995}, "(cosine −0.995): this is a"),  # of a file without the number of dimensions
+    ):
+        assert said in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
+    assert "cosine" not in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": {"cosine": 0.985}})))
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_names_its_axes(kind, ndim, texts):
+    recipe = {"kind": "random", "normalize": "filter", "axes": ["net.weight", "net.bias"]}
+    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
+    assert "axes net.weight, net.bias, filter-normalised" in text
+    assert "random" not in text
+
+
 @pytest.mark.parametrize("surface", ["bowl", "exploding", "exploding below zero", "inf", "partial", "worst"])
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_nothing_written_leaves_the_picture(kind, ndim, surface):
@@ -137,7 +155,7 @@ def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim, tmp_pa
     pixels = to_image(figure, dpi=50)
     assert pixels.min() < 128
     for suffix in ("png", "svg"):
-        write_picture(figure, pixels, tmp_path / f"a.{suffix}")
+        write_picture(figure, tmp_path / f"a.{suffix}", pixels)
         assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
 
 

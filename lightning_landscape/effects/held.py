@@ -1,0 +1,108 @@
+"""HeldBack: the context in which a user's code is called while it is measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
+
+from . import files, trackers
+from .hooks import Hook, here, install, installed
+from .noticed import note
+from .reached import Reached
+
+
+class HeldBack:
+    """Inside, what the code of one thread writes goes nowhere, and afterwards all python state is as it was.
+
+    It prints and logs nothing, a warning is shown once, files are written to private places (and read from there),
+    and the writers of known libraries do nothing. What it changes in globals, classes and closures is put back; what
+    it makes there, such as a cache, at the end of `one_pass`.
+
+    Args:
+        roots: the user's functions and modules.
+
+    >>> def shout():
+    ...     print("loud")
+    >>> with HeldBack(shout):
+    ...     shout()
+    """
+
+    def __init__(self, *roots: Any) -> None:
+        self._roots = roots
+        self._reached: Reached | None = None
+        self._pass: Any = None
+        self._alone = ExitStack()
+        self._inner = 0
+
+    def __enter__(self) -> None:
+        if here.acting:  # inside of another
+            self._inner += 1
+            return
+        if here.passes is None:
+            self._alone.enter_context(one_pass())
+        if self._pass is not here.passes or self._reached is None:
+            self._begin()
+        assert self._reached is not None
+        known = sys.stdout, sys.stderr, len(sys.modules)
+        if known != here.known:
+            here.known = known
+            streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+            install([*_hooks(), *trackers.hooks(), *_of_streams(streams)])
+        self._before = self._reached.read()
+        here.acting = True
+
+    def _begin(self) -> None:
+        """See what the code can reach, in this pass."""
+        self._pass = here.passes
+        self._reached = Reached(self._roots)
+        self._pass.append((self._reached, self._reached.read()))
+        install(_of_streams(self._reached.files))
+
+    def __exit__(self, *raised: object) -> None:
+        if self._inner:
+            self._inner -= 1
+            return
+        here.acting = False
+        sys.stdout, sys.stderr, _ = here.known
+        assert self._reached is not None
+        self._reached.put_back(self._before, made=False)
+        if here.files is not None:
+            if any(os.path.lexists(path) for path in here.files.temporary):
+                note("leaves temporary files")
+            here.files.close()
+            here.files = None
+        self._alone.close()
+
+
+@contextmanager
+def one_pass() -> Iterator[None]:
+    """Calls inside are of one pass: what they make for later, in globals and the like, is forgotten at its end."""
+    before, here.passes, here.known = here.passes, [], None
+    try:
+        with installed():
+            yield
+    finally:
+        for reached, state in reversed(here.passes):
+            reached.put_back(state)
+        here.passes, here.known = before, None
+
+
+@cache
+def _hooks() -> list[Hook]:
+    return files.hooks()
+
+
+def _of_streams(streams: list[Any]) -> list[Hook]:
+    """Hooks on open files themselves, wherever code keeps them."""
+    streams = [part for stream in streams for part in (stream, getattr(stream, "buffer", None))]
+    acts = (("write", _write), ("writelines", files.nothing), ("truncate", files.nothing))
+    open_ones = [stream for stream in streams if hasattr(stream, "__dict__")]
+    return [Hook(stream, name, act) for stream in open_ones for name, act in acts if hasattr(stream, name)]
+
+
+def _write(original: Any, data: Any) -> int:
+    return len(data)

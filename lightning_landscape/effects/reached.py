@@ -1,0 +1,208 @@
+"""Python state outside of a module that its code reaches: globals, classes, closures; put back after each call."""
+
+from __future__ import annotations
+
+import functools
+import io
+import operator
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from torch import nn
+
+LONG = 256  # of longer containers the length is put back: they are data, to which code at most adds
+DEEP = 3  # levels of containers and objects in each other
+FOREIGN = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics", __name__.partition(".")[0]}
+_MISSING: Any = object()
+
+
+class Reached:
+    """The containers, objects and names that a user's functions can reach, and how to put them back.
+
+    Args:
+        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects.
+
+    Attributes:
+        files: those among what was reached that are open to be written.
+
+    >>> rows = []
+    >>> reached = Reached([lambda row: rows.append(row)])
+    >>> before = reached.read()
+    >>> rows.append(1)
+    >>> reached.put_back(before); rows
+    []
+    """
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        self.files: list[Any] = []
+        self._containers: list[Any] = []
+        self._places: dict[tuple[int, str], Any] = {}  # names in a dictionary, a class or a cell, by its id
+        self._seen: dict[int, Any] = {}  # kept, so that no id is used again
+        self._asked: set[tuple[int, tuple[str, ...]]] = set()
+        self._mentioned: set[str] = {"cell_contents"}
+        for root in roots:
+            self._visit(root, 0)
+        self._places = {(i, name): owner for (i, name), owner in self._places.items() if name in self._mentioned}
+
+    def read(self) -> tuple[list[Any], list[Any]]:
+        """What there is now."""
+        names = [_get(owner, name) for (_, name), owner in self._places.items()]
+        return [_items(container) for container in self._containers], names
+
+    def put_back(self, before: tuple[list[Any], list[Any]], made: bool = True) -> None:
+        """Make it what it was when it was read.
+
+        Args:
+            before: what was read.
+            made: also forget what has been made since: new keys, and what there is in place of None.
+        """
+        for container, items in zip(self._containers, before[0], strict=True):
+            _put_back(container, items, made)
+        for ((_, name), owner), value in zip(self._places.items(), before[1], strict=True):
+            if _get(owner, name) is not value and (made or not (value is None or value is _MISSING)):
+                _set(owner, name, value)
+
+    def _visit(self, value: Any, depth: int) -> None:
+        if id(value) in self._seen or isinstance(value, int | float | str | bytes | None):
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, FunctionType):
+            self._function(value)
+        elif isinstance(value, MethodType | functools.partial | staticmethod | classmethod | property):
+            self._parts(value, depth)
+        elif isinstance(value, type):
+            self._class(value)
+        elif isinstance(value, nn.Module):
+            for part in value.modules():
+                self._class(type(part))
+                for held in list(vars(part).values()):
+                    if isinstance(held, FunctionType | MethodType):
+                        self._visit(held, depth)
+                    elif not isinstance(held, ModuleType):
+                        self._class(type(held))
+        elif isinstance(value, io.IOBase):
+            self.files += [value] if not value.closed and value.writable() else []
+        elif isinstance(value, list | dict | set | deque | tuple):
+            self._container(value, depth)
+        elif hasattr(value, "__dict__") and not is_foreign(type(value).__module__):
+            self._class(type(value))
+            self._container(vars(value), depth)
+
+    def _parts(self, value: Any, depth: int) -> None:
+        names = ("__func__", "__self__", "func", "args", "keywords", "fget")
+        for part in [getattr(value, name, None) for name in names]:
+            self._visit(part, depth)
+
+    def _container(self, value: Any, depth: int) -> None:
+        if not isinstance(value, tuple):
+            self._containers.append(value)
+        if len(value) <= LONG and depth < DEEP:
+            for item in list(value.values() if isinstance(value, dict) else value):
+                self._visit(item, depth + 1)
+
+    def _class(self, kind: type) -> None:
+        for owner in kind.__mro__:
+            if (id(owner) in self._seen and owner is not kind) or is_foreign(owner.__module__):
+                continue
+            self._seen[id(owner)] = owner
+            for name, value in list(vars(owner).items()):
+                if isinstance(value, FunctionType | staticmethod | classmethod | property):
+                    self._visit(value, 0)
+                elif not name.startswith("__"):
+                    self._places[id(owner), name] = owner
+                    self._visit(value, 0)
+
+    def _function(self, function: FunctionType) -> None:
+        if is_foreign(function.__module__ or ""):
+            return
+        names = tuple(_names(function.__code__))
+        self._mentioned.update(names)
+        self._named(function.__globals__, names)
+        if vars(function):
+            self._container(vars(function), 0)
+        for cell in function.__closure__ or ():
+            self._places[id(cell), "cell_contents"] = cell
+            self._visit(_get(cell, ""), 0)
+        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+            self._visit(default, 0)
+
+    def _named(self, namespace: dict[str, Any], names: tuple[str, ...]) -> None:
+        """What names mean in a module; of another module of the user's, what they mean there."""
+        if (id(namespace), names) in self._asked:
+            return
+        self._asked.add((id(namespace), names))
+        for name in namespace.keys() & set(names):
+            self._places[id(namespace), name] = namespace
+            value = namespace[name]
+            if not isinstance(value, ModuleType):
+                self._visit(value, 0)
+            elif not is_foreign(value.__name__):
+                self._named(vars(value), names)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    """All names in a function and in those inside of it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+@functools.cache
+def is_foreign(module: str) -> bool:
+    """Whether a module is of a library: its state is its affair."""
+    top = module.partition(".")[0]
+    if top in FOREIGN or top in sys.stdlib_module_names or top == "builtins":
+        return True
+    home = getattr(sys.modules.get(top), "__file__", None) or ""
+    return "site-packages" in home or "dist-packages" in home
+
+
+def _get(owner: Any, name: str) -> Any:
+    if isinstance(owner, CellType):
+        try:
+            return owner.cell_contents
+        except ValueError:  # empty
+            return _MISSING
+    return (owner if isinstance(owner, dict) else vars(owner)).get(name, _MISSING)
+
+
+def _set(owner: Any, name: str, value: Any) -> None:
+    if isinstance(owner, dict):
+        owner.pop(name, None)
+        owner.update({} if value is _MISSING else {name: value})
+    elif value is _MISSING:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, value)
+
+
+def _items(container: Any) -> Any:
+    """A copy of a container; the length of a long one."""
+    if len(container) > LONG:
+        return len(container)
+    return list(container) if isinstance(container, deque) else container.copy()
+
+
+def _put_back(container: Any, items: Any, made: bool) -> None:
+    if isinstance(items, int):
+        while len(container) > items and (made or not isinstance(container, dict)):
+            container.popitem() if isinstance(container, dict) else container.pop()
+    elif isinstance(container, dict):
+        if _same(container, items) and _same(container.values(), items.values()):
+            return
+        if made:
+            container.clear()
+        container.update({key: value for key, value in items.items() if made or value is not None})
+    elif isinstance(container, set):
+        container ^= container ^ items
+    elif not _same(container, items):
+        container.clear()
+        container.extend(items)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(map(operator.is_, one, other))
