@@ -20,6 +20,7 @@ from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
 from .loggers import log
 from .measure import Settings, measure, rehearse, tidy
+from .modes import check_mode, flags_of
 from .objectives import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
@@ -64,8 +65,11 @@ class LossLandscapeCallback(_Callback):
             layers), name patterns such as "embedding.*", or None.
         orthogonalize: make the directions orthogonal.
         seed: of the directions, the choice of data, and the random numbers that all points share.
-        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each in eval mode
-            on its loader's data; several share one plane.
+        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each on its loader's
+            data; several share one plane.
+        mode: "eval"; or "train", each part of the module as it is in the training: dropout and noise by random
+            numbers that all points share, BatchNorm by the statistics of each batch, and what you froze by
+            ``.eval()`` frozen. For losses that exist, or are what is minimised, in train mode only.
         objective: ``(module, batch) -> tensor or mapping of tensors`` in place of the module's step; each of
             shape () or one value a sample.
         max_samples: how many samples of each data set, drawn at random; None for all.
@@ -118,6 +122,7 @@ class LossLandscapeCallback(_Callback):
         orthogonalize: bool = False,
         seed: int = 42,
         data: Union[Literal["train", "val", "test"], list[Literal["train", "val", "test"]]] = "train",
+        mode: Literal["eval", "train"] = "eval",
         objective: Optional[Callable] = None,
         max_samples: Optional[int] = 1024,
         max_batches: Optional[int] = None,
@@ -158,6 +163,7 @@ class LossLandscapeCallback(_Callback):
         check_tolerance(tolerance)
         check_accelerate(accelerate)
         self.budget = parse_budget(budget)
+        check_mode(mode)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
@@ -173,6 +179,7 @@ class LossLandscapeCallback(_Callback):
             samples,
             accelerate,
             tolerance,
+            mode,
         )
         files = [name for name in DATA_FORMATS if FORMATS[f".{name}"].ndim in (None, grid.ndim)]
         self.look = Look(
@@ -190,6 +197,7 @@ class LossLandscapeCallback(_Callback):
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._warned = self._fitted = self._postponed = False
 
     def __reduce__(self) -> Any:
@@ -241,6 +249,7 @@ class LossLandscapeCallback(_Callback):
         """Rehearse on one batch, so that what can't work is known before the training."""
         self.landscapes.clear()
         self._warned, self._fitted, self._postponed = False, True, False
+        self._flags = flags_of(pl_module)
         if self.every_n_epochs is None and not self.at_train_end:
             return
         folder, error = self._folder(trainer), None
@@ -260,6 +269,11 @@ class LossLandscapeCallback(_Callback):
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Note which parts of the module are in train mode: hooks and callbacks may change it from batch to batch."""
+        if self.settings.mode == "train":
+            self._flags = flags_of(pl_module)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
@@ -290,7 +304,11 @@ class LossLandscapeCallback(_Callback):
         return {"validate": ("val",), "test": ("test",), "predict": ()}.get(trainer.state.fn, self.settings.data)
 
     def _settings(self, trainer: Any) -> Settings:
-        settings = {**vars(self.settings), "data": self._data(trainer)}
+        settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
+        if trainer.state.fn != "fit":
+            given = compat.flags_before_evaluation(trainer)
+            # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
+            settings["flags"] = given if any(given.values()) else self._flags
         if trainer.fast_dev_run:  # a smoke test: everything once, on the corners and the centre
             settings["grid"] = Grid(
                 tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
@@ -432,9 +450,11 @@ class LossLandscapeCallback(_Callback):
         if deadline is not None and not landscape.done.any():
             return
         if "no_tiles" in landscape.meta:
-            self._failed(
-                trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
-            )
+            what, why = "Single samples could not be measured, so there are no tiles", landscape.meta["no_tiles"]
+            if landscape.meta["mode"] == "train":
+                compat.info(trainer, f"{what}: {why}. Give samples=0, or mode='eval'.")
+            else:
+                self._failed(trainer, why, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
             shown = self._report(landscape, folder, tag, deadline)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import compat
 from .copying import generator_copy, rebind
+from .modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
 from .parameters import is_refused
 from .precision import matmul_precision_kept
 from .ranks import from_first
@@ -44,12 +45,15 @@ def undisturbed(trainer: Any) -> Iterator[None]:
             torch.backends.cudnn.benchmark = benchmark
 
 
-def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
+def probe_copy(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
     The copy shares the Trainer, the data and what can't be copied (locks, open files) with the original, but
-    no parameter, buffer or metric state. It is in eval mode, needs no gradients, logs to the recorder, prints
-    nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its loss.
+    no parameter, buffer or metric state. It is in `mode` (see `put_in_mode`), needs no gradients, logs to the
+    recorder, prints nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its
+    loss.
 
     Raises:
         RuntimeError: if the module can't be copied.
@@ -70,19 +74,26 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
     if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     own = {id(p): q for p, q in zip(module.parameters(), probe.parameters(), strict=True)}
-    return probe, silenced(trainer, probe, own)
+    return probe, silenced(trainer, probe, own, mode, flags)
 
 
-def silenced(trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter]) -> Recorder:
-    """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
+def silenced(
+    trainer: Any, probe: nn.Module, own: dict[int, nn.Parameter], mode: str = "eval", flags: Flags = NO_FLAGS
+) -> Recorder:
+    """Put a probe into its mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
 
     Args:
         trainer: whose strategy connects the ranks.
         probe: what is ours to change.
         own: its parameters by the ids of those that the user's optimisers hold.
+        mode, flags: as in `put_in_mode`.
+
+    Raises:
+        CannotMeasureError: if it could only be measured in step with other processes.
     """
-    probe.eval()
+    put_in_mode(probe, mode, flags)
     if trainer.world_size > 1:
+        refuse_synchronised(probe)
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
         buffers = [buffer for buffer in probe.buffers() if not is_part(buffer)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):

@@ -21,6 +21,7 @@ from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
 from .evaluators import Evaluator, Sequential
 from .landscape import Grid, Landscape
+from .modes import Flags, at_origin_in_train_mode, only_in_train_mode
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
 from .plane import Plane
@@ -42,6 +43,7 @@ def sweep(
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
+    flags: Flags | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
@@ -49,7 +51,7 @@ def sweep(
     Call it inside `rng.preserved`.
 
     Args:
-        probe: a copy that is ours to move, in eval mode.
+        probe: a copy that is ours to move, in the mode it is measured in.
         objective: what is measured.
         plane: origin and k directions, on the probe's device.
         grid: k axes; one along a path.
@@ -60,15 +62,23 @@ def sweep(
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
         earlier: a part of this very landscape, whose evaluated points are taken over.
+        flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
+            only is said to; else None.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
 
     Raises:
         ValueError: if `earlier` is of another function or grid; the message says what differs.
+        RuntimeError: of what can be measured in train mode only; what was raised is in the message.
     """
     started = time.perf_counter()
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
+    try:
+        center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
+    except Exception as error:
+        if flags is not None and at_origin_in_train_mode(evaluator, flags, lambda: objective, plane, batches):
+            raise only_in_train_mode(error) from error
+        raise
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
@@ -119,7 +129,7 @@ def sweep(
 
 # What every landscape's file says of its values.
 HOW = {
-    "reduction": "mean over samples, accumulated in float64; module in eval mode",
+    "reduction": "mean over samples, accumulated in float64",
     "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
     "gives one value a sample); NaN where unknown",
     "checksums": "XXH3, 128 bits, of types, shapes and bits",

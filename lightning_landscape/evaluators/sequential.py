@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..objectives import Batch, Objective, Observation
+from ..modes import BATCH_NORMS, Flags, is_training, put_in_mode
+from ..objectives import Batch, CannotMeasureError, Objective, Observation
 from ..parameters import Params, canonical_name, working_dtype
 from ..plane import Plane
 from ..rng import seed_streams
@@ -27,21 +28,19 @@ def without_gradients() -> Callable[[], AbstractContextManager[Any]]:
         return torch.inference_mode if float(torch.func.grad(torch.square)(torch.tensor(1.0))) == 2 else torch.no_grad
 
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
 class Sequential:
     """Moves the parameters of a module to each point and runs the objective over all batches.
 
     Nothing carries over from one point to the next: buffers, training flags and edited parameters are put
     back, and every random stream starts at `seed`. The caller wraps the iteration in `rng.preserved`.
-    Batches that do not fit into an accelerator's memory are halved until they do.
+    Batches that do not fit into an accelerator's memory are halved until they do; not in train mode, in which a
+    batch may be more than its samples.
 
     A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
 
     Args:
-        module: a copy that is ours to move (or a sharded module in its place), in the mode (eval) and on the
-            device it is measured in. It is left where the last point put it.
+        module: a copy that is ours to move (or a sharded module in its place), in the mode and on the device it is
+            measured in. It is left where the last point put it.
         seed: of the random numbers that all points share.
         recalibrate: compute the statistics of BatchNorm anew at every point, from all batches: twice the time.
 
@@ -58,6 +57,9 @@ class Sequential:
         self._norms = [norm for norm in norms if norm.track_running_stats]
         self.parts: int | None = None
         self._flags = [(vars(part), part.training) for part in module.modules()]
+        self._is_training = is_training(module)
+        # cuDNN has random numbers of its own for recurrent nets, which no seed starts anew and nobody can put back.
+        self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
         self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
         buffers = [local(b) if is_part(b) else b for b in module.buffers()]  # their memory may change
         self._buffers = [buffer for buffer in buffers if buffer.layout is torch.strided]
@@ -94,6 +96,7 @@ class Sequential:
             try:
                 measured = self._measure(objective, go, batches)
             except Exception as error:
+                self._refuse_to_halve(error, batches)
                 if not self._may_halve(objective, error):
                     raise
                 measured = None  # what was raised holds tensors: go on when it is gone
@@ -102,6 +105,15 @@ class Sequential:
                 self.parts = len(batches)
                 measured = self._measure(objective, go, batches)
             yield measured
+
+    def _refuse_to_halve(self, error: Exception, batches: Sequence[Batch]) -> None:
+        """Raises CannotMeasureError where there is no memory for a batch in train mode: half of it is another one."""
+        if self._is_training and is_out_of_memory(error):
+            raise CannotMeasureError(
+                f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory, and in train "
+                "mode it is not measured in parts, whose statistics and random numbers are others. Give the loader "
+                "smaller batches, or mode='eval'."
+            ) from error
 
     def _may_halve(self, objective: Objective, error: Exception) -> bool:
         """Sharded processes would have to agree on it."""
@@ -114,13 +126,14 @@ class Sequential:
         self._reset()
         with torch.no_grad():
             go()
-        with self._mode():
+        with self._mode(), _without_cudnn(self._has_own_streams):
             if self._norms:
                 self._recalibrate(objective, batches)
             seed_streams(self.seed)
             objective.start()
             seen: dict[str, list[Observation]] = {}
             for batch in batches:
+                self._put_flags_back()
                 for name, observation in _observed(objective, self.module, batch).items():
                     seen.setdefault(name, []).append(observation)
             measured = {name: reduce(observations) for name, observations in seen.items()}
@@ -148,6 +161,7 @@ class Sequential:
             try:
                 return self._rehearse(objective, move, batch)
             except Exception as error:
+                self._refuse_to_halve(error, [batch])
                 if batch.size == 1 or not self._may_halve(objective, error):
                     raise
             batch = halves(batch)[0]
@@ -174,9 +188,10 @@ class Sequential:
         others = [(p, local(p).clone()) for p in self.module.parameters() if id(p) not in known]
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
-            with torch.set_grad_enabled(self._mode is torch.enable_grad):
+            with torch.set_grad_enabled(self._mode is torch.enable_grad), _without_cudnn(self._has_own_streams):
                 objective.rehearse(self.module, batch)
-            with self._mode():
+            with self._mode(), _without_cudnn(self._has_own_streams):
+                self._put_flags_back()
                 objective.start()
                 objective(self.module, batch)
         finally:
@@ -187,8 +202,7 @@ class Sequential:
     def _reset(self) -> None:
         if self._shards is not None:
             self._shards.restore()
-        for attributes, training in self._flags:
-            attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+        self._put_flags_back()
         for table, kept in self._tables:
             table.clear()
             table.update(kept)
@@ -202,6 +216,34 @@ class Sequential:
                 buffer.copy_(value)
             for parameter, value in self._edited:
                 local(parameter).copy_(value)
+
+    def _put_flags_back(self) -> None:
+        """Before every batch: a step may put a part into another mode."""
+        for attributes, training in self._flags:
+            attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+
+    @contextmanager
+    def in_train_mode(self, flags: Flags) -> Iterator[Sequential]:
+        """Inside, an evaluator of the same module in train mode, part by part; then all is as it was."""
+        self._reset()
+        put_in_mode(self.module, "train", flags)
+        other = Sequential(self.module, seed=self.seed)
+        try:
+            yield other
+        finally:
+            other._reset()
+            self._reset()
+
+
+@contextmanager
+def _without_cudnn(needed: bool) -> Iterator[None]:
+    """Without cuDNN, if that is needed."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = enabled and not needed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 class _InPlace:
