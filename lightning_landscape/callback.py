@@ -21,6 +21,7 @@ from .landscape import Grid, Landscape, axis_points
 from .lockstep import together
 from .loggers import log
 from .measure import Settings, measure, rehearse, remarks, tidy
+from .modes import check_mode, flags_of
 from .objectives import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
@@ -66,8 +67,11 @@ class LossLandscapeCallback(_Callback):
             layers), name patterns such as "embedding.*", or None.
         orthogonalize: make the directions orthogonal.
         seed: of the directions, the choice of data, and the random numbers that all points share.
-        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each in eval mode
-            on its loader's data; several share one plane.
+        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each on its loader's
+            data; several share one plane.
+        mode: "eval"; or "train", each part of the module as it is in the training: dropout and noise by random
+            numbers that all points share, BatchNorm by the statistics of each batch, and what you froze by
+            ``.eval()`` frozen. For losses that exist, or are what is minimised, in train mode only.
         objective: ``(module, batch) -> tensor or mapping of tensors`` in place of the module's step; each of
             shape () or one value a sample.
         max_samples: how many samples of each data set, drawn at random; None for all.
@@ -120,6 +124,7 @@ class LossLandscapeCallback(_Callback):
         orthogonalize: bool = False,
         seed: int = 42,
         data: Union[Literal["train", "val", "test"], list[Literal["train", "val", "test"]]] = "train",
+        mode: Literal["eval", "train"] = "eval",
         objective: Optional[Callable] = None,
         max_samples: Optional[int] = 1024,
         max_batches: Optional[int] = None,
@@ -160,6 +165,7 @@ class LossLandscapeCallback(_Callback):
         check_tolerance(tolerance)
         check_accelerate(accelerate)
         self.budget = parse_budget(budget)
+        check_mode(mode)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
@@ -175,6 +181,7 @@ class LossLandscapeCallback(_Callback):
             samples,
             accelerate,
             tolerance,
+            mode,
         )
         files = [name for name in DATA_FORMATS if FORMATS[f".{name}"].ndim in (None, grid.ndim)]
         self.look = Look(
@@ -192,6 +199,7 @@ class LossLandscapeCallback(_Callback):
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
         self._counters: compat.Counters | None = None
@@ -249,6 +257,7 @@ class LossLandscapeCallback(_Callback):
         self._remarked.clear()
         self._fitted, self._postponed, self._off, self._rehearsed = True, False, False, False
         self._counters = compat.Counters(trainer)
+        self._flags = flags_of(pl_module)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Note the counters that the step reads, and rehearse before the first one, after the module's start hooks."""
@@ -256,6 +265,7 @@ class LossLandscapeCallback(_Callback):
             self._counters.record()
         if not self._rehearsed and (self.every_n_epochs is not None or self.at_train_end):
             self._rehearsed = True
+            self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
 
     def _rehearse(self, trainer: Any, pl_module: Any) -> None:
@@ -290,6 +300,11 @@ class LossLandscapeCallback(_Callback):
         self._off = True
         self._failed(trainer, error, "The loss landscape is switched off for the rest of this training")
 
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Note which parts of the module are in train mode: hooks and callbacks may change it from batch to batch."""
+        if self.settings.mode == "train":
+            self._flags = flags_of(pl_module)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
         due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
@@ -319,7 +334,11 @@ class LossLandscapeCallback(_Callback):
         return {"validate": ("val",), "test": ("test",), "predict": ()}.get(trainer.state.fn, self.settings.data)
 
     def _settings(self, trainer: Any) -> Settings:
-        settings = {**vars(self.settings), "data": self._data(trainer)}
+        settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
+        if trainer.state.fn != "fit":
+            given = compat.flags_before_evaluation(trainer)
+            # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
+            settings["flags"] = given if any(given.values()) else self._flags
         if trainer.fast_dev_run:  # a smoke test: everything once, on the corners and the centre
             settings["grid"] = Grid(
                 tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
@@ -466,9 +485,11 @@ class LossLandscapeCallback(_Callback):
         if deadline is not None and not landscape.done.any():
             return
         if "no_tiles" in landscape.meta:
-            self._failed(
-                trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
-            )
+            what, why = "Single samples could not be measured, so there are no tiles", landscape.meta["no_tiles"]
+            if landscape.meta["mode"] == "train":
+                compat.info(trainer, f"{what}: {why}. Give samples=0, or mode='eval'.")
+            else:
+                self._failed(trainer, why, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         try:
             shown = self._report(landscape, folder, tag, deadline)

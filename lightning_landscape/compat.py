@@ -68,6 +68,11 @@ def _has_class(thing: Any, name: str) -> bool:
     return any(c.__name__ == name and c.__module__.split(".")[0] in _ROOTS for c in type(thing).__mro__)
 
 
+def info(trainer: Any, message: str) -> None:
+    """A line in the log of the first process only."""
+    _part(trainer, "utilities.rank_zero").rank_zero_info(message)
+
+
 def warn(trainer: Any, message: str) -> None:
     """A warning from the first process only; in the log where warnings are errors, which must not end a training."""
     try:
@@ -79,6 +84,12 @@ def warn(trainer: Any, message: str) -> None:
 def training_step_count(trainer: Any) -> int:
     """The step that loggers are given: as LearningRateMonitor does."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
+
+
+def flags_before_evaluation(trainer: Any) -> dict[str, bool]:
+    """The training flags of a module's parts, by name, before `Trainer.validate` or `test` put it into eval mode."""
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}[trainer.state.fn]
+    return dict(loop._module_mode.mode)
 
 
 def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:

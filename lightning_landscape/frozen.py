@@ -67,6 +67,7 @@ def freeze(
     samples: int = 0,
     seed: int = 42,
     until: Callable[[], bool] | None = None,
+    as_trained: bool = False,
 ) -> FrozenData:
     """Load the evaluation set of "train", "val" or "test" onto the module's device.
 
@@ -85,6 +86,8 @@ def freeze(
         seed: of the choice, and of random augmentation.
         until: asked before each batch but the first of a single loader: whether to be content with those there are.
             The batches then come in random order, so that any first part of them is a random subset, too.
+        as_trained: for train mode, in which a batch may be more than its samples: no batch is cut, and those of a
+            loader that shuffles are mixed.
 
     Raises:
         CannotMeasureError: if there is no such loader, or it is empty.
@@ -94,7 +97,8 @@ def freeze(
     seed_streams(keyed_seed(seed, "data", data))
     combined = compat.combine(trainer, loaders, mode)
     flat = list(combined.flattened)
-    sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
+    seeds = [keyed_seed(seed, "samples", data, i) for i in range(len(flat))]
+    sources = [Source(loader, limit, s, as_trained) for loader, s in zip(flat, seeds, strict=True)]
     if trainer.world_size > 1:
         firsts = from_first(trainer, [source.pool if source.drawn else None for source in sources])
         for source, pool in zip(sources, firsts, strict=True):

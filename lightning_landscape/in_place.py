@@ -15,6 +15,7 @@ from . import compat
 from .copying import rebind
 from .effects import writers_apart
 from .lockstep import together
+from .modes import NO_FLAGS, Flags
 from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
@@ -23,10 +24,13 @@ from .step import Recorder
 
 
 @contextmanager
-def probing(trainer: Any, module: nn.Module) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
+def probing(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
     """What is ours to move, the recorder of what it logs, and the parameters that stay.
 
-    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move.
+    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move. It is in `mode`, as
+    `put_in_mode` says.
 
     Raises:
         RuntimeError: if the module, or what a sharded one holds, can't be copied.
@@ -35,17 +39,19 @@ def probing(trainer: Any, module: nn.Module) -> Iterator[tuple[nn.Module, Record
     sharded = is_sharded(module)
     with one_process(sharded, compat.places(trainer)):
         if sharded:
-            with borrowed(trainer, module) as (recorder, snapshot):
+            with borrowed(trainer, module, mode, flags) as (recorder, snapshot):
                 forget_place(module)
                 yield module, recorder, snapshot
         else:
-            probe, recorder = probe_copy(trainer, module)
+            probe, recorder = probe_copy(trainer, module, mode, flags)
             forget_place(probe)
             yield probe, recorder, Snapshot.of(module)
 
 
 @contextmanager
-def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapshot]]:
+def borrowed(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> Iterator[tuple[Recorder, Snapshot]]:
     """A sharded module that is ours to move for a while: then it is as it was, bit by bit, also after an error.
 
     FSDP ties its notes to the very modules and parameters, so that these can't be copied. All else can: inside, the
@@ -61,7 +67,7 @@ def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapsh
     try:
         snapshot = Snapshot.of(module)
         stays = {canonical_name(name): value for name, value in values.items()}
-        recorder = _dressed(trainer, module)
+        recorder = _dressed(trainer, module, mode, flags)
         yield recorder, replace(snapshot, params={name: stays[name] for name in snapshot.params})
     finally:
         rest.restore()
@@ -74,7 +80,7 @@ def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapsh
                 parameter.requires_grad, parameter.grad = others[name]
 
 
-def _dressed(trainer: Any, module: nn.Module) -> Recorder:
+def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Recorder:
     """Give every module of the tree copies of its attributes, and let it record instead of log.
 
     Raises:
@@ -103,7 +109,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
         parameter.grad = None
     for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
         part.register_forward_pre_hook(_meet, prepend=True)
-    return silenced(trainer, module)
+    return silenced(trainer, module, mode, flags)
 
 
 _TREE = ("_modules", "_parameters")

@@ -23,6 +23,7 @@ from .directions import Between, Directions, Joined, Random, alike, checked_dire
 from .directions.between import Weights, check_frozen
 from .effects import one_pass
 from .landscape import Grid, Landscape, axis_points
+from .modes import check_mode, put_in_mode, training_flags
 from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
@@ -42,8 +43,8 @@ Range = tuple[float, float, int]
 class LossLandscape:
     """The loss landscape around the weights of a plain PyTorch module (Li et al. 2018).
 
-    The net is never changed: a copy of it in eval mode is moved. The data are read once, when the first landscape
-    is computed, and every point is measured on the same batches.
+    The net is never changed: a copy of it is moved. The data are read once, when the first landscape is computed, and
+    every point is measured on the same batches.
 
     Args:
         net: the module.
@@ -55,6 +56,9 @@ class LossLandscape:
         surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
+        mode: "eval"; or "train": dropout and noise by random numbers that all points share, BatchNorm by the
+            statistics of each batch. Parts of the net that are in eval mode stay so; a net that is in eval mode as a
+            whole is measured as its ``train()`` leaves it.
         accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative. "bf16"
             tries bfloat16, too, whose error is measured at some points and stated in ``landscape.meta`` and pictures.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
@@ -69,7 +73,7 @@ class LossLandscape:
 
     Raises:
         TypeError: if the criterion is nothing of these.
-        ValueError: if the suffix of `surf_file` is unknown, or the tolerance is no share.
+        ValueError: if the suffix of `surf_file` or the mode is unknown, or the tolerance is no share.
 
     A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
 
@@ -94,6 +98,7 @@ class LossLandscape:
         *,
         seed: int = 42,
         max_batches: int | None = None,
+        mode: Literal["eval", "train"] = "eval",
         accelerate: bool | Literal["bf16"] = True,
         tolerance: float | None = None,
     ) -> None:
@@ -101,9 +106,10 @@ class LossLandscape:
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
+        check_mode(mode)
         check_tolerance(tolerance)
         check_accelerate(accelerate)
-        self.accelerate, self.tolerance = accelerate, tolerance
+        self.mode, self.accelerate, self.tolerance = mode, accelerate, tolerance
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
@@ -155,7 +161,8 @@ class LossLandscape:
             target_model: a module, a state dict, or a checkpoint.
             save: keep the surface in `surf_file`, also while it is computed.
             resume: go on with the surface in `surf_file`.
-            recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time.
+            recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time. In eval
+                mode only: train mode takes those of each batch.
 
         Returns:
             "losses" and "xcoordinates", of shape (points,), and "accuracies" in percent where the criterion is a
@@ -358,6 +365,11 @@ class LossLandscape:
         resume: bool,
         recalibrate: bool,
     ) -> dict[str, Any]:
+        if recalibrate and self.mode == "train":
+            raise ValueError(
+                "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
+                "computed anew. Give one of them."
+            )
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
         grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
@@ -371,20 +383,23 @@ class LossLandscape:
             self._batches = self._batches or frozen_batches(
                 objective, self.dataloader, self.device, self.seed, self.max_batches
             )
-            views = Snapshot.of(probe.eval(), buffers=dir_type == "states")
+            flags = training_flags(probe)
+            put_in_mode(probe, self.mode, flags)
+            views = Snapshot.of(probe, buffers=dir_type == "states")
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
             self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
-                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
-                dir_type=dir_type, recalibrate=recalibrate,
+                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), mode=self.mode,
+                seed=self.seed, dir_type=dir_type, recalibrate=recalibrate,
             )  # fmt: skip
             if text := alike(meta["directions"], grid.ndim):
                 warnings.warn(text, stacklevel=3)
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
+                flags=flags if self.mode == "eval" else None,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip

@@ -29,6 +29,13 @@ from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Sample, Samples
+from .modes import (
+    Flags,
+    at_origin_in_train_mode,
+    compared,
+    normalises_by_batch,
+    only_in_train_mode,
+)
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective
 from .one_process import InOneProcess, several_processes
 from .parameters import Params, Snapshot, checksum
@@ -40,7 +47,7 @@ from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
-from .touched import Rehearsed, Touched
+from .touched import OriginalsTouchedError, Rehearsed, Touched
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class Settings:
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
+        mode: "eval" or "train".
+        flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
     """
 
     grid: Grid
@@ -71,6 +80,8 @@ class Settings:
     samples: int = 10
     accelerate: bool | str = True
     tolerance: float | None = None
+    mode: str = "eval"
+    flags: Flags = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -120,7 +131,7 @@ def measure(
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
-    with probing(trainer, module) as (probe, recorder, snapshot):
+    with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
         yield from _points(job, earlier)
@@ -129,7 +140,8 @@ def measure(
 def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, None]:
     trainer, settings, grid = job.trainer, job.settings, job.settings.grid
     surfaces = job.prepare()
-    job.centre(surfaces, job.evaluator)
+    job.first_centre(surfaces)
+    job.compare_modes(surfaces[0])
     tiles = job.tiles(surfaces[0])
     landscape = job.begin(surfaces, tiles)
     if earlier is not None and (others := differences(earlier, landscape)):
@@ -210,12 +222,13 @@ class Pass:
         self.settings, self.tolerant = settings, tolerant
         self.plane = _plane(snapshot, settings)
         self.evaluator = Sequential(probe, seed=settings.seed)
+        self._normalises_by_batch = normalises_by_batch(probe)
         self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
     def prepare(self, seconds: float | None = None) -> list[Surface]:
         """The surfaces without their centres, of data that were read for so many seconds each, or all."""
         settings, trainer = self.settings, self.trainer
-        surfaces, lent = [], compat.lent(trainer)
+        surfaces = []
         for i, data in enumerate(settings.data):
             frozen = freeze(
                 trainer,
@@ -226,26 +239,69 @@ class Pass:
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
                 until=None if seconds is None else Deadline(seconds),
+                as_trained=settings.mode == "train",
             )
-            objective: Objective
-            if settings.objective is not None:
-                objective = LossFunction(settings.objective, f"{data}_loss")
-            else:
-                context = compat.step_context(trainer, data)
-                objective = StepObjective(
-                    self.probe,
-                    compat.STEPS[data],
-                    self.recorder,
-                    f"{data}_loss",
-                    context,
-                    frozen.several_loaders,
-                    [twin for _, twin in lent.twins],
-                    partial(_prepare_step, lent, data),
-                )
-            if several_processes():
-                objective = InOneProcess(objective)
-            surfaces.append(Surface(data, objective, frozen))
+            surfaces.append(Surface(data, self._objective(data, frozen), frozen))
         return surfaces
+
+    def _objective(self, data: str, frozen: FrozenData) -> Objective:
+        """What is measured on a data set."""
+        lent = compat.lent(self.trainer)
+        objective: Objective
+        if self.settings.objective is not None:
+            objective = LossFunction(self.settings.objective, f"{data}_loss")
+        else:
+            objective = StepObjective(
+                self.probe,
+                compat.STEPS[data],
+                self.recorder,
+                f"{data}_loss",
+                compat.step_context(self.trainer, data),
+                frozen.several_loaders,
+                [twin for _, twin in lent.twins],
+                partial(_prepare_step, lent, data),
+            )
+        return InOneProcess(objective) if several_processes() else objective
+
+    def first_centre(self, surfaces: Sequence[Surface]) -> None:
+        """As `centre`, without anything faster.
+
+        Raises:
+            RuntimeError: of what can be measured in train mode only, and was not asked for in it; what was raised is
+                in the message.
+        """
+        try:
+            self.centre(surfaces, self.evaluator)
+        except (OtherRankError, OriginalsTouchedError):
+            raise
+        except Exception as error:
+            if self.settings.mode == "eval" and all(self._in_train_mode(surface) for surface in surfaces):
+                raise only_in_train_mode(error) from error
+            raise
+
+    def compare_modes(self, surface: Surface) -> None:
+        """Say where the loss that is trained, and is measured in eval mode, is another one in train mode."""
+        if self.settings.mode == "train" or surface.data != "train":
+            return
+        main, trained = surface.main, self._in_train_mode(surface)
+        line, entry = compared(main, surface.center[main], trained.get(main), self.probe, self.settings.flags)
+        self.more |= entry
+        if line:
+            compat.info(self.trainer, line)
+
+    def _in_train_mode(self, surface: Surface) -> dict[str, Measurement]:
+        """A surface's values at θ* in train mode; nothing where they can't be had, or are those of eval mode.
+
+        Nothing of it stays: it has an objective of its own, which finds the module as it was.
+        """
+        synchronised = any(isinstance(part, nn.SyncBatchNorm) for part in self.probe.modules())
+        if is_sharded(self.probe) or (synchronised and self.trainer.world_size > 1):
+            return {}
+        surface.objective.start()
+        make = partial(self._objective, surface.data, surface.frozen)
+        found = at_origin_in_train_mode(self.evaluator, self.settings.flags, make, self.plane, surface.frozen.batches)
+        surface.objective.start()
+        return found
 
     def centre(self, surfaces: Sequence[Surface], evaluator: Evaluator, batches: Sequence[Batch] | None = None) -> None:
         """Measure the surfaces at θ*, which tells the names of their metrics.
@@ -277,14 +333,20 @@ class Pass:
             check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
 
     def tiles(self, surface: Surface) -> Tiles | None:
-        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated."""
+        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated.
+
+        In train mode it is: some losses are of whole batches only.
+        """
         if not surface.frozen.singles:
+            return None
+        if self._normalises_by_batch:
+            self.more |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
             return None
         try:
             items = describe(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen.singles)
             stream = tile_stream(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen)
         except Exception as error:
-            if not self.tolerant:
+            if not self.tolerant and self.settings.mode == "eval":
                 raise
             self.more |= {"tiles": 0, "no_tiles": _text(error)}
             return None
@@ -461,7 +523,8 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
         return []
     with ExitStack() as until_the_end:
         try:
-            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
+            modes = settings.mode, settings.flags
+            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
             small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
             job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
@@ -480,7 +543,7 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
                     "that are meant to stay.",
                 )
                 watched.append((rehearsed, compat.STEPS[surface.data]))
-        job.centre(surfaces, job.evaluator)
+        job.first_centre(surfaces)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
@@ -535,6 +598,7 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "weights_checksum": checksum(snapshot.params.values()),
         "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
         **HOW,
+        "mode": settings.mode,
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),

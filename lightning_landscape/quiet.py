@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from . import compat
 from .copying import generator_copy, rebind
 from .effects import one_pass, stand_in, writers_apart
+from .modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
 from .parameters import is_refused
 from .precision import matmul_precision_kept
 from .ranks import from_first
@@ -52,12 +53,15 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
             torch.backends.cudnn.benchmark = benchmark
 
 
-def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
+def probe_copy(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
     The copy shares the Trainer, the data and what can't be copied (locks) with the original, but no open file,
-    no parameter, buffer or metric state. It is in eval mode, needs no gradients, logs to the recorder, prints
-    nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its loss.
+    no parameter, buffer or metric state. It is in `mode` (see `put_in_mode`), needs no gradients, logs to the
+    recorder, prints nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its
+    loss.
 
     Raises:
         RuntimeError: if the module can't be copied.
@@ -81,18 +85,23 @@ def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
         stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
-    return probe, silenced(trainer, probe)
+    return probe, silenced(trainer, probe, mode, flags)
 
 
-def silenced(trainer: Any, probe: nn.Module) -> Recorder:
-    """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
+def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> Recorder:
+    """Put a probe into its mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
 
     Args:
         trainer: whose strategy connects the ranks.
         probe: what is ours to change.
+        mode, flags: as in `put_in_mode`.
+
+    Raises:
+        CannotMeasureError: if it could only be measured in step with other processes.
     """
-    probe.eval()
+    put_in_mode(probe, mode, flags)
     if trainer.world_size > 1:
+        refuse_synchronised(probe)
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
         buffers = [buffer for buffer in probe.buffers() if not is_part(buffer)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):

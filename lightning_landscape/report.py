@@ -175,16 +175,17 @@ def write_samples(landscape: Landscape, path: Path) -> None:
 def summary(landscape: Landscape) -> str:
     """A page for people: what was measured, how, on what, and what came out."""
     meta, grid = landscape.meta, landscape.grid
-    recipe = meta.get("directions", {})
+    recipe, mode = meta.get("directions", {}), f"{meta.get('mode', '?')} mode"
     finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
     rows: list[tuple[str, Any]] = [
-        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, eval mode)"),
+        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, {mode})"),
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
         ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
         ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
+        *((("in train mode", _in_train_mode(meta["in_train_mode"])),) if "in_train_mode" in meta else ()),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
         ("standard error", _largest_error(landscape)),
@@ -204,6 +205,10 @@ def summary(landscape: Landscape) -> str:
         ("seconds", meta.get("seconds", "?")),
     ]
     return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _in_train_mode(found: dict[str, Any]) -> str:
+    return f"the loss at the centre is {found['value']:.6g} there: {found['why']}"
 
 
 def _budget(meta: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from .landscape import Landscape
 
 FINGERPRINT = (
-    "module", "data", "data_checksum", "weights_checksum", "objective", "seed", "precision", "rounding", "directions",
-    "dir_type", "recalibrate",
+    "module", "data", "data_checksum", "weights_checksum", "objective", "mode", "seed", "precision", "rounding",
+    "directions", "dir_type", "recalibrate",
 )  # fmt: skip
 
 

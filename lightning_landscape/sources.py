@@ -40,10 +40,11 @@ class Source:
         loader: the user's; never iterated itself where its data can be indexed or copied.
         limit: the Trainer's ``limit_<data>_batches``; it bounds only what comes in a fixed order.
         seed: of the choice of samples.
+        as_trained: batches are as full and as mixed as the user's, since a batch may be more than its samples.
     """
 
-    def __init__(self, loader: Any, limit: float, seed: int) -> None:
-        self.loader, self.seed = loader, seed
+    def __init__(self, loader: Any, limit: float, seed: int, as_trained: bool = False) -> None:
+        self.loader, self.seed, self.as_trained = loader, seed, as_trained
         self.generator = torch.Generator().manual_seed(seed)
         self.batch_size = getattr(loader, "batch_size", None)
         self.pool: list[Any] | None = None  # indices, or batches of indices
@@ -80,6 +81,11 @@ class Source:
             if isinstance(sampler, DistributedSampler):  # by all processes in turn
                 seen = min(seen * sampler.num_replicas, sampler.total_size)
             self.pool = self.pool[:seen]
+            if as_trained and self.batch_size is not None:
+                starts = range(0, len(self.pool), self.batch_size)
+                self.pool, self.batched = [self.pool[i : i + self.batch_size] for i in starts], True
+                self.as_trained = False  # they are
+                self.note = "random batches in the loader's order"
 
     def __len__(self) -> int:
         """Samples, as far as they are known without loading any."""
@@ -95,7 +101,7 @@ class Source:
             max_batches: how many batches at most; None for all.
             shuffled: in random order, so that the first of them are as random; else in that of the data set.
         """
-        sort: Callable[[Iterable[int]], list[int]] = list if shuffled else sorted
+        sort: Callable[[Iterable[int]], list[int]] = list if shuffled or self.as_trained else sorted
         if self.pool is None:
             most = min([n for n in (self.limit, max_batches) if n is not None], default=None)
             self.kept = list(islice(_some(_again(self.loader, self.seed), max_samples), most))
@@ -110,6 +116,8 @@ class Source:
                 taken.append(i)
                 count += len(self.pool[i])
             return self._batches([list(self.pool[i]) for i in sort(taken)][:max_batches])
+        if self.as_trained and self.batch_size and max_samples is not None and max_samples < len(order):
+            max_samples = max(max_samples // self.batch_size, 1) * self.batch_size
         self.chosen = [self.pool[i] for i in sort(order[:max_samples])]
         if self.batch_size is None:  # the data set gives whole batches
             return self._loader(self.chosen[:max_batches])

@@ -23,13 +23,14 @@ from .directions import Directions, dead_filters, recipe
 from .effects import unheld
 from .evaluators import Evaluator, Measurement, Sequential
 from .landscape import ALIKE, Grid, Landscape
+from .modes import Flags, at_origin_in_train_mode, only_in_train_mode
 from .objectives import Batch, CannotMeasureError, Objective
 from .parameters import Params, Snapshot, canonical_name, checksum
 from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
 from .sharding import whole
-from .touched import Rehearsed, Touched
+from .touched import OriginalsTouchedError, Rehearsed, Touched
 
 
 def sweep(
@@ -45,6 +46,7 @@ def sweep(
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
+    flags: Flags | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     originals: Params | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -53,7 +55,7 @@ def sweep(
     Call it inside `rng.preserved`.
 
     Args:
-        probe: a copy that is ours to move, in eval mode.
+        probe: a copy that is ours to move, in the mode it is measured in.
         objective: what is measured.
         plane: origin and k directions, on the probe's device.
         grid: k axes; one along a path.
@@ -64,6 +66,8 @@ def sweep(
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
         earlier: a part of this very landscape, whose evaluated points are taken over.
+        flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
+            only is said to; else None.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
         originals: the weights of the user's own module, which the objective must not compute with.
@@ -71,10 +75,18 @@ def sweep(
     Raises:
         CannotMeasureError: if it does, or not with any weight that moves.
         ValueError: if `earlier` is of another function or grid; the message says what differs.
+        RuntimeError: of what can be measured in train mode only; what was raised is in the message.
     """
     started = time.perf_counter()
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
+    try:
+        center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
+    except OriginalsTouchedError:
+        raise
+    except Exception as error:
+        if flags is not None and at_origin_in_train_mode(evaluator, flags, lambda: objective, plane, batches):
+            raise only_in_train_mode(error) from error
+        raise
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
@@ -162,7 +174,7 @@ def _is_the_same(
 
 # What every landscape's file says of its values.
 HOW = {
-    "reduction": "mean over samples, accumulated in float64; module in eval mode",
+    "reduction": "mean over samples, accumulated in float64",
     "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
     "gives one value a sample); NaN where unknown",
     "checksums": "XXH3, 128 bits, of types, shapes and bits",

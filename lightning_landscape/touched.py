@@ -13,6 +13,10 @@ from .effects import noticing
 from .objectives import Batch, CannotMeasureError, Objective, Observation
 
 
+class OriginalsTouchedError(CannotMeasureError):
+    """A user's code computes with weights that never move."""
+
+
 class Touched(TorchDispatchMode):
     """Sees every operation on the memory of some tensors; one on a forbidden tensor is refused before it is made.
 
@@ -65,7 +69,7 @@ class Touched(TorchDispatchMode):
         for table, name in found:
             table += [name] if name not in table else []
         if forbidden:
-            raise CannotMeasureError(f"{forbidden[0]!r} must not be touched.")
+            raise OriginalsTouchedError(f"{forbidden[0]!r} must not be touched.")
         return result
 
 
@@ -129,4 +133,4 @@ class Rehearsed(Objective):
 
     def _check(self) -> None:
         if self.touched.forbidden:
-            raise CannotMeasureError(self.refused.format(repr(self.touched.forbidden[0])))
+            raise OriginalsTouchedError(self.refused.format(repr(self.touched.forbidden[0])))

@@ -19,6 +19,7 @@ from .directions import PCA, Directions, Random, random_walk_shares, recipe
 from .evaluators import evaluate
 from .landscape import Landscape, Trajectory
 from .loss_landscape import LossLandscape
+from .modes import MODES as MODEL_MODES
 from .objectives import LossFunction
 from .parameters import Params, Snapshot
 from .plane import Plane
@@ -129,7 +130,7 @@ class LossLandscapeWriter:
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.
-            model_mode: "eval", the only one: in training mode the loss of a sample depends on its batch.
+            model_mode: "eval" or "train", as the mode of `LossLandscape`.
             max_batches: how many batches to take; None for all.
             pre_batch_hook: what a batch goes through before it is frozen.
             post_batch_hook: ``(outputs, inputs, targets) -> loss``, in place of `loss_fn`.
@@ -147,7 +148,7 @@ class LossLandscapeWriter:
             raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
         if range_scale is not None and not 0 < range_scale < np.inf:
             raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
-        _known("model_mode", model_mode, ("eval",))
+        _known("model_mode", model_mode, MODEL_MODES)
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
         _known("direction_mode", direction_mode, DIRECTION_MODES)
@@ -155,8 +156,9 @@ class LossLandscapeWriter:
         net = model if device is None else copy.deepcopy(model).to(device)
         loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
         landscape = LossLandscape(
-            net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches
-        )
+            net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches,
+            mode=model_mode,  # type: ignore[arg-type]
+        )  # fmt: skip
         kind: Directions = PCA(self.recorder.weights) if direction_mode == "pca" else Random(seed=self.seed)
         if directions is not None:
             kind = _given(directions)

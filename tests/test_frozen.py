@@ -104,6 +104,26 @@ def test_a_random_subset_of_exactly_max_samples() -> None:
     assert len(flat(frozen(loader, max_samples=None, max_batches=2))) == 10
 
 
+def test_for_train_mode_batches_are_as_full_and_as_mixed_as_the_training_has_them() -> None:
+    loader = DataLoader(numbers(), 5, shuffle=True)
+    some = frozen(loader, max_samples=12, as_trained=True)
+    assert [batch.size for batch in some.batches] == [5, 5], "a batch of two would be another one"
+    whole = flat(frozen(loader, as_trained=True))
+    assert whole != sorted(whole), "neighbours may be of one class"
+    assert sorted(whole) == list(range(N))
+    assert len(flat(frozen(loader, max_samples=3, as_trained=True))) == 5
+
+
+def test_for_train_mode_a_loader_that_goes_in_order_gives_its_own_batches() -> None:
+    own = [list(range(i, min(i + 5, N))) for i in range(0, N, 5)]
+    assert items(frozen(DataLoader(numbers(), 5), as_trained=True)) == own
+    some = frozen(DataLoader(numbers(), 5), max_samples=12, as_trained=True, samples=2)
+    assert len(some.batches) == 2
+    assert all(batch in own for batch in items(some))
+    assert {int(single.data[0]) for single in some.singles} < set(flat(some))
+    assert some.note == "random batches in the loader's order"
+
+
 class Own(TensorDataset):
     """Of the user's own class: it might do anything to its rows."""
 

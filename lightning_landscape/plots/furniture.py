@@ -206,7 +206,7 @@ def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
 
 
 def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
-    """How the numbers came about (centre, standard error, samples, seed, directions), below the x label."""
+    """How the numbers came about (centre, standard error, samples, mode, seed, directions), below the x label."""
     footing(ax, provenance(landscape, metric))
 
 
@@ -234,6 +234,8 @@ def provenance(landscape: Landscape, metric: str) -> str:
     samples = meta.get("samples_by_data", {}).get(_data_of(landscape, metric), meta.get("samples"))
     if samples is not None:
         parts.append(f"{_count(samples)} samples")
+    if meta.get("mode") is not None:
+        parts.append(f"{meta['mode']} mode")
     if meta.get("seed") is not None:
         parts.append(f"seed {meta['seed']}")
     directions = meta.get("directions")
