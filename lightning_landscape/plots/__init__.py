@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,7 +27,7 @@ from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "show_figure", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "encode_picture", "show_figure", "to_image"]
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,21 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
         figure.set_dpi(own)
 
 
-def write_picture(figure: Figure, pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a figure to a file; a .png is made of the `pixels` that are drawn already."""
-    if path.suffix == ".png":
-        imsave(path, pixels, dpi=figure.dpi)
+def encode_picture(figure: Figure, pixels: NDArray[np.uint8], suffix: str) -> bytes:
+    """The bytes of a file with a figure; a .png is made of the `pixels` that are drawn already.
+
+    Args:
+        figure: any figure.
+        pixels: as `to_image` gives them.
+        suffix: ".png", ".pdf" or ".svg".
+    """
+    file = io.BytesIO()
+    if suffix == ".png":
+        imsave(file, pixels, dpi=figure.dpi, format="png")
     else:
         with _any_name():
-            figure.savefig(path)
+            figure.savefig(file, format=suffix.removeprefix("."))
+    return file.getvalue()
 
 
 @contextmanager
