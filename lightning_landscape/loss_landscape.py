@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ from .bezier import Bezier
 from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
 from .directions import Between, Directions, Joined, Random
 from .directions.between import Weights, check_frozen
-from .landscape import Grid, Landscape, axis_points
+from .landscape import Landscape, grid_of
 from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
@@ -170,7 +170,7 @@ class LossLandscape:
                 "directions='target', and only then."
             )
         chosen = self._directions(directions, normalize, ignore, (target_model,))
-        return self._compute((("xrange", xrange),), chosen, dir_type, save, resume, recalibrate)
+        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate)
 
     def compute_2d(
         self,
@@ -204,7 +204,7 @@ class LossLandscape:
             ValueError: as `compute_1d`.
         """
         chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
-        ranges = (("xrange", xrange), ("yrange", yrange))
+        ranges = {"xrange": xrange, "yrange": yrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def compute_3d(
@@ -223,7 +223,7 @@ class LossLandscape:
     ) -> dict[str, Any]:
         """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
         chosen = self._directions(directions, normalize, ignore, (None, None, None))
-        ranges = (("xrange", xrange), ("yrange", yrange), ("zrange", zrange))
+        ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def plot_1d(
@@ -350,7 +350,7 @@ class LossLandscape:
 
     def _compute(
         self,
-        ranges: Sequence[tuple[str, Range]],
+        ranges: Mapping[str, Range],
         directions: Directions,
         dir_type: str,
         keep: bool,
@@ -359,7 +359,7 @@ class LossLandscape:
     ) -> dict[str, Any]:
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
-        grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
+        grid = grid_of(ranges)
         earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
