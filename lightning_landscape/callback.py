@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -17,23 +16,24 @@ from .accelerations import ON_REQUEST, check_accelerate
 from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
 from .in_time import measure_in_time
-from .landscape import Grid, Landscape, axis_points
+from .landscape import Grid, Landscape, grid_of
 from .lockstep import together
 from .loggers import log
 from .measure import Settings, measure, rehearse, remarks, tidy
 from .modes import check_mode, flags_of
 from .objectives import CannotMeasureError
+from .pass_files import PassFiles, check_folder, continued_folders, how_to_continue
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
 from .progress import progress
 from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .refinement import check_tolerance
-from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, Report, report, unfinished, write_data
+from .report import DATA_FORMATS, PICTURES, Look, Report, Write, report
 from .rng import preserved
 from .seal import TrainingMovedError, sealed
 from .sharding import is_sharded
-from .storage import FORMATS, check_writable
+from .storage import FORMATS, check_writable, is_remote, local_path
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -153,7 +153,7 @@ class LossLandscapeCallback(_Callback):
         _at_least("max_batches", max_batches, 1, "the most batches of a data set, or None for all")
         _at_least("samples", samples, 0, "the number of tiles, 0 for none")
         _at_least("seed", seed, 0, "a whole number")
-        grid = Grid(tuple(axis_points(name, given) for name, given in (("x", x), ("y", y)) if given is not None))
+        grid = grid_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
         chosen = _choices("data", (data,) if isinstance(data, str) else data, compat.DATA)
         if samples:
             rows, columns = parse_layout(sample_layout, "sample_layout")
@@ -169,7 +169,7 @@ class LossLandscapeCallback(_Callback):
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
-        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self.settings = Settings(
             grid,
             _directions(directions, normalize, ignore, orthogonalize, seed),
@@ -270,11 +270,10 @@ class LossLandscapeCallback(_Callback):
 
     def _rehearse(self, trainer: Any, pl_module: Any) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
-        folder, error, remarked = self._folder(trainer), None, list[str]()
+        error, remarked = None, list[str]()
         with self._spending():
             try:
-                if folder is not None and trainer.is_global_zero:
-                    _check_writable(folder)
+                self._check_folder(trainer)
                 with (
                     compat.clocks_stopped(trainer, time.monotonic),
                     sealed(trainer, pl_module, watch=True),
@@ -352,9 +351,21 @@ class LossLandscapeCallback(_Callback):
             return None
         if self.dirpath is not None:
             return self.dirpath if self._tag == "landscape" else self.dirpath / self._tag
-        if not log_dir or "://" in str(log_dir):
+        if not log_dir or is_remote(log_dir):
             log_dir = trainer.default_root_dir
-        return Path(log_dir) / self._tag
+        if is_remote(log_dir):
+            raise CannotMeasureError(f"default_root_dir={str(log_dir)!r} is remote: give dirpath=, a local folder.")
+        return local_path("log_dir", log_dir) / self._tag
+
+    def _check_folder(self, trainer: Any) -> None:
+        """Find out before the training where nothing can ever be written, and what was left there before."""
+        folder = self._folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        if (error := check_folder(folder)) is not None:
+            self._failed(trainer, error, f"Nothing can be written to {folder} now")
+        if self.dirpath is None and trainer.ckpt_path is None and (note := how_to_continue(folder)) is not None:
+            compat.warn(trainer, note)
 
     def _spending(self) -> Any:
         """What is done inside is for a landscape."""
@@ -384,22 +395,26 @@ class LossLandscapeCallback(_Callback):
     def _pass(self, trainer: Any, pl_module: Any, step: int, granted: tuple[float, float] | None) -> None:
         deadline = None if granted is None else Deadline(granted[1])
         try:
-            with compat.clocks_stopped(trainer, time.monotonic), preserved():
-                root = self._folder(trainer)
-                name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
-                folder = None if root is None else root / name
-                landscape = self._together(trainer, pl_module, folder, None if granted is None else granted[0])
+            with (
+                compat.clocks_stopped(trainer, time.monotonic),
+                preserved(),
+                closing(self._files(trainer, step)) as files,
+            ):
+                landscape = self._together(trainer, pl_module, files, None if granted is None else granted[0])
                 self.landscape = landscape
-                large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
-                if trainer.state.fn == "fit" or step not in self.landscapes:
-                    self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
+                taken = trainer.state.fn == "fit" or step not in self.landscapes
+                if taken:
+                    self.landscapes[step] = landscape
                 failure = None
                 try:
                     if trainer.is_global_zero:
-                        self._show(trainer, landscape, folder, step, deadline)
+                        self._show(trainer, landscape, files, step, deadline)
                 except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                     failure = raised
                 raise_together(trainer, failure)
+                path = files.data(landscape, self.look.formats)
+                if taken and path is not None and landscape.nbytes > LARGE:
+                    self.landscapes[step] = path
         except TrainingMovedError as error:
             self._switch_off(trainer, error)
         except Exception as error:
@@ -407,20 +422,33 @@ class LossLandscapeCallback(_Callback):
                 raise
             self._failed(trainer, error)
 
-    def _together(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
-        """The landscape of which every rank has measured its share; if one fails, all do."""
+    def _files(self, trainer: Any, step: int) -> PassFiles:
+        name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
+        root = self._folder(trainer)
+        elsewhere = []
+        if root is not None and self.dirpath is None and trainer.state.fn == "fit" and trainer.ckpt_path is not None:
+            elsewhere = continued_folders(root, trainer.ckpt_path)
+        return PassFiles(root, name, elsewhere, trainer.global_rank)
+
+    def _together(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
+        """The landscape of which every rank has measured its share; if one fails, all do, and keep what they have."""
         part, error = None, None
         try:
-            part = self._measure(trainer, pl_module, folder if trainer.is_global_zero else None, seconds)
-        except Exception as raised:  # noqa: BLE001  # raised on the next line, on every rank
+            part = self._measure(trainer, pl_module, files, seconds)
+        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
             error = raised
-        raise_together(trainer, error)
+        try:
+            raise_together(trainer, error)
+        except Exception:
+            if part is not None:
+                files.keep(part)
+            raise
         assert part is not None
         landscape = merge(exchange(trainer, part))
         tidy(landscape)
         return landscape
 
-    def _measure(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
+    def _measure(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
@@ -435,19 +463,24 @@ class LossLandscapeCallback(_Callback):
         ):
             saved, landscape = time.monotonic(), None
             weights = f"averaged by {averaging}" if averaging else "the module's"
+
+            def find(begun: Landscape) -> Landscape | None:
+                return self._find(trainer, begun, files, anew=seconds is not None)
+
             if seconds is None:
-                earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
-                passes = measure(trainer, pl_module, settings, earlier, not self.strict)
+                passes = measure(trainer, pl_module, settings, find, not self.strict)
             else:
                 passes = measure_in_time(trainer, pl_module, settings, seconds, not self.strict)
             try:
                 with closing(passes) as points:
                     for landscape in points:
+                        if seconds is not None and files.folder is None and files.error is None:
+                            find(landscape)
                         self._remark(trainer, remarks(landscape))
                         landscape.meta |= {"epoch": epoch, "weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
-                        if folder is not None and time.monotonic() - saved > SAVE_EVERY:
-                            self._keep(trainer, landscape, folder)
+                        if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
+                            self._keep(trainer, landscape, files)
                             saved = time.monotonic()
                         stop = bool(trainer.received_sigterm)
                         if together(stop=stop) if side_by_side else stop:
@@ -455,27 +488,35 @@ class LossLandscapeCallback(_Callback):
             except BaseException:
                 if landscape is not None and landscape.done.any():
                     self.landscape = landscape
-                    if folder is not None:
-                        self._keep(trainer, landscape, folder)
+                    files.keep(landscape)
                 raise
         assert landscape is not None
         return landscape
 
-    def _keep(self, trainer: Any, landscape: Landscape, folder: Path) -> None:
-        """A landscape in progress, on disk; what can't be written does not stop the measuring."""
-        try:
-            write_data(landscape, ("h5",), folder)
-        except OSError as error:
-            self._failed(trainer, error, f"The landscape in progress could not be kept in {folder}")
+    def _find(self, trainer: Any, landscape: Landscape, files: PassFiles, anew: bool) -> Landscape | None:
+        """The points of a landscape that are on disk already; says what the user should know of them."""
+        earlier = files.find(trainer, landscape, anew)
+        for note in files.notes:
+            compat.warn(trainer, note)
+        if files.error is not None:
+            self._failed(trainer, files.error, f"There is no folder for the landscape in {files.root}")
+        if files.finished:
+            log_.info("the landscape of %s is finished already, and is not measured again", files.folder)
+        elif earlier is not None:
+            points = int(earlier.evaluated.sum())
+            log_.info("%d of %d points of %s are there already", points, earlier.grid.size, files.folder)
+        return earlier
 
-    def _show(
-        self, trainer: Any, landscape: Landscape, folder: Path | None, step: int, deadline: Deadline | None
-    ) -> None:
+    def _keep(self, trainer: Any, landscape: Landscape, files: PassFiles) -> None:
+        """A landscape in progress, on disk; what can't be written does not stop the measuring."""
+        for _, error in files.keep(landscape)[:1]:
+            self._failed(trainer, error, f"The landscape in progress could not be kept in {files.folder}")
+
+    def _show(self, trainer: Any, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None) -> None:
         """Files, and the Trainer's loggers."""
         began = now()
         if trainer.received_sigterm and not landscape.done.all():
-            if folder is not None:
-                self._keep(trainer, landscape, folder)
+            self._keep(trainer, landscape, files)
             return  # there may be seconds left: no pictures
         missing = int((~landscape.done).sum())
         if missing:
@@ -491,17 +532,14 @@ class LossLandscapeCallback(_Callback):
             else:
                 self._failed(trainer, why, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
-        try:
-            shown = self._report(landscape, folder, tag, deadline)
-            if folder is not None and landscape.done.all() and "h5" not in self.look.formats:
-                (folder / f"{DATA_NAME}.h5").unlink(missing_ok=True)  # as it was in progress
-        except OSError as error:
-            self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
-            shown = self._report(landscape, None, tag, deadline)
+        written = files.begin()
+        shown = self._report(landscape, None if written is None else written.write, tag, deadline)
         for what, failure in shown.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
+        for name, failure in files.end(landscape, self.look.formats):
+            self._failed(trainer, failure, f"{name} of the landscape of step {step} could not be written")
         if shown.left_out:
             log_.info(
                 "no time was left for the pictures %s of step %d; lightning-landscape plot draws them from the file",
@@ -510,16 +548,16 @@ class LossLandscapeCallback(_Callback):
         if self._account is not None:
             self._account.shown(now() - began, len(shown.images) / max(len(shown.images) + len(shown.left_out), 1))
 
-    def _report(self, landscape: Landscape, folder: Path | None, tag: str, deadline: Deadline | None) -> Report:
+    def _report(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Report:
         if deadline is None:
-            return report(landscape, self.look, folder, tag)
+            return report(landscape, self.look, write, tag)
 
         def over() -> bool:
             deadline.step()
             return deadline()
 
         deadline.start()
-        return report(landscape, self.look, folder, tag, over)
+        return report(landscape, self.look, write, tag, over)
 
     def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""
@@ -600,17 +638,3 @@ def _choices(
     if not values and not may_be_empty:
         raise ValueError(f"{name}={values!r} is empty; the choices are {', '.join(known)}.")
     return tuple(dict.fromkeys(values))
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises:
-    CannotMeasureError: naming dirpath, if no file can be written to `folder`, which is made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CannotMeasureError(
-            f"dirpath={str(folder)!r} can't be written ({error.strerror}): give another dirpath."
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -22,15 +22,15 @@ from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognis
 from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
 from .effects import one_pass
-from .landscape import Grid, Landscape, axis_points
+from .landscape import Landscape, grid_of
 from .modes import check_mode, put_in_mode, training_flags
 from .objectives import Batch
 from .parameters import Snapshot
 from .plane import Plane
-from .plots import PLOTS, Figure, show_figure, write_picture
+from .plots import PLOTS, Figure, encode_picture, show_figure
 from .refinement import check_tolerance
 from .rng import preserved
-from .storage import FORMATS, check_writable, export_paraview, load, save
+from .storage import FORMATS, check_writable, export_paraview, load, save, write_whole
 from .storage.layout import data_set_names
 from .sweep import recipe_of, sweep
 
@@ -178,7 +178,7 @@ class LossLandscape:
                 "directions='target', and only then."
             )
         chosen = self._directions(directions, normalize, ignore, (target_model,))
-        return self._compute((("xrange", xrange),), chosen, dir_type, save, resume, recalibrate)
+        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate)
 
     def compute_2d(
         self,
@@ -212,7 +212,7 @@ class LossLandscape:
             ValueError: as `compute_1d`.
         """
         chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
-        ranges = (("xrange", xrange), ("yrange", yrange))
+        ranges = {"xrange": xrange, "yrange": yrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def compute_3d(
@@ -231,7 +231,7 @@ class LossLandscape:
     ) -> dict[str, Any]:
         """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
         chosen = self._directions(directions, normalize, ignore, (None, None, None))
-        ranges = (("xrange", xrange), ("yrange", yrange), ("zrange", zrange))
+        ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def plot_1d(
@@ -358,7 +358,7 @@ class LossLandscape:
 
     def _compute(
         self,
-        ranges: Sequence[tuple[str, Range]],
+        ranges: Mapping[str, Range],
         directions: Directions,
         dir_type: str,
         keep: bool,
@@ -372,7 +372,7 @@ class LossLandscape:
             )
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
-        grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
+        grid = grid_of(ranges)
         earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
@@ -470,7 +470,8 @@ class LossLandscape:
         for name in names:
             for kind in kinds:
                 figure = PLOTS[kind].draw(self.landscape, name, **options)
-                write_picture(figure, Path(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf"))
+                path = Path(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                write_whole(path, encode_picture(figure, ".pdf"))
                 figures.append(figure)
                 if show:
                     show_figure(figure)

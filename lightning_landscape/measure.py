@@ -42,7 +42,7 @@ from .parameters import Params, Snapshot, checksum
 from .plane import Plane
 from .ranks import OtherRankError, check_agreement, merge
 from .refinement import least, refine
-from .resume import differences
+from .resume import is_finished
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
@@ -109,7 +109,11 @@ MOST_FAILURES = 16  # at the first points; then the rest is not tried
 
 
 def measure(
-    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None, tolerant: bool = False
+    trainer: Any,
+    module: nn.Module,
+    settings: Settings,
+    find: Callable[[Landscape], Landscape | None] | None = None,
+    tolerant: bool = False,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
@@ -122,8 +126,8 @@ def measure(
         module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
             iteration is over or closed.
         settings: what to measure.
-        earlier: a part of this very landscape, whose evaluated points are taken over; one of other weights, data or
-            settings is left aside, with a warning that says which.
+        find: gives, for the landscape of which only the centre is known, what there is of it already: its points
+            are taken over, and a finished one takes its place. All ranks call it, and get the same.
         tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
             refuses (``meta["no_tiles"]``).
 
@@ -134,33 +138,30 @@ def measure(
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
-        yield from _points(job, earlier)
+        yield from _points(job, find)
 
 
-def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, None]:
+def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
     trainer, settings, grid = job.trainer, job.settings, job.settings.grid
     surfaces = job.prepare()
     job.first_centre(surfaces)
     job.compare_modes(surfaces[0])
     tiles = job.tiles(surfaces[0])
     landscape = job.begin(surfaces, tiles)
-    if earlier is not None and (others := differences(earlier, landscape)):
-        compat.warn(
-            trainer,
-            f"The unfinished landscape found for this step has another {', '.join(others)}: its "
-            f"{int(earlier.evaluated.sum())} points are not of this surface, which is measured anew. Ignore this if "
-            "you meant to change it.",
-        )
-        earlier = None
-    earlier = earlier.without_interpolated() if earlier is not None else None
-    todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
-    order = grid.outwards[todo.reshape(-1)[grid.outwards]]
-    if not is_sharded(job.probe):
-        order = order[trainer.global_rank :: trainer.world_size]
+    earlier = None if find is None else find(landscape)
+    if earlier is not None and is_finished(earlier, landscape):
+        yield earlier
+        return
     if earlier is not None:
         landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
+        untidy(earlier, landscape)
         merge([landscape, earlier])
+    order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
+    if not is_sharded(job.probe):
+        order = order[trainer.global_rank :: trainer.world_size]
     yield landscape
+    if landscape.done.all():
+        return
 
     way: Evaluator = job.evaluator
     choice = Choice()
@@ -583,6 +584,16 @@ def tidy(landscape: Landscape) -> None:
                     table.pop(name, None)
 
 
+def untidy(earlier: Landscape, landscape: Landscape) -> None:
+    """Give an earlier part of a landscape the surfaces again that `tidy` has found twice."""
+    for name in landscape.values.keys() - earlier.values.keys():
+        original = name.removesuffix(LOGGED_SUFFIX)
+        if original != name and original in earlier.values:
+            earlier.values[name] = earlier.values[original].copy()
+            if original in earlier.standard_errors:
+                earlier.standard_errors[name] = earlier.standard_errors[original].copy()
+
+
 def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
     trainer, probe, settings, snapshot = job.trainer, job.probe, job.settings, job.snapshot
     main = surfaces[0].frozen
@@ -603,6 +614,7 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
         **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
+        **({} if settings.tolerance is None else {"tolerance": settings.tolerance}),
         "directions": directions_recipe(settings.directions, snapshot, job.plane),
         "versions": {
             "lightning_landscape": __version__,

@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from .parameters import Params, Snapshot
 from .plane import Plane
 from .recorder import Recorder
 from .rng import preserved
-from .storage.atomic import replacing
+from .storage import local_path, write_whole
 
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")
@@ -55,6 +54,7 @@ def sample_landscape(
         seed: of the directions, of the order of the loader, and of the random numbers that all points share.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from torch.utils.data import DataLoader, TensorDataset
     >>> loader = DataLoader(TensorDataset(torch.randn(8, 2), torch.randn(8, 1)), batch_size=4)
     >>> loss = lambda model, inputs, targets: nn.functional.mse_loss(model(inputs), targets)
@@ -64,7 +64,7 @@ def sample_landscape(
     >>> np.shape(content["loss_grid_2d"]), content["X"][0][0], content["X"][4][0]
     ((5, 5), -0.1, 0.1)
     """
-    path = Path(output_path)
+    path = local_path("output_path", output_path)
     writer = LossLandscapeWriter(path.parent, seed=seed, auto_export=False)
     writer.sample_landscape(
         model, data_loader, loss_fn, grid_size=grid_size, range_scale=range_scale, mode=mode, **options
@@ -87,7 +87,7 @@ class LossLandscapeWriter:
     """
 
     def __init__(self, log_dir: str | PathLike, seed: int = 42, auto_export: bool = True) -> None:
-        self.log_dir, self.seed, self.auto_export = Path(log_dir), seed, auto_export
+        self.log_dir, self.seed, self.auto_export = local_path("log_dir", log_dir), seed, auto_export
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder()
         self.landscapes: dict[int, Landscape] = {}
@@ -246,7 +246,7 @@ class LossLandscapeWriter:
         Raises:
             ValueError: if there is nothing to write yet.
         """
-        path = self.log_dir / "landscape.json" if output_path is None else Path(output_path)
+        path = self.log_dir / "landscape.json" if output_path is None else local_path("output_path", output_path)
         content = self._content()
         if not content:
             raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
@@ -256,9 +256,7 @@ class LossLandscapeWriter:
                 "The path lies on its PCA directions, a landscape does not: call build_trajectory before "
                 "sample_landscape, or with mode='fixed'."
             )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        return str(path)
+        return str(write_whole(path, json.dumps(content, allow_nan=False).encode()))
 
     def close(self) -> None:
         """Write the file, if there is anything to write and `auto_export` says so."""

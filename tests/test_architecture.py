@@ -30,7 +30,7 @@ FLOORS = {
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
-        "in_time", "progress", "seal", "stand_ins",
+        "in_time", "progress", "seal", "stand_ins", "pass_files",
     },
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip

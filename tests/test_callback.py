@@ -552,7 +552,7 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reporting, "save", full)
+    monkeypatch.setattr(reporting, "write_whole", full)
     monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
     callback = small(every_n_epochs=1, strict=False, plots=["heat"])
     with warnings.catch_warnings(record=True) as caught:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "show_figure", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "encode_picture", "show_figure", "to_image"]
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,21 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
         figure.set_dpi(own)
 
 
-def write_picture(figure: Figure, path: Path, pixels: NDArray[np.uint8] | None = None) -> None:
-    """Write a figure to a file; a .png is made of the `pixels`, if they are drawn already."""
+def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None = None) -> bytes:
+    """The bytes of a file with a figure.
+
+    Args:
+        figure: any figure.
+        suffix: ".png", ".pdf" or ".svg".
+        pixels: as `to_image` gives them, if it is drawn already: a .png is made of them.
+    """
+    file = io.BytesIO()
     with _finishing():
-        if path.suffix == ".png" and pixels is not None:
-            imsave(path, pixels, dpi=figure.dpi)
+        if suffix == ".png" and pixels is not None:
+            imsave(file, pixels, dpi=figure.dpi, format="png")
         else:
-            figure.savefig(path)
+            figure.savefig(file, format=suffix.removeprefix("."))
+    return file.getvalue()
 
 
 @contextmanager

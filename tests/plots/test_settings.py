@@ -8,7 +8,7 @@ import pytest
 from matplotlib import style
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.plots import PLOTS, draw_comparison, to_image, write_picture
+from lightning_landscape.plots import PLOTS, draw_comparison, encode_picture, to_image
 
 ROWS = [(kind, ndim) for kind, plot in PLOTS.items() for ndim in plot.ndims]
 USERS = {
@@ -57,15 +57,14 @@ def test_a_comparison_has_the_same_pixels(settings):
 
 @users
 @pytest.mark.parametrize("suffix", ["png", "pdf", "svg"])
-def test_a_file_has_the_same_bytes(suffix, settings, tmp_path, monkeypatch):
+def test_a_file_has_the_same_bytes(suffix, settings, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "0")
     monkeypatch.setattr("uuid.uuid4", lambda: "an SVG names its parts by this")
 
-    def written(name: str) -> bytes:
+    def encoded() -> bytes:
         figure = PLOTS["contour"].draw(landscape(2))
-        write_picture(figure, tmp_path / name, to_image(figure))
-        return (tmp_path / name).read_bytes()
+        return encode_picture(figure, f".{suffix}", to_image(figure))
 
-    expected = written(f"default.{suffix}")
+    expected = encoded()
     with matplotlib.rc_context(settings):
-        assert written(f"user.{suffix}") == expected
+        assert encoded() == expected
