@@ -1,4 +1,4 @@
-"""What a pass may move: a copy of the module, or the module itself where its parameters are sharded (FSDP2)."""
+"""What a pass may move: a copy of the module, or, where a part of it can't be copied, the module itself."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from . import compat
-from .copying import rebind
+from .copying import UncopyablePartError
 from .effects import writers_apart
 from .lockstep import together
 from .modes import NO_FLAGS, Flags
+from .module_copy import ModuleCopier
+from .observers import without_global_observers
 from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
-from .sharding import AtRest, author_class, fsdp_parts, is_sharded, local
+from .sharding import AtRest, fsdp_parts, is_sharded, local
 from .step import Recorder
 
 
@@ -33,37 +35,48 @@ def probing(
     `put_in_mode` says.
 
     Raises:
-        RuntimeError: if the module, or what a sharded one holds, can't be copied.
+        UncopyablePartError: if what the module holds can't be copied, or a part of it where there are more processes.
         ValueError: if no parameter may move.
     """
     sharded = is_sharded(module)
-    with one_process(sharded, compat.places(trainer)):
-        if sharded:
+    with one_process(sharded, compat.places(trainer)), without_global_observers(module):
+        copied = None if sharded else _copied(trainer, module, mode, flags)
+        if copied is not None:
+            forget_place(copied[0])
+            yield *copied, Snapshot.of(module)
+        else:
             with borrowed(trainer, module, mode, flags) as (recorder, snapshot):
                 forget_place(module)
                 yield module, recorder, snapshot
-        else:
-            probe, recorder = probe_copy(trainer, module, mode, flags)
-            forget_place(probe)
-            yield probe, recorder, Snapshot.of(module)
+
+
+def _copied(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> tuple[nn.Module, Recorder] | None:
+    """A copy of the module, and the recorder of what it logs; None if one of its parts can't be copied."""
+    try:
+        return probe_copy(trainer, module, mode, flags)
+    except UncopyablePartError:
+        if trainer.world_size > 1:  # DDP's hooks hang on the parameters
+            raise
+        return None
 
 
 @contextmanager
 def borrowed(
     trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
 ) -> Iterator[tuple[Recorder, Snapshot]]:
-    """A sharded module that is ours to move for a while: then it is as it was, bit by bit, also after an error.
+    """A module that is ours to move for a while: then it is as it was, bit by bit, also after an error.
 
-    FSDP ties its notes to the very modules and parameters, so that these can't be copied. All else can: inside, the
-    modules wear copies of their attributes (buffers, metric states, lists, hooks), and at the end their own again.
-    The parameters that this process holds are moved and written back; their gradients are laid aside. Leaving needs
-    no other process.
+    FSDP ties its notes, and a CUDA graph its work, to the very modules and parameters, so that these can't be copied.
+    All else can: inside, the modules wear copies of their attributes (buffers, metric states, lists, hooks), and at
+    the end their own again. The parameters that this process holds are moved and written back; their gradients and
+    hooks are laid aside. Leaving needs no other process.
     """
     rest = AtRest(module)
     attributes = [(vars(part), dict(vars(part))) for part in module.modules()]
     parameters = dict(module.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
-    others = {name: (p.requires_grad, p.grad) for name, p in parameters.items()}
+    others = {name: {key: getattr(p, key) for key in _LAID_ASIDE} for name, p in parameters.items()}
+    memories = {} if is_sharded(module) else {name: p.data for name, p in parameters.items()}
     try:
         snapshot = Snapshot.of(module)
         stays = {canonical_name(name): value for name, value in values.items()}
@@ -76,43 +89,43 @@ def borrowed(
             worn.update(own)
         with torch.no_grad():
             for name, parameter in parameters.items():
+                if name in memories:
+                    parameter.data = memories[name]
                 local(parameter).copy_(local(values[name]))
-                parameter.requires_grad, parameter.grad = others[name]
+                for key, value in others[name].items():
+                    setattr(parameter, key, value)
 
 
 def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Recorder:
     """Give every module of the tree copies of its attributes, and let it record instead of log.
 
     Raises:
-        RuntimeError: if an attribute can't be copied.
+        UncopyablePartError: if a module or tensor among the attributes can't be copied.
     """
     parts = list(module.modules())
-    fixed = [trainer, *parts, *module.parameters(), *(part._get_fsdp_state() for part in fsdp_parts(module))]
-    memo = memo_of(trainer, module) | {id(thing): thing for thing in fixed}
+    notes = {id(note): note for note in (trainer, *(part._get_fsdp_state() for part in fsdp_parts(module)))}
     stand_ins = compat.lent(trainer).stand_ins
     stand_ins.copies |= {id(thing): thing for thing in (*parts, *module.parameters())}
-    try:
-        with stand_ins.met_by_copies(), writers_apart():
-            worn = [{k: v if k in _TREE else copy.deepcopy(v, memo) for k, v in vars(part).items()} for part in parts]
-    except Exception as error:
-        raise RuntimeError(
-            f"What {author_class(module).__name__} holds can't be copied for the landscape "
-            f"({type(error).__name__}: {error}). Give the attribute that can't be copied a __deepcopy__, or keep it "
-            "outside of the module."
-        ) from error
+    copier = ModuleCopier(module, memo_of(trainer) | notes, stand_ins, in_place=True)
+    names = {id(part): name for name, part in module.named_modules()}
+    worn = []
+    with stand_ins.met_by_copies(), writers_apart():
+        for part in parts:
+            own = {key: value for key, value in vars(part).items() if key not in _TREE}
+            worn.append(copier.attributes(own, f"self.{names[id(part)]}".rstrip(".")))
     for part, copies in zip(parts, worn, strict=True):
         vars(part).update(copies, **{name: copy.copy(vars(part)[name]) for name in _TREE})
     compat.drop_compiled_closures(module)
-    rebind(module, memo)
-    memo.clear()
+    copier.memo.clear()
     for parameter in module.parameters():
-        parameter.grad = None
+        parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
     for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
         part.register_forward_pre_hook(_meet, prepend=True)
     return silenced(trainer, module, mode, flags)
 
 
 _TREE = ("_modules", "_parameters")
+_LAID_ASIDE = ("requires_grad", "grad", "_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def _meet(*_: Any) -> None:

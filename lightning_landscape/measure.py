@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -136,6 +136,7 @@ def measure(
         ValueError: if no parameter may move.
     """
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
+        settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
         yield from _points(job, find)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -70,7 +71,8 @@ class Snapshot:
 
     Args:
         params: detached **views** of the module's tensors (nothing is copied), by canonical name; tied
-            parameters once; frozen parameters (``requires_grad=False``) not at all.
+            parameters once; frozen parameters (``requires_grad=False``), and those without values (on "meta"), not at
+            all.
         filters: how each tensor splits into filters.
         normalization: the names that belong to a normalisation layer.
     """
@@ -103,7 +105,7 @@ class Snapshot:
                     layout = FilterLayout(axis=1, groups=layer.groups)
                 roles.setdefault(id(parameter), (layout, isinstance(layer, NORMALIZATION_LAYERS)))
         for name, parameter in module.named_parameters():
-            if not parameter.requires_grad:
+            if not parameter.requires_grad or parameter.is_meta:
                 continue
             if is_lazy(parameter):
                 raise ValueError(f"Parameter {name!r} has no shape yet: run one batch through the module first.")
@@ -243,6 +245,6 @@ def checksum(tensors: Iterable[Tensor]) -> str:
         for part in parts(here):
             plain = part.contiguous()
             digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-            flat = plain.as_strided((plain.numel(),), (1,))  # one number, expanded, has stride 0, and is contiguous
-            digest.update(flat.view(torch.uint8).numpy().data if plain.numel() else b"")
+            if plain.numel():  # `Tensor.numpy` would forbid the user to resize the tensor from then on
+                digest.update((ctypes.c_char * plain.nbytes).from_address(plain.data_ptr()))
     return digest.hexdigest()

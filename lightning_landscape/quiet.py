@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from . import compat
-from .copying import generator_copy, rebind
-from .effects import one_pass, stand_in, writers_apart
+from .effects import one_pass, writers_apart
 from .modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
-from .parameters import is_refused
+from .module_copy import module_copy
 from .precision import matmul_precision_kept
 from .ranks import from_first
 from .rng import preserved
@@ -58,34 +54,28 @@ def probe_copy(
 ) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
-    The copy shares the Trainer, the data and what can't be copied (locks) with the original, but no open file,
-    no parameter, buffer or metric state. It is in `mode` (see `put_in_mode`), needs no gradients, logs to the
-    recorder, prints nothing, and its optimisers and schedulers move nothing: a step of manual optimisation gives its
-    loss.
+    The copy shares the Trainer, the data and locks with the original, but no open file, no parameter, buffer or
+    metric state. Other things that can't be copied are not in it: a step that uses one is told its name. It is in
+    `mode` (see `put_in_mode`), needs no gradients, logs to the recorder, prints nothing, and its optimisers and
+    schedulers move nothing: a step of manual optimisation gives its loss.
 
     Raises:
-        RuntimeError: if the module can't be copied.
+        UncopyablePartError: if a part of the module can't be copied.
     """
-    memo = memo_of(trainer, module)
     stand_ins = compat.lent(trainer).stand_ins
-    try:
-        with stand_ins.met_by_copies(), writers_apart():
-            probe = copy.deepcopy(module, memo)
-    except Exception as error:
-        culprit = _uncopyable(module, memo_of(trainer, module))
-        raise RuntimeError(
-            f"{type(module).__name__} can't be copied for the landscape ({type(error).__name__}: {error}). Give "
-            f"{culprit or 'the attribute'} that can't be copied a __deepcopy__, or keep it outside of the module."
-        ) from error
+    with stand_ins.met_by_copies(), writers_apart():
+        probe = module_copy(module, memo_of(trainer), stand_ins)
     compat.drop_compiled_closures(probe)
-    rebind(probe, memo)
-    memo.clear()  # it holds the copy, and a cycle holds it: the memory would stay until the next collection
-    shared = {p.data_ptr() for p in probe.parameters() if p.numel()}
-    if shared & {p.data_ptr() for p in module.parameters() if p.numel()}:
+    if _addresses(probe) & _addresses(module):
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
         stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
     return probe, silenced(trainer, probe, mode, flags)
+
+
+def _addresses(module: nn.Module) -> set[int]:
+    """Where the values of the parameters are, as far as there are any."""
+    return {p.data_ptr() for p in module.parameters() if p.numel() and not p.is_meta}
 
 
 def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> Recorder:
@@ -103,7 +93,7 @@ def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = 
     if trainer.world_size > 1:
         refuse_synchronised(probe)
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
-        buffers = [buffer for buffer in probe.buffers() if not is_part(buffer)]
+        buffers = [buffer for buffer in probe.buffers() if not (is_part(buffer) or buffer.is_meta)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
     recorder = Recorder()
@@ -114,20 +104,6 @@ def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = 
         if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
             part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
     return recorder
-
-
-def _uncopyable(module: nn.Module, memo: dict[int, Any]) -> str | None:
-    """The attribute for which `copy.deepcopy` of a module fails, e.g. "self.net.cache (Cache)"."""
-    for path, part in module.named_modules():
-        for name, value in vars(part).items():
-            if name in ("_modules", "_parameters", "_buffers"):
-                continue
-            try:
-                with writers_apart():
-                    copy.deepcopy(value, dict(memo))
-            except Exception:  # noqa: BLE001  # this is the one
-                return f"{'.'.join(filter(None, ('self', path, name)))} ({type(value).__name__})"
-    return None
 
 
 def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
@@ -154,36 +130,9 @@ def _nothing(*args: Any, **options: Any) -> None:
     """Do nothing."""
 
 
-def memo_of(trainer: Any, module: nn.Module) -> dict[int, Any]:
-    """What `copy.deepcopy` must not copy, by id: shared objects, and detached clones of tensors that it refuses."""
+def memo_of(trainer: Any) -> dict[int, Any]:
+    """What a copy of the module has of the Trainer's, by the ids of the originals: the same, or a stand-in."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     lent = compat.lent(trainer)
     memo |= {id(original): copied for original, copied in (*lent.twins, *lent.silent)}
-    memo |= {id(o): lent.stand_ins.of(o) for o in compat.optimizers_and_schedulers(trainer)}
-
-    def scan(value: Any, depth: int = 0) -> None:
-        if isinstance(value, Tensor):
-            if is_refused(value):
-                memo[id(value)] = value.detach().clone()
-        elif isinstance(value, torch.Generator):
-            memo[id(value)] = generator_copy(value)
-        elif isinstance(value, dict | list | tuple | set) and depth < 4:
-            for item in value.values() if isinstance(value, dict) else value:
-                scan(item, depth + 1)
-        elif isinstance(value, io.IOBase) and not isinstance(value, io.StringIO | io.BytesIO):
-            memo[id(value)] = stand_in(value)
-        elif isinstance(value, threading.Thread) or _connects(value):
-            memo[id(value)] = value
-
-    for part in module.modules():
-        for key, value in vars(part).items():
-            if key not in ("_modules", "_parameters"):
-                scan(value)
-    return memo
-
-
-def _connects(value: Any) -> bool:
-    """Whether a value connects threads or processes: a lock, a process group, what FSDP notes."""
-    home = type(value).__module__
-    foreign = home.startswith(("torch.distributed", "torch._C._distributed")) and not isinstance(value, nn.Module)
-    return foreign or home in ("_thread", "threading")
+    return memo | {id(o): lent.stand_ins.of(o) for o in compat.optimizers_and_schedulers(trainer)}

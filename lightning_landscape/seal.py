@@ -74,7 +74,8 @@ class Seal:
         where = name or type(part).__name__
         self._kept.append(_Attribute(f"the training flag of {where}", part, "training"))
         for table in (part._parameters, part._buffers):
-            self._kept.append(_Items(f"the parameters and buffers of {where}", table))
+            if isinstance(table, dict):  # not of TorchScript, which has the tensors only
+                self._kept.append(_Items(f"the parameters and buffers of {where}", table))
             for key, tensor in table.items():
                 self._keep(".".join(filter(None, (name, key))), tensor)
 

@@ -26,10 +26,11 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes",
+        "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes", "copying", "observers",
+        "module_copy", "remembered", "effects", "collectives", "one_process",
     },
     "Lightning": {
-        "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
+        "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
         "in_time", "progress", "seal", "stand_ins", "pass_files",
     },
     "callback, CLI": {"callback", "cli", "models"},

@@ -16,6 +16,7 @@ from ..modes import BATCH_NORMS, Flags, is_training, put_in_mode
 from ..objectives import Batch, CannotMeasureError, Objective, Observation
 from ..parameters import Params, canonical_name, same_bits, working_dtype
 from ..plane import Plane
+from ..remembered import Remembered, ScriptState
 from ..rng import seed_streams
 from ..sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
@@ -59,15 +60,14 @@ class Sequential:
         norms = [part for part in module.modules() if isinstance(part, BATCH_NORMS)] if recalibrate else []
         self._norms = [norm for norm in norms if norm.track_running_stats]
         self.parts: int | None = None
-        self._flags = [(vars(part), part.training) for part in module.modules()]
+        pythons = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
+        self._flags = [(vars(part), part.training) for part in pythons]
         self._is_training = is_training(module)
         # cuDNN has random numbers of its own for recurrent nets, which no seed starts anew and nobody can put back.
         self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
-        self._tables = [(part._buffers, dict(part._buffers)) for part in module.modules() if part._buffers]
-        buffers = [local(b) if is_part(b) else b for b in module.buffers()]  # their memory may change
-        self._buffers = [buffer for buffer in buffers if buffer.layout is torch.strided]
-        self._kept = [buffer.detach().clone() for buffer in self._buffers]
-        self._sparse = [(b, b.detach().clone()) for b in buffers if b.layout is not torch.strided]
+        self._tables = [(part._buffers, dict(part._buffers)) for part in pythons if part._buffers]
+        self._script = ScriptState(module)
+        self._buffers = Remembered(local(b) if is_part(b) else b for b in module.buffers())
         self._weights = _Weights(module)
         self._shards = AtRest(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
@@ -246,11 +246,8 @@ class Sequential:
         if self._mode is torch.enable_grad:
             for owner in self.module.parameters():
                 owner.grad = None
-        with torch.no_grad():
-            if self._buffers:
-                torch._foreach_copy_(self._buffers, self._kept)
-            for buffer, value in self._sparse:
-                buffer.copy_(value)
+        self._script.restore()
+        self._buffers.restore()
 
     def _put_flags_back(self) -> None:
         """Before every batch: a step may put a part into another mode."""
@@ -279,8 +276,8 @@ class _Weights:
 
     def __init__(self, module: nn.Module) -> None:
         tables = () if is_sharded(module) else (part._parameters for part in module.modules())  # FSDP exchanges them
-        self._tables = [(table, dict(table)) for table in tables if table]
-        self._parameters = list(module.parameters())
+        self._tables = [(table, dict(table)) for table in tables if table and isinstance(table, dict)]
+        self._parameters = [parameter for parameter in module.parameters() if not parameter.is_meta]
         self._copies: list[Tensor] = []
 
     def remember(self) -> None:
