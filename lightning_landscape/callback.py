@@ -528,7 +528,7 @@ class LossLandscapeCallback(_Callback):
         if "no_tiles" in landscape.meta:
             what, why = "Single samples could not be measured, so there are no tiles", landscape.meta["no_tiles"]
             if landscape.meta["mode"] == "train":
-                compat.info(trainer, f"{what}: {why}. Give samples=0, or mode='eval'.")
+                compat.info(trainer, f"{what} ({why}). Give samples=0, or mode='eval'.")
             else:
                 self._failed(trainer, why, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"

@@ -97,13 +97,11 @@ def at_origin_in_train_mode(
 
     Args:
         evaluator: of a module in eval mode, which it finds again.
-        flags: as of `put_in_mode`; where all parts are in eval mode in the training, there is no other mode.
+        flags: as of `put_in_mode`.
         make: gives the objective, when the module is in train mode.
         plane: on which the landscape lies.
         batches: the frozen data.
     """
-    if flags and not any(flags.values()):
-        return {}
     try:
         with warnings.catch_warnings(), evaluator.in_train_mode(flags) as other:
             warnings.simplefilter("ignore")  # nobody has asked for train mode

@@ -118,6 +118,30 @@ def test_the_surface_is_that_of_the_loss_as_it_is_trained(tmp_path: Path) -> Non
     assert np.abs(landscape.loss - evaluated).max() > 0.1, "else the two modes could not be told apart"
 
 
+@pytest.mark.parametrize("options", [{"budget": "60s"}, {"accelerate": True}, {"tolerance": 1e-9}], ids=str)
+def test_every_kind_of_pass_knows_the_mode(tmp_path: Path, options: Any) -> None:
+    torch.manual_seed(0)
+    module, callback = Base(), small(mode="train", y=None, x=(-1, 1, 5), **options)
+    fit(tmp_path, module, callback, batch=24)  # of several, a budget takes the masks in another order
+    landscape = measured(callback)
+    np.testing.assert_allclose(landscape.loss, naive(module, landscape, 24), rtol=2e-6)
+    assert landscape.evaluated.all()
+
+
+def test_batches_are_as_mixed_as_the_training_has_them(tmp_path: Path) -> None:
+    """The data lie class by class, and the training shuffles them."""
+
+    class Mixed(Base):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            self.log("classes", float(len(batch[1].unique())), reduce_fx="min")
+            return super().training_step(batch, batch_idx)
+
+    callback, order = small(mode="train"), Y.argsort()
+    torch.manual_seed(0)
+    trainer(tmp_path, callback).fit(Mixed(), DataLoader(TensorDataset(X[order], Y[order]), 8, shuffle=True))
+    assert measured(callback).center["classes"] == 2
+
+
 class TwoHeads(nn.Module):
     """Two outputs in training, their mean elsewhere, as a distilled transformer has."""
 
@@ -289,7 +313,8 @@ def test_a_landscape_in_eval_mode_is_the_same_with_the_look_at_train_mode(
                 self.seen.append(self.calls)
                 self.teacher.weight.mul_(0.5)
                 batch[0].mul_(2)
-            loss = (self.net[0](batch[0])[:, :2] - self.teacher(batch[0])).square().mean() + self.calls
+            loss = (self.net[0](batch[0])[:, :2] - self.teacher(batch[0])).square().mean()
+            loss = loss + self.calls + 100 * self.training
             self.log("logged", loss)
             return loss if self.training else None
 
@@ -302,7 +327,11 @@ def test_a_landscape_in_eval_mode_is_the_same_with_the_look_at_train_mode(
         fit(tmp_path / str(look), module, callback)
         landscapes.append(measured(callback))
         assert len(module.seen) == 3
+    with torch.no_grad():  # from where the training has ended, batch by batch
+        module.__dict__["log"] = lambda name, value: None
+        seen = [float(module.training_step((X[i : i + 8].clone(), Y[i : i + 8]), 0)) for i in range(0, len(X), 8)]
     one, other = landscapes
+    assert one.meta["in_train_mode"]["value"] == pytest.approx(np.mean(seen), rel=1e-6)
     assert list(one.values) == list(other.values) == ["logged"]
     assert np.array_equal(one.loss, other.loss)
 
@@ -400,8 +429,8 @@ def test_tiles_are_left_out_where_a_sample_has_no_loss_of_its_own(tmp_path: Path
     assert measured(callback).samples is None
     assert measured(callback).meta["tiles"] == 0
     assert lines == [
-        "Single samples could not be measured, so there are no tiles: BatchNorm takes its statistics from the batch in "
-        "train mode. Give samples=0, or mode='eval'."
+        "Single samples could not be measured, so there are no tiles (BatchNorm takes its statistics from the batch in "
+        "train mode). Give samples=0, or mode='eval'."
     ]
 
 
