@@ -33,7 +33,7 @@ def undisturbed(trainer: Any) -> Iterator[None]:
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
-        one_pass(),
+        one_pass(puts_back=True),
         preserved(),
         matmul_precision_kept(),
         compat.muted(trainer),
