@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import pathlib
@@ -140,7 +141,9 @@ def open_(original: Any, file: Any, mode: str = "r", *args: Any, **kwargs: Any) 
     if set(mode).isdisjoint("wax+"):
         return original(file if here.files is None else here.files.to_read(path), mode, *args, **kwargs)
     missing = not os.path.exists(path) and path not in written()
-    if is_nobodys(path) or ("r" in mode and missing) or ("x" in mode and not missing):  # the last two raise
+    if "x" in mode and not missing:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    if is_nobodys(path) or ("r" in mode and missing):
         return original(file, mode, *args, **kwargs)
     mode = mode.replace("x", "w")
     return original(written().to_write(path, mode), mode, *args, **kwargs)
@@ -154,7 +157,9 @@ def os_open(original: Any, path: Any, flags: int, *args: Any, **kwargs: Any) -> 
     if not flags & WRITING:
         return original(path if here.files is None else here.files.to_read(where), flags, *args, **kwargs)
     missing = not os.path.exists(where) and where not in written()
-    if is_nobodys(where) or (missing and not flags & os.O_CREAT) or (not missing and flags & os.O_EXCL):
+    if flags & os.O_EXCL and not missing:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), where)
+    if is_nobodys(where) or (missing and not flags & os.O_CREAT):
         opened = original(path, flags, *args, **kwargs)
         if flags & os.O_EXCL and at_work(TEMPORARY):
             written().temporary.add(where)
@@ -169,12 +174,22 @@ def os_write(original: Any, fd: int, data: Any) -> int:
 
 
 def mkdir(original: Any, path: Any, *args: Any, **kwargs: Any) -> None:
-    """`os.mkdir`: only what is there already can't be made."""
+    """`os.mkdir`, in a private place."""
     where = path_of(path)
+    if where is not None and where in written():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), where)
     if where is None or os.path.exists(where) or is_nobodys(where):
         original(path, *args, **kwargs)
         if where is not None and at_work(TEMPORARY):
             written().temporary.add(where)
+    else:
+        original(written().to_write(where, "w"))
+
+
+def stat(original: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
+    """`os.stat` and `os.lstat`, by which `os.path.exists` goes: of what is private, too."""
+    where = path_of(path) if here.files is not None else None
+    return original(path if where is None else here.files.to_read(where), *args, **kwargs)
 
 
 def rename(original: Any, source: Any, target: Any, **kwargs: Any) -> None:
@@ -191,7 +206,7 @@ def rename(original: Any, source: Any, target: Any, **kwargs: Any) -> None:
 
 
 def remove(original: Any, path: Any, **kwargs: Any) -> None:
-    """`os.remove` and `os.unlink`: of what is private."""
+    """`os.remove`, `os.unlink` and `os.rmdir`: of what is private."""
     where = path_of(path)
     if where is not None and where in written():
         written().remove(where)
@@ -232,7 +247,8 @@ def hooks() -> list[Hook]:
     """All ways to write files that Python's own libraries share, and those of torch and numpy that do not use them."""
     acts: dict[str, Any] = {
         "open": os_open, "write": os_write, "mkdir": mkdir, "rename": rename, "replace": rename, "remove": remove,
-        "unlink": remove, **dict.fromkeys(("rmdir", "chmod", "chown", "utime", "truncate"), change),
+        "unlink": remove, "rmdir": remove, **dict.fromkeys(("stat", "lstat"), stat),
+        **dict.fromkeys(("chmod", "chown", "utime", "truncate"), change),
         **dict.fromkeys(("link", "symlink", "fsync", "fdatasync"), nothing),
     }  # fmt: skip
     found = [Hook(os, name, act) for name, act in acts.items() if hasattr(os, name)]

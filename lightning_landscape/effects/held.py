@@ -19,8 +19,8 @@ class HeldBack:
     """Inside, what the code of one thread writes goes nowhere, and afterwards all python state is as it was.
 
     It prints and logs nothing, a warning is shown once, files are written to private places (and read from there),
-    and the writers of known libraries do nothing. What it changes in globals, classes and closures is put back; what
-    it makes there, such as a cache, at the end of `one_pass`.
+    and the writers of known libraries do nothing. Where `one_pass` puts back, what it changes in globals and classes
+    is as before, too; what it makes there, such as a cache, at the end of the pass.
 
     Args:
         roots: the user's functions and modules.
@@ -52,14 +52,15 @@ class HeldBack:
             here.known = known
             streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
             install([*_hooks(), *trackers.hooks(), *_of_streams(streams)])
-        self._before = self._reached.read()
+        self._before = self._reached.read() if here.puts_back else None
         here.acting = True
 
     def _begin(self) -> None:
         """See what the code can reach, in this pass."""
         self._pass = here.passes
         self._reached = Reached(self._roots)
-        self._pass.append((self._reached, self._reached.read()))
+        if here.puts_back:
+            self._pass.append((self._reached, self._reached.read()))
         install(_of_streams(self._reached.files))
 
     def __exit__(self, *raised: object) -> None:
@@ -68,8 +69,9 @@ class HeldBack:
             return
         here.acting = False
         sys.stdout, sys.stderr, _ = here.known
-        assert self._reached is not None
-        self._reached.put_back(self._before, made=False)
+        if self._before is not None:
+            assert self._reached is not None
+            self._reached.put_back(self._before, made=False)
         if here.files is not None:
             if any(os.path.lexists(path) for path in here.files.temporary):
                 note("leaves temporary files")
@@ -79,16 +81,21 @@ class HeldBack:
 
 
 @contextmanager
-def one_pass() -> Iterator[None]:
-    """Calls inside are of one pass: what they make for later, in globals and the like, is forgotten at its end."""
-    before, here.passes, here.known = here.passes, [], None
+def one_pass(puts_back: bool = False) -> Iterator[None]:
+    """Calls inside are of one pass, for which hooks stay in place.
+
+    Args:
+        puts_back: whether globals and attributes of classes are put back, since a training goes on with them.
+    """
+    before = here.passes, here.puts_back
+    here.passes, here.puts_back, here.known = [], puts_back or here.puts_back, None
     try:
         with installed():
             yield
     finally:
         for reached, state in reversed(here.passes):
             reached.put_back(state)
-        here.passes, here.known = before, None
+        (here.passes, here.puts_back), here.known = before, None
 
 
 @cache

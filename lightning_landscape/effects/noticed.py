@@ -17,7 +17,7 @@ HARMLESS = (
     "array.", "ctypes.", "function.", "os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.listxattr",
     "os.getxattr", "os.putenv", "os.unsetenv", "glob.", "tempfile.", "shutil.", "mmap.", "signal.", "time.", "_thread.",
     "threading.", "socket.__new__", "socket.get", "resource.", "setopencodehook", "urllib.", "http.client.", "re.",
-    "monitoring.", "_winapi.", "msvcrt.", "assert", "id",
+    "monitoring.", "sqlite3.connect/handle", "sqlite3.enable", "_winapi.", "msvcrt.", "assert", "id",
 )  # fmt: skip
 WORDS = {
     "open": "writes to {0}",

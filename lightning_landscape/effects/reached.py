@@ -1,4 +1,4 @@
-"""Python state outside of a module that its code reaches: globals, classes, closures; put back after each call."""
+"""Python state outside of a module that its code reaches by name: globals and attributes of classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import operator
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from contextlib import suppress
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
@@ -23,26 +24,20 @@ class Reached:
     """The containers, objects and names that a user's functions can reach, and how to put them back.
 
     Args:
-        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects.
+        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects. What a function
+            closes over is its own affair, but for other functions and files.
 
     Attributes:
         files: those among what was reached that are open to be written.
-
-    >>> rows = []
-    >>> reached = Reached([lambda row: rows.append(row)])
-    >>> before = reached.read()
-    >>> rows.append(1)
-    >>> reached.put_back(before); rows
-    []
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.files: list[Any] = []
         self._containers: list[Any] = []
-        self._places: dict[tuple[int, str], Any] = {}  # names in a dictionary, a class or a cell, by its id
+        self._places: dict[tuple[int, str], Any] = {}  # names in a dictionary or a class, by its id
         self._seen: dict[int, Any] = {}  # kept, so that no id is used again
         self._asked: set[tuple[int, tuple[str, ...]]] = set()
-        self._mentioned: set[str] = {"cell_contents"}
+        self._mentioned: set[str] = set()
         for root in roots:
             self._visit(root, 0)
         self._places = {(i, name): owner for (i, name), owner in self._places.items() if name in self._mentioned}
@@ -124,10 +119,9 @@ class Reached:
         if vars(function):
             self._container(vars(function), 0)
         for cell in function.__closure__ or ():
-            self._places[id(cell), "cell_contents"] = cell
-            self._visit(_get(cell, ""), 0)
-        for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._visit(default, 0)
+            with suppress(ValueError):  # an empty cell
+                if isinstance(cell.cell_contents, FunctionType | MethodType | type | io.IOBase):
+                    self._visit(cell.cell_contents, 0)
 
     def _named(self, namespace: dict[str, Any], names: tuple[str, ...]) -> None:
         """What names mean in a module; of another module of the user's, what they mean there."""
@@ -162,11 +156,6 @@ def is_foreign(module: str) -> bool:
 
 
 def _get(owner: Any, name: str) -> Any:
-    if isinstance(owner, CellType):
-        try:
-            return owner.cell_contents
-        except ValueError:  # empty
-            return _MISSING
     return (owner if isinstance(owner, dict) else vars(owner)).get(name, _MISSING)
 
 

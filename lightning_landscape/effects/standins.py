@@ -5,10 +5,11 @@ from __future__ import annotations
 import copyreg
 import csv
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -17,15 +18,17 @@ from .trackers import writer_classes
 _lock = threading.RLock()
 
 
-class NullText(io.TextIOBase):
-    """A text file that takes everything and keeps nothing."""
+@cache
+def _nowhere() -> int:
+    """A file descriptor that takes everything, for those who ask for one."""
+    return os.open(os.devnull, os.O_RDWR)
+
+
+class _Null:
+    """What both kinds of files have in common."""
 
     def __init__(self, name: Any = None, mode: str = "w") -> None:
         self.name, self.mode = name, mode
-
-    def write(self, text: str) -> int:
-        """Give the number of characters."""
-        return len(text)
 
     def writable(self) -> bool:
         """It is."""
@@ -35,24 +38,34 @@ class NullText(io.TextIOBase):
         """Nothing has been written."""
         return 0
 
+    def truncate(self, size: int | None = None) -> int:
+        """Nothing is left."""
+        return 0
 
-class NullBytes(io.RawIOBase):
-    """The same of bytes."""
+    def fileno(self) -> int:
+        """One that takes everything, too."""
+        return _nowhere()
 
-    def __init__(self, name: Any = None, mode: str = "wb") -> None:
-        self.name, self.mode = name, mode
+
+class NullBytes(_Null, io.RawIOBase):
+    """A binary file that takes everything and keeps nothing."""
 
     def write(self, data: Any) -> int:
         """Give the number of bytes."""
         return memoryview(data).nbytes
 
-    def writable(self) -> bool:
-        """It is."""
-        return True
 
-    def tell(self) -> int:
-        """Nothing has been written."""
-        return 0
+class NullText(_Null, io.TextIOBase):
+    """A text file that takes everything and keeps nothing."""
+
+    @property
+    def buffer(self) -> NullBytes:
+        """The binary file below it."""
+        return NullBytes(self.name)
+
+    def write(self, text: str) -> int:
+        """Give the number of characters."""
+        return len(text)
 
 
 def stand_in(file: Any) -> Any:
@@ -70,23 +83,21 @@ def stand_in(file: Any) -> Any:
             null.close()
         return null
     try:
-        twin = open(file.name, "rb")  # noqa: SIM115  # the copy keeps it
+        twin = io.BufferedReader(_Unowned(file.name))
         twin.seek(file.tell())
     except (OSError, ValueError, TypeError, AttributeError):  # a pipe; or text, between two lines
         return file
-    return _Text(twin, file.encoding, file.errors) if text else _Bytes(twin.detach())
+    return io.TextIOWrapper(twin, file.encoding, file.errors) if text else twin
 
 
-class _Text(io.TextIOWrapper):
+class _Unowned(io.FileIO):
     """Closes itself without a word, since nobody else does."""
 
     def __del__(self) -> None:
         self.close()
 
-
-class _Bytes(io.BufferedReader):
-    def __del__(self) -> None:
-        self.close()
+    def _dealloc_warn(self, source: Any) -> None:
+        """Say nothing."""
 
 
 def _csv_writer(writer: Any) -> Any:

@@ -101,12 +101,12 @@ def writer_classes() -> Iterator[type]:
             waiting += kind.__subclasses__()
 
 
-_known: dict[tuple[str, ...], list[Hook]] = {}
+_known: dict[tuple[int, ...], list[Hook]] = {}
 
 
 def hooks() -> list[Hook]:
     """Those of the libraries that are loaded; of logging and warnings in any case."""
-    loaded = tuple(name for name, _, _ in WRITERS if name in sys.modules)
+    loaded = tuple(id(sys.modules[name]) for name, _, _ in WRITERS if name in sys.modules)
     if loaded not in _known:
         found = [Hook(logging.Logger, "callHandlers", _nothing), Hook(warnings, "_showwarnmsg", _once)]
         for module, kind, patterns in WRITERS:
