@@ -151,7 +151,7 @@ def draw_pictures(
                 continue
             for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
                 assert write is not None
-                write(f"{stem}.{suffix}", partial(encode_picture, figure, result.pixels[kind, name], f".{suffix}"))
+                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
     return result
 
 

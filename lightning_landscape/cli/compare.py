@@ -42,9 +42,10 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the numbers, write the picture and say where."""
-    from ..plots import draw_comparison, encode_picture, to_image
+    from ..paths import local_path
+    from ..plots import draw_comparison, encode_picture
     from ..report import PICTURES
-    from ..storage import load, local_path, write_whole
+    from ..storage import load, write_whole
 
     out = local_path("--out", arguments.out)
     if out.suffix.removeprefix(".") not in PICTURES:
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         figure = draw_comparison(a, b, arguments.metric, names=names)
         table = numbers(a, b, a.metric(arguments.metric), names)
     print("\n".join(table))
-    print(f"\n{write_whole(out, encode_picture(figure, to_image(figure), out.suffix))}")
+    print(f"\n{write_whole(out, encode_picture(figure, out.suffix))}")
     return 0
 
 

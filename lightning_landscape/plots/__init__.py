@@ -82,16 +82,16 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
         figure.set_dpi(own)
 
 
-def encode_picture(figure: Figure, pixels: NDArray[np.uint8], suffix: str) -> bytes:
-    """The bytes of a file with a figure; a .png is made of the `pixels` that are drawn already.
+def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None = None) -> bytes:
+    """The bytes of a file with a figure.
 
     Args:
         figure: any figure.
-        pixels: as `to_image` gives them.
         suffix: ".png", ".pdf" or ".svg".
+        pixels: as `to_image` gives them, if it is drawn already: a .png is made of them.
     """
     file = io.BytesIO()
-    if suffix == ".png":
+    if suffix == ".png" and pixels is not None:
         imsave(file, pixels, dpi=figure.dpi, format="png")
     else:
         with _any_name():

@@ -137,7 +137,7 @@ def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim):
     pixels = to_image(figure, dpi=50)
     assert pixels.min() < 128
     for suffix in ("png", "svg"):
-        assert len(encode_picture(figure, pixels, f".{suffix}")) > 1000
+        assert len(encode_picture(figure, f".{suffix}", pixels)) > 1000
 
 
 @pytest.mark.parametrize("kind", KINDS)
