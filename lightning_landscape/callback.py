@@ -15,6 +15,7 @@ from . import compat
 from .accelerations import ON_REQUEST, check_accelerate
 from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
+from .handover import Handover
 from .in_time import measure_in_time
 from .landscape import Grid, Landscape, grid_of
 from .lockstep import together
@@ -23,6 +24,7 @@ from .measure import Settings, measure, rehearse, remarks, tidy
 from .modes import check_mode, flags_of
 from .objectives import CannotMeasureError
 from .pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from .paths import is_remote, local_path
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
 from .progress import progress
@@ -33,7 +35,7 @@ from .report import DATA_FORMATS, PICTURES, Look, Report, Write, report
 from .rng import preserved
 from .seal import TrainingMovedError, sealed
 from .sharding import is_sharded
-from .storage import FORMATS, check_writable, is_remote, local_path
+from .storage import FORMATS, check_writable, load
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -194,8 +196,9 @@ class LossLandscapeCallback(_Callback):
         for name in self.look.formats:
             if name in DATA_FORMATS:
                 check_writable(f".{name}", grid.ndim)
-        self.landscape: Landscape | None = None
-        self.landscapes: dict[int, Landscape | Path] = {}
+        self._landscape: Landscape | None = None
+        self._landscapes: dict[int, Landscape | Path] = {}
+        self._handover = Handover()
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
@@ -203,15 +206,30 @@ class LossLandscapeCallback(_Callback):
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
         self._counters: compat.Counters | None = None
-        self._fitted = self._postponed = self._off = self._rehearsed = False
+        self._fitted = self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
         return _restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
 
+    @property
+    def landscape(self) -> Landscape | None:
+        """The last landscape; that of a spawned process is loaded from its file."""
+        if left := self._handover.take():
+            self._landscapes = {**left}
+            self._landscape = load(list(left.values())[-1])
+        return self._landscape
+
+    @property
+    def landscapes(self) -> dict[int, Landscape | Path]:
+        """All of this run by step; of large ones, and of spawned processes, the paths of their files."""
+        _ = self.landscape
+        return self._landscapes
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
+        self._began = False
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -252,10 +270,11 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """A new training, of which there is no landscape yet."""
-        self.landscapes.clear()
+        self._landscapes.clear()
         self._warned.clear()
         self._remarked.clear()
-        self._fitted, self._postponed, self._off, self._rehearsed = True, False, False, False
+        self._fitted = self._began = True
+        self._postponed = self._off = self._rehearsed = False
         self._counters = compat.Counters(trainer)
         self._flags = flags_of(pl_module)
 
@@ -318,6 +337,17 @@ class LossLandscapeCallback(_Callback):
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
 
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
+        if self._began or trainer.ckpt_path is None or self.budget is not None:
+            return
+        if is_sharded(pl_module):
+            log_.info("with sharded parameters the landscape of a training at its end is not completed")
+            return
+        self._landscapes.clear()
+        with compat.on_its_device(trainer, pl_module):
+            self.on_train_end(trainer, pl_module)
+
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """`Trainer.validate` on its own, or after a fit if ``data`` names it: the landscape of the validation loss."""
         if trainer.state.fn == "validate" and (not self._fitted or "val" in self.settings.data):
@@ -374,7 +404,7 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        if trainer.state.fn == "fit" and (self._off or step in self.landscapes):
+        if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
             return
         granted: tuple[float, float] | None = None
         if self._account is not None and self.budget is not None:
@@ -401,10 +431,10 @@ class LossLandscapeCallback(_Callback):
                 closing(self._files(trainer, step)) as files,
             ):
                 landscape = self._together(trainer, pl_module, files, None if granted is None else granted[0])
-                self.landscape = landscape
-                taken = trainer.state.fn == "fit" or step not in self.landscapes
+                self._landscape = landscape
+                taken = trainer.state.fn == "fit" or step not in self._landscapes
                 if taken:
-                    self.landscapes[step] = landscape
+                    self._landscapes[step] = landscape
                 failure = None
                 try:
                     if trainer.is_global_zero:
@@ -413,8 +443,10 @@ class LossLandscapeCallback(_Callback):
                     failure = raised
                 raise_together(trainer, failure)
                 path = files.data(landscape, self.look.formats)
-                if taken and path is not None and landscape.nbytes > LARGE:
-                    self.landscapes[step] = path
+                if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
+                    self._landscapes[step] = path
+                if trainer.is_global_zero and compat.is_spawned(trainer):
+                    self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
         except TrainingMovedError as error:
             self._switch_off(trainer, error)
         except Exception as error:
@@ -487,7 +519,7 @@ class LossLandscapeCallback(_Callback):
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():
-                    self.landscape = landscape
+                    self._landscape = landscape
                     files.keep(landscape)
                 raise
         assert landscape is not None

@@ -361,6 +361,21 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
                         callback._start_time[stage] = began + (now() - start)
 
 
+def is_spawned(trainer: Any) -> bool:
+    """Whether the Trainer works in a process that it started itself, from whose objects nothing comes back."""
+    return _has_class(trainer.strategy.launcher, "_MultiProcessingLauncher")
+
+
+@contextmanager
+def on_its_device(trainer: Any, module: nn.Module) -> Iterator[None]:
+    """A module where it was trained; at the end of a fit it is on the CPU, and is again when the block ends."""
+    module.to(trainer.strategy.root_device)
+    try:
+        yield
+    finally:
+        module.cpu()
+
+
 @contextmanager
 def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
     """Inside, `module` has the weights that a WeightAveraging callback validates and saves; gives the callback's name.

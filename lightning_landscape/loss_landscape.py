@@ -26,12 +26,14 @@ from .landscape import Landscape, grid_of
 from .modes import check_mode, put_in_mode, training_flags
 from .objectives import Batch
 from .parameters import Snapshot
+from .paths import local_path
 from .plane import Plane
 from .plots import PLOTS, Figure, encode_picture, show_figure
 from .refinement import check_tolerance
 from .rng import preserved
-from .storage import FORMATS, check_writable, export_paraview, load, save, write_whole
+from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .surface_file import SurfaceFile
 from .sweep import recipe_of, sweep
 
 log = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ class LossLandscape:
             or a mapping of names to tensors; or ``(net, dataloader, use_cuda) -> dict`` of metrics. None for
             `nn.CrossEntropyLoss`. Which one it is, is recognised and said in the log.
         use_cuda: measure on the GPU, where there is one; else where the net is.
-        surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
+        surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``. One in progress
+            lies beside an earlier one, as ``loss_surface.part.h5``, and takes its place when it is finished.
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
         mode: "eval"; or "train": dropout and noise by random numbers that all points share, BatchNorm by the
@@ -73,7 +76,7 @@ class LossLandscape:
 
     Raises:
         TypeError: if the criterion is nothing of these.
-        ValueError: if the suffix of `surf_file` or the mode is unknown, or the tolerance is no share.
+        ValueError: if the suffix of `surf_file` or the mode is unknown, it is remote, or the tolerance is no share.
 
     A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
 
@@ -113,7 +116,7 @@ class LossLandscape:
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
-        self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
+        self.surf_file = local_path("surf_file", "loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
             raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
         own = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -373,7 +376,8 @@ class LossLandscape:
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
         grid = grid_of(ranges)
-        earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
+        file = SurfaceFile(self.surf_file)
+        earlier = file.earlier() if resume else []
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
@@ -403,23 +407,25 @@ class LossLandscape:
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
-            self._follow(passes, keep, grid.size)
+            self._follow(passes, file if keep else None, grid.size)
         return self._result()
 
-    def _follow(self, passes: Any, keep: bool, size: int) -> None:
+    def _follow(self, passes: Any, file: SurfaceFile | None, size: int) -> None:
         """Take in the points as they come; what there is, is kept on disk every few seconds, and at a stop."""
         saved, landscape = time.monotonic(), None
         with closing(passes), tqdm(total=size, desc="Landscape", unit="point", disable=None, leave=False) as bar:
             try:
                 for landscape in passes:
+                    if file is not None and landscape is not self._landscape:
+                        file.begin(landscape)
                     self._landscape = landscape
                     bar.update(int(landscape.done.sum()) - bar.n)
-                    if keep and time.monotonic() - saved > SAVE_EVERY:
-                        save(landscape, self.surf_file)
+                    if file is not None and time.monotonic() - saved > SAVE_EVERY:
+                        file.keep(landscape)
                         saved = time.monotonic()
             finally:
-                if keep and landscape is not None:
-                    save(landscape, self.surf_file)
+                if file is not None and landscape is not None:
+                    file.keep(landscape)
 
     def _result(self) -> dict[str, Any]:
         landscape = self.landscape
@@ -466,7 +472,6 @@ class LossLandscape:
     def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> list[Figure]:
         figures = []
         stem, files = self.surf_file.with_suffix(""), data_set_names(self.landscape.values)
-        stem.parent.mkdir(parents=True, exist_ok=True)
         for name in names:
             for kind in kinds:
                 figure = PLOTS[kind].draw(self.landscape, name, **options)

@@ -216,16 +216,24 @@ def how_to_continue(root: Path) -> str | None:
     files = sorted(earlier.glob(f"*/{MAIN}"), key=lambda path: path.stat().st_mtime) if number else []
     try:
         landscape = load(files[-1]) if files else None
+        if landscape is None or landscape.done.all() or _is_taken(files[-1].parent):
+            return None
     except (LandscapeFileError, OSError) as error:
         log.info("%s can't be continued: %s", files[-1], error)
-        return None
-    if landscape is None or landscape.done.all():
         return None
     return (
         f"The run before this one left {files[-1].parent} with {int(landscape.done.sum())} of {landscape.grid.size} "
         f'points. To continue it, train again as then with dirpath="{earlier}", or from its last checkpoint with '
         "trainer.fit(..., ckpt_path=...). Ignore this if you want another one."
     )
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether a process is at work in a folder."""
+    lock = Lock.take(folder)
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 def continued_folders(root: Path, checkpoint: str | os.PathLike[str]) -> list[Path]:

@@ -45,7 +45,7 @@ def sweep(
     accelerate: bool | str = True,
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
-    earlier: Landscape | None = None,
+    earlier: Sequence[Landscape] = (),
     flags: Flags | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     originals: Params | None = None,
@@ -65,7 +65,7 @@ def sweep(
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
-        earlier: a part of this very landscape, whose evaluated points are taken over.
+        earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
         flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
             only is said to; else None.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
@@ -74,7 +74,7 @@ def sweep(
 
     Raises:
         CannotMeasureError: if it does, or not with any weight that moves.
-        ValueError: if `earlier` is of another function or grid; the message says what differs.
+        ValueError: if none of `earlier` is of this function and grid; the message says what differs.
         RuntimeError: of what can be measured in train mode only; what was raised is in the message.
     """
     started = time.perf_counter()
@@ -92,21 +92,18 @@ def sweep(
     landscape.meta = dict(meta or {})
     if accelerate in ON_REQUEST:
         landscape.meta["rounding"] = accelerate
-    todo = grid.outwards
-    if earlier is not None:
-        if others := differences(earlier, landscape):
-            raise ValueError(
-                f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
-                "(resume=False), or into another file."
-            )
-        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
-        done = earlier.evaluated.reshape(-1)
-        for flat in np.flatnonzero(done):
+    others = [differences(part, landscape) for part in earlier]
+    if earlier and all(others):
+        raise ValueError(
+            f"The earlier landscape can't be continued: it has another {', '.join(others[0])}. Measure anew "
+            "(resume=False), or into another file."
+        )
+    for part in [part for part, other in zip(earlier, others, strict=True) if not other]:
+        landscape.meta |= {key: value for key, value in part.meta.items() if key == "bf16_error"}
+        for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, grid.shape)
-            landscape.record(
-                index, {n: (v[index], earlier.standard_errors[n][index]) for n, v in earlier.values.items()}
-            )
-        todo = todo[~done[todo]]
+            landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})
+    todo = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
     yield landscape
     places = grid.points if path is None else path(grid.points)
     way: Evaluator = evaluator

@@ -21,10 +21,11 @@ from .loss_landscape import LossLandscape
 from .modes import MODES as MODEL_MODES
 from .objectives import LossFunction
 from .parameters import Params, Snapshot
+from .paths import local_path
 from .plane import Plane
 from .recorder import Recorder
 from .rng import preserved
-from .storage import local_path, write_whole
+from .storage import write_whole
 
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")

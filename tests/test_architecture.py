@@ -20,8 +20,8 @@ PACKAGE = "lightning_landscape"
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
     "ground": {
-        "landscape", "budget", "splines", "refinement", "resume", "storage", "loggers", "plots", "report",
-        "tensorboard",
+        "landscape", "budget", "splines", "refinement", "resume", "storage", "handover", "paths", "surface_file",
+        "loggers", "plots", "report", "tensorboard",
     },
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",

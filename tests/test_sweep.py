@@ -72,7 +72,7 @@ def test_what_is_done_is_not_measured_again():
     earlier.values["loss"][GRID.center_index] = -1.0  # a mark
     calls = []
     counted = LossFunction(lambda module, data: calls.append(1) or loss(module, data))
-    first, *_, last = run(objective=counted, meta={"seed": 1}, earlier=earlier)
+    first, *_, last = run(objective=counted, meta={"seed": 1}, earlier=[earlier])
     expected = surface()
     expected[GRID.center_index] = -1
     np.testing.assert_allclose(last.loss, expected)
@@ -95,13 +95,13 @@ def test_another_recipe_is_not_continued(key):
     assert differences(one, other) == [key.replace("_", " ")]
     assert differences(one, one) == []
     with pytest.raises(ValueError, match=rf"can't be continued: it has another {key.replace('_', ' ')}\. Measure anew"):
-        list(run(earlier=one, meta={key: "b"}))
+        list(run(earlier=[one], meta={key: "b"}))
 
 
 def test_another_function_of_the_same_name_is_not_continued():
     one = Landscape(GRID, {"loss": surface() + 1}, "loss")
     with pytest.raises(ValueError, match="value at the centre"):
-        list(run(earlier=one))
+        list(run(earlier=[one]))
 
 
 def test_the_recipe_is_plain_and_tells_one_direction_from_another():

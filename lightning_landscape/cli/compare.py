@@ -42,9 +42,10 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the numbers, write the picture and say where."""
+    from ..paths import local_path
     from ..plots import draw_comparison, encode_picture
     from ..report import PICTURES
-    from ..storage import load, local_path, write_whole
+    from ..storage import load, write_whole
 
     out = local_path("--out", arguments.out)
     if out.suffix.removeprefix(".") not in PICTURES:

@@ -26,7 +26,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say which."""
-    from ..storage import load, local_path, save
+    from ..paths import local_path
+    from ..storage import load, save
 
     suffix = f".{arguments.to}"
     out = local_path("--out", arguments.out or arguments.file.with_suffix(suffix))

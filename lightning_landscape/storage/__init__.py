@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..landscape import Landscape
+from ..paths import local_path
 from . import csv_text, hdf5, json_text, npz, vtp
 from .atomic import write_whole
 from .layout import LandscapeFileError, check_storable
-from .paths import is_remote, local_path
 from .spline import refined
 
 __all__ = [
-    "FORMATS", "Format", "LandscapeFileError", "check_writable", "encode", "export_paraview", "is_remote", "load",
-    "local_path", "save", "write_whole",
+    "FORMATS", "Format", "LandscapeFileError", "check_writable", "encode", "export_paraview", "load", "save",
+    "write_whole",
 ]  # fmt: skip
 
 
