@@ -249,7 +249,7 @@ class LossLandscapeCallback(_Callback):
                 if folder is not None and trainer.is_global_zero:
                     _check_writable(folder)
                 with compat.clocks_stopped(trainer, time.monotonic), undisturbed(trainer):
-                    rehearse(trainer, pl_module, self._settings(trainer))
+                    rehearse(trainer, pl_module, self._settings(trainer), is_timed=self.budget is not None)
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised, refers_to
 from .directions import Between, Directions, Joined, Random
 from .directions.between import Weights, check_frozen
 from .landscape import Grid, Landscape, axis_points
@@ -374,14 +374,15 @@ class LossLandscape:
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
             self.plane = Plane(origin, directions(snapshot, grid.ndim if curve is None else 2))
+            population = population_of(self.dataloader)
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
                 objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
-                dir_type=dir_type, recalibrate=recalibrate,
+                dir_type=dir_type, recalibrate=recalibrate, drawn_from={"data": population},
             )  # fmt: skip
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
+                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
             )  # fmt: skip
             self._follow(passes, keep, grid.size)

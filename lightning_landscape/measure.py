@@ -35,6 +35,7 @@ from .refinement import least, refine
 from .resume import differences
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
+from .spread import Spread, without_spread
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
 
@@ -88,6 +89,10 @@ class Surface:
     def loss(self) -> str:
         """The stored name of the loss."""
         return self.names[self.main]
+
+    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
+        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
 
 
 MOST_FAILURES = 16  # at the first points; then the rest is not tried
@@ -208,8 +213,13 @@ class Pass:
         self.evaluator = Sequential(probe, seed=settings.seed)
         self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
-    def prepare(self, seconds: float | None = None) -> list[Surface]:
-        """The surfaces without their centres, of data that were read for so many seconds each, or all."""
+    def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
+        """The surfaces without their centres, of data that were read for so many seconds each, or all.
+
+        Args:
+            seconds: for each data set; None for all it takes.
+            first: how many batches of each to read; None for all.
+        """
         settings, trainer = self.settings, self.trainer
         surfaces, twins = [], compat.twins(trainer)
         for i, data in enumerate(settings.data):
@@ -221,7 +231,8 @@ class Pass:
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
-                until=None if seconds is None else Deadline(seconds),
+                deadline=None if seconds is None else Deadline(seconds),
+                first=first,
             )
             objective: Objective
             if settings.objective is not None:
@@ -237,7 +248,7 @@ class Pass:
                     frozen.several_loaders,
                     twins,
                 )
-            surfaces.append(Surface(data, objective, frozen))
+            surfaces.append(Surface(data, Spread(objective), frozen))
         return surfaces
 
     def centre(self, surfaces: Sequence[Surface], evaluator: Evaluator, batches: Sequence[Batch] | None = None) -> None:
@@ -272,9 +283,10 @@ class Pass:
         """The tiles of a surface; None without any, or where the step refuses them and that is tolerated."""
         if not surface.frozen.singles:
             return None
+        objective = without_spread(surface.objective)
         try:
-            items = describe(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen.singles)
-            stream = tile_stream(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen)
+            items = describe(self.evaluator, objective, surface.main, self.plane, surface.frozen.singles)
+            stream = tile_stream(self.evaluator, objective, surface.main, self.plane, surface.frozen)
         except Exception as error:
             if not self.tolerant:
                 raise
@@ -362,7 +374,7 @@ class Pass:
                 continue
             index = np.unravel_index(flat_index, grid.shape)
             for surface, result in zip(surfaces, results, strict=False):
-                landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
+                landscape.record(index, surface.recorded(result))
             if landscape.samples is not None:
                 for place, (value, _) in results[-1].items():
                     cell: tuple[Any, ...] = (int(place), *index)
@@ -430,22 +442,26 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
+def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> None:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
     has seen no batch yet has no weights to rehearse with.
+
+    Args:
+        trainer, module, settings: as in `measure`.
+        is_timed: whether a landscape's time is limited: then its data need not be.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return
     with ExitStack() as until_the_end:
         try:
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
-            small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+            small = Settings(**{**vars(settings), "samples": 0})
             job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
-        surfaces = job.prepare()
+        surfaces = job.prepare(0.0 if is_timed else None, first=1)
         job.centre(surfaces, job.evaluator)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
@@ -493,6 +509,7 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "samples": main.size,
         "batches": len(main.batches),
         "samples_by_data": {s.data: s.frozen.size for s in surfaces},
+        "drawn_from": {s.data: s.frozen.population for s in surfaces},
         "choice": {s.data: s.frozen.note for s in surfaces},
         "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
         "weights_checksum": checksum(snapshot.params.values()),

@@ -19,7 +19,7 @@ from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Evaluator, Sequential
+from .evaluators import Evaluator, Sequential, correction
 from .landscape import Grid, Landscape
 from .objectives import Batch, Objective
 from .parameters import Snapshot, checksum
@@ -27,6 +27,7 @@ from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
 from .sharding import whole
+from .spread import Spread
 
 
 def sweep(
@@ -42,6 +43,7 @@ def sweep(
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
     earlier: Landscape | None = None,
+    population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
@@ -60,6 +62,7 @@ def sweep(
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
         earlier: a part of this very landscape, whose evaluated points are taken over.
+        population: of how many samples the batches are a part, none of them twice; None where nobody knows.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
 
@@ -67,6 +70,8 @@ def sweep(
         ValueError: if `earlier` is of another function or grid; the message says what differs.
     """
     started = time.perf_counter()
+    objective = Spread(objective) if objective.divisible else objective
+    part = correction(sum(batch.size for batch in batches), population)
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
     center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
@@ -107,7 +112,8 @@ def sweep(
             landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))
         for order in orders:
             for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
-                landscape.record(np.unravel_index(flat, grid.shape), measured)
+                stored = {name: m.corrected(part) for name, m in measured.items()}
+                landscape.record(np.unravel_index(flat, grid.shape), stored)
                 landscape.meta["accelerations"] = told(way, choice)
                 landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
                 if evaluator.parts is not None:
@@ -120,8 +126,10 @@ def sweep(
 # What every landscape's file says of its values.
 HOW = {
     "reduction": "mean over samples, accumulated in float64; module in eval mode",
-    "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
-    "gives one value a sample); NaN where unknown",
+    "standard_error": "of the mean against that of all the data that the samples are a random part of (finite "
+    "population correction); where all are taken, or nobody knows of how many, against that of all data of their kind. "
+    "From the spread of single samples, where the losses tell it, else from that of batches, where chance made these; "
+    "times t/2 of Student's t, so that ±2 cover 95.45 %; NaN where unknown",
     "checksums": "XXH3, 128 bits, of types, shapes and bits",
 }
 

@@ -25,8 +25,8 @@ FLOORS = {
     },
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
-        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer",
+        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
+        "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -73,6 +73,8 @@ FOREIGN_PRIVATE = {
     "_values",
     "_exit",
     "_add_batch_dim",
+    "_fields",  # of named tuples, whose public names these are
+    "_replace",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
