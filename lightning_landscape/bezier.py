@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .batches import generators_at, own_copy, size_of
+from .batch_samples import size_of
+from .batches import generators_at, own_copy
 from .criteria import MetricsFunction, copies, recognised
 from .directions import Between
 from .directions.between import Weights, check_frozen

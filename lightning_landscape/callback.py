@@ -298,7 +298,8 @@ class LossLandscapeCallback(_Callback):
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
                 ):
-                    remarked = rehearse(trainer, pl_module, self._settings(trainer))
+                    settings = self._settings(trainer)
+                    remarked = rehearse(trainer, pl_module, settings, is_timed=self.budget is not None)
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:

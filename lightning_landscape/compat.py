@@ -101,11 +101,14 @@ def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
 
 
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
-    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`)."""
+    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`).
+
+    It looks into all that can be iterated, and a batch may raise anything there.
+    """
     utilities = _part(trainer, "utilities.data")
     try:
         return int(next(size for size in utilities._extract_batch_size(data) if size is not None))
-    except (StopIteration, RecursionError):
+    except Exception:  # noqa: BLE001  # Lightning would raise it as well, unless self.log is told the size
         return fallback
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from .batches import deep_copy, generators_at, leaves, own_copy, size_of
+from .batch_samples import counted, counting, has_own_way, length_of, way_of
+from .batches import deep_copy, generators_at, leaves, own_copy
 from .effects import HeldBack, writers_apart
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective, Observation
 from .rng import seed_streams
@@ -317,13 +319,33 @@ def frozen_batches(
         most: how many; None for all.
 
     Raises:
-        CannotMeasureError: if there are none.
+        CannotMeasureError: if there are none, or nothing says when to stop.
     """
+    if most is None and length_of(loader) is None:
+        raise CannotMeasureError(
+            f"The data loader ({type(loader).__name__}) has no length, it may never end: give max_batches."
+        )
     seed_streams(seed)
+    collates = isinstance(loader, DataLoader) and loader.batch_sampler is not None and not has_own_way(loader)
     with generators_at(loader, seed), torch.enable_grad():  # inputs may want gradients
-        data = [own_copy(d, device) for d in islice(iter(loader), most)]
+        batches = list(islice(counted(iter(counting(loader) if collates else loader)), most))
+        data = [own_copy(batch.data, device) for batch in batches]
     if not data:
         raise CannotMeasureError("The data loader is empty, so there is no loss to measure.")
     if isinstance(objective, MetricsFunction):
-        return [Batch(FrozenLoader(data, loader), sum(map(size_of, data)))]
-    return [Batch(d, size_of(d), i) for i, d in enumerate(data)]
+        return [Batch(FrozenLoader(data, loader), sum(batch.size for batch in batches))]
+    is_ordered = isinstance(loader, DataLoader) and way_of(loader.sampler) is SequentialSampler.__iter__
+    drawn = "ordered" if is_ordered else "samples"
+    return [Batch(d, batch.size, i, drawn=drawn) for i, (d, batch) in enumerate(zip(data, batches, strict=True))]
+
+
+def population_of(loader: Any) -> int | None:
+    """How many samples the batches of a loader are drawn from, none of them twice; None where nobody knows.
+
+    >>> from torch.utils.data import DataLoader
+    >>> population_of(DataLoader(range(9), shuffle=True)), population_of(DataLoader(range(9)))
+    (9, None)
+    """
+    sampler = loader.sampler if isinstance(loader, DataLoader) and not has_own_way(loader) else None
+    shuffles = way_of(sampler) is RandomSampler.__iter__ and not sampler.replacement  # type: ignore[union-attr]
+    return len(loader.dataset) if shuffles else None

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
 from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
 from .effects import one_pass
@@ -393,16 +393,17 @@ class LossLandscape:
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
             self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
+            population = population_of(self.dataloader)
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
                 objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), mode=self.mode,
-                seed=self.seed, dir_type=dir_type, recalibrate=recalibrate,
+                seed=self.seed, dir_type=dir_type, recalibrate=recalibrate, drawn_from={"data": population},
             )  # fmt: skip
             if text := alike(meta["directions"], grid.ndim):
                 warnings.warn(text, stacklevel=3)
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
+                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
                 flags=flags if self.mode == "eval" else None,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.of(self.net, buffers=dir_type == "states").params,

@@ -45,6 +45,7 @@ from .refinement import least, refine
 from .resume import is_finished
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
+from .spread import Spread, without_spread
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
 from .touched import OriginalsTouchedError, Rehearsed, Touched
@@ -103,6 +104,10 @@ class Surface:
     def loss(self) -> str:
         """The stored name of the loss."""
         return self.names[self.main]
+
+    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
+        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
 
 
 MOST_FAILURES = 16  # at the first points; then the rest is not tried
@@ -227,8 +232,13 @@ class Pass:
         self._normalises_by_batch = normalises_by_batch(probe)
         self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
-    def prepare(self, seconds: float | None = None) -> list[Surface]:
-        """The surfaces without their centres, of data that were read for so many seconds each, or all."""
+    def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
+        """The surfaces without their centres, of data that were read for so many seconds each, or all.
+
+        Args:
+            seconds: for each data set; None for all it takes.
+            first: how many batches of each to read; None for all.
+        """
         settings, trainer = self.settings, self.trainer
         surfaces = []
         for i, data in enumerate(settings.data):
@@ -240,7 +250,8 @@ class Pass:
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
-                until=None if seconds is None else Deadline(seconds),
+                deadline=None if seconds is None else Deadline(seconds),
+                first=first,
                 as_trained=settings.mode == "train",
             )
             surfaces.append(Surface(data, self._objective(data, frozen), frozen))
@@ -263,7 +274,7 @@ class Pass:
                 [twin for _, twin in lent.twins],
                 partial(_prepare_step, lent, data),
             )
-        return InOneProcess(objective) if several_processes() else objective
+        return Spread(InOneProcess(objective) if several_processes() else objective)
 
     def first_centre(self, surfaces: Sequence[Surface]) -> None:
         """As `centre`, without anything faster.
@@ -344,9 +355,10 @@ class Pass:
         if self._normalises_by_batch:
             self.more |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
             return None
+        objective = without_spread(surface.objective)
         try:
-            items = describe(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen.singles)
-            stream = tile_stream(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen)
+            items = describe(self.evaluator, objective, surface.main, self.plane, surface.frozen.singles)
+            stream = tile_stream(self.evaluator, objective, surface.main, self.plane, surface.frozen)
         except Exception as error:
             if not self.tolerant and self.settings.mode == "eval":
                 raise
@@ -434,7 +446,7 @@ class Pass:
                 continue
             index = np.unravel_index(flat_index, grid.shape)
             for surface, result in zip(surfaces, results, strict=False):
-                landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
+                landscape.record(index, surface.recorded(result))
             if landscape.samples is not None:
                 for place, (value, _) in results[-1].items():
                     cell: tuple[Any, ...] = (int(place), *index)
@@ -515,11 +527,18 @@ def remarks(landscape: Landscape) -> list[str]:
     return [text] if text else []
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
+def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
-    has seen no batch yet has no weights to rehearse with. Gives what there is to warn of.
+    has seen no batch yet has no weights to rehearse with.
+
+    Args:
+        trainer, module, settings: as in `measure`.
+        is_timed: whether a landscape's time is limited: then its data need not be.
+
+    Returns:
+        What there is to warn of.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return []
@@ -527,11 +546,11 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> list[str]:
         try:
             modes = settings.mode, settings.flags
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
-            small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+            small = replace(settings, samples=0)
             job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
-        surfaces = job.prepare()
+        surfaces = job.prepare(0.0 if is_timed else None, first=1)
         watched: list[tuple[Rehearsed, str]] = []
         if not is_sharded(probe):  # which has no copy
             for surface in surfaces:
@@ -605,6 +624,7 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "samples": main.size,
         "batches": len(main.batches),
         "samples_by_data": {s.data: s.frozen.size for s in surfaces},
+        "drawn_from": {s.data: s.frozen.population for s in surfaces},
         "choice": {s.data: s.frozen.note for s in surfaces},
         "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
         "weights_checksum": checksum(snapshot.params.values()),

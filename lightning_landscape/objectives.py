@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,6 +22,9 @@ class Batch:
         loader: which of several sequential loaders it is from.
         log_weight: what Lightning weighs its logged values by, where that is not the number of samples.
         sample: of a batch of one sample, its place in the data set.
+        drawn: what chance has chosen, whose spread tells the standard error: "samples", and put them together, so that
+            that of the batches tells it too; "ordered" samples, in batches that differ by more than chance; or whole
+            "batches", whose samples may have more in common than chance.
     """
 
     data: Any
@@ -30,6 +33,17 @@ class Batch:
     loader: int = 0
     log_weight: int | None = None
     sample: int = 0
+    drawn: str = "samples"
+
+
+def most_cautious(kinds: Iterable[str]) -> str:
+    """Of several kinds of what chance has chosen (`Batch.drawn`), the one of which least is concluded.
+
+    >>> most_cautious(["samples", "ordered"])
+    'ordered'
+    """
+    found = set(kinds)
+    return next(kind for kind in ("batches", "ordered", "samples") if kind in found)
 
 
 class CannotMeasureError(ValueError):
@@ -43,11 +57,14 @@ class Observation(NamedTuple):
         value: shape () for the batch as a whole, or (B,) for its samples.
         weight: how many samples `value` stands for.
         reduce: how the batches are put together: "mean" (weighted), "sum", "min" or "max".
+        each: shape (B,), where `value` is one number: one of each sample, whose spread tells its standard error. Their
+            mean is `value`, but for what is the same in all batches.
     """
 
     value: Tensor | float
     weight: float
     reduce: str = "mean"
+    each: Tensor | None = None
 
 
 class Objective:

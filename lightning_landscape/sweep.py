@@ -21,7 +21,7 @@ from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
 from .effects import unheld
-from .evaluators import Evaluator, Measurement, Sequential
+from .evaluators import Evaluator, Measurement, Sequential, correction
 from .landscape import ALIKE, Grid, Landscape
 from .modes import Flags, at_origin_in_train_mode, only_in_train_mode
 from .objectives import Batch, CannotMeasureError, Objective
@@ -30,6 +30,7 @@ from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
 from .sharding import whole
+from .spread import Spread
 from .touched import OriginalsTouchedError, Rehearsed, Touched
 
 
@@ -47,6 +48,7 @@ def sweep(
     meta: dict[str, Any] | None = None,
     earlier: Sequence[Landscape] = (),
     flags: Flags | None = None,
+    population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     originals: Params | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -68,6 +70,7 @@ def sweep(
         earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
         flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
             only is said to; else None.
+        population: of how many samples the batches are a part, none of them twice; None where nobody knows.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
         originals: the weights of the user's own module, which the objective must not compute with.
@@ -78,6 +81,8 @@ def sweep(
         RuntimeError: of what can be measured in train mode only; what was raised is in the message.
     """
     started = time.perf_counter()
+    objective = Spread(objective) if objective.divisible else objective
+    of_population = correction(sum(batch.size for batch in batches), population)
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
     try:
         center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
@@ -122,7 +127,8 @@ def sweep(
             landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))
         for order in orders:
             for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
-                landscape.record(np.unravel_index(flat, grid.shape), measured)
+                stored = {name: m.corrected(of_population) for name, m in measured.items()}
+                landscape.record(np.unravel_index(flat, grid.shape), stored)
                 landscape.meta["accelerations"] = told(way, choice)
                 landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
                 if evaluator.parts is not None:
@@ -172,8 +178,10 @@ def _is_the_same(
 # What every landscape's file says of its values.
 HOW = {
     "reduction": "mean over samples, accumulated in float64",
-    "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
-    "gives one value a sample); NaN where unknown",
+    "standard_error": "of the mean against that of all the data that the samples are a random part of (finite "
+    "population correction); where all are taken, or nobody knows of how many, against that of all data of their kind. "
+    "From the spread of single samples, where the losses tell it, else from that of batches, where chance made these; "
+    "times t/2 of Student's t, so that ±2 cover 95.45 %; NaN where unknown",
     "checksums": "XXH3, 128 bits, of types, shapes and bits",
 }
 

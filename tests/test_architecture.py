@@ -25,9 +25,9 @@ FLOORS = {
     },
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
-        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes", "copying", "observers",
-        "module_copy", "remembered", "effects", "collectives", "one_process",
+        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
+        "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes", "copying",
+        "observers", "module_copy", "remembered", "effects", "collectives", "one_process",
     },
     "Lightning": {
         "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -77,6 +77,8 @@ FOREIGN_PRIVATE = {
     "_add_batch_dim",
     "_parameters",
     "_buffers",
+    "_fields",  # of named tuples, whose public names these are
+    "_replace",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -19,7 +19,8 @@ from .affine import Affine, find_affine
 from .around import Around
 from .base import Evaluator, Measurement
 from .forked import Forked
-from .sequential import Sequential, mean_and_error
+from .reduction import correction, mean_and_error
+from .sequential import Sequential
 from .vmapped import Vmapped
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
@@ -38,6 +39,7 @@ __all__ = [
     "Measurement",
     "Sequential",
     "Vmapped",
+    "correction",
     "evaluate",
     "find_affine",
     "mean_and_error",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..edits import EditWatch
 from ..modes import BATCH_NORMS, Flags, is_training, put_in_mode
-from ..objectives import Batch, CannotMeasureError, Objective, Observation
+from ..objectives import Batch, CannotMeasureError, Objective, Observation, most_cautious
 from ..parameters import Params, canonical_name, same_bits, working_dtype
 from ..plane import Plane
 from ..remembered import Remembered, ScriptState
@@ -21,6 +21,7 @@ from ..rng import seed_streams
 from ..sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
 from .halving import halved, halves, is_out_of_memory
+from .reduction import reduce
 
 
 @cache
@@ -148,7 +149,8 @@ class Sequential:
                 seed_streams(self.seed)
                 objective.start()
                 seen = self._observations(objective, batches)
-                measured = {name: reduce(observations) for name, observations in seen.items()}
+                drawn = most_cautious(batch.drawn for batch in batches)
+                measured = {name: reduce(observations, drawn) for name, observations in seen.items()}
                 whole = objective.finish()
         except BaseException:
             self._weights.put_back()
@@ -401,59 +403,9 @@ def _is_zero(tensor: Tensor) -> bool:
 def _observed(objective: Objective, module: nn.Module, batch: Batch) -> dict[str, Observation]:
     """The observations of a batch without their graph, which would hold its memory until the last batch."""
     return {
-        name: Observation(value.detach() if isinstance(value, Tensor) else value, weight, how)
-        for name, (value, weight, how) in objective(module, batch).items()
+        name: o._replace(
+            value=o.value.detach() if isinstance(o.value, Tensor) else o.value,
+            each=None if o.each is None else o.each.detach(),
+        )
+        for name, o in objective(module, batch).items()
     }
-
-
-def reduce(observations: Sequence[Observation]) -> Measurement:
-    """One metric at one point out of its observations, in float64.
-
-    >>> reduce([Observation(torch.tensor([1.0, 2.0]), 2), Observation(6.0, 1)]).value
-    3.0
-    """
-    how = observations[0].reduce
-    values = _values([value for value, _, _ in observations])
-    weights = np.array([weight for _, weight, _ in observations], dtype=np.float64)
-    if len(values) != len(weights):  # some observations hold one value a sample
-        counts = [value.numel() if isinstance(value, Tensor) else 1 for value, _, _ in observations]
-        weights = np.repeat(weights / counts, counts)
-    if how == "mean":
-        return Measurement(*mean_and_error(values, weights))
-    return Measurement(float(getattr(np, how)(values)), np.nan)  # sum, min or max
-
-
-def _values(values: list[Tensor | float]) -> np.ndarray:
-    """All values as one float64 array; values on a device are fetched in one transfer."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if len(tensors) < len(values):
-        return np.concatenate([np.array([v]) if not isinstance(v, Tensor) else _values([v]) for v in values])
-    plain = all(value.ndim == 0 for value in tensors)
-    joined = torch.stack(tensors) if plain else torch.cat([value.reshape(-1) for value in tensors])
-    return joined.detach().cpu().to(torch.float64).numpy()  # not every device knows float64
-
-
-def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """The weighted mean of m observations, L = Σ w v / Σ w, and its standard error.
-
-    An observation of weight w is taken as the mean of w samples, so that Σ w (v − L)² / (m − 1) estimates
-    the variance of one sample, and the error is its root over Σ w. For equal weights this is the usual
-    standard error of a mean. Data drawn without replacement from a finite set get no correction.
-
-    Args:
-        values: shape (m,).
-        weights: shape (m,), numbers of samples.
-
-    Returns:
-        The mean, and the error (NaN for a single observation, or where a value is not finite).
-
-    >>> mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]), np.ones(4))  # std 2.1602 over √4
-    (3.0, 1.0801234497346435)
-    """
-    total = weights.sum()
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = float(np.dot(weights, values) / total)
-        if len(values) < 2:
-            return mean, float("nan")
-        spread = np.dot(weights, (values - mean) ** 2) / (len(values) - 1)
-        return mean, float(np.sqrt(spread / total))
