@@ -20,6 +20,7 @@ from . import compat
 from .edits import EditWatch, caller
 from .parameters import checksum, parts
 from .sharding import local
+from .touched import OriginalsEditedError
 
 DEPTH = 6  # of containers and objects inside an optimiser or scheduler
 ALIGNED = 64  # bytes between the beginnings of two kept tensors
@@ -265,8 +266,8 @@ def sealed(trainer: Any, module: nn.Module, *, watch: bool = False) -> Iterator[
 def _check(seal: Seal, steps: list[str], edits: EditWatch, failure: Exception | None) -> None:
     """Raises TrainingMovedError, after all has been put back, if the seal is broken or a step had to be stopped."""
     moved = seal.put_back()
-    if moved or steps:
-        calls = [*steps, *(f"{function}() at {where}" for _, function, where in edits.seen if where)]
+    if moved or steps or isinstance(failure, OriginalsEditedError):
+        calls = [*steps, *(f"{function}() on {name} at {where}" for name, function, where in edits.seen if where)]
         raise TrainingMovedError(_message(moved, list(dict.fromkeys(calls)))) from failure
 
 

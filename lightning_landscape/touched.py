@@ -17,6 +17,10 @@ class OriginalsTouchedError(CannotMeasureError):
     """A user's code computes with weights that never move."""
 
 
+class OriginalsEditedError(OriginalsTouchedError):
+    """A user's code was about to edit weights that are not its to move; it was stopped."""
+
+
 class Touched(TorchDispatchMode):
     """Sees every operation on the memory of some tensors; one on a forbidden tensor is refused before it is made.
 
@@ -28,6 +32,7 @@ class Touched(TorchDispatchMode):
 
     Attributes:
         forbidden: the names of those that were touched; so `watched`.
+        edited: the names of the forbidden ones that were to be edited.
 
     >>> import torch
     >>> w = torch.ones(2)
@@ -44,6 +49,7 @@ class Touched(TorchDispatchMode):
         super().__init__()
         self.forbidden: list[str] = []
         self.watched: list[str] = []
+        self.edited: list[str] = []
         self._homes: dict[int, tuple[list[str], str]] = {}
         for found, named in ((self.watched, watched), (self.forbidden, forbidden)):
             self._homes |= {_memory(tensor): (found, name) for name, tensor in named.items()}
@@ -61,6 +67,7 @@ class Touched(TorchDispatchMode):
         found = [self._homes[home] for home in homes]
         forbidden = [name for table, name in found if table is self.forbidden]
         result = None
+        self.edited += forbidden if func._schema.is_mutable else []
         if not (forbidden and func._schema.is_mutable):
             result = func(*args, **kwargs)
             made = tree_leaves(result)
@@ -132,5 +139,10 @@ class Rehearsed(Objective):
         return result
 
     def _check(self) -> None:
+        if self.touched.edited:
+            raise OriginalsEditedError(
+                f"Measuring would have moved the training itself: {self.touched.edited[0]}. It was stopped. The step "
+                "reaches it by a global, a list or another object: let it use self."
+            )
         if self.touched.forbidden:
             raise OriginalsTouchedError(self.refused.format(repr(self.touched.forbidden[0])))

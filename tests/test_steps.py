@@ -137,7 +137,7 @@ class Reaches(Automatic):
 class StepsTheOptimizer(Reaches):
     def reach(self, trained: Any) -> None:
         for p in trained.parameters():
-            p.grad = torch.ones_like(p)
+            p.grad = torch.ones(p.shape)
         trained.trainer_optimizer.step()
 
     def configure_optimizers(self) -> Any:
@@ -195,17 +195,17 @@ class EditsBuffers(Reaches):
         trained.count += 1
 
 
-REACHES: dict[type[Reaches], str] = {
-    StepsTheOptimizer: r"gradient of net\.0\.weight.*by Adam\.step\(\) at test_steps\.py:\d+",
-    EditsWeights: r"net\.0\.weight \(by mul_\(\) at test_steps\.py:\d+\)",
-    EditsWeightsUnseen: r"itself: net\.0\.weight\.",
-    SwapsStorage: r"itself: net\.0\.weight \(by __set__\(\) at test_steps\.py:\d+\)",
-    WritesGradients: "the gradient of net.2.bias",
-    ClearsGradients: "the gradient of net.0.weight",
-    SwitchesToEval: "the training flag of net",
-    Freezes: "requires_grad of net.0.weight",
-    ReplacesParameters: "the parameters and buffers of net.0",
-    EditsBuffers: "count",
+REACHES: dict[type[Reaches], tuple[str, str]] = {  # what the warning says, and by which call in the rehearsal
+    StepsTheOptimizer: ("the gradient of net.0.weight", r"by Adam\.step\(\) at test_steps\.py:\d+"),
+    EditsWeights: ("net.0.weight", r"by mul_\(\) on net\.0\.weight at test_steps\.py:\d+"),
+    EditsWeightsUnseen: ("net.0.weight", ""),
+    SwapsStorage: ("net.0.weight", r"by __set__\(\) on net\.0\.weight at test_steps\.py:\d+"),
+    WritesGradients: ("the gradient of net.2.bias", ""),
+    ClearsGradients: ("the gradient of net.0.weight", ""),
+    SwitchesToEval: ("the training flag of net", ""),
+    Freezes: ("requires_grad of net.0.weight", ""),
+    ReplacesParameters: ("the parameters and buffers of net.0", ""),
+    EditsBuffers: ("count", ""),
 }
 
 
@@ -227,7 +227,9 @@ def test_what_cannot_be_held_back_is_put_back(tmp_path: Path, step: type[Reaches
     (message,) = [str(w.message) for w in told if "landscape" in str(w.message)]
     assert "bit by bit" in message
     assert "unchanged" not in message
-    assert re.search(REACHES[step] if not after else REACHES[step].partition(" \\(by")[0], message)
+    name, call = REACHES[step]
+    assert name in message
+    assert after or re.search(call, message)
 
 
 def test_strict_says_it_by_an_error(tmp_path: Path) -> None:
