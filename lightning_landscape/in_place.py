@@ -13,7 +13,6 @@ from torch import nn
 
 from . import compat
 from .copying import rebind
-from .lockstep import together
 from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
@@ -97,13 +96,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     memo.clear()
     for parameter in module.parameters():
         parameter.grad = None
-    for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
-        part.register_forward_pre_hook(_meet, prepend=True)
     return silenced(trainer, module, {id(p): p for p in module.parameters()})
 
 
 _TREE = ("_modules", "_parameters")
-
-
-def _meet(*_: Any) -> None:
-    together()
