@@ -26,6 +26,7 @@ COPIED = {
     "reduce_scatter_single_coalesced", "alltoall", "alltoall_base", "all_to_all_single",
 }  # fmt: skip
 WITHOUT_DATA = {"barrier", "monitored_barrier", "_start_coalescing", "_end_coalescing"}
+MEETING = UNCHANGED | COPIED  # before these, sharded processes see whether all are still there
 FUNCTIONAL = {
     "all_reduce", "all_reduce_coalesced", "all_gather_into_tensor", "all_gather_into_tensor_coalesced", "broadcast",
     "reduce_scatter_tensor", "reduce_scatter_tensor_coalesced", "all_to_all_single",

@@ -14,7 +14,6 @@ from torch import nn
 from . import compat
 from .copying import UncopyablePartError
 from .effects import writers_apart
-from .lockstep import together
 from .modes import NO_FLAGS, Flags
 from .module_copy import ModuleCopier
 from .observers import without_global_observers
@@ -119,14 +118,8 @@ def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Record
     copier.memo.clear()
     for parameter in module.parameters():
         parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
-    for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
-        part.register_forward_pre_hook(_meet, prepend=True)
     return silenced(trainer, module, mode, flags)
 
 
 _TREE = ("_modules", "_parameters")
 _LAID_ASIDE = ("requires_grad", "grad", "_backward_hooks", "_post_accumulate_grad_hooks")
-
-
-def _meet(*_: Any) -> None:
-    together()

@@ -16,7 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.library import Library
 
-from .collectives import ENVIRONMENT, LOCAL, NAMESPACES, WAITING, method_alone, operator_alone, refused
+from .collectives import ENVIRONMENT, LOCAL, MEETING, NAMESPACES, WAITING, method_alone, operator_alone, refused
+from .lockstep import together
 from .objectives import Batch, Objective, Observation
 
 
@@ -61,7 +62,7 @@ class InOneProcess(Objective):
 
 
 class _Scope:
-    """The calls that find the world of one process: neither other threads' nor those of FSDP.
+    """The calls that find a world of one process, once `active`.
 
     Args:
         sharded: the processes share the parameters, take the same steps together, and gather in them.
@@ -70,21 +71,32 @@ class _Scope:
     def __init__(self, sharded: bool) -> None:
         self.sharded, self.active = sharded, False
         # A checkpoint may be on its way in the background. Autograd's threads, which python did not start, are ours.
-        started = {t.ident for t in threading.enumerate() if type(t).__name__ != "_DummyThread"}
-        self._others = started - {threading.get_ident()}
+        started = [t for t in threading.enumerate() if type(t).__name__ != "_DummyThread"]
+        self._others = [thread for thread in started if thread.ident != threading.get_ident()]
 
-    def holds(self) -> bool:
-        """Whether the call that is made now is one of them."""
-        if not self.active or threading.get_ident() in self._others:
-            return False
-        return not (self.sharded and _asked_by_the_sharding())
+    def caller(self) -> str | None:
+        """Who makes the call that is made now: "step", "sharding" (FSDP, a DTensor), or None for all others."""
+        me = threading.get_ident()  # may have been that of a thread which is over
+        if not self.active or any(thread.ident == me and thread.is_alive() for thread in self._others):
+            return None
+        frame = inspect.currentframe() if self.sharded else None
+        while frame is not None:
+            module = frame.f_globals.get("__name__", "")
+            if module.startswith(_SHARDING):  # it never calls a step
+                return "sharding"
+            if module == together.__module__:
+                return None
+            frame = frame.f_back
+        return "step"
 
 
+_SHARDING = ("torch.distributed.fsdp", "torch.distributed._composable", "torch.distributed.tensor")
+_SHARDING += ("torch.distributed._tensor",)
 _scope: _Scope | None = None
 
 
-def _holds() -> bool:
-    return _scope is not None and _scope.holds()
+def _caller() -> str | None:
+    return None if _scope is None else _scope.caller()
 
 
 @contextmanager
@@ -172,18 +184,6 @@ def _nothing_compiled() -> Iterator[None]:
             frames.set_eval_frame = evaluate
 
 
-_SHARDING = ("torch.distributed.fsdp", "torch.distributed._composable", "torch.distributed.tensor")
-_SHARDING += ("torch.distributed._tensor", f"{__package__}.lockstep")
-
-
-def _asked_by_the_sharding() -> bool:
-    """Whether FSDP, a DTensor or `lockstep` is among the callers: none of them calls a step."""
-    frame = inspect.currentframe()
-    while frame is not None and not frame.f_globals.get("__name__", "").startswith(_SHARDING):
-        frame = frame.f_back
-    return frame is not None
-
-
 def _replace_torch(until: ExitStack) -> None:
     """Replace what tells of other processes or reaches them."""
     group, world, environment = dist.ProcessGroup, type(dist.distributed_c10d._world), type(os.environ)
@@ -223,7 +223,10 @@ def _replace(until: ExitStack, owner: type, name: str, alone: Callable[..., Any]
     getter = original.fget if isinstance(original, property) else original
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
-        return (alone if _holds() else getter)(self, *args, **named)
+        caller = _caller()
+        if caller == "sharding" and name in MEETING:
+            together()
+        return (alone if caller == "step" else getter)(self, *args, **named)
 
     is_property = isinstance(original, property)
     _put(until, owner, name, property(call, original.fset, original.fdel) if is_property else call)
@@ -233,7 +236,7 @@ def _replace_setter(until: ExitStack, owner: type, name: str, alone: Callable[..
     original = getattr(owner, name)
 
     def put(self: Any, value: Any) -> None:
-        (alone if _holds() else original.fset)(self, value)
+        (alone if _caller() == "step" else original.fset)(self, value)
 
     _put(until, owner, name, property(original.fget, put, original.fdel))
 
@@ -262,8 +265,11 @@ def _guarded(namespace: str, name: str) -> Callable[..., Any]:
     alone = operator_alone(namespace, plain)
 
     def kernel(*args: Any, **named: Any) -> Any:
-        if _holds():
+        caller = _caller()
+        if caller == "step":
             return alone(*args, **named)
+        if caller == "sharding":
+            together()
         key = _backend((*args, *named.values()))
         if hasattr(operator, "redispatch"):
             return operator.redispatch(torch._C.DispatchKeySet(key), *args, **named)

@@ -50,9 +50,9 @@ def check_agreement(trainer: Any, name: str, value: float) -> None:
     first = from_first(trainer, value)
     if not np.isclose(value, first, rtol=AGREEMENT, equal_nan=True):
         raise CannotMeasureError(
-            f"{name} is {first:.6g} on rank 0 and {value:.6g} on rank {trainer.global_rank}, at the same weights and on "
-            "the same data: they would put two functions on one surface. Does the step depend on its rank, or on a "
-            "number of processes that it keeps, or have the weights of the ranks drifted apart?"
+            f"{name} is {first:.6g} on rank 0 and {value:.6g} on rank {trainer.global_rank}, on the same data: a "
+            "surface is of one function. Either the weights of the ranks have drifted apart, or the step uses a "
+            "rank that it keeps: ask for trainer.global_rank in the step itself."
         )
 
 

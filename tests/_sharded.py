@@ -64,7 +64,8 @@ class Middle(nn.Module):
             raise RuntimeError("in the middle")
         if FORWARDS[step] == 30 and module.mode == "one rank is told to stop" and RANK == 1 and step > 3:
             module.trainer._signal_connector.received_sigterm = True
-        return x
+        whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        return x + 0 * whole.sum()
 
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # a step that is measured would find itself alone
