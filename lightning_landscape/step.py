@@ -95,6 +95,7 @@ class StepObjective(Objective):
     def start(self) -> None:
         """Metric states, python state and generators back to where the pass began."""
         self._state.restore()
+        self._held_back.start()
         self.recorder.metrics.clear()
         self._whole.clear()
         self.recorder.several_loaders = self.several_loaders
