@@ -119,6 +119,10 @@ class LossFunction(Objective):
         self.function, self.name = function, name
         self._held_back = HeldBack(function)
 
+    def start(self) -> None:
+        """See `Objective`."""
+        self._held_back.start()
+
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`.
 

@@ -99,6 +99,7 @@ class StepObjective(Objective):
         """Metric states, python state and generators back to where the pass began."""
         self._state.restore()
         self.prepare()
+        self._held_back.start()
         self.recorder.metrics.clear()
         self._whole.clear()
         self.recorder.several_loaders = self.several_loaders

@@ -12,7 +12,7 @@ from typing import Any
 from . import files, trackers
 from .hooks import Hook, here, install, installed
 from .noticed import note
-from .reached import Reached
+from .reached import Reached, has_changed, items_of
 
 
 class HeldBack:
@@ -37,6 +37,13 @@ class HeldBack:
         self._pass: Any = None
         self._alone = ExitStack()
         self._inner = 0
+        self._before: Any = None
+        self._closed: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """The code's generators are where they were when the pass began."""
+        if self._reached is not None and self._pass is here.passes and here.puts_back:
+            self._reached.start()
 
     def __enter__(self) -> None:
         if here.acting:  # inside of another
@@ -53,6 +60,8 @@ class HeldBack:
             streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
             install([*_hooks(), *trackers.hooks(), *_of_streams(streams)])
         self._before = self._reached.read() if here.puts_back else None
+        if here.noticed is not None:
+            self._closed = {name: items_of(held) for name, held in self._reached.closed.items()}
         here.acting = True
 
     def _begin(self) -> None:
@@ -60,7 +69,7 @@ class HeldBack:
         self._pass = here.passes
         self._reached = Reached(self._roots)
         if here.puts_back:
-            self._pass.append((self._reached, self._reached.read()))
+            self._pass.append(self._reached)
         install(_of_streams(self._reached.files))
 
     def __exit__(self, *raised: object) -> None:
@@ -69,9 +78,12 @@ class HeldBack:
             return
         here.acting = False
         sys.stdout, sys.stderr, _ = here.known
+        assert self._reached is not None
         if self._before is not None:
-            assert self._reached is not None
-            self._reached.put_back(self._before, made=False)
+            self._reached.put_back(self._before)
+        for name, items in self._closed.items() if here.noticed is not None else ():
+            if has_changed(self._reached.closed[name], items):
+                note(f"changes {name!r}, over which it closes")
         if here.files is not None:
             if any(os.path.lexists(path) for path in here.files.temporary):
                 note("leaves temporary files")
@@ -93,8 +105,8 @@ def one_pass(puts_back: bool = False) -> Iterator[None]:
         with installed():
             yield
     finally:
-        for reached, state in reversed(here.passes):
-            reached.put_back(state)
+        for reached in reversed(here.passes):
+            reached.finish()
         (here.passes, here.puts_back), here.known = before, None
 
 

@@ -5,36 +5,47 @@ from __future__ import annotations
 import functools
 import io
 import operator
+import random
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
 LONG = 256  # of longer containers the length is put back: they are data, to which code at most adds
 DEEP = 3  # levels of containers and objects in each other
 FOREIGN = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics", __name__.partition(".")[0]}
+CONTAINERS = list | dict | set | deque
+CODE = FunctionType | MethodType | type
+GENERATORS = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 _MISSING: Any = object()
 
 
 class Reached:
-    """The containers, objects and names that a user's functions can reach, and how to put them back.
+    """The containers, objects, names and generators that a user's functions can reach, and how to put them back.
 
     Args:
-        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects. What a function
-            closes over is its own affair, but for other functions and files.
+        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects.
 
     Attributes:
         files: those among what was reached that are open to be written.
+        closed: the containers that functions close over, by name. They are looked at, not put back.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.files: list[Any] = []
+        self.closed: dict[str, Any] = {}
         self._containers: list[Any] = []
         self._places: dict[tuple[int, str], Any] = {}  # names in a dictionary or a class, by its id
+        self._generators: list[Callable[[], Any]] = []  # put their states back
+        self._made: list[Callable[[], Any]] = []  # forget what was made
         self._seen: dict[int, Any] = {}  # kept, so that no id is used again
         self._asked: set[tuple[int, tuple[str, ...]]] = set()
         self._mentioned: set[str] = set()
@@ -45,20 +56,48 @@ class Reached:
     def read(self) -> tuple[list[Any], list[Any]]:
         """What there is now."""
         names = [_get(owner, name) for (_, name), owner in self._places.items()]
-        return [_items(container) for container in self._containers], names
+        return [items_of(container) for container in self._containers], names
 
-    def put_back(self, before: tuple[list[Any], list[Any]], made: bool = True) -> None:
-        """Make it what it was when it was read.
+    def put_back(self, before: tuple[list[Any], list[Any]]) -> None:
+        """Make what was changed what it was when it was read; what was made since waits for `finish`.
 
-        Args:
-            before: what was read.
-            made: also forget what has been made since: new keys, and what there is in place of None.
+        That is new keys of dictionaries, and what is now in place of None, such as a cache or a connection.
         """
         for container, items in zip(self._containers, before[0], strict=True):
-            _put_back(container, items, made)
+            if isinstance(container, dict):
+                self._put_back_keys(container, items)
+            else:
+                _put_back(container, items)
         for ((_, name), owner), value in zip(self._places.items(), before[1], strict=True):
-            if _get(owner, name) is not value and (made or not (value is None or value is _MISSING)):
-                _set(owner, name, value)
+            if _get(owner, name) is not value:
+                self._put_back_name(owner, name, value)
+
+    def start(self) -> None:
+        """Every generator in the state in which it was reached."""
+        for put_back in self._generators:
+            put_back()
+
+    def finish(self) -> None:
+        """Forget what was made, too."""
+        self.start()
+        while self._made:
+            self._made.pop()()
+
+    def _put_back_keys(self, container: dict[Any, Any], items: Any) -> None:
+        if isinstance(items, int):
+            added = list(islice(reversed(container), max(len(container) - items, 0)))
+        else:
+            added = [key for key in container if key not in items]
+            for key, value in items.items():
+                if container.get(key, _MISSING) is not value:
+                    self._put_back_name(container, key, value)
+        self._made += [partial(container.pop, key, None) for key in added]
+
+    def _put_back_name(self, owner: Any, name: Any, value: Any) -> None:
+        if value is None or value is _MISSING:
+            self._made.append(partial(_set, owner, name, value))
+        else:
+            _set(owner, name, value)
 
     def _visit(self, value: Any, depth: int) -> None:
         if id(value) in self._seen or isinstance(value, int | float | str | bytes | None):
@@ -66,7 +105,7 @@ class Reached:
         self._seen[id(value)] = value
         if isinstance(value, FunctionType):
             self._function(value)
-        elif isinstance(value, MethodType | functools.partial | staticmethod | classmethod | property):
+        elif isinstance(value, MethodType | partial | staticmethod | classmethod | property):
             self._parts(value, depth)
         elif isinstance(value, type):
             self._class(value)
@@ -80,8 +119,16 @@ class Reached:
                         self._class(type(held))
         elif isinstance(value, io.IOBase):
             self.files += [value] if not value.closed and value.writable() else []
-        elif isinstance(value, list | dict | set | deque | tuple):
+        elif isinstance(value, CONTAINERS | tuple):
             self._container(value, depth)
+        elif isinstance(value, torch.Generator):
+            self._generators.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, np.random.Generator):
+            self._generators.append(partial(setattr, value.bit_generator, "state", value.bit_generator.state))
+        elif isinstance(value, np.random.RandomState):
+            self._generators.append(partial(value.set_state, value.get_state()))
+        elif isinstance(value, random.Random):
+            self._generators.append(partial(value.setstate, value.getstate()))
         elif hasattr(value, "__dict__") and not is_foreign(type(value).__module__):
             self._class(type(value))
             self._container(vars(value), depth)
@@ -118,9 +165,11 @@ class Reached:
         self._named(function.__globals__, names)
         if vars(function):
             self._container(vars(function), 0)
-        for cell in function.__closure__ or ():
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             with suppress(ValueError):  # an empty cell
-                if isinstance(cell.cell_contents, FunctionType | MethodType | type | io.IOBase):
+                if isinstance(cell.cell_contents, CONTAINERS):
+                    self.closed[name] = cell.cell_contents
+                elif isinstance(cell.cell_contents, CODE | GENERATORS | io.IOBase):
                     self._visit(cell.cell_contents, 0)
 
     def _named(self, namespace: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -161,31 +210,37 @@ def _get(owner: Any, name: str) -> Any:
 
 def _set(owner: Any, name: str, value: Any) -> None:
     if isinstance(owner, dict):
-        owner.pop(name, None)
-        owner.update({} if value is _MISSING else {name: value})
+        if value is _MISSING:
+            owner.pop(name, None)
+        else:
+            owner[name] = value
     elif value is _MISSING:
         delattr(owner, name)
     else:
         setattr(owner, name, value)
 
 
-def _items(container: Any) -> Any:
+def items_of(container: Any) -> Any:
     """A copy of a container; the length of a long one."""
     if len(container) > LONG:
         return len(container)
     return list(container) if isinstance(container, deque) else container.copy()
 
 
-def _put_back(container: Any, items: Any, made: bool) -> None:
+def has_changed(container: Any, items: Any) -> bool:
+    """Whether a container holds other things, or more, than when its `items` were read."""
     if isinstance(items, int):
-        while len(container) > items and (made or not isinstance(container, dict)):
-            container.popitem() if isinstance(container, dict) else container.pop()
-    elif isinstance(container, dict):
-        if _same(container, items) and _same(container.values(), items.values()):
-            return
-        if made:
-            container.clear()
-        container.update({key: value for key, value in items.items() if made or value is not None})
+        return len(container) != items
+    if isinstance(container, dict):
+        return not (_same(container, items) and _same(container.values(), items.values()))
+    return container != items if isinstance(container, set) else not _same(container, items)
+
+
+def _put_back(container: Any, items: Any) -> None:
+    """What a list, a set or a deque was."""
+    if isinstance(items, int):
+        while len(container) > items:
+            container.pop()
     elif isinstance(container, set):
         container ^= container ^ items
     elif not _same(container, items):

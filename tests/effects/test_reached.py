@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import queue
+import random
 import types
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.effects import HeldBack, one_pass
+from lightning_landscape.effects import HeldBack, noticing, one_pass
 from lightning_landscape.effects.reached import LONG, Reached
 
 ITEMS: list[Any] = [1, [2]]
@@ -94,7 +97,32 @@ def test_what_is_changed_is_put_back(change: Callable[[], Any]) -> None:
     change()
     assert state() != before
     reached.put_back(kept)
+    reached.finish()
     assert state() == before
+
+
+GENERATORS = [torch.Generator(), np.random.default_rng(0), np.random.RandomState(0), random.Random(0)]
+TORCH, NUMPY, OLD, PYTHON = GENERATORS
+
+
+def draw() -> list[float]:
+    return [float(torch.rand((), generator=TORCH)), NUMPY.random(), OLD.rand(), PYTHON.random()]
+
+
+def test_generators_start_anew_at_each_point_and_go_on_after_the_pass() -> None:
+    state, held = copy.deepcopy(OLD.get_state()[1]), HeldBack(draw)
+    with one_pass(puts_back=True):
+        points = []
+        for _ in range(2):
+            held.start()
+            with held:
+                first = draw()
+            with held:
+                points.append([first, draw()])
+    assert points[0] == points[1]
+    assert points[0][0] != points[0][1]
+    assert (OLD.get_state()[1] == state).all()
+    assert draw() == points[0][0]
 
 
 def make() -> int:
@@ -140,9 +168,10 @@ def test_what_a_function_closes_over_libraries_and_queues_stay() -> None:
         JOBS.put(1)
         torch.of_this_test = 1  # type: ignore[attr-defined]
 
-    with one_pass(puts_back=True), HeldBack(step):
+    with one_pass(puts_back=True), noticing() as noticed, HeldBack(step):
         step()
     assert seen == [1]
+    assert noticed == {"changes 'seen', over which it closes": 1}
     assert JOBS.qsize() == 1
     assert torch.of_this_test == 1  # type: ignore[attr-defined]
     del torch.of_this_test  # type: ignore[attr-defined]
