@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .effects import writer_classes
 from .parameters import size_in_bytes
 from .sharding import author_class
 
@@ -45,6 +46,7 @@ class PythonState:
 
     def __init__(self, module: nn.Module, others: Iterable[Any] = ()) -> None:
         self._largest = math.inf
+        self._writers = tuple(writer_classes())  # shared with the original, and still (`effects`)
         self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._tensors: list[tuple[Tensor, Tensor]] = []
@@ -65,7 +67,7 @@ class PythonState:
                     self._remember(value)
 
     def _remember(self, value: Any, depth: int = 0) -> None:
-        if id(value) in self._seen or depth > 3:
+        if id(value) in self._seen or depth > 3 or isinstance(value, self._writers):
             return
         self._seen.add(id(value))
         if isinstance(value, tuple) and len(value) <= MOST_ITEMS:
