@@ -3,5 +3,6 @@
 from .held import HeldBack, one_pass
 from .noticed import noticing, unheld
 from .standins import stand_in, writers_apart
+from .trackers import writer_classes
 
-__all__ = ["HeldBack", "noticing", "one_pass", "stand_in", "unheld", "writers_apart"]
+__all__ = ["HeldBack", "noticing", "one_pass", "stand_in", "unheld", "writer_classes", "writers_apart"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from . import files, trackers
 from .hooks import Hook, here, install, installed
 from .noticed import note
 from .reached import Reached, has_changed, items_of
+
+log = logging.getLogger(__name__)
 
 
 class HeldBack:
@@ -67,7 +70,11 @@ class HeldBack:
     def _begin(self) -> None:
         """See what the code can reach, in this pass."""
         self._pass = here.passes
-        self._reached = Reached(self._roots)
+        try:
+            self._reached = Reached(self._roots)
+        except Exception as error:  # noqa: BLE001  # what code reaches may do anything when it is looked at
+            log.debug("what %s reaches is not put back: %s: %s", self._roots, type(error).__name__, error)
+            self._reached = Reached(())
         if here.puts_back:
             self._pass.append(self._reached)
         install(_of_streams(self._reached.files))

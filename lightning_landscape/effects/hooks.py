@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -81,8 +81,10 @@ def install(hooks: Iterable[Hook]) -> None:
     with _lock:
         for owner, name, act in hooks:
             if (id(owner), name) not in _installed:
-                _installed[id(owner), name] = (owner, vars(owner).get(name, _MISSING))
-                setattr(owner, name, _replacement(owner, name, getattr(owner, name), act))
+                own, original = vars(owner).get(name, _MISSING), getattr(owner, name)
+                with suppress(AttributeError, TypeError):  # of a stream that lets nobody set it
+                    setattr(owner, name, _replacement(owner, name, original, act))
+                    _installed[id(owner), name] = (owner, own)
 
 
 def _replacement(owner: Any, name: str, original: Any, act: Callable[..., Any]) -> Any:

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -85,9 +84,9 @@ class Reached:
 
     def _put_back_keys(self, container: dict[Any, Any], items: Any) -> None:
         if isinstance(items, int):
-            added = list(islice(reversed(container), max(len(container) - items, 0)))
+            added = list(container)[items:]
         else:
-            added = [key for key in container if key not in items]
+            added = [key for key in list(container) if key not in items]
             for key, value in items.items():
                 if container.get(key, _MISSING) is not value:
                     self._put_back_name(container, key, value)
@@ -249,4 +248,4 @@ def _put_back(container: Any, items: Any) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(map(operator.is_, one, other))
+    return len(one) == len(other) and all(map(operator.is_, list(one), other))  # a copy: other threads may add to it
