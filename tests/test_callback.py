@@ -327,6 +327,8 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"y": (-1, 1, 1)}, r"y=\(-1, 1, 1\) has 1 points.*at least 2"),
         ({"x": (-1, float("nan"), 5)}, r"x=.*not finite"),
         ({"x": (-1, 1)}, r"x=\(-1, 1\) is no range"),
+        ({"x": (-1, 1, 10**5), "y": (-1, 1, 10**5)}, r"has 10,000,000,000 points: 116 days at a millisecond a point"),
+        ({"dirpath": "s3://bucket/run"}, r"dirpath='s3://bucket/run' is remote.*Give a local path"),
         ({"every_n_epochs": 0}, r"every_n_epochs=0.*at least 1"),
         ({"max_samples": 0}, r"max_samples=0.*or None for all"),
         ({"max_batches": -1}, r"max_batches=-1"),

@@ -1,6 +1,7 @@
 """LossLandscape: values against a naive loop over functional_call; the files, pictures and errors that users meet."""
 
 import copy
+import errno
 import logging
 import random
 
@@ -555,6 +556,52 @@ def test_a_stopped_surface_goes_on_where_it_stopped(make, suffix, tmp_path):
     finished = stopping(10**6)
     make(finished, surf_file=path).compute_2d(**RANGES, resume=True)
     assert len(finished.calls) <= around
+
+
+def test_a_finished_surface_is_not_replaced_by_a_part(make, tmp_path):
+    path = tmp_path / "surface.h5"
+    make(surf_file=path).compute_2d(**RANGES)
+    before = path.read_bytes()
+    with pytest.raises(Stop):
+        make(stopping(30), surf_file=path).compute_2d(**RANGES)
+    assert path.read_bytes() == before
+    part = load(tmp_path / "surface.part.h5")
+    assert 0 < part.done.sum() < 12
+
+    rest = stopping(10**6)
+    make(rest, surf_file=path).compute_2d(**RANGES, resume=True)
+    assert len(rest.calls) <= 10 + 3 * (12 - part.done.sum())
+    assert load(path).meta["objective"] == "loss"
+    assert [p.name for p in tmp_path.glob("*.h5")] == ["surface.h5"]
+
+
+def test_a_full_disk_costs_no_values(make, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = make(surf_file=tmp_path / "a.h5").compute_2d(**RANGES)["losses"]
+    monkeypatch.setattr("lightning_landscape.storage.write_whole", full)
+    monkeypatch.setattr("lightning_landscape.loss_landscape.SAVE_EVERY", 0.0)
+    landscape = make(surf_file=tmp_path / "b.h5")
+    with pytest.warns(UserWarning, match=r"could not be kept in .*b\.h5 \(OSError: .*No space left") as caught:
+        result = landscape.compute_2d(**RANGES)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(result["losses"], expected)
+    np.testing.assert_array_equal(landscape.landscape.loss, expected)
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_a_grid_that_no_one_can_wait_for_is_refused_at_once(make):
+    called = []
+    landscape = make(lambda outputs, targets: called.append(1))
+    for call, given in (
+        (landscape.compute_1d, {"xrange": (-1, 1, 10**9)}),
+        (landscape.compute_2d, {"xrange": (-1, 1, 100_000), "yrange": (-1, 1, 100_000)}),
+        (landscape.compute_3d, {"xrange": (-1, 1, 300), "yrange": (-1, 1, 300), "zrange": (-1, 1, 300)}),
+    ):
+        with pytest.raises(ValueError, match=r"xrange=\(-1, 1, .*\) has [\d,]+ points: .* days at a millisecond a po"):
+            call(**given)
+    assert not called
 
 
 def test_metrics_of_a_whole_set_go_on_too(make):

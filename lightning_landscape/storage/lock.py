@@ -24,8 +24,8 @@ class Lock:
         is_sure: whether the system keeps others out; not every file system knows locks.
     """
 
-    def __init__(self, path: Path, descriptor: int, is_sure: bool) -> None:
-        self.path, self.descriptor, self.is_sure = path, descriptor, is_sure
+    def __init__(self, path: Path, descriptor: int | None) -> None:
+        self.path, self.descriptor, self.is_sure = path, descriptor, descriptor is not None
 
     @classmethod
     def take(cls, folder: Path) -> Lock | None:
@@ -39,27 +39,30 @@ class Lock:
         path = folder / NAME
         for _ in range(MOST_TRIES):
             folder.mkdir(parents=True, exist_ok=True)
+            if fcntl is None:
+                return cls(path, None)
             try:
                 descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             except FileNotFoundError:
                 continue  # the folder was empty, and is taken away
-            is_sure = fcntl is not None
             try:
-                if fcntl is not None:
-                    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
+                os.close(descriptor)
                 if error.errno in TAKEN:
-                    os.close(descriptor)
                     return None
-                is_sure = False
+                path.unlink(missing_ok=True)
+                return cls(path, None)
             if _is_still(path, descriptor):
-                return cls(path, descriptor, is_sure)
+                return cls(path, descriptor)
             os.close(descriptor)  # of a file that its owner has just taken away
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
 
     def release(self) -> None:
         """Let go of the folder, and take it away if it is empty."""
-        with suppress(OSError):  # whatever is left is no harm: a lock is not the file
+        if self.descriptor is None:
+            return
+        with suppress(OSError):  # a file that stays is no harm: the lock goes with the process
             self.path.unlink()
         os.close(self.descriptor)
         with suppress(OSError):  # it is not empty
