@@ -571,8 +571,10 @@ class LossLandscapeCallback(_Callback):
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
-        for name, failure in files.end(landscape, self.look.formats):
-            self._failed(trainer, failure, f"{name} of the landscape of step {step} could not be written")
+        unwritten = files.end(landscape, self.look.formats)
+        if unwritten:
+            names = ", ".join(name for name, _ in unwritten)
+            self._failed(trainer, unwritten[0][1], f"{names} of the landscape of step {step} could not be written")
         if shown.left_out:
             log_.info(
                 "no time was left for the pictures %s of step %d; lightning-landscape plot draws them from the file",

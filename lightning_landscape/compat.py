@@ -305,7 +305,10 @@ def muted(trainer: Any, lent: Lent) -> Iterator[None]:
         trainer._lent = lent
         if lent.counters is not None:
             lent.counters.begin()
-        yield
+        try:
+            yield
+        finally:
+            lent.stand_ins.close()
 
 
 def lent(trainer: Any) -> Lent:

@@ -68,6 +68,13 @@ class StandIns:
             vars(made).clear()
             vars(made)["_facts"] = facts
 
+    def close(self) -> None:
+        """Let go of the copies: a stand-in and what it knows hold each other."""
+        self.copies.clear()
+        for made in self._made.values():
+            vars(made).clear()
+        self._made.clear()
+
     @contextmanager
     def met_by_copies(self) -> Iterator[None]:
         """Inside, `copy.deepcopy` of any optimiser or scheduler gives its stand-in, however deep it lies."""

@@ -75,8 +75,19 @@ FOREIGN_PRIVATE = {
     "_schema",
     "_exit",
     "_add_batch_dim",
-    "_parameters",
+    "_parameters",  # tables of nn.Module and hooks of tensors
     "_buffers",
+    "_backward_hooks",
+    "_post_accumulate_grad_hooks",
+    "_c",  # of TorchScript
+    "_type",
+    "_getframe",  # of sys
+    "_normal_accessor",  # of pathlib in Python 3.10
+    "_distributed_c10d",  # of torch.distributed, which has no public way to stand for one process
+    "_create_work_from_future",
+    "_dispatch_get_all_op_names",
+    "_op_dk",
+    "_world",
     "_fields",  # of named tuples, whose public names these are
     "_replace",
 }

@@ -141,17 +141,14 @@ def test_a_regulariser_over_the_trained_parameters_is_part_of_the_loss() -> None
     at_train_end(Regularised(), look)
 
 
-def test_a_module_that_cannot_be_copied_says_so() -> None:
-    class Refuses:
-        def __deepcopy__(self, memo: Any) -> Any:
-            raise TypeError("not me")
-
+def test_what_cannot_be_copied_is_named_where_it_is_used() -> None:
     def look(trainer: Any, module: Any) -> None:
-        with pytest.raises(RuntimeError, match=r"Hard .*\(TypeError: not me\)\. Give self\.net\.thing \(Refuses\)"):
-            probe_copy(trainer, module)
+        probe, _ = probe_copy(trainer, module)
+        with pytest.raises(RuntimeError, match=r"self\.net\.rows \(generator\) can't be copied .*__deepcopy__"):
+            next(probe.net.rows)
 
     module = Hard()
-    module.net.thing = Refuses()
+    module.net.rows = (row for row in range(3))
     at_train_end(module, look)
     module.file.close()
 
