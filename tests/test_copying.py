@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.copying import LARGE, ReadOnceError, private_copy, rebind
+from lightning_landscape.copying import LARGE, ReadOnceError, private_copy
+from lightning_landscape.module_copy import module_copy
 
 
 class Data:
@@ -102,10 +103,9 @@ class Net(nn.Module):
 def test_functions_of_a_module_are_pointed_at_its_copy() -> None:
     import copy
 
-    net, memo = Net(), {}  # type: ignore[var-annotated]
-    twin = copy.deepcopy(net, memo)
-    assert twin.direct() is net  # this is why
-    rebind(twin, memo)
+    net = Net()
+    assert copy.deepcopy(net).direct() is net  # this is why
+    twin = module_copy(net, {})
     assert twin.direct() is twin.partial() is twin.default() is twin
     assert net.direct() is net.partial() is net.default() is net
     twin.part(torch.zeros(1))
