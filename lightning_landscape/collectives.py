@@ -15,7 +15,7 @@ from .objectives import CannotMeasureError
 # What launchers say of a process's place; a variable that is not set stays so.
 ENVIRONMENT = {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "NODE_RANK": "0"}
 # Methods of a process group that ask nobody.
-LOCAL = {"name", "boxed", "unbox", "_id", "_backend_id", "_get_backend_name", "_has_hooks"}
+LOCAL = {"name", "getBackendName", "boxed", "unbox", "_id", "_backend_id", "_get_backend_name", "_has_hooks"}
 NAMESPACES = ("c10d", "_c10d_functional", "symm_mem", "_dtensor")  # of torch's operators that communicate
 WAITING = {"wait_tensor", "_wrap_tensor_autograd"}  # for what has begun before
 UNCHANGED = {"allreduce", "allreduce_coalesced", "broadcast", "reduce"}

@@ -186,10 +186,13 @@ def _nothing_compiled() -> Iterator[None]:
 
 def _replace_torch(until: ExitStack) -> None:
     """Replace what tells of other processes or reaches them."""
-    group, world, environment = dist.ProcessGroup, type(dist.distributed_c10d._world), type(os.environ)
-    for name in [name for name in vars(group) if inspect.isroutine(getattr(group, name))]:
-        if name == "__init__" or not (name.startswith("__") or name in LOCAL):
-            _replace(until, group, name, method_alone(name))
+    state, environment = dist.distributed_c10d._world, type(os.environ)
+    world = type(state)
+    kinds = {kind for group in state.pg_map for kind in type(group).__mro__} | {dist.ProcessGroup}
+    for kind in [kind for kind in kinds if issubclass(kind, dist.ProcessGroup)]:
+        for name in [name for name in vars(kind) if inspect.isroutine(getattr(kind, name))]:
+            if name == "__init__" or not (name.startswith("__") or name in LOCAL):
+                _replace(until, kind, name, method_alone(name))
     _replace(until, world, "pg_group_ranks", lambda world: _Ranks())
     _replace_setter(until, world, "group_count", refused("torch.distributed.new_group"))
     _replace_setter(until, world, "default_pg", refused("torch.distributed.destroy_process_group"))

@@ -141,8 +141,7 @@ def test_a_collective_gives_what_a_true_group_of_one_process_gives(name: str, in
         pytest.skip("there are no gradients in inference mode")
     dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
     try:
-        with torch.inference_mode(inference):
-            expected = CALLS[name]()
+        expected = CALLS[name]()
     finally:
         dist.destroy_process_group()
     dist.init_process_group("fake", rank=1, world_size=4, store=FakeStore())
@@ -171,7 +170,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: dist.all_gather_into_tensor(torch.zeros(16, 3), numbers()),
         r"inputs of the shapes \[\(4, 3\)\] and outputs of the shapes \[\(16, 3\)\]",
     ),
-    "functional root": (lambda: functional.broadcast(numbers(), 2, world()), "broadcast with 2 as the root"),
+    "functional root": (lambda: functional.broadcast(numbers(), 2, world()), r"broadcast with (rank )?2 as the root"),
     "functional size": (
         lambda: torch.ops._c10d_functional.all_gather_into_tensor(numbers(), 4, world().group_name),
         "all_gather_into_tensor with 4 as the number of processes",
@@ -189,6 +188,8 @@ def test_what_no_single_process_can_do_is_refused_in_words(name: str) -> None:
     call, words = REFUSED[name]
     if name == "store" and not hasattr(dist.ProcessGroup, "get_group_store"):
         pytest.skip("this version of torch does not give it")
+    if name in ("functional size", "from C++") and type(world()) is not dist.ProcessGroup:
+        pytest.skip("the fake group of this version of torch is written in python")
     with one_process(), alone(), pytest.raises(CollectiveError, match=words):
         call()
     assert dist.get_world_size() == 4
@@ -214,8 +215,9 @@ def test_groups_of_the_users_are_of_one_process_too() -> None:
         assert (kept.size(), kept.rank()) == (1, 0)
         dist.all_reduce(x := numbers(), group=group)
         assert torch.equal(x, numbers())
-        with pytest.raises(CollectiveError, match=r"torch\.ops\.c10d\.allreduce_"):
-            bound([numbers()])  # a method that was taken before goes below those that are replaced
+        if type(kept) is dist.ProcessGroup:  # in older versions it is written in python
+            with pytest.raises(CollectiveError, match=r"torch\.ops\.c10d\.allreduce_"):
+                bound([numbers()])  # a method that was taken before goes below those that are replaced
     assert (dist.get_world_size(group), dist.get_rank(group)) == (2, 0)
 
 
@@ -232,7 +234,7 @@ def test_only_what_is_alone_is_in_one_process() -> None:
         assert dist.get_world_size() == 4
         dist.all_reduce(x := numbers())  # the fake one leaves it as it is
         assert torch.equal(x, numbers())
-        assert functional.all_reduce(x, "sum", world()).shape == (4, 3)
+        assert functional.wait_tensor(functional.all_reduce(x, "sum", world())).shape == (4, 3)
 
 
 def everything_replaced() -> Any:
