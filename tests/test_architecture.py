@@ -27,6 +27,7 @@ FLOORS = {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
         "criteria", "bezier", "loss_landscape", "writer", "touched",
+        "effects",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -72,6 +73,8 @@ FOREIGN_PRIVATE = {
     "_indices",
     "_values",
     "_schema",
+    "_normal_accessor",
+    "_getframe",
     "_exit",
     "_add_batch_dim",
 }
