@@ -13,7 +13,7 @@ from typing import Any
 from . import files, trackers
 from .hooks import Hook, here, install, installed
 from .noticed import note
-from .reached import Reached, has_changed, items_of
+from .reached import Reached
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,6 @@ class HeldBack:
         self._alone = ExitStack()
         self._inner = 0
         self._before: Any = None
-        self._closed: dict[str, Any] = {}
 
     def start(self) -> None:
         """The code's generators are where they were when the pass began."""
@@ -63,8 +62,7 @@ class HeldBack:
             streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
             install([*_hooks(), *trackers.hooks(), *_of_streams(streams)])
         self._before = self._reached.read() if here.puts_back else None
-        if here.noticed is not None:
-            self._closed = {name: items_of(held) for name, held in self._reached.closed.items()}
+        here.shows = trackers.shown_by()
         here.acting = True
 
     def _begin(self) -> None:
@@ -88,9 +86,6 @@ class HeldBack:
         assert self._reached is not None
         if self._before is not None:
             self._reached.put_back(self._before)
-        for name, items in self._closed.items() if here.noticed is not None else ():
-            if has_changed(self._reached.closed[name], items):
-                note(f"changes {name!r}, over which it closes")
         if here.files is not None:
             if any(os.path.lexists(path) for path in here.files.temporary):
                 note("leaves temporary files")

@@ -31,16 +31,15 @@ class Reached:
     """The containers, objects, names and generators that a user's functions can reach, and how to put them back.
 
     Args:
-        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects.
+        roots: functions, methods, `nn.Module`s (their code, not what they hold) and other objects. Of what a function
+            closes over, code, generators and files count: the rest is its own.
 
     Attributes:
         files: those among what was reached that are open to be written.
-        closed: the containers that functions close over, by name. They are looked at, not put back.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.files: list[Any] = []
-        self.closed: dict[str, Any] = {}
         self._containers: list[Any] = []
         self._places: dict[tuple[int, str], Any] = {}  # names in a dictionary or a class, by its id
         self._generators: list[Callable[[], Any]] = []  # put their states back
@@ -55,7 +54,7 @@ class Reached:
     def read(self) -> tuple[list[Any], list[Any]]:
         """What there is now."""
         names = [_get(owner, name) for (_, name), owner in self._places.items()]
-        return [items_of(container) for container in self._containers], names
+        return [_items(container) for container in self._containers], names
 
     def put_back(self, before: tuple[list[Any], list[Any]]) -> None:
         """Make what was changed what it was when it was read; what was made since waits for `finish`.
@@ -164,11 +163,9 @@ class Reached:
         self._named(function.__globals__, names)
         if vars(function):
             self._container(vars(function), 0)
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        for cell in function.__closure__ or ():
             with suppress(ValueError):  # an empty cell
-                if isinstance(cell.cell_contents, CONTAINERS):
-                    self.closed[name] = cell.cell_contents
-                elif isinstance(cell.cell_contents, CODE | GENERATORS | io.IOBase):
+                if isinstance(cell.cell_contents, CODE | GENERATORS | io.IOBase):
                     self._visit(cell.cell_contents, 0)
 
     def _named(self, namespace: dict[str, Any], names: tuple[str, ...]) -> None:
@@ -219,20 +216,11 @@ def _set(owner: Any, name: str, value: Any) -> None:
         setattr(owner, name, value)
 
 
-def items_of(container: Any) -> Any:
+def _items(container: Any) -> Any:
     """A copy of a container; the length of a long one."""
     if len(container) > LONG:
         return len(container)
     return list(container) if isinstance(container, deque) else container.copy()
-
-
-def has_changed(container: Any, items: Any) -> bool:
-    """Whether a container holds other things, or more, than when its `items` were read."""
-    if isinstance(items, int):
-        return len(container) != items
-    if isinstance(container, dict):
-        return not (_same(container, items) and _same(container.values(), items.values()))
-    return container != items if isinstance(container, set) else not _same(container, items)
 
 
 def _put_back(container: Any, items: Any) -> None:

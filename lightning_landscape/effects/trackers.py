@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from types import ModuleType
 from typing import Any
 
 from .hooks import Hook, here
@@ -81,9 +82,14 @@ def _nothing(original: Any, *args: Any, **kwargs: Any) -> Nothing:
 _shown: set[tuple[Any, ...]] = set()
 
 
+def shown_by() -> Any:
+    """What shows a warning now; code that catches warnings puts something else there."""
+    return vars(warnings).get("_showwarnmsg_impl")
+
+
 def _once(original: Any, message: Any) -> None:
     """Show the first warning of each line of code; those that the code itself catches, all."""
-    if vars(warnings).get("_showwarnmsg_impl") is not here.shows:
+    if shown_by() is not here.shows:
         return original(message)
     place = (message.category, message.filename, message.lineno)
     if place not in _shown:
@@ -101,24 +107,21 @@ def writer_classes() -> Iterator[type]:
             waiting += kind.__subclasses__()
 
 
-_known: dict[tuple[int, ...], list[Hook]] = {}
+_known: tuple[list[ModuleType] | None, list[Hook]] = (None, [])
 
 
 def hooks() -> list[Hook]:
     """Those of the libraries that are loaded; of logging and warnings in any case."""
-    loaded = tuple(id(sys.modules[name]) for name, _, _ in WRITERS if name in sys.modules)
-    if loaded not in _known:
+    global _known
+    loaded = [sys.modules[name] for name, _, _ in WRITERS if name in sys.modules]
+    if loaded != _known[0]:
         found = [Hook(logging.Logger, "callHandlers", _nothing), Hook(warnings, "_showwarnmsg", _once)]
         for module, kind, patterns in WRITERS:
             owner = sys.modules.get(module) if kind is None else getattr(sys.modules.get(module), kind, None)
             for name in vars(owner) if owner is not None else ():
                 value = getattr(owner, name)
-                if (
-                    callable(value)
-                    and not isinstance(value, type)
-                    and any(fnmatchcase(name, pattern) for pattern in patterns)
-                ):
+                written = any(fnmatchcase(name, pattern) for pattern in patterns)
+                if written and callable(value) and not isinstance(value, type):
                     found.append(Hook(owner, name, _nothing))
-        _known[loaded] = found
-    here.shows = vars(warnings).get("_showwarnmsg_impl")
-    return _known[loaded]
+        _known = (loaded, found)
+    return _known[1]

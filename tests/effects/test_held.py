@@ -265,6 +265,15 @@ def test_a_line_warns_once_and_what_code_catches_is_its_own() -> None:
     assert caught_inside == [1, 1, 1, 1]
 
 
+def test_a_logger_of_python_is_silent(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if "tensorboard" in name]:  # nor is any tracker there
+        monkeypatch.delitem(sys.modules, name)
+    with HeldBack():
+        logging.getLogger("anybody").error("not heard")
+    logging.getLogger("anybody").error("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
+
+
 def fake(name: str, *, kind: str | None = None, functions: str = "log") -> tuple[types.ModuleType, list[Any]]:
     """A library that keeps what it is told."""
     module, rows = types.ModuleType(name), []

@@ -70,6 +70,10 @@ class Writes(L.LightningModule):
         self.memory = io.StringIO()
         self.out = sys.stdout
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        print("transfer")
+        return batch
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
         value, folder = float(loss), self.folder
@@ -185,7 +189,18 @@ def test_all_of_it(outside: Any, tmp_path: Path, capfd: Any) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found.append(outside(callbacks, tmp_path / name))
-        own = ("print", "an early", "stderr", "several", "lines", "descriptor", "self.print", "tqdm", "logged")
+        own = (
+            "print",
+            "an early",
+            "stderr",
+            "several",
+            "lines",
+            "descriptor",
+            "self.print",
+            "tqdm",
+            "logged",
+            "transfer",
+        )
         out, err = capfd.readouterr()
         printed.append(sorted(line.split(" 0")[0] for line in (out + err).splitlines() if line.startswith(own)))
         warned.append(sum("a warning" in str(warning.message) for warning in caught))
