@@ -158,7 +158,8 @@ class PassFiles:
                 break
         else:
             self._take_new()
-        self.notes = [_note(*other, self.folder) for other in others if not other[1].done.all()]
+        unfinished = [other for other in others if not other[1].done.all() and not _is_taken(other[0])]
+        self.notes = [_note(*other, self.folder) for other in unfinished]
         return merge([part.without_interpolated() for part in parts]) if parts else None
 
     def _finish(self, folder: Path, landscape: Landscape) -> Landscape:
@@ -230,7 +231,10 @@ def how_to_continue(root: Path) -> str | None:
 
 def _is_taken(folder: Path) -> bool:
     """Whether a process is at work in a folder."""
-    lock = Lock.take(folder)
+    try:
+        lock = Lock.take(folder)
+    except OSError:  # where nobody can write
+        return False
     if lock is not None:
         lock.release()
     return lock is None
