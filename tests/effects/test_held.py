@@ -209,15 +209,17 @@ def of_torch(folder: Path) -> str:
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_code_reads_what_it_has_written_and_nobody_else_sees_it(
-    write: Callable[[Path], str], found: str, there: Path
+    write: Callable[[Path], str], found: str, there: Path, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, kept = snapshot(there), sorted(os.listdir(tempfile.gettempdir()))
+    private = tmp_path_factory.mktemp("private")
+    monkeypatch.setattr(tempfile, "tempdir", str(private))
+    before = snapshot(there)
     held = HeldBack()
     for _ in range(2):  # each call starts from what is there
         with held:
             assert write(there) == found
         assert snapshot(there) == before
-    assert sorted(os.listdir(tempfile.gettempdir())) == kept
+    assert not list(private.iterdir())
 
 
 def test_temporary_files_are_as_ever(tmp_path: Path) -> None:
