@@ -164,7 +164,8 @@ class Copier:
         if base is dict:
             dict.update(twin, {self(k, path): self(item, f"{path}[{k!r}]") for k, item in dict.items(value)})
         elif base is not object:
-            base.__init__(twin, [self(item, path) for item in base.__iter__(value)])
+            sequence: Any = base
+            sequence.__init__(twin, [self(item, path) for item in sequence.__iter__(value)])
         for name, item in attributes_of(value):
             put_attribute(twin, name, self.attribute(name, item, path))
         return twin
@@ -273,13 +274,13 @@ def _weak(copier: Copier, value: Any, path: str) -> Any:
     return (type(value) if id(owner) in copier.anchored else _Holding)(copier(target, path))
 
 
-class _Holding(weakref.ref):  # type: ignore[type-arg]
+class _Holding(weakref.ref):
     """A weak reference that keeps its target: who keeps the original's is not copied."""
 
     __slots__ = ("held",)
 
     def __init__(self, target: Any) -> None:
-        super().__init__(target)
+        super().__init__(target)  # type: ignore[call-arg]
         self.held = target
 
 
@@ -351,7 +352,8 @@ _ATOMS = frozenset(
         torch.jit.ScriptFunction,
     ]
 )  # fmt: skip
-_VIEWS = {type(getattr(table, name)()): name for table in ({}, OrderedDict()) for name in ("keys", "values", "items")}
+_TABLES: tuple[Any, ...] = ({}, OrderedDict())
+_VIEWS = {type(getattr(table, name)()): name for table in _TABLES for name in ("keys", "values", "items")}
 _EXACT_KINDS: dict[type, Callable[[Copier, Any, str], Any]] = {
     list: _list,
     dict: _dict,
@@ -429,7 +431,7 @@ def _is_foreign(kind: type) -> bool:
 
 def without_finalizer(twin: Any) -> Any:
     """An object whose end does not close what its original has opened."""
-    kind = type(twin)
+    kind: Any = type(twin)
     if isinstance(getattr(kind, "__del__", None), FunctionType):
         names = {name: getattr(kind, name) for name in ("__module__", "__qualname__")}
         twin.__class__ = type(kind)(kind.__name__, (kind,), {**names, "__slots__": (), "__del__": _close_nothing})

@@ -116,7 +116,8 @@ def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Record
         vars(part).update(copies, **{name: copy.copy(vars(part)[name]) for name in _TREE})
     compat.drop_compiled_closures(module)
     copier.memo.clear()
-    for parameter in module.parameters():
+    parameters: Any = module.parameters()
+    for parameter in parameters:
         parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
     return silenced(trainer, module, mode, flags)
 

@@ -90,8 +90,7 @@ class _Scope:
         return "step"
 
 
-_SHARDING = ("torch.distributed.fsdp", "torch.distributed._composable", "torch.distributed.tensor")
-_SHARDING += ("torch.distributed._tensor",)
+_SHARDING = tuple(f"torch.distributed.{part}" for part in ("fsdp", "_composable", "tensor", "_tensor"))
 _scope: _Scope | None = None
 
 
@@ -175,7 +174,7 @@ def _nothing_compiled() -> Iterator[None]:
         with torch.compiler.set_stance("force_eager"):
             yield
     else:  # before torch 2.6
-        frames = sys.modules["torch._dynamo.eval_frame"]
+        frames: Any = sys.modules["torch._dynamo.eval_frame"]
         evaluate = frames.set_eval_frame
         frames.set_eval_frame = lambda callback: evaluate(None)
         try:
@@ -222,8 +221,8 @@ class _Ranks(dict[Any, Any]):
 
 def _replace(until: ExitStack, owner: type, name: str, alone: Callable[..., Any]) -> None:
     """Put `alone` in the place of a method, or of the getter of a property, for the calls of the scope."""
-    original = getattr(owner, name)
-    getter = original.fget if isinstance(original, property) else original
+    original: Any = getattr(owner, name)
+    getter: Any = original.fget if isinstance(original, property) else original
 
     def call(self: Any, *args: Any, **named: Any) -> Any:
         caller = _caller()
