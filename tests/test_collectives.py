@@ -25,6 +25,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("way", VALUES)
 def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(ranks: Any, way: str) -> None:
     first, second = (rank[way] for rank in ranks)
+    assert [rank[way].get("error") for rank in ranks] == [None, None]
     assert first["surface"] == second["surface"]
     np.testing.assert_allclose(first["surface"], first["expected"], rtol=1e-5)
     assert np.std(first["surface"]) > 0

@@ -238,11 +238,11 @@ def test_only_what_is_alone_is_in_one_process() -> None:
 
 
 def everything_replaced() -> Any:
-    """All that is replaced for a while, and torch's dispatch tables."""
+    """All that is replaced for a while, and what is registered at the dispatcher."""
     environment, state = type(os.environ), type(dist.distributed_c10d._world)
     mesh = dist.device_mesh.DeviceMesh
     tables = [
-        torch._C._dispatch_dump_table(name)
+        torch._C._dispatch_dump(name)
         for name in torch._C._dispatch_get_all_op_names()
         if name.startswith(("c10d::", "_c10d_functional::", "symm_mem::", "_dtensor::"))
     ]
