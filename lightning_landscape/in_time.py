@@ -53,7 +53,6 @@ def measure_in_time(
         job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
         few = _parts(whole, 0.0)
         job.first_centre(few)
-        job.compare_modes(few[0])
         for surface, small in zip(whole, few, strict=True):
             surface.center, surface.names = small.center, small.names
         tiles = job.tiles(few[0])

@@ -11,7 +11,6 @@ import numpy as np
 from ..batch_samples import IndivisibleError
 from ..evaluators import Around, Evaluator, Measurement
 from ..evaluators.halving import pieces
-from ..modes import is_training
 from ..objectives import Batch, Objective
 from ..plane import Plane
 from .equality import equal, off_axes
@@ -24,11 +23,8 @@ def small_batches(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tu
     """At most 64 samples at a time, for metrics that are means over samples.
 
     Raises:
-        ValueError: if all batches are small, or the module is not on a CPU, where large ones pay; in train mode, in
-            which a part of a batch has other statistics and random numbers.
+        ValueError: if all batches are small, or the module is not on a CPU, where large ones pay.
     """
-    if is_training(evaluator.module):
-        raise ValueError("in train mode a batch may be more than its samples")
     if all(batch.size <= MOST for batch in batches):
         raise ValueError("the batches are small already")
     if any(tensor.device.type != "cpu" for tensor in evaluator.module.parameters()):
