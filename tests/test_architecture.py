@@ -26,7 +26,7 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer",
+        "criteria", "bezier", "loss_landscape", "writer", "collectives", "one_process",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -73,6 +73,11 @@ FOREIGN_PRIVATE = {
     "_values",
     "_exit",
     "_add_batch_dim",
+    "_world",
+    "_distributed_c10d",
+    "_create_work_from_future",
+    "_dispatch_get_all_op_names",
+    "_op_dk",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
