@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import threading
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -142,27 +145,34 @@ def alone() -> Iterator[None]:
             scope.active = False
 
 
-_SIZES = ("world_size", "_world_size", "num_replicas")
-_RANKS = ("rank", "_rank", "global_rank", "_global_rank", "local_rank")
+_SIZES = re.compile("world|gpus|devices|processes|nprocs|replicas|num_ranks", re.IGNORECASE)
+_RANKS = re.compile("^_?((global|local|world)_?)?rank$", re.IGNORECASE)
 
 
 def forget_place(module: nn.Module) -> None:
     """Let modules that keep the number of processes, and perhaps their rank, keep those of one process.
 
-    Contrastive losses of several libraries are given both when they are made.
+    Contrastive losses of several libraries are given both when they are made. They are known by name and value, in
+    attributes, dictionaries and namespaces; a rank, beside a number of processes only.
     """
     if not several_processes():
         return
     size, rank = dist.get_world_size(), dist.get_rank()
     for part in module.modules():
-        for table in (vars(part), *(value for value in vars(part).values() if isinstance(value, dict))):
-            sizes = {name: 1 for name in _SIZES if _is_number(table.get(name), size)}
-            ranks = {name: 0 for name in _RANKS if _is_number(table.get(name), rank)}
-            table.update({**sizes, **ranks} if sizes else {})
+        for table in _tables(part):
+            sizes = {name: 1 for name in table if _is_kept(table, name, _SIZES, size)}
+            ranks = {name: 0 for name in table if _is_kept(table, name, _RANKS, rank)}
+            table.update({**ranks, **sizes} if sizes else {})
 
 
-def _is_number(value: Any, number: int) -> bool:
-    return type(value) is int and value == number
+def _tables(part: nn.Module) -> list[dict[Any, Any]]:
+    values = list(vars(part).values())
+    spaces = [vars(value) for value in values if isinstance(value, Namespace | SimpleNamespace)]
+    return [vars(part), *(value for value in values if isinstance(value, dict)), *spaces]
+
+
+def _is_kept(table: dict[Any, Any], name: Any, names: re.Pattern[str], number: int) -> bool:
+    return isinstance(name, str) and bool(names.search(name)) and type(table[name]) is int and table[name] == number
 
 
 @contextmanager

@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 import torch.distributed._functional_collectives as functional
 import torch.distributed.nn.functional as differentiable
+from lightning.fabric import Fabric
+from lightning.fabric import strategies as fabric_strategies
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -243,6 +245,15 @@ def metrics_that_are_put_together(self: Lit, x: Tensor) -> Tensor:
     return loss + metric.compute() - loss.detach()
 
 
+@contrasting
+def fabric_gathers(self: Lit, x: Tensor) -> Tensor:
+    z = self.net(x)
+    loss = contrast(self.side.all_gather(z, sync_grads=True).flatten(0, 1))
+    total = self.side.all_reduce(loss.detach().clone(), reduce_op="sum") / self.side.world_size
+    self.side.barrier()
+    return loss + total * (1 + self.side.global_rank) - loss.detach()
+
+
 @squared
 def synchronised_statistics(self: Lit, x: Tensor) -> Tensor:
     statistics = SyncedNorm(6)(x)
@@ -308,6 +319,8 @@ class Lit(L.LightningModule):
         self.group, self.world = dist.new_group([0, 1]), dist.group.WORLD
         self.pair = [dist.new_group([rank]) for rank in (0, 1)][self.place]
         self.kept = Kept(self.place, 2)
+        self.side = Fabric(accelerator="cpu", devices=2, strategy=fabric_strategies.DDPStrategy())
+        self.side.launch()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self.way(self, batch[0])

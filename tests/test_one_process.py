@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -373,15 +374,18 @@ def test_places_give_what_they_would_in_one_process() -> None:
 
 @pytest.mark.usefixtures("four")
 def test_modules_forget_their_place_in_the_world_and_nothing_else() -> None:
-    module = nn.ModuleList([nn.Identity(), nn.Identity(), nn.Identity()])
+    module = nn.ModuleList([nn.Identity() for _ in range(4)])
     vars(module[0]).update(world_size=4, rank=1, layers=4)
     vars(module[1]).update(rank=1)  # of a matrix, say
-    vars(module[2]).update(hparams={"world_size": 4, "local_rank": 1, "depth": 1}, num_replicas=3)
+    vars(module[2]).update(hparams={"num_gpus": 4, "local_rank": 1, "depth": 1, 4: 4}, num_replicas=3)
+    vars(module[3]).update(options=argparse.Namespace(world_size=4, rank=1, rank_of_matrix=1), world_sizes=[4, 4])
     forget_place(module)
     assert [vars(module[0])[name] for name in ("world_size", "rank", "layers")] == [1, 0, 4]
     assert module[1].rank == 1
-    assert module[2].hparams == {"world_size": 1, "local_rank": 0, "depth": 1}
+    assert module[2].hparams == {"num_gpus": 1, "local_rank": 0, "depth": 1, 4: 4}
     assert module[2].num_replicas == 3
+    assert vars(module[3].options) == {"world_size": 1, "rank": 0, "rank_of_matrix": 1}
+    assert module[3].world_sizes == [4, 4]
 
 
 @pytest.mark.usefixtures("four")
