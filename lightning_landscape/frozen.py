@@ -10,7 +10,7 @@ from torch import nn
 
 from . import compat
 from .batches import data_checksum
-from .effects import HeldBack
+from .effects import HeldBack, put_back_later
 from .objectives import Batch, CannotMeasureError
 from .ranks import from_first
 from .rng import keyed_seed, seed_streams
@@ -94,6 +94,7 @@ def freeze(
     seed_streams(keyed_seed(seed, "data", data))
     combined = compat.combine(trainer, loaders, mode)
     flat = list(combined.flattened)
+    put_back_later(*(part for loader in flat for part in vars(loader).values() if hasattr(loader, "__dict__")))
     sources = [Source(loader, limit, keyed_seed(seed, "samples", data, i)) for i, loader in enumerate(flat)]
     if trainer.world_size > 1:
         firsts = from_first(trainer, [source.pool if source.drawn else None for source in sources])
@@ -186,7 +187,7 @@ class _Transfer:
             hook: datamodule if datamodule is not None and compat.is_overridden(hook, datamodule) else probe
             for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
         }
-        self.held_back = HeldBack(probe)
+        self.held_back = HeldBack(probe, *map(type, self.owners.values()))
 
     def __call__(self, batch: Any, loader: int) -> Any:
         batch = self.precision.convert_input(batch)

@@ -227,7 +227,7 @@ class Pass:
             )
             objective: Objective
             if settings.objective is not None:
-                objective = LossFunction(settings.objective, f"{data}_loss")
+                objective = LossFunction(settings.objective, f"{data}_loss", [self.probe])
             else:
                 context = compat.step_context(trainer, data)
                 objective = StepObjective(
