@@ -14,7 +14,7 @@ from . import compat
 from .batch_samples import Counted
 from .batches import data_checksum
 from .budget import Deadline, now
-from .effects import HeldBack
+from .effects import HeldBack, put_back_later
 from .evaluators import correction
 from .objectives import Batch, CannotMeasureError, most_cautious
 from .ranks import from_first
@@ -113,6 +113,7 @@ def freeze(
     seed_streams(keyed_seed(seed, "data", data))
     combined = compat.combine(trainer, loaders, mode)
     flat = list(combined.flattened)
+    put_back_later(*(part for loader in flat for part in vars(loader).values() if hasattr(loader, "__dict__")))
     seeds = [keyed_seed(seed, "samples", data, i) for i in range(len(flat))]
     sources = [Source(loader, limit, s, as_trained) for loader, s in zip(flat, seeds, strict=True)]
     if deadline is None and any(source.may_be_endless(max_samples, max_batches) for source in sources):
@@ -270,7 +271,7 @@ class _Transfer:
             hook: datamodule if datamodule is not None and compat.is_overridden(hook, datamodule) else probe
             for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
         }
-        self.held_back = HeldBack(probe)
+        self.held_back = HeldBack(probe, *map(type, self.owners.values()))
 
     def __call__(self, batch: Any, loader: int) -> Any:
         batch = self.precision.convert_input(batch)

@@ -262,7 +262,7 @@ class Pass:
         lent = compat.lent(self.trainer)
         objective: Objective
         if self.settings.objective is not None:
-            objective = LossFunction(self.settings.objective, f"{data}_loss")
+            objective = LossFunction(self.settings.objective, f"{data}_loss", [self.probe])
         else:
             objective = StepObjective(
                 self.probe,

@@ -108,6 +108,7 @@ class LossFunction(Objective):
             over the batch) or (B,) (one value a sample: gives the standard error over samples, and tiles in
             one pass).
         name: the name of a bare tensor, and of an entry called "loss".
+        calls: the module or whatever else the function calls, whose code is the user's too.
 
     >>> import torch
     >>> mse = LossFunction(lambda module, batch: (module(batch) ** 2).mean(), name="train_loss")
@@ -115,9 +116,9 @@ class LossFunction(Objective):
     {'train_loss': Observation(value=tensor(5.), weight=2, reduce='mean')}
     """
 
-    def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss") -> None:
+    def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss", calls: Iterable[Any] = ()) -> None:
         self.function, self.name = function, name
-        self._held_back = HeldBack(function)
+        self._held_back = HeldBack(function, *calls)
 
     def start(self) -> None:
         """See `Objective`."""

@@ -436,7 +436,7 @@ def test_a_target_that_differs_in_a_frozen_parameter_is_told(make, net, other):
 
 
 def test_the_model_itself_is_no_target(make, net, other):
-    with pytest.raises(ValueError, match=r"Target model 0 has the model's own weights.*: give another"):
+    with pytest.raises(ValueError, match=r"Direction 0 is zero: it moves nothing. Give .* a target of other weights"):
         make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=other)
 
 

@@ -39,7 +39,7 @@ class Between:
         """The k directions, in the snapshot's names, shapes and precision.
 
         Raises:
-            ValueError: if there are not k targets, or one lacks a parameter, has another shape or the same weights.
+            ValueError: if there are not k targets, or one lacks a parameter or has another shape.
         """
         if len(self.targets) != k:
             raise ValueError(f"{len(self.targets)} target models span a landscape of as many directions, not of {k}.")
@@ -123,8 +123,4 @@ def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]
         precise = working_dtype(tensor.dtype)
         there, here = target[name].to(tensor.device, precise), tensor.to(precise)
         result[name] = torch.where(there == here, 0, there - here)  # a mask of -inf has no difference
-    if not any(bool(tensor.any()) for tensor in result.values()):
-        raise ValueError(
-            f"Target model {which} has the model's own weights, so that no line leads to it: give another."
-        )
     return result

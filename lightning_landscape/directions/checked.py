@@ -73,7 +73,9 @@ def _check_length(i: int, direction: Params) -> None:
     if odd is not None:
         raise ValueError(f"Direction {i} is NaN or infinite in {odd!r}: give finite numbers.")
     if not any(lengths.values()):
-        raise ValueError(f"Direction {i} is zero: it moves nothing. Give one that moves a weight.")
+        raise ValueError(
+            f"Direction {i} is zero: it moves nothing. Give one that moves a weight, or a target of other weights."
+        )
 
 
 def alike(recipe: Mapping[str, Any], k: int) -> str:

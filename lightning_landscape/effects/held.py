@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from . import files, trackers
@@ -68,13 +68,9 @@ class HeldBack:
     def _begin(self) -> None:
         """See what the code can reach, in this pass."""
         self._pass = here.passes
-        try:
-            self._reached = Reached(self._roots)
-        except Exception as error:  # noqa: BLE001  # what code reaches may do anything when it is looked at
-            log.debug("what %s reaches is not put back: %s: %s", self._roots, type(error).__name__, error)
-            self._reached = Reached(())
+        self._reached = _reach(self._roots)
         if here.puts_back:
-            self._pass.append(self._reached)
+            self._pass.append(self._reached.finish)
         install(_of_streams(self._reached.files))
 
     def __exit__(self, *raised: object) -> None:
@@ -107,9 +103,27 @@ def one_pass(puts_back: bool = False) -> Iterator[None]:
         with installed():
             yield
     finally:
-        for reached in reversed(here.passes):
-            reached.finish()
+        for finish in reversed(here.passes):
+            try:
+                finish()
+            except Exception as error:  # noqa: BLE001  # an object of the user's that refuses; the training goes on
+                log.warning("What was reached could not be put back: %s: %s", type(error).__name__, error)
         (here.passes, here.puts_back), here.known = before, None
+
+
+def put_back_later(*roots: Any) -> None:
+    """At the end of this pass, put back what code that is not held back has changed in globals and the like."""
+    if here.puts_back and here.passes is not None:
+        reached = _reach(roots)
+        here.passes += [reached.finish, partial(reached.put_back, reached.read())]
+
+
+def _reach(roots: Iterable[Any]) -> Reached:
+    try:
+        return Reached(roots)
+    except Exception as error:  # noqa: BLE001  # what code reaches may do anything when it is looked at
+        log.debug("what %s reaches is not put back: %s: %s", roots, type(error).__name__, error)
+        return Reached(())
 
 
 @cache

@@ -34,7 +34,7 @@ class Here(threading.local):
         files: what has been written to files since they do, or None (`files.py`).
         shows: what showed warnings when they began to.
         noticed: what is noticed, and how often; None while nobody wants to know.
-        passes: what is to be put back at the end of the pass, or None outside of one.
+        passes: what puts back at the end of the pass, last first; None outside of one.
         puts_back: whether globals are put back after each call.
         known: for which streams and libraries hooks are in place.
     """
@@ -43,7 +43,7 @@ class Here(threading.local):
     files: Any = None
     shows: Any = None
     noticed: dict[str, int] | None = None
-    passes: list[Any] | None = None
+    passes: list[Callable[[], None]] | None = None
     puts_back: bool = False
     known: Any = None
 

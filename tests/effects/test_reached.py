@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.effects import HeldBack, one_pass
+from lightning_landscape.effects import HeldBack, one_pass, put_back_later
 from lightning_landscape.effects.reached import LONG, Reached
 
 ITEMS: list[Any] = [1, [2]]
@@ -123,6 +123,36 @@ def test_generators_start_anew_at_each_point_and_go_on_after_the_pass() -> None:
     assert points[0][0] != points[0][1]
     assert (OLD.get_state()[1] == state).all()
     assert draw() == points[0][0]
+
+
+def test_code_that_is_not_held_back_is_put_back_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    before = state()
+    with one_pass(puts_back=True):
+        put_back_later(helps)
+        put_back_later(object())
+        helps()
+        assert state() != before
+    assert state() == before
+    assert capsys.readouterr().out == "heard\n"
+
+
+def helps() -> None:
+    print("heard")
+    ITEMS.append(5)
+    TABLE["new"] = 1
+    rebind()
+
+
+def test_an_object_that_refuses_to_be_put_back_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Stubborn(list):
+        def clear(self) -> None:
+            raise KeyError("never")
+
+    stubborn = Stubborn([1])
+    with one_pass(puts_back=True):
+        put_back_later(stubborn)
+        stubborn.append(2)
+    assert "could not be put back: KeyError: 'never'" in caplog.text
 
 
 def make() -> int:
