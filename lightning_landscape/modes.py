@@ -188,9 +188,11 @@ def both_modes(name: str, evaluated: Measurement, trained: Measurement, why: str
 def only_in_train_mode(error: Exception) -> Exception:
     """The error of a loss that can be measured in train mode, but was not asked for in it.
 
+    >>> only_in_train_mode(RuntimeError("no"))
+    RuntimeError("no. In eval mode it fails; it works in train mode: give mode='train'.")
     >>> only_in_train_mode(ValueError("too many values to unpack"))
     RuntimeError("ValueError: too many values to unpack. In eval mode it fails; it works in train mode: give mode='train'.")
     """  # noqa: E501
     kind = CannotMeasureError if isinstance(error, CannotMeasureError) else RuntimeError
-    text = f"{error}" if kind is CannotMeasureError else f"{type(error).__name__}: {error}"
+    text = f"{error}" if type(error) is kind else f"{type(error).__name__}: {error}"
     return kind(f"{text.removesuffix('.')}. In eval mode it fails; it works in train mode: give mode='train'.")
