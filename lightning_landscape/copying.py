@@ -38,9 +38,6 @@ class UncopyablePartError(RuntimeError):
     """A part of a module that can be moved in its place only."""
 
 
-_PASSED = (ReadOnceError, UncopyablePartError, RecursionError)  # by those who catch what a class may raise
-
-
 class Copier:
     """Copies of objects, each once, which hold copies wherever the originals hold originals.
 
@@ -110,8 +107,6 @@ class Copier:
         """A copy by the object's own ``__deepcopy__``."""
         try:
             return copy.deepcopy(value, self.memo)
-        except _PASSED:
-            raise
         except Exception as error:  # noqa: BLE001  # it may raise anything
             self.memo.pop(id(value), None)
             return self.by_attributes(value, path, error)
@@ -129,29 +124,20 @@ class Copier:
         arguments = [self(argument, path) for argument in arguments]
         try:
             twin = build(*arguments)
-            if twin is value:
-                return value
-            twin = self.remember(value, without_finalizer(twin))
-            self._fill_in(twin, state, items, pairs, path)
-        except _PASSED:
-            raise
+        except Exception as error:  # noqa: BLE001  # the class may raise anything
+            return self.by_attributes(value, path, error)
+        if twin is value:
+            return value
+        twin = self.remember(value, without_finalizer(twin))
+        state = self.attributes(state, path) if isinstance(state, dict) else self(state, path)
+        items = [self(item, f"{path}[{i}]") for i, item in enumerate(items or ())]
+        pairs = [(self(key, path), self(item, f"{path}[{key!r}]")) for key, item in pairs or ()]
+        try:
+            _fill_in(twin, state, items, pairs)
         except Exception as error:  # noqa: BLE001  # the class may raise anything
             return self.by_attributes(value, path, error)
         self.fill(value, twin, path)
         return twin
-
-    def _fill_in(self, twin: Any, state: Any, items: Any, pairs: Any, path: str) -> None:
-        """Give a new object what a pickle of its original holds, as `copy.deepcopy` does."""
-        if state is not None and hasattr(type(twin), "__setstate__"):
-            twin.__setstate__(self.attributes(state, path) if isinstance(state, dict) else self(state, path))
-        elif state is not None:
-            for table in state if isinstance(state, tuple) else (state,):
-                for name, item in (table or {}).items():
-                    put_attribute(twin, name, self.attribute(name, item, path))
-        for i, item in enumerate(items or ()):
-            twin.append(self(item, f"{path}[{i}]"))
-        for key, item in pairs or ():
-            twin[self(key, path)] = self(item, f"{path}[{key!r}]")
 
     def by_attributes(self, value: Any, path: str, error: Exception) -> Any:
         """A copy of an object whose class gives none."""
@@ -186,6 +172,20 @@ class Copier:
     def attribute(self, name: str, value: Any, path: str) -> Any:
         """The copy of one attribute of the object at `path`."""
         return self(value, f"{path}.{name}")
+
+
+def _fill_in(twin: Any, state: Any, items: list[Any], pairs: list[tuple[Any, Any]]) -> None:
+    """Give a new object what a pickle of its original holds, as `copy.deepcopy` does."""
+    if state is not None and hasattr(type(twin), "__setstate__"):
+        twin.__setstate__(state)
+    elif state is not None:
+        for table in state if isinstance(state, tuple) else (state,):
+            for name, item in (table or {}).items():
+                put_attribute(twin, name, item)
+    for item in items:
+        twin.append(item)
+    for key, item in pairs:
+        twin[key] = item
 
 
 # How each kind of object is copied.

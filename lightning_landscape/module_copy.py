@@ -94,6 +94,7 @@ class ModuleCopier(Copier):
         if (name not in TREE and name not in TABLES) or not isinstance(value, dict):
             return super().attribute(name, value, path)
         twin = self.remember(value, type(value)())
+        twin.clear()  # of what `copy.deepcopy` has put into it
         for key, item in value.items():
             if name in TREE:
                 twin[key] = self(item, f"{path}.{key}")
@@ -110,20 +111,18 @@ class ModuleCopier(Copier):
         return self._rebound(value, twin, path) if isinstance(twin, nn.Module) else twin
 
     def _rebound(self, value: nn.Module, twin: nn.Module, path: str) -> nn.Module:
-        """A module of `copy.deepcopy`, whose functions are those of the original, with copies of them."""
-        for part in twin.modules():
-            for name, item in list(vars(part).items()):
-                if name in TABLES:
-                    hooks = {key: hook for key, hook in item.items() if hook not in self._observers}
-                    vars(part)[name] = type(item)({key: self._function(hook, path) for key, hook in hooks.items()})
-                else:
-                    vars(part)[name] = self._function(item, f"{path}.{name}")
-        for parameter, own in zip(value.parameters(), twin.parameters(), strict=True):
-            self.fill(parameter, own, path)
+        """A module of `copy.deepcopy`, with what that forgets, and whose functions are those of the original."""
+        twins = dict(twin.named_modules())
+        for name, part in value.named_modules(prefix=path):
+            own = twins[name.removeprefix(path).removeprefix(".")]
+            self.fill(part, own, name)
+            vars(own).update({key: self.attribute(key, vars(part)[key], name) for key in TABLES & vars(part).keys()})
+            for key, item in list(vars(own).items()):
+                if isinstance(item, FunctionType) and not self.is_made(item):
+                    vars(own)[key] = self(item, f"{name}.{key}")
+        for parameter, own_parameter in zip(value.parameters(), twin.parameters(), strict=True):
+            self.fill(parameter, own_parameter, path)
         return twin
-
-    def _function(self, value: Any, path: str) -> Any:
-        return self(value, path) if isinstance(value, FunctionType) and not self.is_made(value) else value
 
     def _uses_original(self, twin: Any, value: Any) -> bool:
         """Whether a copy leads to a part, parameter or buffer of the original."""
@@ -146,14 +145,12 @@ class ModuleCopier(Copier):
             UncopyablePartError: if it is a module, a tensor, or a CUDA graph, which runs on the memory of the original.
         """
         is_graph = isinstance(value, torch.cuda.CUDAGraph)
-        if isinstance(value, io.IOBase) or (is_graph and self._in_place):
-            return value
-        if isinstance(value, nn.Module | Tensor) or is_graph:
+        if isinstance(value, nn.Module | Tensor) or (is_graph and not self._in_place):
             raise UncopyablePartError(
                 f"{path} ({type(value).__name__}) can't be copied for the landscape ({type(error).__name__}: {error}). "
                 "Give its class a __deepcopy__, or keep it outside of the module."
             )
-        return Uncopied(path, type(value), error)
+        return value if is_graph or isinstance(value, io.IOBase) else Uncopied(path, type(value), error)
 
 
 def module_copy(module: nn.Module, memo: dict[int, Any], stand_ins: Any = None) -> nn.Module:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
 from .copying import attributes_of, is_filled
@@ -103,18 +104,29 @@ def held_by(value: Any) -> Iterator[Any]:
 
 
 def _ids(values: Iterable[Any], without: Iterable[str]) -> set[int]:
-    """The ids of all objects that some hold, directly or not, beside modules, tensors and what has no state."""
+    """The ids of the containers and the user's objects that some values hold, directly or not."""
+    found: set[int] = set()
     seen: set[int] = set()
     waiting = list(values)
     while waiting:
         value = waiting.pop()
-        has_state = isinstance(value, dict | list | set | FunctionType | MethodType) or hasattr(value, "__dict__")
-        if id(value) in seen or isinstance(value, type | nn.Module) or hasattr(value, "data_ptr") or not has_state:
-            waiting += value if isinstance(value, tuple) else ()
+        has_state = isinstance(value, dict | list | set) or _is_users(value)
+        holds = has_state or isinstance(
+            value, tuple | FunctionType | MethodType | BuiltinFunctionType | functools.partial
+        )
+        if not holds or id(value) in seen or isinstance(value, type | nn.Module | Tensor):
             continue
         seen.add(id(value))
+        if has_state:
+            found.add(id(value))
         waiting += [v for k, v in value.items() if k not in without] if isinstance(value, dict) else held_by(value)
-    return seen
+    return found
+
+
+def _is_users(value: Any) -> bool:
+    """Whether an object may have a state that the user's code knows."""
+    root = root_of(type(value).__module__)
+    return hasattr(value, "__dict__") and root not in sys.stdlib_module_names | _LIBRARIES | LOGGERS
 
 
 def root_of(name: str) -> str:
@@ -151,7 +163,8 @@ def _may_edit(hook: Any, depth: int = 0) -> bool:
     code = function.__code__
     lines = [line for line in dis.get_instructions(function) if line.opname not in ("CACHE", "PRECALL")]
     given = set(code.co_varnames[: code.co_argcount]) - {"self"}
-    if "setattr" in code.co_names or any(b.opname == "STORE_ATTR" and a.argval in given for a, b in pairwise(lines)):
+    in_place = any(name == "setattr" or (name.endswith("_") and not name.endswith("__")) for name in code.co_names)
+    if in_place or any(_stores_in(lines, place) in given for place in range(len(lines))):
         return True
     called = _NOTHING
     for before, line in pairwise(lines):
@@ -162,6 +175,17 @@ def _may_edit(hook: Any, depth: int = 0) -> bool:
         ):
             return True
     return called is None or (called is not _NOTHING and _may_edit(called, depth + 1))
+
+
+def _stores_in(lines: list[dis.Instruction], place: int) -> str | None:
+    """The variable in whose attributes or items a line of code stores something."""
+    before = {"STORE_ATTR": 1, "STORE_SUBSCR": 2}.get(lines[place].opname)
+    if before is None:
+        return None
+    place -= before
+    while lines[place].opname == "LOAD_ATTR":
+        place -= 1
+    return str(lines[place].argval)
 
 
 def _first_called(function: FunctionType, lines: list[dis.Instruction]) -> Any:

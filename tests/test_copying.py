@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import random
 import threading
@@ -14,7 +13,6 @@ import torch
 from torch import nn
 
 from lightning_landscape.copying import LARGE, ReadOnceError, private_copy
-from lightning_landscape.module_copy import module_copy
 
 
 class Data:
@@ -82,31 +80,3 @@ def test_what_can_only_be_read_once() -> None:
         assert private_copy(Holds(once)).thing is once
         with pytest.raises(ReadOnceError, match="can only be read once"):
             private_copy(Holds(once), may_read_once=False)
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.part, self.seen = nn.Linear(1, 1), []
-        self.direct = lambda: self
-        self.partial = functools.partial(lambda owner, x: owner, self, x=1)
-        self.default = self._make_default()
-        self.part.register_forward_hook(lambda module, inputs, output: self.seen.append(1))
-
-    def _make_default(self) -> Any:
-        def function(owner: Any = self) -> Any:
-            return owner
-
-        return function
-
-
-def test_functions_of_a_module_are_pointed_at_its_copy() -> None:
-    import copy
-
-    net = Net()
-    assert copy.deepcopy(net).direct() is net  # this is why
-    twin = module_copy(net, {})
-    assert twin.direct() is twin.partial() is twin.default() is twin
-    assert net.direct() is net.partial() is net.default() is net
-    twin.part(torch.zeros(1))
-    assert (net.seen, twin.seen) == ([], [1])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_landscape.module_copy import UncopiedError
 from lightning_landscape.quiet import probe_copy, undisturbed
 
 X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
@@ -141,15 +142,17 @@ def test_a_regulariser_over_the_trained_parameters_is_part_of_the_loss() -> None
     at_train_end(Regularised(), look)
 
 
-def test_what_cannot_be_copied_is_named_where_it_is_used() -> None:
+def test_a_step_that_uses_what_cannot_be_copied_is_told_its_name() -> None:
     def look(trainer: Any, module: Any) -> None:
-        probe, _ = probe_copy(trainer, module)
-        with pytest.raises(RuntimeError, match=r"self\.net\.rows \(generator\) can't be copied .*__deepcopy__"):
-            next(probe.net.rows)
+        with undisturbed(trainer):
+            probe, _ = probe_copy(trainer, module)
+            with pytest.raises(UncopiedError, match=r"self\.net\.thing \(generator\) can't be copied"):
+                next(probe.net.thing)
 
     module = Hard()
-    module.net.rows = (row for row in range(3))
+    module.net.thing = (i for i in range(3))
     at_train_end(module, look)
+    assert next(module.net.thing) == 0
     module.file.close()
 
 
