@@ -10,10 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .batches import generators_at, own_copy, size_of
+from .batch_samples import size_of
+from .batches import generators_at, own_copy
 from .criteria import MetricsFunction, copies, recognised
 from .directions import Between
 from .directions.between import Weights, check_frozen
+from .effects import one_pass
 from .objectives import Batch
 from .parameters import Params, Snapshot, canonical_name
 from .rng import preserved, seed_streams
@@ -107,7 +109,7 @@ def train_bezier(
         {name: (w + towards[name]).to(w.dtype) for name, w in start.items()},
     )
     device = next(iter(start.values())).device
-    with preserved(), torch.inference_mode(False):
+    with one_pass(), preserved(), torch.inference_mode(False):
         probe, own = copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
         objective, kind = recognised(own)
         if isinstance(objective, MetricsFunction):

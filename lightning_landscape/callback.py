@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
@@ -16,23 +15,27 @@ from . import compat
 from .accelerations import ON_REQUEST, check_accelerate
 from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
+from .handover import Handover
 from .in_time import measure_in_time
-from .landscape import Grid, Landscape, axis_points
+from .landscape import Grid, Landscape, grid_of
 from .lockstep import together
 from .loggers import log
-from .measure import Settings, measure, rehearse, tidy
+from .measure import Settings, measure, rehearse, remarks, tidy
+from .modes import check_mode, flags_of
 from .objectives import CannotMeasureError
+from .pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from .paths import is_remote, local_path
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
 from .progress import progress
 from .quiet import undisturbed
 from .ranks import OtherRankError, exchange, merge, raise_together
 from .refinement import check_tolerance
-from .report import DATA_FORMATS, DATA_NAME, PICTURES, Look, Report, report, unfinished, write_data
+from .report import DATA_FORMATS, PICTURES, Look, Report, Write, report
 from .rng import preserved
 from .seal import TrainingMovedError, sealed
 from .sharding import is_sharded
-from .storage import FORMATS, check_writable
+from .storage import FORMATS, check_writable, load
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback
@@ -66,8 +69,11 @@ class LossLandscapeCallback(_Callback):
             layers), name patterns such as "embedding.*", or None.
         orthogonalize: make the directions orthogonal.
         seed: of the directions, the choice of data, and the random numbers that all points share.
-        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each in eval mode
-            on its loader's data; several share one plane.
+        data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each on its loader's
+            data; several share one plane.
+        mode: "eval"; or "train", each part of the module as it is in the training: dropout and noise by random
+            numbers that all points share, BatchNorm by the statistics of each batch, and what you froze by
+            ``.eval()`` frozen. For losses that exist, or are what is minimised, in train mode only.
         objective: ``(module, batch) -> tensor or mapping of tensors`` in place of the module's step; each of
             shape () or one value a sample.
         max_samples: how many samples of each data set, drawn at random; None for all.
@@ -120,6 +126,7 @@ class LossLandscapeCallback(_Callback):
         orthogonalize: bool = False,
         seed: int = 42,
         data: Union[Literal["train", "val", "test"], list[Literal["train", "val", "test"]]] = "train",
+        mode: Literal["eval", "train"] = "eval",
         objective: Optional[Callable] = None,
         max_samples: Optional[int] = 1024,
         max_batches: Optional[int] = None,
@@ -148,7 +155,7 @@ class LossLandscapeCallback(_Callback):
         _at_least("max_batches", max_batches, 1, "the most batches of a data set, or None for all")
         _at_least("samples", samples, 0, "the number of tiles, 0 for none")
         _at_least("seed", seed, 0, "a whole number")
-        grid = Grid(tuple(axis_points(name, given) for name, given in (("x", x), ("y", y)) if given is not None))
+        grid = grid_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
         chosen = _choices("data", (data,) if isinstance(data, str) else data, compat.DATA)
         if samples:
             rows, columns = parse_layout(sample_layout, "sample_layout")
@@ -160,10 +167,11 @@ class LossLandscapeCallback(_Callback):
         check_tolerance(tolerance)
         check_accelerate(accelerate)
         self.budget = parse_budget(budget)
+        check_mode(mode)
         _choices("normalize", (normalize,), NORMALIZATIONS)
         _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
-        self.dirpath = None if dirpath is None else Path(dirpath)
+        self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self.settings = Settings(
             grid,
             _directions(directions, normalize, ignore, orthogonalize, seed),
@@ -175,6 +183,7 @@ class LossLandscapeCallback(_Callback):
             samples,
             accelerate,
             tolerance,
+            mode,
         )
         files = [name for name in DATA_FORMATS if FORMATS[f".{name}"].ndim in (None, grid.ndim)]
         self.look = Look(
@@ -187,22 +196,40 @@ class LossLandscapeCallback(_Callback):
         for name in self.look.formats:
             if name in DATA_FORMATS:
                 check_writable(f".{name}", grid.ndim)
-        self.landscape: Landscape | None = None
-        self.landscapes: dict[int, Landscape | Path] = {}
+        self._landscape: Landscape | None = None
+        self._landscapes: dict[int, Landscape | Path] = {}
+        self._handover = Handover()
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._warned: set[str] = set()  # kinds of failures
+        self._remarked: set[str] = set()
         self._counters: compat.Counters | None = None
-        self._fitted = self._postponed = self._off = self._rehearsed = False
+        self._fitted = self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
         return _restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
 
+    @property
+    def landscape(self) -> Landscape | None:
+        """The last landscape; that of a spawned process is loaded from its file."""
+        if left := self._handover.take():
+            self._landscapes = {**left}
+            self._landscape = load(list(left.values())[-1])
+        return self._landscape
+
+    @property
+    def landscapes(self) -> dict[int, Landscape | Path]:
+        """All of this run by step; of large ones, and of spawned processes, the paths of their files."""
+        _ = self.landscape
+        return self._landscapes
+
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
+        self._began = False
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -243,10 +270,13 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """A new training, of which there is no landscape yet."""
-        self.landscapes.clear()
+        self._landscapes.clear()
         self._warned.clear()
-        self._fitted, self._postponed, self._off, self._rehearsed = True, False, False, False
+        self._remarked.clear()
+        self._fitted = self._began = True
+        self._postponed = self._off = self._rehearsed = False
         self._counters = compat.Counters(trainer)
+        self._flags = flags_of(pl_module)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Note the counters that the step reads, and rehearse before the first one, after the module's start hooks."""
@@ -254,21 +284,22 @@ class LossLandscapeCallback(_Callback):
             self._counters.record()
         if not self._rehearsed and (self.every_n_epochs is not None or self.at_train_end):
             self._rehearsed = True
+            self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
 
     def _rehearse(self, trainer: Any, pl_module: Any) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
-        folder, error = self._folder(trainer), None
+        error, remarked = None, list[str]()
         with self._spending():
             try:
-                if folder is not None and trainer.is_global_zero:
-                    _check_writable(folder)
+                self._check_folder(trainer)
                 with (
                     compat.clocks_stopped(trainer, time.monotonic),
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
                 ):
-                    rehearse(trainer, pl_module, self._settings(trainer))
+                    settings = self._settings(trainer)
+                    remarked = rehearse(trainer, pl_module, settings, is_timed=self.budget is not None)
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:
@@ -281,11 +312,17 @@ class LossLandscapeCallback(_Callback):
             self._switch_off(trainer, error)
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error, unchanged=True)
+        self._remark(trainer, remarked)
 
     def _switch_off(self, trainer: Any, error: TrainingMovedError) -> None:
         """No further landscape in this training: its step moves what can't be held back."""
         self._off = True
         self._failed(trainer, error, "The loss landscape is switched off for the rest of this training")
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Note which parts of the module are in train mode: hooks and callbacks may change it from batch to batch."""
+        if self.settings.mode == "train":
+            self._flags = flags_of(pl_module)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
@@ -300,6 +337,17 @@ class LossLandscapeCallback(_Callback):
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
+        if self._began or trainer.ckpt_path is None or self.budget is not None:
+            return
+        if is_sharded(pl_module):
+            log_.info("with sharded parameters the landscape of a training at its end is not completed")
+            return
+        self._landscapes.clear()
+        with compat.on_its_device(trainer, pl_module):
+            self.on_train_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         """`Trainer.validate` on its own, or after a fit if ``data`` names it: the landscape of the validation loss."""
@@ -316,7 +364,11 @@ class LossLandscapeCallback(_Callback):
         return {"validate": ("val",), "test": ("test",), "predict": ()}.get(trainer.state.fn, self.settings.data)
 
     def _settings(self, trainer: Any) -> Settings:
-        settings = {**vars(self.settings), "data": self._data(trainer)}
+        settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
+        if trainer.state.fn != "fit":
+            given = compat.flags_before_evaluation(trainer)
+            # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
+            settings["flags"] = given if any(given.values()) else self._flags
         if trainer.fast_dev_run:  # a smoke test: everything once, on the corners and the centre
             settings["grid"] = Grid(
                 tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
@@ -330,9 +382,21 @@ class LossLandscapeCallback(_Callback):
             return None
         if self.dirpath is not None:
             return self.dirpath if self._tag == "landscape" else self.dirpath / self._tag
-        if not log_dir or "://" in str(log_dir):
+        if not log_dir or is_remote(log_dir):
             log_dir = trainer.default_root_dir
-        return Path(log_dir) / self._tag
+        if is_remote(log_dir):
+            raise CannotMeasureError(f"default_root_dir={str(log_dir)!r} is remote: give dirpath=, a local folder.")
+        return local_path("log_dir", log_dir) / self._tag
+
+    def _check_folder(self, trainer: Any) -> None:
+        """Find out before the training where nothing can ever be written, and what was left there before."""
+        folder = self._folder(trainer)
+        if folder is None or not trainer.is_global_zero:
+            return
+        if (error := check_folder(folder)) is not None:
+            self._failed(trainer, error, f"Nothing can be written to {folder} now")
+        if self.dirpath is None and trainer.ckpt_path is None and (note := how_to_continue(folder)) is not None:
+            compat.warn(trainer, note)
 
     def _spending(self) -> Any:
         """What is done inside is for a landscape."""
@@ -341,7 +405,7 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        if trainer.state.fn == "fit" and (self._off or step in self.landscapes):
+        if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
             return
         granted: tuple[float, float] | None = None
         if self._account is not None and self.budget is not None:
@@ -362,22 +426,28 @@ class LossLandscapeCallback(_Callback):
     def _pass(self, trainer: Any, pl_module: Any, step: int, granted: tuple[float, float] | None) -> None:
         deadline = None if granted is None else Deadline(granted[1])
         try:
-            with compat.clocks_stopped(trainer, time.monotonic), preserved():
-                root = self._folder(trainer)
-                name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
-                folder = None if root is None else root / name
-                landscape = self._together(trainer, pl_module, folder, None if granted is None else granted[0])
-                self.landscape = landscape
-                large = landscape.nbytes > LARGE and folder is not None and "h5" in self.look.formats
-                if trainer.state.fn == "fit" or step not in self.landscapes:
-                    self.landscapes[step] = folder / f"{DATA_NAME}.h5" if large and folder else landscape
+            with (
+                compat.clocks_stopped(trainer, time.monotonic),
+                preserved(),
+                closing(self._files(trainer, step)) as files,
+            ):
+                landscape = self._together(trainer, pl_module, files, None if granted is None else granted[0])
+                self._landscape = landscape
+                taken = trainer.state.fn == "fit" or step not in self._landscapes
+                if taken:
+                    self._landscapes[step] = landscape
                 failure = None
                 try:
                     if trainer.is_global_zero:
-                        self._show(trainer, landscape, folder, step, deadline)
+                        self._show(trainer, landscape, files, step, deadline)
                 except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                     failure = raised
                 raise_together(trainer, failure)
+                path = files.data(landscape, self.look.formats)
+                if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
+                    self._landscapes[step] = path
+                if trainer.is_global_zero and compat.is_spawned(trainer):
+                    self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
         except TrainingMovedError as error:
             self._switch_off(trainer, error)
         except Exception as error:
@@ -385,20 +455,33 @@ class LossLandscapeCallback(_Callback):
                 raise
             self._failed(trainer, error)
 
-    def _together(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
-        """The landscape of which every rank has measured its share; if one fails, all do."""
+    def _files(self, trainer: Any, step: int) -> PassFiles:
+        name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
+        root = self._folder(trainer)
+        elsewhere = []
+        if root is not None and self.dirpath is None and trainer.state.fn == "fit" and trainer.ckpt_path is not None:
+            elsewhere = continued_folders(root, trainer.ckpt_path)
+        return PassFiles(root, name, elsewhere, trainer.global_rank)
+
+    def _together(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
+        """The landscape of which every rank has measured its share; if one fails, all do, and keep what they have."""
         part, error = None, None
         try:
-            part = self._measure(trainer, pl_module, folder if trainer.is_global_zero else None, seconds)
-        except Exception as raised:  # noqa: BLE001  # raised on the next line, on every rank
+            part = self._measure(trainer, pl_module, files, seconds)
+        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
             error = raised
-        raise_together(trainer, error)
+        try:
+            raise_together(trainer, error)
+        except Exception:
+            if part is not None:
+                files.keep(part)
+            raise
         assert part is not None
         landscape = merge(exchange(trainer, part))
         tidy(landscape)
         return landscape
 
-    def _measure(self, trainer: Any, pl_module: Any, folder: Path | None, seconds: float | None) -> Landscape:
+    def _measure(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
@@ -413,46 +496,60 @@ class LossLandscapeCallback(_Callback):
         ):
             saved, landscape = time.monotonic(), None
             weights = f"averaged by {averaging}" if averaging else "the module's"
+
+            def find(begun: Landscape) -> Landscape | None:
+                return self._find(trainer, begun, files, anew=seconds is not None)
+
             if seconds is None:
-                earlier = None if folder is None or trainer.world_size > 1 else unfinished(folder)
-                passes = measure(trainer, pl_module, settings, earlier, not self.strict)
+                passes = measure(trainer, pl_module, settings, find, not self.strict)
             else:
                 passes = measure_in_time(trainer, pl_module, settings, seconds, not self.strict)
             try:
                 with closing(passes) as points:
                     for landscape in points:
+                        if seconds is not None and files.folder is None and files.error is None:
+                            find(landscape)
+                        self._remark(trainer, remarks(landscape))
                         landscape.meta |= {"epoch": epoch, "weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
-                        if folder is not None and time.monotonic() - saved > SAVE_EVERY:
-                            self._keep(trainer, landscape, folder)
+                        if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
+                            self._keep(trainer, landscape, files)
                             saved = time.monotonic()
                         stop = bool(trainer.received_sigterm)
                         if together(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():
-                    self.landscape = landscape
-                    if folder is not None:
-                        self._keep(trainer, landscape, folder)
+                    self._landscape = landscape
+                    files.keep(landscape)
                 raise
         assert landscape is not None
         return landscape
 
-    def _keep(self, trainer: Any, landscape: Landscape, folder: Path) -> None:
-        """A landscape in progress, on disk; what can't be written does not stop the measuring."""
-        try:
-            write_data(landscape, ("h5",), folder)
-        except OSError as error:
-            self._failed(trainer, error, f"The landscape in progress could not be kept in {folder}")
+    def _find(self, trainer: Any, landscape: Landscape, files: PassFiles, anew: bool) -> Landscape | None:
+        """The points of a landscape that are on disk already; says what the user should know of them."""
+        earlier = files.find(trainer, landscape, anew)
+        for note in files.notes:
+            compat.warn(trainer, note)
+        if files.error is not None:
+            self._failed(trainer, files.error, f"There is no folder for the landscape in {files.root}")
+        if files.finished:
+            log_.info("the landscape of %s is finished already, and is not measured again", files.folder)
+        elif earlier is not None:
+            points = int(earlier.evaluated.sum())
+            log_.info("%d of %d points of %s are there already", points, earlier.grid.size, files.folder)
+        return earlier
 
-    def _show(
-        self, trainer: Any, landscape: Landscape, folder: Path | None, step: int, deadline: Deadline | None
-    ) -> None:
+    def _keep(self, trainer: Any, landscape: Landscape, files: PassFiles) -> None:
+        """A landscape in progress, on disk; what can't be written does not stop the measuring."""
+        for _, error in files.keep(landscape)[:1]:
+            self._failed(trainer, error, f"The landscape in progress could not be kept in {files.folder}")
+
+    def _show(self, trainer: Any, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None) -> None:
         """Files, and the Trainer's loggers."""
         began = now()
         if trainer.received_sigterm and not landscape.done.all():
-            if folder is not None:
-                self._keep(trainer, landscape, folder)
+            self._keep(trainer, landscape, files)
             return  # there may be seconds left: no pictures
         missing = int((~landscape.done).sum())
         if missing:
@@ -462,21 +559,22 @@ class LossLandscapeCallback(_Callback):
         if deadline is not None and not landscape.done.any():
             return
         if "no_tiles" in landscape.meta:
-            self._failed(
-                trainer, landscape.meta["no_tiles"], "Single samples could not be measured, so there are no tiles"
-            )
+            what, why = "Single samples could not be measured, so there are no tiles", landscape.meta["no_tiles"]
+            if landscape.meta["mode"] == "train":
+                compat.info(trainer, f"{what} ({why}). Give samples=0, or mode='eval'.")
+            else:
+                self._failed(trainer, why, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
-        try:
-            shown = self._report(landscape, folder, tag, deadline)
-            if folder is not None and landscape.done.all() and "h5" not in self.look.formats:
-                (folder / f"{DATA_NAME}.h5").unlink(missing_ok=True)  # as it was in progress
-        except OSError as error:
-            self._failed(trainer, error, f"The files of the landscape of step {step} could not be written")
-            shown = self._report(landscape, None, tag, deadline)
+        written = files.begin()
+        shown = self._report(landscape, None if written is None else written.write, tag, deadline)
         for what, failure in shown.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
+        unwritten = files.end(landscape, self.look.formats)
+        if unwritten:
+            names = ", ".join(name for name, _ in unwritten)
+            self._failed(trainer, unwritten[0][1], f"{names} of the landscape of step {step} could not be written")
         if shown.left_out:
             log_.info(
                 "no time was left for the pictures %s of step %d; lightning-landscape plot draws them from the file",
@@ -485,16 +583,23 @@ class LossLandscapeCallback(_Callback):
         if self._account is not None:
             self._account.shown(now() - began, len(shown.images) / max(len(shown.images) + len(shown.left_out), 1))
 
-    def _report(self, landscape: Landscape, folder: Path | None, tag: str, deadline: Deadline | None) -> Report:
+    def _report(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Report:
         if deadline is None:
-            return report(landscape, self.look, folder, tag)
+            return report(landscape, self.look, write, tag)
 
         def over() -> bool:
             deadline.step()
             return deadline()
 
         deadline.start()
-        return report(landscape, self.look, folder, tag, over)
+        return report(landscape, self.look, write, tag, over)
+
+    def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
+        """Warn of each of them, once."""
+        for text in texts:
+            if text not in self._remarked:
+                self._remarked.add(text)
+                compat.warn(trainer, text)
 
     def _failed(
         self,
@@ -568,17 +673,3 @@ def _choices(
     if not values and not may_be_empty:
         raise ValueError(f"{name}={values!r} is empty; the choices are {', '.join(known)}.")
     return tuple(dict.fromkeys(values))
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises:
-    CannotMeasureError: naming dirpath, if no file can be written to `folder`, which is made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise CannotMeasureError(
-            f"dirpath={str(folder)!r} can't be written ({error.strerror}): give another dirpath."
-        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import logging
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch import nn
 from .copying import private_copy
 from .stand_ins import StandIns
 
+log = logging.getLogger(__name__)
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 DATA = ("train", "val", "test")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
@@ -66,14 +68,28 @@ def _has_class(thing: Any, name: str) -> bool:
     return any(c.__name__ == name and c.__module__.split(".")[0] in _ROOTS for c in type(thing).__mro__)
 
 
+def info(trainer: Any, message: str) -> None:
+    """A line in the log of the first process only."""
+    _part(trainer, "utilities.rank_zero").rank_zero_info(message)
+
+
 def warn(trainer: Any, message: str) -> None:
-    """A warning from the first process only."""
-    _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
+    """A warning from the first process only; in the log where warnings are errors, which must not end a training."""
+    try:
+        _part(trainer, "utilities.rank_zero").rank_zero_warn(message, stacklevel=2)
+    except Warning:
+        log.warning(message)
 
 
 def training_step_count(trainer: Any) -> int:
     """The step that loggers are given: as LearningRateMonitor does."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
+
+
+def flags_before_evaluation(trainer: Any) -> dict[str, bool]:
+    """The training flags of a module's parts, by name, before `Trainer.validate` or `test` put it into eval mode."""
+    loop = {"validate": trainer.validate_loop, "test": trainer.test_loop}[trainer.state.fn]
+    return dict(loop._module_mode.mode)
 
 
 def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
@@ -85,11 +101,14 @@ def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
 
 
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
-    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`)."""
+    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`).
+
+    It looks into all that can be iterated, and a batch may raise anything there.
+    """
     utilities = _part(trainer, "utilities.data")
     try:
         return int(next(size for size in utilities._extract_batch_size(data) if size is not None))
-    except (StopIteration, RecursionError):
+    except Exception:  # noqa: BLE001  # Lightning would raise it as well, unless self.log is told the size
         return fallback
 
 
@@ -196,7 +215,7 @@ class Counters:
         self._recorded = [dict(vars(progress)) for progress in self._all]
 
     def begin(self) -> None:
-        """Remember the counters of now as those between two steps; called before the first `show`."""
+        """Remember the counters of now as those after the steps; called before the first `show`."""
         self._now = [dict(vars(progress)) for progress in self._all]
 
     def show(self, data: str) -> None:
@@ -286,8 +305,10 @@ def muted(trainer: Any, lent: Lent) -> Iterator[None]:
         trainer._lent = lent
         if lent.counters is not None:
             lent.counters.begin()
-            lent.counters.show("train")
-        yield
+        try:
+            yield
+        finally:
+            lent.stand_ins.close()
 
 
 def lent(trainer: Any) -> Lent:
@@ -346,6 +367,21 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
                         callback._start_time[stage] = began + (now() - start)
 
 
+def is_spawned(trainer: Any) -> bool:
+    """Whether the Trainer works in a process that it started itself, from whose objects nothing comes back."""
+    return _has_class(trainer.strategy.launcher, "_MultiProcessingLauncher")
+
+
+@contextmanager
+def on_its_device(trainer: Any, module: nn.Module) -> Iterator[None]:
+    """A module where it was trained; at the end of a fit it is on the CPU, and is again when the block ends."""
+    module.to(trainer.strategy.root_device)
+    try:
+        yield
+    finally:
+        module.cpu()
+
+
 @contextmanager
 def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
     """Inside, `module` has the weights that a WeightAveraging callback validates and saves; gives the callback's name.
@@ -384,6 +420,18 @@ def unsupported(trainer: Any) -> str | None:
     if trainer.world_size > 1 and not name.startswith(("DDP", "ModelParallel")):
         return f"{name} runs {trainer.world_size} processes; with DDP they share the points"
     return None
+
+
+def places(trainer: Any) -> Iterator[tuple[type, dict[str, Any]]]:
+    """What the Trainer's strategy says of its place among processes: classes, and their attributes in one process."""
+    strategy = trainer.strategy
+    if hasattr(strategy, "parallel_devices"):
+        # The root device is the one of these with the local rank.
+        alone = {"parallel_devices": [strategy.root_device], "num_nodes": 1}
+        yield type(strategy), {name: value for name, value in alone.items() if hasattr(type(strategy), name)}
+    environment = getattr(strategy, "cluster_environment", None)
+    if environment is not None:
+        yield type(environment), {"world_size": 1, "global_rank": 0, "local_rank": 0, "node_rank": 0}
 
 
 def datamodule_copy(trainer: Any) -> Any:

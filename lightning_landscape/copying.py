@@ -142,7 +142,7 @@ class Copier:
     def by_attributes(self, value: Any, path: str, error: Exception) -> Any:
         """A copy of an object whose class gives none."""
         kind = type(value)
-        base: Any = next((c for c in (dict, list, set) if isinstance(value, c)), object)
+        base = next((c for c in (dict, list, set) if isinstance(value, c)), object)
         if _is_foreign(kind) or hasattr(kind, "__next__") or not _has_state_of_python_only(kind, base):
             self.memo.pop(id(value), None)  # what was begun
             return self.stand_in(value, path, error)
@@ -150,7 +150,8 @@ class Copier:
         if base is dict:
             dict.update(twin, {self(k, path): self(item, f"{path}[{k!r}]") for k, item in dict.items(value)})
         elif base is not object:
-            base.__init__(twin, [self(item, path) for item in base.__iter__(value)])
+            sequence: Any = base
+            sequence.__init__(twin, [self(item, path) for item in sequence.__iter__(value)])
         for name, item in attributes_of(value):
             put_attribute(twin, name, self.attribute(name, item, path))
         return twin
@@ -279,7 +280,7 @@ class _Holding(weakref.ref):
     __slots__ = ("held",)
 
     def __init__(self, target: Any) -> None:
-        super().__init__(target)  # type: ignore[call-arg]  # as its class takes it
+        super().__init__(target)  # type: ignore[call-arg]
         self.held = target
 
 
@@ -351,7 +352,7 @@ _ATOMS = frozenset(
         torch.jit.ScriptFunction,
     ]
 )  # fmt: skip
-_TABLES: tuple[dict[Any, Any], ...] = ({}, OrderedDict())
+_TABLES: tuple[Any, ...] = ({}, OrderedDict())
 _VIEWS = {type(getattr(table, name)()): name for table in _TABLES for name in ("keys", "values", "items")}
 _EXACT_KINDS: dict[type, Callable[[Copier, Any, str], Any]] = {
     list: _list,

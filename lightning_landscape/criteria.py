@@ -12,8 +12,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from .batches import deep_copy, generators_at, leaves, own_copy, size_of
+from .batch_samples import counted, counting, has_own_way, length_of, way_of
+from .batches import deep_copy, generators_at, leaves, own_copy
+from .effects import HeldBack, writers_apart
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective, Observation
 from .rng import seed_streams
 
@@ -44,6 +47,7 @@ class Criterion(Objective):
 
     def __init__(self, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.criterion = criterion
+        self._held_back = HeldBack(criterion)
         how = getattr(criterion, "reduction", "mean")
         self.reduce = "sum" if how == "sum" else "mean"
         self._single: Any = None
@@ -56,8 +60,9 @@ class Criterion(Objective):
         if self._single is None or isinstance(self.criterion, CLASSIFYING):
             return
         inputs, targets = pair(batch.data)
-        outputs = module(inputs)
-        parts, whole = self._single(outputs, targets), self.criterion(outputs, targets)
+        with self._held_back:
+            outputs = module(inputs)
+            parts, whole = self._single(outputs, targets), self.criterion(outputs, targets)
         divisible = parts.ndim > 0 and parts.shape[0] == batch.size
         if not divisible or not torch.allclose(_per_sample(parts).mean(), whole, rtol=1e-5, atol=0, equal_nan=True):
             self._single = None
@@ -69,8 +74,9 @@ class Criterion(Objective):
             CannotMeasureError: if the batch is no pair, or the criterion gives neither a scalar nor a value a sample.
         """
         inputs, targets = pair(batch.data)
-        outputs = module(inputs)
-        observed = {LOSS: self._loss(outputs, targets, batch.size)}
+        with self._held_back:
+            outputs = module(inputs)
+            observed = {LOSS: self._loss(outputs, targets, batch.size)}
         right = self._right(outputs, targets)
         return observed if right is None else {**observed, ACCURACY: right}
 
@@ -137,6 +143,7 @@ class MetricsFunction(Objective):
 
     def __init__(self, function: Callable[[nn.Module, Any, bool], Mapping[str, Any]], use_cuda: bool) -> None:
         self.function, self.use_cuda = function, use_cuda
+        self._held_back = HeldBack(function)
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`; ``batch.data`` is the loader.
@@ -144,7 +151,8 @@ class MetricsFunction(Objective):
         Raises:
             CannotMeasureError: if the function returns no mapping of names to numbers.
         """
-        result = self.function(module, batch.data, self.use_cuda)
+        with self._held_back:
+            result = self.function(module, batch.data, self.use_cuda)
         if not isinstance(result, Mapping) or not result:
             raise CannotMeasureError(
                 f"criterion returned {type(result).__name__}: a function (net, dataloader, use_cuda) must return a "
@@ -284,21 +292,6 @@ def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
     )
 
 
-def refers_to(function: Any, net: nn.Module) -> bool:
-    """Whether a function names the net itself: in its closure, among its globals, or among its bound arguments.
-
-    >>> net = nn.Linear(1, 1)
-    >>> refers_to(lambda outputs, targets: net.weight.sum(), net), refers_to(nn.MSELoss(), net)
-    (True, False)
-    """
-    bound = [*getattr(function, "args", ()), *getattr(function, "keywords", {}).values()]  # of functools.partial
-    try:
-        names = inspect.getclosurevars(inspect.unwrap(getattr(function, "func", function)))
-    except (TypeError, ValueError):  # no function of Python's
-        return any(value is net for value in bound)
-    return any(value is net for value in (*bound, *names.nonlocals.values(), *names.globals.values()))
-
-
 def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Module, Any]:
     """The net and its criterion on a device, ours to move; a loss module that holds the net holds the copy.
 
@@ -308,7 +301,8 @@ def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Mod
         device: where to.
     """
     loss = criterion if isinstance(criterion, nn.Module) else None
-    probe, own = copy.deepcopy((getattr(net, "_orig_mod", net), loss))
+    with writers_apart():
+        probe, own = copy.deepcopy((getattr(net, "_orig_mod", net), loss))
     return probe.to(device), criterion if own is None else own.to(device)
 
 
@@ -325,13 +319,33 @@ def frozen_batches(
         most: how many; None for all.
 
     Raises:
-        CannotMeasureError: if there are none.
+        CannotMeasureError: if there are none, or nothing says when to stop.
     """
+    if most is None and length_of(loader) is None:
+        raise CannotMeasureError(
+            f"The data loader ({type(loader).__name__}) has no length, it may never end: give max_batches."
+        )
     seed_streams(seed)
+    collates = isinstance(loader, DataLoader) and loader.batch_sampler is not None and not has_own_way(loader)
     with generators_at(loader, seed), torch.enable_grad():  # inputs may want gradients
-        data = [own_copy(d, device) for d in islice(iter(loader), most)]
+        batches = list(islice(counted(iter(counting(loader) if collates else loader)), most))
+        data = [own_copy(batch.data, device) for batch in batches]
     if not data:
         raise CannotMeasureError("The data loader is empty, so there is no loss to measure.")
     if isinstance(objective, MetricsFunction):
-        return [Batch(FrozenLoader(data, loader), sum(map(size_of, data)))]
-    return [Batch(d, size_of(d), i) for i, d in enumerate(data)]
+        return [Batch(FrozenLoader(data, loader), sum(batch.size for batch in batches))]
+    is_ordered = isinstance(loader, DataLoader) and way_of(loader.sampler) is SequentialSampler.__iter__
+    drawn = "ordered" if is_ordered else "samples"
+    return [Batch(d, batch.size, i, drawn=drawn) for i, (d, batch) in enumerate(zip(data, batches, strict=True))]
+
+
+def population_of(loader: Any) -> int | None:
+    """How many samples the batches of a loader are drawn from, none of them twice; None where nobody knows.
+
+    >>> from torch.utils.data import DataLoader
+    >>> population_of(DataLoader(range(9), shuffle=True)), population_of(DataLoader(range(9)))
+    (9, None)
+    """
+    sampler = loader.sampler if isinstance(loader, DataLoader) and not has_own_way(loader) else None
+    shuffles = way_of(sampler) is RandomSampler.__iter__ and not sampler.replacement  # type: ignore[union-attr]
+    return len(loader.dataset) if shuffles else None

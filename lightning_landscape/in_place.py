@@ -13,9 +13,11 @@ from torch import nn
 
 from . import compat
 from .copying import UncopyablePartError
-from .lockstep import together
+from .effects import writers_apart
+from .modes import NO_FLAGS, Flags
 from .module_copy import ModuleCopier
 from .observers import without_global_observers
+from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
 from .sharding import AtRest, fsdp_parts, is_sharded, local
@@ -23,28 +25,34 @@ from .step import Recorder
 
 
 @contextmanager
-def probing(trainer: Any, module: nn.Module) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
+def probing(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
     """What is ours to move, the recorder of what it logs, and the parameters that stay.
 
-    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move.
+    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move. It is in `mode`, as
+    `put_in_mode` says.
 
     Raises:
         UncopyablePartError: if what the module holds can't be copied, or a part of it where there are more processes.
         ValueError: if no parameter may move.
     """
-    copied = None if is_sharded(module) else _copied(trainer, module)
-    with without_global_observers(module):
+    sharded = is_sharded(module)
+    with one_process(sharded, compat.places(trainer)), without_global_observers(module):
+        copied = None if sharded else _copied(trainer, module, mode, flags)
         if copied is not None:
+            forget_place(copied[0])
             yield *copied, Snapshot.of(module)
         else:
-            with borrowed(trainer, module) as (recorder, snapshot):
+            with borrowed(trainer, module, mode, flags) as (recorder, snapshot):
+                forget_place(module)
                 yield module, recorder, snapshot
 
 
-def _copied(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder] | None:
+def _copied(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> tuple[nn.Module, Recorder] | None:
     """A copy of the module, and the recorder of what it logs; None if one of its parts can't be copied."""
     try:
-        return probe_copy(trainer, module)
+        return probe_copy(trainer, module, mode, flags)
     except UncopyablePartError:
         if trainer.world_size > 1:  # DDP's hooks hang on the parameters
             raise
@@ -52,7 +60,9 @@ def _copied(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder] | Non
 
 
 @contextmanager
-def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapshot]]:
+def borrowed(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> Iterator[tuple[Recorder, Snapshot]]:
     """A module that is ours to move for a while: then it is as it was, bit by bit, also after an error.
 
     FSDP ties its notes, and a CUDA graph its work, to the very modules and parameters, so that these can't be copied.
@@ -69,7 +79,7 @@ def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapsh
     try:
         snapshot = Snapshot.of(module)
         stays = {canonical_name(name): value for name, value in values.items()}
-        recorder = _dressed(trainer, module)
+        recorder = _dressed(trainer, module, mode, flags)
         yield recorder, replace(snapshot, params={name: stays[name] for name in snapshot.params})
     finally:
         rest.restore()
@@ -85,7 +95,7 @@ def borrowed(trainer: Any, module: nn.Module) -> Iterator[tuple[Recorder, Snapsh
                     setattr(parameter, key, value)
 
 
-def _dressed(trainer: Any, module: nn.Module) -> Recorder:
+def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Recorder:
     """Give every module of the tree copies of its attributes, and let it record instead of log.
 
     Raises:
@@ -98,7 +108,7 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
     copier = ModuleCopier(module, memo_of(trainer) | notes, stand_ins, in_place=True)
     names = {id(part): name for name, part in module.named_modules()}
     worn = []
-    with stand_ins.met_by_copies():
+    with stand_ins.met_by_copies(), writers_apart():
         for part in parts:
             own = {key: value for key, value in vars(part).items() if key not in _TREE}
             worn.append(copier.attributes(own, f"self.{names[id(part)]}".rstrip(".")))
@@ -106,16 +116,11 @@ def _dressed(trainer: Any, module: nn.Module) -> Recorder:
         vars(part).update(copies, **{name: copy.copy(vars(part)[name]) for name in _TREE})
     compat.drop_compiled_closures(module)
     copier.memo.clear()
-    for parameter in module.parameters():
-        parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None  # type: ignore[assignment]
-    for part in fsdp_parts(module):  # before FSDP's own hook, which gathers
-        part.register_forward_pre_hook(_meet, prepend=True)
-    return silenced(trainer, module)
+    parameters: Any = module.parameters()
+    for parameter in parameters:
+        parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
+    return silenced(trainer, module, mode, flags)
 
 
 _TREE = ("_modules", "_parameters")
 _LAID_ASIDE = ("requires_grad", "grad", "_backward_hooks", "_post_accumulate_grad_hooks")
-
-
-def _meet(*_: Any) -> None:
-    together()

@@ -46,13 +46,13 @@ def measure_in_time(
         ValueError: if no parameter may move.
     """
     deadline = Deadline(seconds)
-    with probing(trainer, module) as (probe, recorder, snapshot):
+    with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
         whole = job.prepare(READING * seconds / len(settings.data))
         job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
         few = _parts(whole, 0.0)
-        job.centre(few, job.evaluator)
+        job.first_centre(few)
         for surface, small in zip(whole, few, strict=True):
             surface.center, surface.names = small.center, small.names
         tiles = job.tiles(few[0])

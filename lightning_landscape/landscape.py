@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 AXIS_NAMES = ("x", "y", "z")
+ALIKE = 0.99  # |cosine| above which two directions count as one
+MOST_POINTS = 10_000_000  # of a grid; at a millisecond each they take three hours, and are saved while they do
 
 
 def axis_points(name: str, axis_range: Any) -> Array:
@@ -49,9 +51,40 @@ def axis_points(name: str, axis_range: Any) -> Array:
         raise ValueError(f"{shown} is wider than float64 can hold: give ends nearer to each other.")
     if not whole or count < 2:
         raise ValueError(f"{shown} has {points} points: give a whole number of at least 2, e.g. 51.")
+    _check_count(shown, count)
     coordinates = np.linspace(low_value, high_value, count)
     coordinates[np.abs(coordinates) < 1e-12 * (high_value - low_value)] = 0.0
     return coordinates
+
+
+def grid_of(ranges: Mapping[str, Any]) -> Grid:
+    """The grid over ranges that a user gave, by the names of the arguments.
+
+    Raises:
+        ValueError: as `axis_points`, and if there are more points than anyone can wait for.
+
+    >>> grid_of({"x": (-1, 1, 5), "y": (0, 1, 3)}).shape
+    (5, 3)
+    >>> grid_of({"x": (-1, 1, 100_000), "y": (-1, 1, 100_000)})
+    Traceback (most recent call last):
+    ValueError: x=(-1, 1, 100000), y=(-1, 1, 100000) has 10,000,000,000 points: 116 days at a millisecond a point, and
+    149 GiB a metric. Give at most 10,000,000 points in all, e.g. 51 along each direction.
+    """
+    axes = tuple(axis_points(name, given) for name, given in ranges.items())
+    shown = ", ".join(f"{name}=({given[0]}, {given[1]}, {given[2]})" for name, given in ranges.items())
+    _check_count(shown, math.prod(map(len, axes)))
+    return Grid(axes)
+
+
+def _check_count(shown: str, count: int) -> None:
+    """Raises ValueError with an estimate if a grid has more than MOST_POINTS."""
+    if count > MOST_POINTS:
+        days = count * 1e-3 / 86_400
+        gib = 2 * count * np.dtype(np.float64).itemsize / 2**30  # the value and its standard error
+        raise ValueError(
+            f"{shown} has {count:,} points: {days:,.3g} days at a millisecond a point, and {gib:,.3g} GiB a metric. "
+            f"Give at most {MOST_POINTS:,} points in all, e.g. 51 along each direction."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,9 +118,9 @@ class Grid:
 
     @classmethod
     def from_ranges(cls, *ranges: tuple[float, float, int]) -> Grid:
-        """The grid with one ``(low, high, points)`` range a direction (see `axis_points` for errors)."""
+        """The grid with one ``(low, high, points)`` range a direction (see `grid_of` for errors)."""
         names = AXIS_NAMES if len(ranges) <= len(AXIS_NAMES) else [f"range {i}" for i in range(len(ranges))]
-        return cls(tuple(axis_points(name, r) for name, r in zip(names, ranges, strict=False)))
+        return grid_of(dict(zip(names, ranges, strict=False)))
 
     @property
     def ndim(self) -> int:

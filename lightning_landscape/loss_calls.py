@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch.nn.functional as F
@@ -19,16 +21,30 @@ MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
     F.l1_loss,
     F.smooth_l1_loss,
     F.huber_loss,
+    F.kl_div,
+    F.poisson_nll_loss,
+    F.gaussian_nll_loss,
+    F.soft_margin_loss,
+    F.multilabel_soft_margin_loss,
+    F.multi_margin_loss,
+    F.multilabel_margin_loss,
+    F.hinge_embedding_loss,
+    F.margin_ranking_loss,
+    F.cosine_embedding_loss,
+    F.triplet_margin_loss,
 )
 # By name, in order: faster than inspect.Signature.bind, which small batches would feel.
 DEFAULTS = {
     function: {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     for function in MEAN_LOSSES
 }
+Call = tuple[Callable[..., Tensor], dict[str, Any], Tensor]  # a function, its bound arguments, what it returned
+_lists: list[list[Call]] = []  # of the calls of `watched`, the innermost last
+_own = False  # whether a call is ours
 
 
 class LossCalls(TorchFunctionMode):
-    """Sees every call of a mean-reduced loss of `torch.nn.functional` made inside, with its arguments.
+    """Sees every call of a loss of `torch.nn.functional` made inside, with its arguments, wherever it is imported.
 
     After a call, ``calls`` holds (function, bound arguments, returned tensor).
 
@@ -42,12 +58,76 @@ class LossCalls(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls: list[tuple[Callable[..., Tensor], dict[str, Any], Tensor]] = []
+        self.calls: list[Call] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record, and change nothing."""
-        result = func(*args, **(kwargs or {}))
-        if func in DEFAULTS:
-            given = dict(zip(DEFAULTS[func], args, strict=False)) | (kwargs or {})
-            self.calls.append((func, DEFAULTS[func] | given, result))
+        function = _ORIGINALS.get(func, func)
+        result = function(*args, **(kwargs or {}))
+        if function in DEFAULTS and not _own:
+            result = self.seen(result)
+            self.calls.append((function, _bound(function, args, kwargs or {}), result))
         return result
+
+    def seen(self, result: Tensor) -> Tensor:
+        """What the step is given of a loss."""
+        return result
+
+
+def _bound(function: Callable[..., Tensor], args: Any, kwargs: Any) -> dict[str, Any]:
+    given = dict(zip(DEFAULTS[function], args, strict=False)) | kwargs
+    return DEFAULTS[function] | given
+
+
+def _watching(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    @functools.wraps(function)
+    def watch(*args: Any, **kwargs: Any) -> Tensor:
+        result = function(*args, **kwargs)
+        if _lists and not _own:
+            _lists[-1].append((function, _bound(function, args, kwargs), result))
+        return result
+
+    return watch
+
+
+_WATCHING = {function: _watching(function) for function in MEAN_LOSSES}
+_ORIGINALS = {watch: function for function, watch in _WATCHING.items()}
+
+
+@contextmanager
+def watched(functions: Iterable[Callable[..., Tensor]]) -> Iterator[list[Call]]:
+    """Sees the calls of these losses under their names in `torch.nn.functional`, and gives them as `LossCalls` does.
+
+    `LossCalls` is asked at every operation, which small networks feel; this only where one of these is called. It
+    does not see a call under a name that a module has imported for itself.
+
+    >>> import torch
+    >>> with watched([F.mse_loss]) as calls:
+    ...     _ = F.mse_loss(torch.ones(2), torch.zeros(2))
+    >>> len(calls)
+    1
+    """
+    names = [function.__name__ for function in functions if getattr(F, function.__name__) is function]
+    calls: list[Call] = []
+    _lists.append(calls)
+    try:
+        for name in names:
+            setattr(F, name, _WATCHING[getattr(F, name)])
+        yield calls
+    finally:
+        for name in names:
+            setattr(F, name, _ORIGINALS[getattr(F, name)])
+        _lists.pop()
+
+
+def before_reduction(call: Call) -> Tensor:
+    """The losses that a call has reduced, in their own shape; they are not seen as another call."""
+    global _own
+    function, arguments, result = call
+    if arguments["reduction"] == "none":
+        return result
+    before, _own = _own, True
+    try:
+        return function(**{**arguments, "reduction": "none"})
+    finally:
+        _own = before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -17,18 +18,22 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, recognised, refers_to
-from .directions import Between, Directions, Joined, Random
+from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
+from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
-from .landscape import Grid, Landscape, axis_points
+from .effects import one_pass
+from .landscape import Landscape, grid_of
+from .modes import check_mode, put_in_mode, training_flags
 from .objectives import Batch
 from .parameters import Snapshot
+from .paths import local_path
 from .plane import Plane
-from .plots import PLOTS, Figure, show_figure
+from .plots import PLOTS, Figure, encode_picture, show_figure
 from .refinement import check_tolerance
 from .rng import preserved
-from .storage import FORMATS, check_writable, export_paraview, load, save
+from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .surface_file import SurfaceFile
 from .sweep import recipe_of, sweep
 
 log = logging.getLogger(__name__)
@@ -40,8 +45,8 @@ Range = tuple[float, float, int]
 class LossLandscape:
     """The loss landscape around the weights of a plain PyTorch module (Li et al. 2018).
 
-    The net is never changed: a copy of it in eval mode is moved. The data are read once, when the first landscape
-    is computed, and every point is measured on the same batches.
+    The net is never changed: a copy of it is moved. The data are read once, when the first landscape is computed, and
+    every point is measured on the same batches.
 
     Args:
         net: the module.
@@ -50,9 +55,13 @@ class LossLandscape:
             or a mapping of names to tensors; or ``(net, dataloader, use_cuda) -> dict`` of metrics. None for
             `nn.CrossEntropyLoss`. Which one it is, is recognised and said in the log.
         use_cuda: measure on the GPU, where there is one; else where the net is.
-        surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``.
+        surf_file: where the surface is kept, its suffix says the format; None for ``loss_surface.h5``. One in progress
+            lies beside an earlier one, as ``loss_surface.part.h5``, and takes its place when it is finished.
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
+        mode: "eval"; or "train": dropout and noise by random numbers that all points share, BatchNorm by the
+            statistics of each batch. Parts of the net that are in eval mode stay so; a net that is in eval mode as a
+            whole is measured as its ``train()`` leaves it.
         accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative. "bf16"
             tries bfloat16, too, whose error is measured at some points and stated in ``landscape.meta`` and pictures.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
@@ -67,7 +76,7 @@ class LossLandscape:
 
     Raises:
         TypeError: if the criterion is nothing of these.
-        ValueError: if the suffix of `surf_file` is unknown, or the tolerance is no share.
+        ValueError: if the suffix of `surf_file` or the mode is unknown, it is remote, or the tolerance is no share.
 
     A quadratic bowl, 1 + (w − 1)² around w = 1, whose direction has the length of w:
 
@@ -92,6 +101,7 @@ class LossLandscape:
         *,
         seed: int = 42,
         max_batches: int | None = None,
+        mode: Literal["eval", "train"] = "eval",
         accelerate: bool | Literal["bf16"] = True,
         tolerance: float | None = None,
     ) -> None:
@@ -99,15 +109,14 @@ class LossLandscape:
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
+        check_mode(mode)
         check_tolerance(tolerance)
         check_accelerate(accelerate)
-        self.accelerate, self.tolerance = accelerate, tolerance
+        self.mode, self.accelerate, self.tolerance = mode, accelerate, tolerance
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
         kind = recognised(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
-        if refers_to(self.criterion, net):
-            log.warning("The criterion names the net itself, which never moves: take the model that it is given.")
-        self.surf_file = Path("loss_surface.h5" if surf_file is None else surf_file)
+        self.surf_file = local_path("surf_file", "loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
             raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
         own = next((p.device for p in net.parameters()), torch.device("cpu"))
@@ -155,14 +164,16 @@ class LossLandscape:
             target_model: a module, a state dict, or a checkpoint.
             save: keep the surface in `surf_file`, also while it is computed.
             resume: go on with the surface in `surf_file`.
-            recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time.
+            recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time. In eval
+                mode only: train mode takes those of each batch.
 
         Returns:
             "losses" and "xcoordinates", of shape (points,), and "accuracies" in percent where the criterion is a
             classifier's. For a criterion that gives named metrics, "losses" is a dict of such arrays.
 
         Raises:
-            ValueError: for an argument that does not fit, or an earlier surface that is of something else.
+            ValueError: for an argument that does not fit, a criterion that computes with the net itself in place of
+                the model that it is given, or an earlier surface that is of something else.
         """
         if (directions == "target") != (target_model is not None):
             raise ValueError(
@@ -170,7 +181,7 @@ class LossLandscape:
                 "directions='target', and only then."
             )
         chosen = self._directions(directions, normalize, ignore, (target_model,))
-        return self._compute((("xrange", xrange),), chosen, dir_type, save, resume, recalibrate)
+        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate)
 
     def compute_2d(
         self,
@@ -204,7 +215,7 @@ class LossLandscape:
             ValueError: as `compute_1d`.
         """
         chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
-        ranges = (("xrange", xrange), ("yrange", yrange))
+        ranges = {"xrange": xrange, "yrange": yrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def compute_3d(
@@ -223,7 +234,7 @@ class LossLandscape:
     ) -> dict[str, Any]:
         """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
         chosen = self._directions(directions, normalize, ignore, (None, None, None))
-        ranges = (("xrange", xrange), ("yrange", yrange), ("zrange", zrange))
+        ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
 
     def plot_1d(
@@ -350,57 +361,72 @@ class LossLandscape:
 
     def _compute(
         self,
-        ranges: Sequence[tuple[str, Range]],
+        ranges: Mapping[str, Range],
         directions: Directions,
         dir_type: str,
         keep: bool,
         resume: bool,
         recalibrate: bool,
     ) -> dict[str, Any]:
+        if recalibrate and self.mode == "train":
+            raise ValueError(
+                "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
+                "computed anew. Give one of them."
+            )
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
-        grid = Grid(tuple(axis_points(name, given) for name, given in ranges))
-        earlier = load(self.surf_file) if resume and self.surf_file.exists() else None
+        grid = grid_of(ranges)
+        file = SurfaceFile(self.surf_file)
+        earlier = file.earlier() if resume else []
         if keep:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
-        with preserved(), torch.inference_mode(False), torch.no_grad():
+        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copies(self.net, self.criterion, self.device)
             objective, _ = recognised(criterion, self.device.type == "cuda")
             self._batches = self._batches or frozen_batches(
                 objective, self.dataloader, self.device, self.seed, self.max_batches
             )
-            views = Snapshot.of(probe.eval(), buffers=dir_type == "states")
+            flags = training_flags(probe)
+            put_in_mode(probe, self.mode, flags)
+            views = Snapshot.of(probe, buffers=dir_type == "states")
             origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
             snapshot = Snapshot(origin, views.filters, views.normalization)
-            self.plane = Plane(origin, directions(snapshot, grid.ndim if curve is None else 2))
+            self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
+            population = population_of(self.dataloader)
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
-                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), seed=self.seed,
-                dir_type=dir_type, recalibrate=recalibrate,
+                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), mode=self.mode,
+                seed=self.seed, dir_type=dir_type, recalibrate=recalibrate, drawn_from={"data": population},
             )  # fmt: skip
+            if text := alike(meta["directions"], grid.ndim):
+                warnings.warn(text, stacklevel=3)
             passes = sweep(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier,
+                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
+                flags=flags if self.mode == "eval" else None,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
-            self._follow(passes, keep, grid.size)
+            self._follow(passes, file if keep else None, grid.size)
         return self._result()
 
-    def _follow(self, passes: Any, keep: bool, size: int) -> None:
+    def _follow(self, passes: Any, file: SurfaceFile | None, size: int) -> None:
         """Take in the points as they come; what there is, is kept on disk every few seconds, and at a stop."""
         saved, landscape = time.monotonic(), None
         with closing(passes), tqdm(total=size, desc="Landscape", unit="point", disable=None, leave=False) as bar:
             try:
                 for landscape in passes:
+                    if file is not None and landscape is not self._landscape:
+                        file.begin(landscape)
                     self._landscape = landscape
                     bar.update(int(landscape.done.sum()) - bar.n)
-                    if keep and time.monotonic() - saved > SAVE_EVERY:
-                        save(landscape, self.surf_file)
+                    if file is not None and time.monotonic() - saved > SAVE_EVERY:
+                        file.keep(landscape)
                         saved = time.monotonic()
             finally:
-                if keep and landscape is not None:
-                    save(landscape, self.surf_file)
+                if file is not None and landscape is not None:
+                    file.keep(landscape)
 
     def _result(self) -> dict[str, Any]:
         landscape = self.landscape
@@ -447,11 +473,11 @@ class LossLandscape:
     def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> list[Figure]:
         figures = []
         stem, files = self.surf_file.with_suffix(""), data_set_names(self.landscape.values)
-        stem.parent.mkdir(parents=True, exist_ok=True)
         for name in names:
             for kind in kinds:
                 figure = PLOTS[kind].draw(self.landscape, name, **options)
-                figure.savefig(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                path = Path(f"{stem}_{files[name]}_{PLOTS[kind].suffix}.pdf")
+                write_whole(path, encode_picture(figure, ".pdf"))
                 figures.append(figure)
                 if show:
                     show_figure(figure)

@@ -23,21 +23,32 @@ from .accelerations.bf16 import checked, control, errors, stated
 from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .budget import Deadline
-from .directions import Directions
+from .directions import Directions, alike, checked_directions
+from .effects import unheld
 from .evaluators import Evaluator, Measurement, Sequential
 from .frozen import FrozenData, freeze
 from .in_place import probing
 from .landscape import Grid, Landscape, Sample, Samples
+from .modes import (
+    Flags,
+    at_origin_in_train_mode,
+    compared,
+    normalises_by_batch,
+    only_in_train_mode,
+)
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective
+from .one_process import InOneProcess, several_processes
 from .parameters import Params, Snapshot, checksum
 from .plane import Plane
-from .ranks import OtherRankError, merge
+from .ranks import OtherRankError, check_agreement, merge
 from .refinement import least, refine
-from .resume import differences
+from .resume import is_finished
 from .samples import describe, tile_stream
 from .sharding import author_class, cut, is_sharded
+from .spread import Spread, without_spread
 from .step import LOGGED_SUFFIX, Recorder, StepObjective
 from .sweep import HOW, directions_recipe
+from .touched import OriginalsTouchedError, Rehearsed, Touched
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ class Settings:
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
+        mode: "eval" or "train".
+        flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
     """
 
     grid: Grid
@@ -68,6 +81,8 @@ class Settings:
     samples: int = 10
     accelerate: bool | str = True
     tolerance: float | None = None
+    mode: str = "eval"
+    flags: Flags = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -90,12 +105,20 @@ class Surface:
         """The stored name of the loss."""
         return self.names[self.main]
 
+    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
+        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
+
 
 MOST_FAILURES = 16  # at the first points; then the rest is not tried
 
 
 def measure(
-    trainer: Any, module: nn.Module, settings: Settings, earlier: Landscape | None = None, tolerant: bool = False
+    trainer: Any,
+    module: nn.Module,
+    settings: Settings,
+    find: Callable[[Landscape], Landscape | None] | None = None,
+    tolerant: bool = False,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape after its preparation and after every point: one object that fills up.
 
@@ -108,8 +131,8 @@ def measure(
         module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
             iteration is over or closed.
         settings: what to measure.
-        earlier: a part of this very landscape, whose evaluated points are taken over; one of other weights, data or
-            settings is left aside, with a warning that says which.
+        find: gives, for the landscape of which only the centre is known, what there is of it already: its points
+            are taken over, and a finished one takes its place. All ranks call it, and get the same.
         tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
             refuses (``meta["no_tiles"]``).
 
@@ -117,36 +140,34 @@ def measure(
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
-    with probing(trainer, module) as (probe, recorder, snapshot):
+    with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
-        yield from _points(job, earlier)
+        yield from _points(job, find)
 
 
-def _points(job: Pass, earlier: Landscape | None) -> Generator[Landscape, None, None]:
+def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
     trainer, settings, grid = job.trainer, job.settings, job.settings.grid
     surfaces = job.prepare()
-    job.centre(surfaces, job.evaluator)
+    job.first_centre(surfaces)
+    job.compare_modes(surfaces[0])
     tiles = job.tiles(surfaces[0])
     landscape = job.begin(surfaces, tiles)
-    if earlier is not None and (others := differences(earlier, landscape)):
-        compat.warn(
-            trainer,
-            f"The unfinished landscape found for this step has another {', '.join(others)}: its "
-            f"{int(earlier.evaluated.sum())} points are not of this surface, which is measured anew. Ignore this if "
-            "you meant to change it.",
-        )
-        earlier = None
-    earlier = earlier.without_interpolated() if earlier is not None else None
-    todo = ~earlier.done if earlier is not None else np.ones(grid.shape, dtype=bool)
-    order = grid.outwards[todo.reshape(-1)[grid.outwards]]
-    if not is_sharded(job.probe):
-        order = order[trainer.global_rank :: trainer.world_size]
+    earlier = None if find is None else find(landscape)
+    if earlier is not None and is_finished(earlier, landscape):
+        yield earlier
+        return
     if earlier is not None:
         landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
+        untidy(earlier, landscape)
         merge([landscape, earlier])
+    order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
+    if not is_sharded(job.probe):
+        order = order[trainer.global_rank :: trainer.world_size]
     yield landscape
+    if landscape.done.all():
+        return
 
     way: Evaluator = job.evaluator
     choice = Choice()
@@ -208,12 +229,18 @@ class Pass:
         self.settings, self.tolerant = settings, tolerant
         self.plane = _plane(snapshot, settings)
         self.evaluator = Sequential(probe, seed=settings.seed)
+        self._normalises_by_batch = normalises_by_batch(probe)
         self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
-    def prepare(self, seconds: float | None = None) -> list[Surface]:
-        """The surfaces without their centres, of data that were read for so many seconds each, or all."""
+    def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
+        """The surfaces without their centres, of data that were read for so many seconds each, or all.
+
+        Args:
+            seconds: for each data set; None for all it takes.
+            first: how many batches of each to read; None for all.
+        """
         settings, trainer = self.settings, self.trainer
-        surfaces, lent = [], compat.lent(trainer)
+        surfaces = []
         for i, data in enumerate(settings.data):
             frozen = freeze(
                 trainer,
@@ -223,25 +250,71 @@ class Pass:
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
-                until=None if seconds is None else Deadline(seconds),
+                deadline=None if seconds is None else Deadline(seconds),
+                first=first,
+                as_trained=settings.mode == "train",
             )
-            objective: Objective
-            if settings.objective is not None:
-                objective = LossFunction(settings.objective, f"{data}_loss")
-            else:
-                context = compat.step_context(trainer, data)
-                objective = StepObjective(
-                    self.probe,
-                    compat.STEPS[data],
-                    self.recorder,
-                    f"{data}_loss",
-                    context,
-                    frozen.several_loaders,
-                    [twin for _, twin in lent.twins],
-                    partial(_prepare_step, lent, data),
-                )
-            surfaces.append(Surface(data, objective, frozen))
+            surfaces.append(Surface(data, self._objective(data, frozen), frozen))
         return surfaces
+
+    def _objective(self, data: str, frozen: FrozenData) -> Objective:
+        """What is measured on a data set."""
+        lent = compat.lent(self.trainer)
+        objective: Objective
+        if self.settings.objective is not None:
+            objective = LossFunction(self.settings.objective, f"{data}_loss", [self.probe])
+        else:
+            objective = StepObjective(
+                self.probe,
+                compat.STEPS[data],
+                self.recorder,
+                f"{data}_loss",
+                compat.step_context(self.trainer, data),
+                frozen.several_loaders,
+                [twin for _, twin in lent.twins],
+                partial(_prepare_step, lent, data),
+            )
+        return Spread(InOneProcess(objective) if several_processes() else objective)
+
+    def first_centre(self, surfaces: Sequence[Surface]) -> None:
+        """As `centre`, without anything faster.
+
+        Raises:
+            RuntimeError: of what can be measured in train mode only, and was not asked for in it; what was raised is
+                in the message.
+        """
+        try:
+            self.centre(surfaces, self.evaluator)
+        except (OtherRankError, OriginalsTouchedError):
+            raise
+        except Exception as error:
+            if self.settings.mode == "eval" and all(self._in_train_mode(surface) for surface in surfaces):
+                raise only_in_train_mode(error) from error
+            raise
+
+    def compare_modes(self, surface: Surface) -> None:
+        """Say where the loss that is trained, and is measured in eval mode, is another one in train mode."""
+        if self.settings.mode == "train" or surface.data != "train":
+            return
+        main, trained = surface.main, self._in_train_mode(surface)
+        line, entry = compared(main, surface.center[main], trained.get(main), self.probe, self.settings.flags)
+        self.more |= entry
+        if line:
+            compat.info(self.trainer, line)
+
+    def _in_train_mode(self, surface: Surface) -> dict[str, Measurement]:
+        """A surface's values at θ* in train mode; nothing where they can't be had, or are those of eval mode.
+
+        Nothing of it stays: it has an objective of its own, which finds the module as it was.
+        """
+        synchronised = any(isinstance(part, nn.SyncBatchNorm) for part in self.probe.modules())
+        if is_sharded(self.probe) or (synchronised and self.trainer.world_size > 1):
+            return {}
+        surface.objective.start()
+        make = partial(self._objective, surface.data, surface.frozen)
+        found = at_origin_in_train_mode(self.evaluator, self.settings.flags, make, self.plane, surface.frozen.batches)
+        surface.objective.start()
+        return found
 
     def centre(self, surfaces: Sequence[Surface], evaluator: Evaluator, batches: Sequence[Batch] | None = None) -> None:
         """Measure the surfaces at θ*, which tells the names of their metrics.
@@ -252,7 +325,7 @@ class Pass:
             batches: their data in the form that the evaluator likes; None for their own.
 
         Raises:
-            CannotMeasureError: if the step neither returns a loss nor logs anything.
+            CannotMeasureError: if the step neither returns a loss nor logs anything, or differs between processes.
         """
         origin = np.zeros((1, self.plane.ndim))
         measured = paired(surfaces, everything(surfaces) if batches is None else batches)
@@ -270,16 +343,24 @@ class Pass:
             # A step that logs "acc" and "train_acc" may need one more word.
             taken = [name for s in surfaces for name in s.names.values()]
             surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
+            check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
 
     def tiles(self, surface: Surface) -> Tiles | None:
-        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated."""
+        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated.
+
+        In train mode it is: some losses are of whole batches only.
+        """
         if not surface.frozen.singles:
             return None
+        if self._normalises_by_batch:
+            self.more |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
+            return None
+        objective = without_spread(surface.objective)
         try:
-            items = describe(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen.singles)
-            stream = tile_stream(self.evaluator, surface.objective, surface.main, self.plane, surface.frozen)
+            items = describe(self.evaluator, objective, surface.main, self.plane, surface.frozen.singles)
+            stream = tile_stream(self.evaluator, objective, surface.main, self.plane, surface.frozen)
         except Exception as error:
-            if not self.tolerant:
+            if not self.tolerant and self.settings.mode == "eval":
                 raise
             self.more |= {"tiles": 0, "no_tiles": _text(error)}
             return None
@@ -365,7 +446,7 @@ class Pass:
                 continue
             index = np.unravel_index(flat_index, grid.shape)
             for surface, result in zip(surfaces, results, strict=False):
-                landscape.record(index, {surface.names.get(n, n): m for n, m in result.items()})
+                landscape.record(index, surface.recorded(result))
             if landscape.samples is not None:
                 for place, (value, _) in results[-1].items():
                     cell: tuple[Any, ...] = (int(place), *index)
@@ -428,7 +509,7 @@ def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[A
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
     """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
     origin = snapshot.params
-    directions = settings.directions(snapshot, settings.grid.ndim)
+    directions = checked_directions(settings.directions, snapshot, settings.grid.ndim)
     return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
 
 
@@ -440,26 +521,57 @@ def _text(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings) -> None:
+def remarks(landscape: Landscape) -> list[str]:
+    """What there is to warn of before a landscape is measured."""
+    text = alike(landscape.meta["directions"], landscape.grid.ndim)
+    return [text] if text else []
+
+
+def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
     has seen no batch yet has no weights to rehearse with.
+
+    Args:
+        trainer, module, settings: as in `measure`.
+        is_timed: whether a landscape's time is limited: then its data need not be.
+
+    Returns:
+        What there is to warn of.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
-        return
+        return []
     with ExitStack() as until_the_end:
         try:
-            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module))
-            small = Settings(**{**vars(settings), "max_batches": 1, "samples": 0})
+            modes = settings.mode, settings.flags
+            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
+            small = replace(settings, samples=0)
             job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
-        surfaces = job.prepare()
-        job.centre(surfaces, job.evaluator)
+        surfaces = job.prepare(0.0 if is_timed else None, first=1)
+        watched: list[tuple[Rehearsed, str]] = []
+        if not is_sharded(probe):  # which has no copy
+            for surface in surfaces:
+                step = author_class(probe).__name__ + "." + compat.STEPS[surface.data]
+                surface.objective = rehearsed = Rehearsed(
+                    surface.objective,
+                    Touched(snapshot.params, {}),
+                    f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
+                    "trained, which does not move: the landscape moves a copy. It reaches the module through a global, "
+                    "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
+                    "that are meant to stay.",
+                )
+                watched.append((rehearsed, compat.STEPS[surface.data]))
+        job.first_centre(surfaces)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
+        times = f"on every batch at each of {settings.grid.size:,} points"
+        advice = "Do it only where self.trainer.training is true, which it is not then."
+        noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
+        return [*filter(None, noticed), *remarks(job.begin(surfaces, None))]
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:
@@ -492,6 +604,16 @@ def tidy(landscape: Landscape) -> None:
                     table.pop(name, None)
 
 
+def untidy(earlier: Landscape, landscape: Landscape) -> None:
+    """Give an earlier part of a landscape the surfaces again that `tidy` has found twice."""
+    for name in landscape.values.keys() - earlier.values.keys():
+        original = name.removesuffix(LOGGED_SUFFIX)
+        if original != name and original in earlier.values:
+            earlier.values[name] = earlier.values[original].copy()
+            if original in earlier.standard_errors:
+                earlier.standard_errors[name] = earlier.standard_errors[original].copy()
+
+
 def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
     trainer, probe, settings, snapshot = job.trainer, job.probe, job.settings, job.snapshot
     main = surfaces[0].frozen
@@ -502,15 +624,18 @@ def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
         "samples": main.size,
         "batches": len(main.batches),
         "samples_by_data": {s.data: s.frozen.size for s in surfaces},
+        "drawn_from": {s.data: s.frozen.population for s in surfaces},
         "choice": {s.data: s.frozen.note for s in surfaces},
         "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
         "weights_checksum": checksum(snapshot.params.values()),
         "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
         **HOW,
+        "mode": settings.mode,
         "seed": settings.seed,
         "tiles": len(main.singles),
         "precision": str(trainer.precision),
         **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
+        **({} if settings.tolerance is None else {"tolerance": settings.tolerance}),
         "directions": directions_recipe(settings.directions, snapshot, job.plane),
         "versions": {
             "lightning_landscape": __version__,

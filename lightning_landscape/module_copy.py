@@ -114,7 +114,7 @@ class ModuleCopier(Copier):
         """A module of `copy.deepcopy`, with what that forgets, and whose functions are those of the original."""
         twins = dict(twin.named_modules())
         for name, part in value.named_modules(prefix=path):
-            own = twins[name.removeprefix(path).removeprefix(".")]
+            own: Any = twins[name.removeprefix(path).removeprefix(".")]
             self.fill(part, own, name)
             own.__dict__.update({key: self.attribute(key, vars(part)[key], name) for key in TABLES & vars(part).keys()})
             for key, item in list(vars(own).items()):

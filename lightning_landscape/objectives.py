@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+
+from .effects import HeldBack
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +22,9 @@ class Batch:
         loader: which of several sequential loaders it is from.
         log_weight: what Lightning weighs its logged values by, where that is not the number of samples.
         sample: of a batch of one sample, its place in the data set.
+        drawn: what chance has chosen, whose spread tells the standard error: "samples", and put them together, so that
+            that of the batches tells it too; "ordered" samples, in batches that differ by more than chance; or whole
+            "batches", whose samples may have more in common than chance.
     """
 
     data: Any
@@ -28,6 +33,17 @@ class Batch:
     loader: int = 0
     log_weight: int | None = None
     sample: int = 0
+    drawn: str = "samples"
+
+
+def most_cautious(kinds: Iterable[str]) -> str:
+    """Of several kinds of what chance has chosen (`Batch.drawn`), the one of which least is concluded.
+
+    >>> most_cautious(["samples", "ordered"])
+    'ordered'
+    """
+    found = set(kinds)
+    return next(kind for kind in ("batches", "ordered", "samples") if kind in found)
 
 
 class CannotMeasureError(ValueError):
@@ -41,11 +57,14 @@ class Observation(NamedTuple):
         value: shape () for the batch as a whole, or (B,) for its samples.
         weight: how many samples `value` stands for.
         reduce: how the batches are put together: "mean" (weighted), "sum", "min" or "max".
+        each: shape (B,), where `value` is one number: one of each sample, whose spread tells its standard error. Their
+            mean is `value`, but for what is the same in all batches.
     """
 
     value: Tensor | float
     weight: float
     reduce: str = "mean"
+    each: Tensor | None = None
 
 
 class Objective:
@@ -89,6 +108,7 @@ class LossFunction(Objective):
             over the batch) or (B,) (one value a sample: gives the standard error over samples, and tiles in
             one pass).
         name: the name of a bare tensor, and of an entry called "loss".
+        calls: the module or whatever else the function calls, whose code is the user's too.
 
     >>> import torch
     >>> mse = LossFunction(lambda module, batch: (module(batch) ** 2).mean(), name="train_loss")
@@ -96,8 +116,13 @@ class LossFunction(Objective):
     {'train_loss': Observation(value=tensor(5.), weight=2, reduce='mean')}
     """
 
-    def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss") -> None:
+    def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss", calls: Iterable[Any] = ()) -> None:
         self.function, self.name = function, name
+        self._held_back = HeldBack(function, *calls)
+
+    def start(self) -> None:
+        """See `Objective`."""
+        self._held_back.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`.
@@ -106,7 +131,8 @@ class LossFunction(Objective):
             TypeError: if the function returns something else.
             ValueError: if a tensor is neither of shape () nor (B,).
         """
-        result = self.function(module, batch.data)
+        with self._held_back:
+            result = self.function(module, batch.data)
         named = result if isinstance(result, Mapping) else {self.name: result}
         observations = {}
         for name, value in named.items():

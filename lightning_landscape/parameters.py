@@ -6,6 +6,7 @@ import ctypes
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import xxhash
@@ -149,7 +150,8 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by th
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """Whether two dense tensors agree in type, shape and every bit; NaN equals the same NaN, and -0 is not 0.
 
-    >>> same_bits(torch.tensor([float("nan")]), torch.tensor([float("nan")])), same_bits(torch.zeros(1), -torch.zeros(1))
+    >>> nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
+    >>> same_bits(nan, nan.clone()), same_bits(zero, -zero)
     (True, False)
     """
     if a.dtype != b.dtype or a.shape != b.shape:
@@ -203,11 +205,13 @@ def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The plain tensors that a sparse one is made of, its indices and values; itself where it is not sparse.
+    """The plain tensors that a tensor is made of: of a sparse one indices and values, of a nested one its own.
 
     >>> [part.tolist() for part in parts(torch.tensor([0.0, 3.0]).to_sparse())]
     [[[1]], [3.0]]
     """
+    if tensor.is_nested:
+        return tuple(tensor.unbind())
     if tensor.layout is torch.sparse_coo:
         return tensor._indices(), tensor._values()
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -217,14 +221,23 @@ def parts(tensor: Tensor) -> tuple[Tensor, ...]:
     return (tensor,)
 
 
+def shape_of(tensor: Tensor) -> tuple[Any, ...]:
+    """The shape of a tensor; the shapes of its tensors where it is nested.
+
+    >>> shape_of(torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged))
+    ((2,), (3,))
+    """
+    return tuple(shape_of(part) for part in parts(tensor)) if tensor.is_nested else tuple(tensor.shape)
+
+
 def size_in_bytes(tensor: Tensor) -> int:
     """The memory that the numbers of a tensor take, those of its indices among them where it is sparse."""
     return sum(part.nbytes for part in parts(tensor))
 
 
 def is_refused(tensor: Tensor) -> bool:
-    """Whether `copy.deepcopy` refuses a tensor: it is computed from others, or sparse with compressed indices."""
-    return tensor.grad_fn is not None or len(parts(tensor)) > 2
+    """Whether `copy.deepcopy` refuses a tensor: one that is computed from others, nested, or sparse and compressed."""
+    return tensor.grad_fn is not None or tensor.is_nested or len(parts(tensor)) > 2
 
 
 def checksum(tensors: Iterable[Tensor]) -> str:
@@ -239,7 +252,9 @@ def checksum(tensors: Iterable[Tensor]) -> str:
     digest = xxhash.xxh3_128()
     for tensor in tensors:
         here = whole(tensor.detach()).cpu()
-        if here.layout is not torch.strided:
+        if here.is_nested:
+            digest.update(f"nested {here.layout}{here.size(0)}".encode())
+        elif here.layout is not torch.strided:
             digest.update(f"{here.layout}{tuple(here.shape)}".encode())
         for part in parts(here):
             plain = part.contiguous()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .parameters import Params, dot, norm, working_dtype
+from .sharding import whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +82,50 @@ class Plane:
         """The Euclidean length of each direction."""
         return [norm(direction) for direction in self.directions]
 
+    def span(self, alike: float) -> int:
+        """The number of dimensions that the directions span; two whose |cosine| is above `alike` count as one.
+
+        >>> import torch
+        >>> x, y = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
+        >>> Plane(x, (x, y)).span(0.99), Plane(x, (x, x)).span(0.99)
+        (2, 1)
+        """
+        return int((np.linalg.eigvalsh(self.cosines) >= 1 - alike).sum())
+
+    def axes(self) -> list[str]:
+        """The name of the number that each direction moves, where each moves a single one; else empty.
+
+        >>> import torch
+        >>> w, b = torch.zeros(1, 2), torch.zeros(())
+        >>> Plane({"w": w, "b": b}, ({"w": torch.tensor([[0.0, 3.0]]), "b": b}, {"w": w, "b": b + 1})).axes()
+        ['w[0, 1]', 'b']
+        """
+        named = [_only_number(direction) for direction in self.directions]
+        return [name for name in named if name] if all(named) else []
+
     def cosine(self) -> float:
         """The largest |cosine| between two directions, with its sign; 0 for a single one, or one of no length."""
-        lengths, worst = self.norms(), 0.0
+        others = self.cosines - np.diag(np.diag(self.cosines))
+        return float(others.flat[np.abs(others).argmax()])
+
+    @cached_property
+    def cosines(self) -> NDArray[np.float64]:
+        """The cosines between all directions, shape (k, k); 0 for one of no length."""
+        lengths = [length or 1.0 for length in self.norms()]
+        cosines = np.eye(self.ndim)
         for i in range(self.ndim):
             for j in range(i):
-                cosine = dot(self.directions[i], self.directions[j]) / (lengths[i] * lengths[j] or 1.0)
-                worst = cosine if abs(cosine) > abs(worst) else worst
-        return worst
+                cosines[i, j] = cosines[j, i] = dot(self.directions[i], self.directions[j]) / (lengths[i] * lengths[j])
+        return cosines
+
+
+def _only_number(direction: Params) -> str:
+    """The name of the only real number of a direction that is not zero, e.g. "w[0, 1]"; empty if it is another."""
+    moved = [(name, tensor) for name, tensor in direction.items() if bool(whole(tensor).any())]
+    if len(moved) != 1 or moved[0][1].is_complex():
+        return ""
+    name, tensor = moved[0]
+    places = whole(tensor).nonzero()
+    if len(places) != 1:
+        return ""
+    return name if tensor.numel() == 1 else f"{name}{places[0].tolist()}"

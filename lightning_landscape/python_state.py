@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .copying import attributes_of, connects, is_filled, put_attribute, slots_of
+from .effects import writer_classes
 from .observers import LOGGERS, TABLES, held_by, root_of
 from .parameters import size_in_bytes
 from .remembered import Remembered, ScriptState
@@ -55,6 +56,7 @@ class PythonState:
 
     def __init__(self, module: nn.Module, others: Iterable[Any] = ()) -> None:
         self._largest = math.inf
+        self._writers = tuple(writer_classes())  # shared with the original, and still (`effects`)
         self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
@@ -83,7 +85,7 @@ class PythonState:
             self._remember(value, tensors)
 
     def _remember(self, value: Any, tensors: list[Tensor], depth: int = 0) -> None:
-        if id(value) in self._seen or depth > DEEPEST or isinstance(value, type) or connects(value):
+        if id(value) in self._seen or depth > DEEPEST or isinstance(value, (type, *self._writers)) or connects(value):
             return
         self._seen.add(id(value))
         if isinstance(value, Tensor):

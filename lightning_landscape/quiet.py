@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from . import compat
+from .effects import one_pass, writers_apart
+from .modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
 from .module_copy import module_copy
 from .precision import matmul_precision_kept
 from .ranks import from_first
@@ -24,7 +26,8 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
     Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
-    matmul settings. What is measured inside must be a probe (`probing`) on batches of its own.
+    matmul settings, and the globals that the user's code reaches. What is measured inside must be a probe (`probing`)
+    on batches of its own.
 
     Args:
         trainer: in the middle of its work.
@@ -32,6 +35,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
+        one_pass(puts_back=True),
         preserved(),
         matmul_precision_kept(),
         compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),
@@ -45,26 +49,28 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
             torch.backends.cudnn.benchmark = benchmark
 
 
-def probe_copy(trainer: Any, module: nn.Module) -> tuple[nn.Module, Recorder]:
+def probe_copy(
+    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
-    The copy shares the Trainer, the data, locks and open files with the original, but no parameter, buffer or
+    The copy shares the Trainer, the data and locks with the original, but no open file, no parameter, buffer or
     metric state. Other things that can't be copied are not in it: a step that uses one is told its name. It is in
-    eval mode, needs no gradients, logs to the recorder, prints nothing, and its optimisers and schedulers move
-    nothing: a step of manual optimisation gives its loss.
+    `mode` (see `put_in_mode`), needs no gradients, logs to the recorder, prints nothing, and its optimisers and
+    schedulers move nothing: a step of manual optimisation gives its loss.
 
     Raises:
         UncopyablePartError: if a part of the module can't be copied.
     """
     stand_ins = compat.lent(trainer).stand_ins
-    with stand_ins.met_by_copies():
+    with stand_ins.met_by_copies(), writers_apart():
         probe = module_copy(module, memo_of(trainer), stand_ins)
     compat.drop_compiled_closures(probe)
     if _addresses(probe) & _addresses(module):
         raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
     for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
         stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
-    return probe, silenced(trainer, probe)
+    return probe, silenced(trainer, probe, mode, flags)
 
 
 def _addresses(module: nn.Module) -> set[int]:
@@ -72,15 +78,20 @@ def _addresses(module: nn.Module) -> set[int]:
     return {p.data_ptr() for p in module.parameters() if p.numel() and not p.is_meta}
 
 
-def silenced(trainer: Any, probe: nn.Module) -> Recorder:
-    """Put a probe into eval mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
+def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> Recorder:
+    """Put a probe into its mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
 
     Args:
         trainer: whose strategy connects the ranks.
         probe: what is ours to change.
+        mode, flags: as in `put_in_mode`.
+
+    Raises:
+        CannotMeasureError: if it could only be measured in step with other processes.
     """
-    probe.eval()
+    put_in_mode(probe, mode, flags)
     if trainer.world_size > 1:
+        refuse_synchronised(probe)
         # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
         buffers = [buffer for buffer in probe.buffers() if not (is_part(buffer) or buffer.is_meta)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):

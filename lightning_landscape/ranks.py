@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from .landscape import Landscape
 from .lockstep import OtherRankError, together
+from .objectives import CannotMeasureError
 
 T = TypeVar("T")
 
@@ -35,6 +36,24 @@ def from_first(trainer: Any, mine: T) -> T:
         return mine
     together()
     return trainer.strategy.broadcast(mine, src=0)
+
+
+AGREEMENT = 1e-3  # relative: devices of several kinds round differently, in bfloat16 so much
+
+
+def check_agreement(trainer: Any, name: str, value: float) -> None:
+    """See that every rank measures the same at the centre; every rank must call it equally often.
+
+    Raises:
+        CannotMeasureError: on a rank that measures something else than rank 0.
+    """
+    first = from_first(trainer, value)
+    if not np.isclose(value, first, rtol=AGREEMENT, equal_nan=True):
+        raise CannotMeasureError(
+            f"{name} is {first:.6g} on rank 0 and {value:.6g} on rank {trainer.global_rank}, on the same data: a "
+            "surface is of one function. Either the weights of the ranks have drifted apart, or the step uses a "
+            "rank that it keeps: ask for trainer.global_rank in the step itself."
+        )
 
 
 def raise_together(trainer: Any, error: Exception | None) -> None:

@@ -61,10 +61,11 @@ class ScriptState:
 
     def __init__(self, module: nn.Module) -> None:
         self._attributes: list[tuple[Any, str, Any]] = []
+        concrete: Any = torch._C.ConcreteModuleType
         for part in module.modules():
             if isinstance(part, torch.jit.ScriptModule):
-                kind: Any = torch._C.ConcreteModuleType.from_jit_type(part._c._type())
-                names = [name for name in kind.get_attributes() if name not in part._parameters.keys()]  # noqa: SIM118  # no dict
+                kinds = concrete.from_jit_type(part._c._type()).get_attributes()
+                names = [name for name in kinds if name not in part._parameters.keys()]  # noqa: SIM118  # no dict
                 self._attributes += [(part._c, name, part._c.getattr(name)) for name in names]
         self._tensors = Remembered(t for _, _, value in self._attributes for t in _tensors(value))
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .landscape import Landscape
-from .plots import PLOTS, to_image, write_picture
-from .storage import FORMATS, LandscapeFileError, load, save
+from .landscape import Landscape, Samples
+from .plots import PLOTS, encode_picture, to_image
+from .storage import FORMATS, encode, write_whole
 from .storage.layout import data_set_names
 from .storage.recipe import number, plain
 
-log = logging.getLogger(__name__)
 PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 DATA_NAME = "landscape"
@@ -58,18 +57,49 @@ class Report:
     left_out: list[str] = field(default_factory=list)
 
 
+class Files:
+    """The files of one landscape in a folder: each is written whole or not at all, and none stops the others.
+
+    Args:
+        folder: made with the first of them.
+        replace: files that are there already; else they are left as they are.
+
+    Attributes:
+        failures: the name of each file that could not be made or written, and why.
+    """
+
+    def __init__(self, folder: Path, replace: bool = True) -> None:
+        self.folder, self.replace = folder, replace
+        self.failures: list[tuple[str, Exception]] = []
+
+    def write(self, name: str, encode: Callable[[], bytes]) -> None:
+        """Write the bytes that `encode` gives."""
+        try:
+            if self.replace or not (self.folder / name).exists():
+                write_whole(self.folder / name, encode())
+        except Exception as error:  # noqa: BLE001  # whatever a library raises: the caller tells it
+            self.failures.append((name, error))
+
+
+Write = Callable[[str, Callable[[], bytes]], None]
+
+
 def report(
-    landscape: Landscape, look: Look, folder: Path | None, tag: str = "landscape", over: Callable[[], bool] = _never
+    landscape: Landscape,
+    look: Look,
+    write: Write | None,
+    tag: str = "landscape",
+    over: Callable[[], bool] = _never,
 ) -> Report:
-    """Draw everything, write it to `folder` (None: no files) and give what the loggers show.
+    """Draw everything, write it with `write` (None: no files) and give what the loggers show.
 
     Pictures other than the first are left out once the time is `over`.
     """
-    if folder is not None:
-        write_data(landscape, look.formats, folder)
+    if write is not None:
+        write_data(landscape, look.formats, write)
         if landscape.samples is not None:
-            write_samples(landscape, folder / "selected_samples.json")
-    pictures = draw_pictures(landscape, look, folder, list(landscape.values), over=over)
+            write("selected_samples.json", partial(samples_as_json, landscape.samples))
+    pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
     images = {
         f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
         for (kind, name), pixels in pictures.pixels.items()
@@ -79,10 +109,9 @@ def report(
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Pixels by kind and metric (None: of the whole landscape), the files written, and what was not drawn."""
+    """Pixels by kind and metric (None: of the whole landscape), and what was not drawn."""
 
     pixels: dict[tuple[str, str | None], NDArray[np.uint8]] = field(default_factory=dict)
-    paths: list[Path] = field(default_factory=list)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -90,12 +119,12 @@ class Pictures:
 def draw_pictures(
     landscape: Landscape,
     look: Look,
-    folder: Path | None,
+    write: Write | None,
     metrics: Sequence[str],
     strict: bool = False,
     over: Callable[[], bool] = _never,
 ) -> Pictures:
-    """Draw the kinds of `look` and write those of its formats that are pictures to `folder` (None: no files).
+    """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
 
     A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
     the rest is left out.
@@ -116,36 +145,34 @@ def draw_pictures(
             stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
                 figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
-                pixels = to_image(figure)
-                result.pixels[kind, name] = pixels
-                for suffix in [f for f in look.formats if f in PICTURES and folder is not None]:
-                    assert folder is not None
-                    result.paths.append(folder / f"{stem}.{suffix}")
-                    write_picture(figure, pixels, result.paths[-1])
-            except OSError:
-                raise
+                result.pixels[kind, name] = to_image(figure)
             except Exception as error:  # noqa: BLE001  # the other pictures are worth having
                 result.failures.append((f"{kind} of {name or landscape.main}", error))
+                continue
+            for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
+                assert write is not None
+                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
     return result
 
 
-def unfinished(folder: Path) -> Landscape | None:
-    """The landscape in `folder` that a stopped pass has left, if there is one and it can be read."""
-    path = folder / f"{DATA_NAME}.h5"
-    try:
-        landscape = load(path) if path.exists() else None
-    except (LandscapeFileError, OSError) as error:
-        log.debug("%s is measured anew: %s", path, error)
-        return None
-    return None if landscape is None or landscape.done.all() else landscape
+def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
+    """Those of the formats that hold all of a landscape; ``["h5"]`` if none of them does, so that nothing is lost.
+
+    >>> from .landscape import Grid
+    >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
+    >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
+    (['csv'], ['h5'])
+    """
+    able = [name for name in formats if name in DATA_FORMATS]
+    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
 
 
-def write_data(landscape: Landscape, formats: Sequence[str], folder: Path) -> None:
-    """The landscape's data files and its log.txt."""
-    for suffix in formats:
+def write_data(landscape: Landscape, formats: Sequence[str], write: Write) -> None:
+    """Write the landscape's data files, at least one that holds all of it, and its log.txt."""
+    for suffix in dict.fromkeys([*whole_formats(landscape, formats), *formats]):
         if suffix in DATA_FORMATS:
-            save(landscape, folder / f"{DATA_NAME}.{suffix}")
-    (folder / "log.txt").write_text(summary(landscape), encoding="utf-8")
+            write(f"{DATA_NAME}.{suffix}", partial(encode, landscape, f".{suffix}"))
+    write("log.txt", lambda: summary(landscape).encode("utf-8"))
 
 
 def scalars(landscape: Landscape, tag: str) -> dict[str, float]:
@@ -156,9 +183,8 @@ def scalars(landscape: Landscape, tag: str) -> dict[str, float]:
     return result
 
 
-def write_samples(landscape: Landscape, path: Path) -> None:
+def samples_as_json(samples: Samples) -> bytes:
     """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known; "NaN", …: odd)."""
-    assert landscape.samples is not None
     rows = [
         {
             "index": s.index,
@@ -167,24 +193,25 @@ def write_samples(landscape: Landscape, path: Path) -> None:
             "probability": None if s.probability is None else number(s.probability),
             "center_loss": number(s.center),
         }
-        for s in landscape.samples.items
+        for s in samples.items
     ]
-    path.write_text(json.dumps(plain(rows, "samples"), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return f"{json.dumps(plain(rows, 'samples'), indent=2, allow_nan=False)}\n".encode()
 
 
 def summary(landscape: Landscape) -> str:
     """A page for people: what was measured, how, on what, and what came out."""
     meta, grid = landscape.meta, landscape.grid
-    recipe = meta.get("directions", {})
+    recipe, mode = meta.get("directions", {}), f"{meta.get('mode', '?')} mode"
     finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
     rows: list[tuple[str, Any]] = [
-        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, eval mode)"),
+        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, {mode})"),
         ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
         ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
         ("first failure", meta.get("failure", "none")),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
+        *((("in train mode", _in_train_mode(meta["in_train_mode"])),) if "in_train_mode" in meta else ()),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
         ("standard error", _largest_error(landscape)),
@@ -204,6 +231,10 @@ def summary(landscape: Landscape) -> str:
         ("seconds", meta.get("seconds", "?")),
     ]
     return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _in_train_mode(found: dict[str, Any]) -> str:
+    return f"the loss at the centre is {found['value']:.6g} there: {found['why']}"
 
 
 def _budget(meta: dict[str, Any]) -> str:

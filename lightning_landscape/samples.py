@@ -20,6 +20,7 @@ from .objectives import Batch, Objective, Observation
 from .plane import Plane
 
 BINARY = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+CLASSIFYING = (F.cross_entropy, F.nll_loss, *BINARY)
 TOLERANCE = 1e-5  # of the one-pass losses against each sample alone, relative, float32
 THUMBNAIL_PIXELS = 64
 
@@ -86,7 +87,7 @@ def _before_the_mean(loss: Any, calls: list[Any], size: int) -> Tensor:
         scalar = isinstance(loss, Tensor) and result.numel() == 1
         same = scalar and torch.allclose(loss, result.reshape(()), rtol=0, atol=0, equal_nan=True)
         if same and arguments["reduction"] == "mean":
-            parts = function(**{**arguments, "reduction": "none"})
+            parts = function(**{**arguments, "reduction": "none"})  # a call that others may see
             if parts.numel() % size == 0:
                 return parts.reshape(size, -1).mean(dim=1)
     raise NotSeparable
@@ -167,6 +168,8 @@ def classification(calls: list[Any]) -> tuple[int | None, int | None, float | No
     """
     found = []
     for function, arguments, _ in calls:
+        if function not in CLASSIFYING:
+            continue
         scores, target = arguments["input"].detach(), arguments["target"].detach()
         if function in (F.cross_entropy, F.nll_loss):
             single = scores.ndim == 2 and len(scores) == 1 and target.shape == (1,)

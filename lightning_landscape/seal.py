@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import weakref
 from collections import deque
@@ -21,6 +20,7 @@ from . import compat
 from .edits import EditWatch, caller
 from .parameters import checksum, parts
 from .sharding import local
+from .touched import OriginalsEditedError
 
 DEPTH = 6  # of containers and objects inside an optimiser or scheduler
 ALIGNED = 64  # bytes between the beginnings of two kept tensors
@@ -31,7 +31,7 @@ _NOT_HELD = (nn.Module, Generator, ModuleType, type, *weakref.ProxyTypes)  # not
 
 
 class TrainingMovedError(RuntimeError):
-    """The user's training was moved by what was measured; it has been put back, bit by bit."""
+    """What was measured has moved the user's training, which has been put back; or it was stopped before it could."""
 
 
 class Seal:
@@ -100,16 +100,13 @@ class Seal:
             for key, item in vars(value).items():
                 self._keep(f"{name}.{key}", item, depth + 1)
 
-    def moved(self) -> list[str]:
-        """The names of all that is not as it was."""
-        return list(dict.fromkeys(kept.name for kept in self._kept if not kept.stayed()))
-
-    def put_back(self) -> None:
-        """Everything as it was."""
+    def put_back(self) -> list[str]:
+        """The names of all that was not as it was, and is so again."""
+        moved = [kept for kept in self._kept if not kept.stayed()]
         with torch.no_grad():
-            for kept in self._kept:
-                if not kept.stayed():
-                    kept.put_back()
+            for kept in moved:
+                kept.put_back()
+        return list(dict.fromkeys(kept.name for kept in moved))
 
     @property
     def tensors(self) -> list[tuple[str, Tensor]]:
@@ -236,7 +233,7 @@ def _same(a: Any, b: Any) -> bool:
         return True
     if not isinstance(a, bool | int | float | str) or type(a) is not type(b):
         return False
-    return a == b or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
+    return a == b or repr(a) == repr(b) == "nan"
 
 
 @contextmanager
@@ -253,41 +250,50 @@ def sealed(trainer: Any, module: nn.Module, *, watch: bool = False) -> Iterator[
             call where that is known.
     """
     seal = Seal(trainer, module)
-    edits, calls = EditWatch(seal.tensors), list[str]()
-    failure: BaseException | None = None
+    edits, steps = EditWatch(seal.tensors), list[str]()
     try:
-        with _steps_noted(seal, calls), edits if watch else nullcontext():
+        with _steps_stopped(seal, steps), edits if watch else nullcontext():
             yield
-    except BaseException as error:
-        failure = error
-    moved = seal.moved()
-    if moved:
+    except Exception as error:
+        _check(seal, steps, edits, error)
+        raise
+    except BaseException:  # somebody stops the program
         seal.put_back()
-        calls += [f"{function}() at {where}" for _, function, where in edits.seen if where]
+        raise
+    _check(seal, steps, edits, None)
+
+
+def _check(seal: Seal, steps: list[str], edits: EditWatch, failure: Exception | None) -> None:
+    """Raises TrainingMovedError, after all has been put back, if the seal is broken or a step had to be stopped."""
+    moved = seal.put_back()
+    if moved or steps or isinstance(failure, OriginalsEditedError):
+        calls = [*steps, *(f"{function}() on {name} at {where}" for name, function, where in edits.seen if where)]
         raise TrainingMovedError(_message(moved, list(dict.fromkeys(calls)))) from failure
-    if failure is not None:
-        raise failure
 
 
 def _message(moved: list[str], calls: list[str]) -> str:
     names = ", ".join(moved[:MOST_NAMED]) + (f" and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else "")
     by = f" (by {', '.join(calls[:MOST_NAMED])})" if calls else ""
+    what = f"has moved the training itself: {names}{by}. All of it has been put back, bit by bit"
+    if not moved:
+        what = f"would have moved the training itself{by}. It was stopped"
     return (
-        f"Measuring has moved the training itself: {names}{by}. All of it has been put back, bit by bit. The step "
-        "reaches it by a global variable, a closure or another object than self: let it use self, or give objective="
+        f"Measuring {what}. The step reaches the training by a global variable, a closure or another object than self: "
+        "let it use self, or give objective=function(module, batch)."
     )
 
 
 @contextmanager
-def _steps_noted(seal: Seal, calls: list[str]) -> Iterator[None]:
-    """Inside, each step of an optimiser over sealed tensors is noted in `calls`."""
+def _steps_stopped(seal: Seal, steps: list[str]) -> Iterator[None]:
+    """Inside, an optimiser over sealed tensors does not step: the call raises, and is noted in `steps`."""
     known = {id(tensor) for _, tensor in seal.tensors}
 
-    def note(optimizer: Any, *args: Any) -> None:
+    def stop(optimizer: Any, *args: Any) -> None:
         if any(id(p) in known for group in optimizer.param_groups for p in group["params"]):
-            calls.append(f"{type(optimizer).__name__}.step() at {caller()}")
+            steps.append(f"{type(optimizer).__name__}.step() at {caller()}")
+            raise TrainingMovedError(_message([], steps[-1:]))
 
-    handle = register_optimizer_step_pre_hook(note)
+    handle = register_optimizer_step_pre_hook(stop)
     try:
         yield
     finally:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     DistributedSampler,
@@ -20,12 +21,14 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     TensorDataset,
+    WeightedRandomSampler,
     default_collate,
 )
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from . import compat
-from .batches import generators_of, rows, size_of
+from .batch_samples import Counted, IndivisibleError, counted, counting, has_own_way, length_of, rows, way_of
+from .batches import generators_of
 from .copying import ReadOnceError, private_copy
 from .objectives import Batch, CannotMeasureError
 
@@ -40,93 +43,170 @@ class Source:
         loader: the user's; never iterated itself where its data can be indexed or copied.
         limit: the Trainer's ``limit_<data>_batches``; it bounds only what comes in a fixed order.
         seed: of the choice of samples.
+        as_trained: batches are as full and as mixed as the user's, since a batch may be more than its samples.
+
+    Attributes:
+        pool: what there is to choose from: indices, or batches of indices; None for data that can only be iterated.
+        is_drawn: whether the pool is what the user's own sampler gave this process.
+        note: how the samples are chosen.
+        drawn: what chance chooses of them, see `Batch`.
+        population: of how many samples they are a part, none of them twice; None where nobody knows.
+        sizes: of the batches that were chosen, where they are known without loading any.
     """
 
-    def __init__(self, loader: Any, limit: float, seed: int) -> None:
-        self.loader, self.seed = loader, seed
+    def __init__(self, loader: Any, limit: float, seed: int, as_trained: bool = False) -> None:
+        self.loader, self.seed, self.as_trained = loader, seed, as_trained
         self.generator = torch.Generator().manual_seed(seed)
-        self.batch_size = getattr(loader, "batch_size", None)
-        self.pool: list[Any] | None = None  # indices, or batches of indices
-        self.drawn = False  # whether the pool is what the user's own sampler gave this process
+        self.pool: list[Any] | None = None
+        self.is_drawn = self.holds_batches = self.is_read = False
+        self.drawn = "samples"
+        self.population: int | None = None
+        self.sizes: list[int] = []
         self.chosen: list[Any] = []
-        self.sizes: list[int] = []  # of the batches, where they are known without loading any
-        self.kept: list[Any] = []  # the batches of a source that can only be iterated
-        own_way = isinstance(loader, DataLoader) and _has_own_way(loader)
+        self.read: list[Any] = []  # the batches of a source that can only be iterated
+        own_way = isinstance(loader, DataLoader) and has_own_way(loader)
         if own_way or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             how = "as the loader itself iterates" if own_way else "of data that can only be iterated"
             self.note = f"the first batches {how}"
-            length = _length(loader)
-            self.limit = _limited(length, limit) if length else limit if isinstance(limit, int) else None
+            length = length_of(loader)
+            self.limit = _limited(length, limit) if length is not None else limit if isinstance(limit, int) else None
             return
-        self.batched = self.batch_size is None and loader.batch_sampler is not None
-        if self.batched:
-            batch_sampler = loader.batch_sampler
-            self.pool, self.drawn = _drawn(batch_sampler, loader, seed), True
+        self._choose_from(loader, limit)
+
+    def _choose_from(self, loader: DataLoader[Any], limit: float) -> None:
+        """The pool of a loader whose data can be indexed."""
+        batch_sampler, sampler = loader.batch_sampler, loader.sampler
+        self.batch_size, self.drops_last, self.collates = None, False, batch_sampler is not None
+        if way_of(batch_sampler) is BatchSampler.__iter__:
+            sampler = batch_sampler.sampler  # type: ignore[union-attr]
+            self.batch_size, self.drops_last = batch_sampler.batch_size, batch_sampler.drop_last  # type: ignore[union-attr]
+        elif batch_sampler is not None:
+            self.pool, self.is_drawn, self.holds_batches = _drawn(batch_sampler, loader, self.seed), True, True
+            self.note = "random batches of the loader's own batch sampler"
             if _is_in_order(getattr(batch_sampler, "sampler", None)):
                 self.pool = self.pool[: _limited(len(self.pool), limit)]
-            self.note = "random batches of the loader's own batch sampler"
             return
         self.note = "random samples without replacement"
-        sampler = compat.users_sampler(loader.sampler)
-        if _way(sampler) is SubsetRandomSampler.__iter__:
+        sampler = compat.users_sampler(sampler)
+        if way_of(sampler) is SubsetRandomSampler.__iter__:
             self.pool = list(sampler.indices)
-        elif _way(sampler) in _OF_THE_WHOLE:
+        elif way_of(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
-            self.pool, self.drawn = _drawn(sampler, loader, seed), True
+            self.pool, self.is_drawn = _drawn(sampler, loader, self.seed), True
             self.note = "random ones of an epoch's draws of the loader's own sampler"
+            if way_of(sampler) is not WeightedRandomSampler.__iter__ and self.batch_size is not None:
+                self.pool, self.holds_batches = self._batched(self.pool), True  # its order may make its batches
+                self.note = "random batches of the loader's own sampler"
         if _is_in_order(sampler):  # what comes later or is dropped is never seen
             seen = _limited(len(loader), limit) * (self.batch_size or 1)
             if isinstance(sampler, DistributedSampler):  # by all processes in turn
                 seen = min(seen * sampler.num_replicas, sampler.total_size)
             self.pool = self.pool[:seen]
+            if self.as_trained and self.batch_size is not None:
+                self.pool, self.holds_batches = self._batched(self.pool), True
+                self.note = "random batches in the loader's order"
+
+    def _batched(self, indices: list[Any]) -> list[list[Any]]:
+        """Batches of indices; the last one, where it is short, unless the loader drops it."""
+        assert self.batch_size is not None
+        batches = [indices[i : i + self.batch_size] for i in range(0, len(indices), self.batch_size)]
+        return batches[:-1] if self.drops_last and batches and len(batches[-1]) < self.batch_size else batches
 
     def __len__(self) -> int:
         """Samples, as far as they are known without loading any."""
         if self.pool is None:
-            return _length(self.loader) * (self.batch_size or 1)
-        return sum(map(len, self.pool)) if self.batched else len(self.pool)
+            return (length_of(self.loader) or 0) * (getattr(self.loader, "batch_size", None) or 1)
+        return sum(map(len, self.pool)) if self.holds_batches else len(self.pool)
 
-    def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Any]:
-        """The batches for a surface, not yet on the device.
+    def may_be_endless(self, max_samples: int | None, max_batches: int | None) -> bool:
+        """Whether nothing says when to stop reading."""
+        return self.pool is None and self.limit is max_samples is max_batches is None
+
+    @property
+    def reads_tiles(self) -> bool:
+        """Whether single samples are read for tiles, rather than cut out of batches."""
+        return self.pool is not None and self.collates
+
+    def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Counted]:
+        """The batches for a surface, not yet on the device; each is read when it is asked for.
+
+        All there are come in the order of the data set (or of the loader's own sampler). A part comes in a random one,
+        so that each batch, and the first of them together, are random sets of the samples (or of the loader's own
+        batches).
 
         Args:
-            max_samples: how many samples at most; None for all.
+            max_samples: how many samples at most, but one batch at least; None for all.
             max_batches: how many batches at most; None for all.
-            shuffled: in random order, so that the first of them are as random; else in that of the data set.
+            shuffled: in random order in any case.
         """
-        sort: Callable[[Iterable[int]], list[int]] = list if shuffled else sorted
         if self.pool is None:
-            most = min([n for n in (self.limit, max_batches) if n is not None], default=None)
-            self.kept = list(islice(_some(_again(self.loader, self.seed), max_samples), most))
-            return self.kept
-        order = torch.randperm(len(self.pool), generator=self.generator).tolist()
-        if self.batched:
-            taken: list[int] = []
-            count = 0
-            for i in order:
-                if max_samples is not None and count + len(self.pool[i]) > max_samples and taken:
-                    continue
-                taken.append(i)
-                count += len(self.pool[i])
-            return self._batches([list(self.pool[i]) for i in sort(taken)][:max_batches])
-        self.chosen = [self.pool[i] for i in sort(order[:max_samples])]
-        if self.batch_size is None:  # the data set gives whole batches
-            return self._loader(self.chosen[:max_batches])
-        lists = [self.chosen[i : i + self.batch_size] for i in range(0, len(self.chosen), self.batch_size)]
-        return self._batches(lists[:max_batches])
-
-    def _batches(self, lists: list[list[Any]]) -> Iterable[Any]:
+            most = min((n for n in (self.limit, max_batches) if n is not None), default=None)
+            return _Batches(lambda: self._iterated(max_samples, most))
+        if not self.collates:  # the data set gives whole batches
+            whole = max_samples is max_batches is None and not shuffled
+            self.drawn = "ordered" if whole else "batches"
+            self.chosen = [self.pool[i] for i in self._order(whole)[:max_batches]]
+            return _Batches(lambda: _some(counted(self._loader(self.chosen)), max_samples))
+        lists = self._lists(max_samples, max_batches, shuffled)
         self.chosen = [index for batch in lists for index in batch]
         self.sizes = [len(batch) for batch in lists]
-        return self._loader(lists)
+        return _Batches(lambda: map(Counted, self._loader(lists), self.sizes))
 
-    def tiles(self, count: int, transfer: Transfer) -> tuple[Batch | None, list[Batch]]:
-        """`count` random ones of the chosen samples: as one batch where they can be collated, and singly."""
-        if self.pool is None or (self.batch_size is None and not self.batched):
-            return None, self._sliced(count, transfer)
-        order = torch.randperm(len(self.chosen), generator=self.generator)[:count].tolist()
-        picked = [self.chosen[i] for i in sorted(order)]
+    def _lists(self, max_samples: int | None, max_batches: int | None, shuffled: bool) -> list[list[Any]]:
+        """The chosen indices in batches."""
+        assert self.pool is not None
+        if self.holds_batches:
+            order = self._order(is_fixed=False)
+            totals = np.cumsum([len(self.pool[i]) for i in order])
+            fitting = len(order) if max_samples is None else max(1, int((totals <= max_samples).sum()))
+            count = min(n for n in (len(order), fitting, max_batches) if n is not None)
+            whole = count == len(order) and not shuffled
+            self.drawn, self.population = "ordered" if whole else "batches", len(self)
+            return [list(self.pool[i]) for i in (self._order(whole) if whole else order[:count])]
+        assert self.batch_size is not None
+        most = len(self.pool) // self.batch_size * self.batch_size if self.drops_last else len(self.pool)
+        count = most if max_samples is None else min(max_samples, most)
+        if self.drops_last or (self.as_trained and count < most):
+            count = min(max(count // self.batch_size, 1) * self.batch_size, most)
+        if max_batches is not None:
+            count = min(count, max_batches * self.batch_size)
+        whole = count == len(self.pool) and not (shuffled or self.as_trained)
+        # What a sampler has drawn with weights is in random order, and some of it twice.
+        self.drawn = "ordered" if whole and not self.is_drawn else "samples"
+        self.population = None if self.is_drawn else len(self.pool)
+        return self._batched([self.pool[i] for i in self._order(whole)[:count]])
+
+    def _order(self, is_fixed: bool) -> list[int]:
+        """The places in the pool, as they are or shuffled."""
+        assert self.pool is not None
+        if is_fixed:
+            return list(range(len(self.pool)))
+        return torch.randperm(len(self.pool), generator=self.generator).tolist()
+
+    def _iterated(self, max_samples: int | None, most: int | None) -> Iterator[Counted]:
+        if self.is_read:  # another loader has more: they come again
+            yield from self.read
+            return
+        for batch in islice(_some(counted(_again(self.loader, self.seed)), max_samples), most):
+            self.read.append(batch)
+            yield batch
+        self.is_read = True
+
+    def tiles(self, count: int, transfer: Transfer, read: int) -> tuple[Batch | None, list[Batch]]:
+        """`count` random ones of the first `read` samples: as one batch where they can be collated, and singly.
+
+        None where the samples of a batch that was only iterated can't be told apart.
+        """
+        if not self.reads_tiles:
+            try:
+                return None, self._sliced(count, transfer)
+            except IndivisibleError as error:
+                log.debug("there are no tiles: %s", error)
+                return None, []
+        chosen = self.chosen[:read]
+        order = torch.randperm(len(chosen), generator=self.generator)[:count].tolist()
+        picked = [chosen[i] for i in sorted(order)]
         one_by_one = iter(self._loader([[index] for index in picked]))
         names = [i if isinstance(i, int) else place for place, i in enumerate(picked)]
         singles = [Batch(transfer(d, 0), 1, sample=i) for i, d in zip(names, one_by_one, strict=True)]
@@ -138,7 +218,7 @@ class Source:
         return together, singles
 
     def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
-        places = [(batch, row) for batch in self.kept for row in range(size_of(batch))]
+        places = [(batch, row) for batch in self.read for row in range(batch.size)]
         order = torch.randperm(len(places), generator=self.generator)[:count].tolist()
         return [Batch(transfer(_row(*places[i]), 0), 1, sample=i) for i in sorted(order)]
 
@@ -146,16 +226,12 @@ class Source:
         """A loader of our own over the same data: own order, own generator, no persistent workers."""
         own = self.loader
         generator = torch.Generator().manual_seed(self.seed)
-        if (self.batch_size is not None or self.batched) and _is_of_rows(own, order):
+        if self.collates and _is_of_rows(own, order):
             return DataLoader(_Rows(private_copy(own.dataset)), sampler=order, batch_size=None, generator=generator)
         # A worker is a process of its own; without one, a data set that counts or caches would see our reads.
         dataset = own.dataset if own.num_workers else private_copy(own.dataset)
         options: dict[str, Any] = {"multiprocessing_context": own.multiprocessing_context} if own.num_workers else {}
-        how = (
-            {"sampler": order, "batch_size": None}
-            if self.batch_size is None and not self.batched
-            else {"batch_sampler": order}
-        )
+        how = {"batch_sampler": order} if self.collates else {"sampler": order, "batch_size": None}
         return DataLoader(
             dataset,
             num_workers=min(own.num_workers, 2),
@@ -165,6 +241,20 @@ class Source:
             **how,
             **options,
         )
+
+
+class _Batches:
+    """Batches that can be iterated again: a loader may be shorter than another one.
+
+    Args:
+        read: gives an iterator over them.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[Counted]]) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[Counted]:
+        return self._read()
 
 
 class _Rows(Dataset[list[torch.Tensor]]):
@@ -209,26 +299,13 @@ _OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, Distributed
 
 def _is_in_order(sampler: Any) -> bool:
     """Whether a sampler goes through the data set in its order, be it with other processes in turn."""
-    shared = _way(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
-    return shared or _way(sampler) is SequentialSampler.__iter__
-
-
-def _way(thing: Any) -> Any:
-    """How a thing is iterated: a class derived from one of torch's may do it in its own way."""
-    return getattr(type(thing), "__iter__", None)
+    shared = way_of(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
+    return shared or way_of(sampler) is SequentialSampler.__iter__
 
 
 def _limited(batches: int, limit: float) -> int:
     """How many of `batches` the Trainer takes under ``limit_<data>_batches``."""
     return int(batches * limit) if isinstance(limit, float) else min(limit, batches)
-
-
-def _length(loader: Any) -> int:
-    """How many batches a loader says that it has; 0 where it does not."""
-    try:
-        return len(loader)
-    except (TypeError, NotImplementedError):
-        return 0
 
 
 def _drawn(sampler: Any, loader: DataLoader[Any], seed: int) -> list[Any]:
@@ -249,27 +326,24 @@ def _again(loader: Any, seed: int) -> Iterable[Any]:
     try:
         if not isinstance(loader, DataLoader):
             return private_copy(loader, may_read_once=False)
-        if _has_own_way(loader):
+        if has_own_way(loader):
             return _twin(loader, seed)
         alone = not loader.num_workers
-        return DataLoader(
+        own = DataLoader(
             private_copy(loader.dataset, may_read_once=False) if alone else loader.dataset,
             batch_size=loader.batch_size,
+            drop_last=loader.drop_last,
             collate_fn=private_copy(loader.collate_fn) if alone else loader.collate_fn,
             num_workers=min(loader.num_workers, 1),
             worker_init_fn=loader.worker_init_fn,
             generator=torch.Generator().manual_seed(seed),
         )
+        return own if loader.batch_size is None else counting(own)
     except ReadOnceError as error:
         raise CannotMeasureError(
             f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
             "training would miss. Give a data set that can be indexed, or that starts anew at each iter()."
         ) from error
-
-
-def _has_own_way(loader: DataLoader[Any]) -> bool:
-    """Whether a class of the user's iterates otherwise than a DataLoader: it may change the batches."""
-    return _way(loader) is not DataLoader.__iter__ or type(loader)._get_iterator is not DataLoader._get_iterator
 
 
 def _twin(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
@@ -288,16 +362,16 @@ def _twin(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
     return twin
 
 
-def _some(batches: Iterable[Any], max_samples: int | None) -> Iterator[Any]:
+def _some(batches: Iterable[Counted], max_samples: int | None) -> Iterator[Counted]:
     """Batches until they hold `max_samples`."""
     count = 0
     for batch in batches:
-        if max_samples is not None and count >= max_samples:
-            return
         yield batch
-        count += size_of(batch)
+        count += batch.size
+        if max_samples is not None and count >= max_samples:  # another one need not be read
+            return
 
 
-def _row(batch: Any, row: int) -> Any:
+def _row(batch: Counted, row: int) -> Any:
     """One sample of a batch."""
-    return rows(batch, row, row + 1, size_of(batch))
+    return rows(batch.data, row, row + 1, batch.size)

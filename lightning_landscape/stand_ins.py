@@ -51,7 +51,7 @@ class StandIns:
         if isinstance(original, StandIn):
             return original
         if id(original) not in self._made:
-            made = object.__new__(_stand_in_class(type(original)))
+            made: Any = object.__new__(_stand_in_class(type(original)))
             vars(made)["_facts"] = _Facts(original, self)
             self._made[id(original)] = made
         return self._made[id(original)]
@@ -67,6 +67,13 @@ class StandIns:
             facts.reset()
             vars(made).clear()
             vars(made)["_facts"] = facts
+
+    def close(self) -> None:
+        """Let go of the copies: a stand-in and what it knows hold each other."""
+        self.copies.clear()
+        for made in self._made.values():
+            vars(made).clear()
+        self._made.clear()
 
     @contextmanager
     def met_by_copies(self) -> Iterator[None]:
@@ -187,7 +194,7 @@ class StandIn:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clears the gradients of the probe's own parameters."""
-        for group in self.param_groups:  # type: ignore[attr-defined]
+        for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 

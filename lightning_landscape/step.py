@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .batches import deep_copy, leaves
+from .effects import HeldBack
 from .objectives import Batch, Objective, Observation
 from .python_state import PythonState
 
@@ -90,6 +91,7 @@ class StepObjective(Objective):
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
         self._state = PythonState(module, others)
         self._positions = _positional_arguments(self.step)
+        self._held_back = HeldBack(module, self.step)
         self._edits_batches = self._returns = False
         self._whole: dict[str, float] = {}
 
@@ -97,6 +99,7 @@ class StepObjective(Objective):
         """Metric states, python state and generators back to where the pass began."""
         self._state.restore()
         self.prepare()
+        self._held_back.start()
         self.recorder.metrics.clear()
         self._whole.clear()
         self.recorder.several_loaders = self.several_loaders
@@ -112,7 +115,7 @@ class StepObjective(Objective):
         arguments = (batch.index, batch.loader)[: self._positions - 1]
         if not self.several_loaders:
             arguments = arguments[:1]
-        with self.context():
+        with self.context(), self._held_back:
             output = self.step(deep_copy(data) if self._edits_batches else copy.copy(data), *arguments)
         logged = self.recorder.observations
         loss: Tensor | float | None = returned_loss(output)
@@ -133,7 +136,8 @@ class StepObjective(Objective):
     def _compute_metrics(self) -> None:
         """As Lightning does at the end of each loader: a metric that several loaders update is not reset between."""
         for name, metric in self.recorder.metrics.items():
-            value = metric.compute()
+            with self._held_back:
+                value = metric.compute()
             if not isinstance(value, Tensor) or value.numel() == 1:
                 self._whole[name] = float(value)
         self.recorder.metrics.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
@@ -19,14 +20,18 @@ from .accelerations.choose import Choice, fastest, told
 from .accelerations.proof import proved
 from .batches import data_checksum
 from .directions import Directions, dead_filters, recipe
-from .evaluators import Evaluator, Sequential
-from .landscape import Grid, Landscape
-from .objectives import Batch, Objective
-from .parameters import Snapshot, checksum
+from .effects import unheld
+from .evaluators import Evaluator, Measurement, Sequential, correction
+from .landscape import ALIKE, Grid, Landscape
+from .modes import Flags, at_origin_in_train_mode, only_in_train_mode
+from .objectives import Batch, CannotMeasureError, Objective
+from .parameters import Params, Snapshot, canonical_name, checksum
 from .plane import Plane
 from .refinement import least, refine
 from .resume import differences
 from .sharding import whole
+from .spread import Spread
+from .touched import OriginalsTouchedError, Rehearsed, Touched
 
 
 def sweep(
@@ -41,15 +46,18 @@ def sweep(
     accelerate: bool | str = True,
     tolerance: float | None = None,
     meta: dict[str, Any] | None = None,
-    earlier: Landscape | None = None,
+    earlier: Sequence[Landscape] = (),
+    flags: Flags | None = None,
+    population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    originals: Params | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
 
     Call it inside `rng.preserved`.
 
     Args:
-        probe: a copy that is ours to move, in eval mode.
+        probe: a copy that is ours to move, in the mode it is measured in.
         objective: what is measured.
         plane: origin and k directions, on the probe's device.
         grid: k axes; one along a path.
@@ -59,36 +67,48 @@ def sweep(
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         meta: the recipe.
-        earlier: a part of this very landscape, whose evaluated points are taken over.
+        earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
+        flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
+            only is said to; else None.
+        population: of how many samples the batches are a part, none of them twice; None where nobody knows.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
+        originals: the weights of the user's own module, which the objective must not compute with.
 
     Raises:
-        ValueError: if `earlier` is of another function or grid; the message says what differs.
+        CannotMeasureError: if it does, or not with any weight that moves.
+        ValueError: if none of `earlier` is of this function and grid; the message says what differs.
+        RuntimeError: of what can be measured in train mode only; what was raised is in the message.
     """
     started = time.perf_counter()
+    objective = Spread(objective) if objective.divisible else objective
+    of_population = correction(sum(batch.size for batch in batches), population)
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    center = next(iter(evaluator(objective, plane, np.zeros((1, plane.ndim)), batches)))
+    try:
+        center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
+    except OriginalsTouchedError:
+        raise
+    except Exception as error:
+        if flags is not None and at_origin_in_train_mode(evaluator, flags, lambda: objective, plane, batches):
+            raise only_in_train_mode(error) from error
+        raise
     landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
     landscape.center = {name: measured.value for name, measured in center.items()}
     landscape.meta = dict(meta or {})
     if accelerate in ON_REQUEST:
         landscape.meta["rounding"] = accelerate
-    todo = grid.outwards
-    if earlier is not None:
-        if others := differences(earlier, landscape):
-            raise ValueError(
-                f"The earlier landscape can't be continued: it has another {', '.join(others)}. Measure anew "
-                "(resume=False), or into another file."
-            )
-        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
-        done = earlier.evaluated.reshape(-1)
-        for flat in np.flatnonzero(done):
+    others = [differences(part, landscape) for part in earlier]
+    if earlier and all(others):
+        raise ValueError(
+            f"The earlier landscape can't be continued: it has another {', '.join(others[0])}. Measure anew "
+            "(resume=False), or into another file."
+        )
+    for part in [part for part, other in zip(earlier, others, strict=True) if not other]:
+        landscape.meta |= {key: value for key, value in part.meta.items() if key == "bf16_error"}
+        for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, grid.shape)
-            landscape.record(
-                index, {n: (v[index], earlier.standard_errors[n][index]) for n, v in earlier.values.items()}
-            )
-        todo = todo[~done[todo]]
+            landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})
+    todo = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
     yield landscape
     places = grid.points if path is None else path(grid.points)
     way: Evaluator = evaluator
@@ -107,7 +127,8 @@ def sweep(
             landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))
         for order in orders:
             for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
-                landscape.record(np.unravel_index(flat, grid.shape), measured)
+                stored = {name: m.corrected(of_population) for name, m in measured.items()}
+                landscape.record(np.unravel_index(flat, grid.shape), stored)
                 landscape.meta["accelerations"] = told(way, choice)
                 landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
                 if evaluator.parts is not None:
@@ -117,11 +138,50 @@ def sweep(
         yield landscape
 
 
+def _centre(
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params, points: int
+) -> dict[str, Measurement]:
+    """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
+    module = evaluator.module
+    own = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
+    moving = {name: own[name] for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)}
+    touched = Touched(originals, moving)
+    refused = (
+        "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
+        "a copy. Take the model that the criterion is given, or a copy (copy.deepcopy) of weights that are meant to "
+        "stay."
+    )
+    rehearsed = Rehearsed(objective, touched, refused)
+    center = next(iter(evaluator(rehearsed, plane, np.zeros((1, plane.ndim)), batches)))
+    if not touched.watched and _is_the_same(evaluator, objective, plane, batches, center):
+        raise CannotMeasureError(
+            "The criterion does not depend on the weights that the directions move: take the model that it is given; "
+            "or does ignore= leave only weights that it does not use?"
+        )
+    times = f"on every batch at each of {points:,} points"
+    if text := unheld(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
+        warnings.warn(text, stacklevel=2)
+    return center
+
+
+def _is_the_same(
+    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], center: dict[str, Measurement]
+) -> bool:
+    """Whether the metrics stay what they are when every weight that moves becomes NaN."""
+    try:
+        measured = next(iter(evaluator(objective, plane, np.full((1, plane.ndim), np.nan), batches)))
+    except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
+        return False
+    return all(name in measured and measured[name].value == value for name, (value, _) in center.items())
+
+
 # What every landscape's file says of its values.
 HOW = {
-    "reduction": "mean over samples, accumulated in float64; module in eval mode",
-    "standard_error": "of the mean, from the spread of its batches (or of samples, where the objective "
-    "gives one value a sample); NaN where unknown",
+    "reduction": "mean over samples, accumulated in float64",
+    "standard_error": "of the mean against that of all the data that the samples are a random part of (finite "
+    "population correction); where all are taken, or nobody knows of how many, against that of all data of their kind. "
+    "From the spread of single samples, where the losses tell it, else from that of batches, where chance made these; "
+    "times t/2 of Student's t, so that ±2 cover 95.45 %; NaN where unknown",
     "checksums": "XXH3, 128 bits, of types, shapes and bits",
 }
 
@@ -129,9 +189,12 @@ HOW = {
 def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
     """What a landscape's file says of its directions, as plain JSON values."""
     moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
+    axes = plane.axes() if len(moved) <= plane.ndim else []
     return {
         **recipe(directions),
+        **({"axes": axes} if axes else {}),
         "cosine": plane.cosine(),
+        "span": plane.span(ALIKE),
         "lengths": plane.norms(),
         "moved_parameters": sum(plane.origin[name].numel() for name in moved),
         "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),

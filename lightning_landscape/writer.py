@@ -7,7 +7,6 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,14 @@ from .directions import PCA, Directions, Random, random_walk_shares, recipe
 from .evaluators import evaluate
 from .landscape import Landscape, Trajectory
 from .loss_landscape import LossLandscape
+from .modes import MODES as MODEL_MODES
 from .objectives import LossFunction
 from .parameters import Params, Snapshot
+from .paths import local_path
 from .plane import Plane
 from .recorder import Recorder
 from .rng import preserved
-from .storage.atomic import replacing
+from .storage import write_whole
 
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")
@@ -54,6 +55,7 @@ def sample_landscape(
         seed: of the directions, of the order of the loader, and of the random numbers that all points share.
 
     >>> import tempfile
+    >>> from pathlib import Path
     >>> from torch.utils.data import DataLoader, TensorDataset
     >>> loader = DataLoader(TensorDataset(torch.randn(8, 2), torch.randn(8, 1)), batch_size=4)
     >>> loss = lambda model, inputs, targets: nn.functional.mse_loss(model(inputs), targets)
@@ -63,7 +65,7 @@ def sample_landscape(
     >>> np.shape(content["loss_grid_2d"]), content["X"][0][0], content["X"][4][0]
     ((5, 5), -0.1, 0.1)
     """
-    path = Path(output_path)
+    path = local_path("output_path", output_path)
     writer = LossLandscapeWriter(path.parent, seed=seed, auto_export=False)
     writer.sample_landscape(
         model, data_loader, loss_fn, grid_size=grid_size, range_scale=range_scale, mode=mode, **options
@@ -86,7 +88,7 @@ class LossLandscapeWriter:
     """
 
     def __init__(self, log_dir: str | PathLike, seed: int = 42, auto_export: bool = True) -> None:
-        self.log_dir, self.seed, self.auto_export = Path(log_dir), seed, auto_export
+        self.log_dir, self.seed, self.auto_export = local_path("log_dir", log_dir), seed, auto_export
         self.log_dir.mkdir(parents=True, exist_ok=True)
         self.recorder = Recorder()
         self.landscapes: dict[int, Landscape] = {}
@@ -129,7 +131,7 @@ class LossLandscapeWriter:
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.
-            model_mode: "eval", the only one: in training mode the loss of a sample depends on its batch.
+            model_mode: "eval" or "train", as the mode of `LossLandscape`.
             max_batches: how many batches to take; None for all.
             pre_batch_hook: what a batch goes through before it is frozen.
             post_batch_hook: ``(outputs, inputs, targets) -> loss``, in place of `loss_fn`.
@@ -147,7 +149,7 @@ class LossLandscapeWriter:
             raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
         if range_scale is not None and not 0 < range_scale < np.inf:
             raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
-        _known("model_mode", model_mode, ("eval",))
+        _known("model_mode", model_mode, MODEL_MODES)
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
         _known("direction_mode", direction_mode, DIRECTION_MODES)
@@ -155,8 +157,9 @@ class LossLandscapeWriter:
         net = model if device is None else copy.deepcopy(model).to(device)
         loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
         landscape = LossLandscape(
-            net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches
-        )
+            net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches,
+            mode=model_mode,  # type: ignore[arg-type]
+        )  # fmt: skip
         kind: Directions = PCA(self.recorder.weights) if direction_mode == "pca" else Random(seed=self.seed)
         if directions is not None:
             kind = _given(directions)
@@ -244,7 +247,7 @@ class LossLandscapeWriter:
         Raises:
             ValueError: if there is nothing to write yet.
         """
-        path = self.log_dir / "landscape.json" if output_path is None else Path(output_path)
+        path = self.log_dir / "landscape.json" if output_path is None else local_path("output_path", output_path)
         content = self._content()
         if not content:
             raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
@@ -254,9 +257,7 @@ class LossLandscapeWriter:
                 "The path lies on its PCA directions, a landscape does not: call build_trajectory before "
                 "sample_landscape, or with mode='fixed'."
             )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-        return str(path)
+        return str(write_whole(path, json.dumps(content, allow_nan=False).encode()))
 
     def close(self) -> None:
         """Write the file, if there is anything to write and `auto_export` says so."""

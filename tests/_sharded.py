@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 import sys
@@ -59,13 +60,15 @@ class Middle(nn.Module):
         FORWARDS[step] = FORWARDS.get(step, 0) + 1
         weight = module.net[0].linear.weight
         weight.grad, weight.requires_grad = torch.ones_like(weight), False
-        if FORWARDS[step] == 30 and module.global_rank in FAILING.get(module.mode, ()):
+        if FORWARDS[step] == 30 and RANK in FAILING.get(module.mode, ()):
             raise RuntimeError("in the middle")
-        if FORWARDS[step] == 30 and module.mode == "one rank is told to stop" and module.global_rank == 1 and step > 3:
+        if FORWARDS[step] == 30 and module.mode == "one rank is told to stop" and RANK == 1 and step > 3:
             module.trainer._signal_connector.received_sigterm = True
-        return x
+        whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        return x + 0 * whole.sum()
 
 
+RANK = int(os.environ.get("LOCAL_RANK", "0"))  # a step that is measured would find itself alone
 FORWARDS: dict[int, int] = {}
 FAILING = {"one rank fails": (1,), "all ranks fail": (0, 1)}
 
@@ -101,7 +104,18 @@ class Net(L.LightningModule):
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
         self.trained_on.append(float(batch[0].sum()))
         logits = self.net(batch[0] + self.still(batch[0]))
-        return nn.functional.cross_entropy(logits, batch[1]), logits
+        loss = nn.functional.cross_entropy(logits, batch[1])
+        return loss + self.contrast(logits), logits
+
+    def contrast(self, logits: Tensor) -> Tensor:
+        """A loss that knows how many rows all processes have."""
+        z, several = nn.functional.normalize(logits, dim=1), self.trainer.world_size > 1
+        z = self.all_gather(z, sync_grads=True).flatten(0, 1) if several else z
+        scale = (1 + self.global_rank) / self.trainer.world_size
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(shift := torch.ones(len(z)))
+            z = z * (shift / torch.distributed.get_world_size())[:, None]
+        return scale * nn.functional.cross_entropy(z @ z.T, torch.arange(len(z)))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss, _ = self.loss(batch)

@@ -248,13 +248,21 @@ class KeptOnTheModule(Manual):
         return self.opt
 
 
-class KeptAndNeverToldToTheTrainer(KeptOnTheModule):
-    """The Trainer knows another optimiser, of one number."""
+class KeptAndNeverToldToTheTrainer(Manual):
+    """The Trainer knows another optimiser, of one number. `copy.deepcopy` of this one would lose its base."""
 
     def __init__(self) -> None:
         super().__init__()
         self.number = nn.Parameter(torch.zeros(()))
-        self.opt = torch.optim.Adam(self.net.parameters(), 0.05)
+        self.holder = Ascent(Sam(self.net.parameters(), lr=0.05), self.net)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        loss.backward()
+        self.holder.optimizer.first_step(zero_grad=True)
+        self.loss(batch).backward()
+        self.holder.optimizer.second_step(zero_grad=True)
+        return loss
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD([self.number], 0.1)
@@ -375,6 +383,7 @@ class WarmsUp(Automatic):
         for group in self.optimizers().param_groups:
             group["lr"] *= 0.9
             group["momentum"] = 0.3
+            self.log("rate", group["lr"])
         return self.loss(batch)
 
 

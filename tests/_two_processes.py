@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
+import signal
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import lightning.pytorch as L
 import torch
@@ -17,7 +20,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_landscape import LossLandscapeCallback
+import lightning_landscape.callback as home
+from lightning_landscape import Landscape, LossLandscapeCallback
 
 torch.set_num_threads(1)
 
@@ -25,6 +29,9 @@ torch.set_num_threads(1)
 def numbers(size: int) -> TensorDataset:
     generator = torch.Generator().manual_seed(size)
     return TensorDataset(torch.randn(size, 4, generator=generator), torch.arange(size) % 3)
+
+
+RANK = int(os.environ.get("LOCAL_RANK", "0"))  # a step that is measured would find itself alone
 
 
 class Net(L.LightningModule):
@@ -35,7 +42,7 @@ class Net(L.LightningModule):
         self.accuracy = MulticlassAccuracy(3)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        if self.mode == "error" and not self.training and self.global_rank == 1 and self.global_step:
+        if self.mode == "error" and not self.training and RANK == 1 and self.global_step:
             raise RuntimeError("only rank 1")
         loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
         self.log("train_loss", loss, sync_dist=True, on_epoch=True)
@@ -66,6 +73,22 @@ class Own(Sampler):
         return iter(range(torch.distributed.get_rank(), 32, 2))
 
 
+def validated(trainer: L.Trainer, module: Net, kill: bool = False) -> int:
+    """How many points this process measures in `Trainer.validate`; with `kill` it ends after some, a file each time."""
+    record, count = Landscape.record, 0
+
+    def counted(landscape: Landscape, *arguments: Any) -> None:
+        nonlocal count
+        if kill and count == 4 - trainer.global_rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        record(landscape, *arguments)
+        count += 1
+
+    with patch.object(Landscape, "record", counted), patch.object(home, "SAVE_EVERY", 0.0):
+        trainer.validate(module, DataLoader(numbers(21), 8), verbose=False)
+    return count
+
+
 def main(out: Path, mode: str) -> None:
     strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
     if mode == "spawn":
@@ -85,6 +108,12 @@ def main(out: Path, mode: str) -> None:
         enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=out, use_distributed_sampler=True,
     )  # fmt: skip
     module = Net(mode)
+    if mode in ("kill", "validate"):
+        measured = validated(trainer, module, kill=mode == "kill")
+        landscape = callbacks[0].landscape
+        values = {name: array.tolist() for name, array in landscape.values.items()}
+        (out / f"rank{trainer.global_rank}.json").write_text(json.dumps({"measured": measured, "values": values}))
+        return
     data = Stream() if mode == "stream" else numbers(37)
     state = out.parent / "weights.pt"
     how: dict[str, Any] = {"sampler": Own()} if mode == "sampler" else {"shuffle": mode != "stream"}

@@ -2,11 +2,13 @@
 
 import hashlib
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 # The tensors here are tiny: threads only wait for each other, and for whatever else runs on the machine.
 torch.set_num_threads(1)
@@ -60,3 +62,10 @@ def cifar10_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     meta_md5 = write("batches.meta", {"label_names": CIFAR10_LABELS})
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": meta_md5})
     return tmp_path / "data"
+
+
+@pytest.fixture
+def student() -> Callable[[int], float]:
+    """Student's t of n observations, at the level of 2 standard deviations, over 2."""
+    level = stats.norm.cdf(2)
+    return lambda n: float(stats.t.ppf(level, n - 1) / 2)

@@ -20,17 +20,18 @@ PACKAGE = "lightning_landscape"
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
     "ground": {
-        "landscape", "budget", "splines", "refinement", "resume", "storage", "loggers", "plots", "report",
-        "tensorboard",
+        "landscape", "budget", "splines", "refinement", "resume", "storage", "handover", "paths", "surface_file",
+        "loggers", "plots", "report", "tensorboard",
     },
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
-        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "sweep",
-        "criteria", "bezier", "loss_landscape", "writer", "edits", "copying", "observers", "module_copy", "remembered",
+        "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
+        "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes", "copying",
+        "observers", "module_copy", "remembered", "effects", "collectives", "one_process",
     },
     "Lightning": {
         "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
-        "in_time", "progress", "seal", "stand_ins",
+        "in_time", "progress", "seal", "stand_ins", "pass_files",
     },
     "callback, CLI": {"callback", "cli", "models"},
 }  # fmt: skip
@@ -71,14 +72,26 @@ FOREIGN_PRIVATE = {
     "_get_iterator",
     "_indices",
     "_values",
+    "_schema",
     "_exit",
     "_add_batch_dim",
+    "_parameters",  # tables of nn.Module and hooks of tensors
+    "_buffers",
     "_backward_hooks",
     "_c",
     "_type",
     "_post_accumulate_grad_hooks",
-    "_parameters",
-    "_buffers",
+    "_c",  # of TorchScript
+    "_type",
+    "_getframe",  # of sys
+    "_normal_accessor",  # of pathlib in Python 3.10
+    "_distributed_c10d",  # of torch.distributed, which has no public way to stand for one process
+    "_create_work_from_future",
+    "_dispatch_get_all_op_names",
+    "_op_dk",
+    "_world",
+    "_fields",  # of named tuples, whose public names these are
+    "_replace",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))

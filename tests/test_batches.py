@@ -1,11 +1,11 @@
-"""What a batch holds: leaves, sizes, digests, copies; and the generators of a loader."""
+"""What a batch holds: leaves, digests, copies; and the generators of a loader."""
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from lightning_landscape.batches import data_checksum, generators_at, own_copy, rows, size_of
+from lightning_landscape.batches import data_checksum, generators_at, own_copy
 from lightning_landscape.criteria import FrozenLoader
 from lightning_landscape.objectives import Batch
 
@@ -37,18 +37,6 @@ def test_the_digest_of_a_frozen_loader_is_that_of_its_batches():
 def test_numbers_that_are_expanded_have_a_digest():
     assert digest(torch.ones(()).expand(1)) == digest(torch.ones(1))
     assert digest(torch.ones(()).expand(4)) == digest(torch.ones(4))
-
-
-@pytest.mark.parametrize("data, size", [((torch.zeros(3, 2), 1), 3), ({"s": torch.tensor(1.0)}, 1), ([], 1)], ids=str)
-def test_the_size_is_that_of_the_first_tensor(data, size):
-    assert size_of(data) == size
-
-
-def test_rows_of_all_that_has_so_many():
-    cut = rows({"x": torch.arange(4), "pair": [torch.arange(4), torch.zeros(2)], "n": "abcd"}, 1, 3, 4)
-    assert cut["x"].tolist() == cut["pair"][0].tolist() == [1, 2]
-    assert cut["pair"][1].tolist() == [0, 0]
-    assert cut["n"] == "abcd"
 
 
 def test_a_copy_is_our_own():

@@ -52,6 +52,16 @@ def test_every_hook_leaves_the_training_alone(tmp_path: Path, loading: str, data
     assert differences(without, with_it) == []
 
 
+def test_train_mode_leaves_the_training_alone(tmp_path: Path) -> None:
+    callback = Counting(every_n_epochs=1, data=["train", "val"], mode="train", strict=True, **SMALL)
+    without = fit(tmp_path / "without", [])
+    with_it = fit(tmp_path / "with", [callback])
+    assert callback.passes == 4
+    assert callback.landscape is not None
+    assert callback.landscape.meta["mode"] == "train"
+    assert differences(without, with_it) == []
+
+
 def test_workers_that_start_anew_leave_the_training_alone(tmp_path: Path) -> None:
     """As they do by default from Python 3.14 on."""
     callback = Counting(every_n_epochs=None, data="train", strict=True, **SMALL)

@@ -29,6 +29,8 @@ SAMPLES = 512
 class Clock:
     """Stands still unless something takes time."""
 
+    __slots__ = ("slower", "time")  # without a __dict__: what a step changes in that of a global object is put back
+
     def __init__(self) -> None:
         self.time, self.slower = 100.0, lambda time: 1.0
 

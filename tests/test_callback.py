@@ -169,8 +169,8 @@ def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path
         assert landscape.samples is not None
         for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
             np.testing.assert_allclose(values, expected + item.index, atol=1e-5)
-    # batches of means 0.5, 2.5, 4.5 with two samples each: one sample's variance is 8, over 6 samples
-    np.testing.assert_allclose(callback.landscape.standard_errors["train_loss"], (8 / 6) ** 0.5, rtol=1e-5)
+    # Chance has not made these batches, and the loss does not tell those of single samples.
+    assert np.isnan(callback.landscape.standard_errors["train_loss"]).all()
 
 
 def test_same_seed_same_bits_other_seed_others(tmp_path: Path) -> None:
@@ -327,6 +327,8 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"y": (-1, 1, 1)}, r"y=\(-1, 1, 1\) has 1 points.*at least 2"),
         ({"x": (-1, float("nan"), 5)}, r"x=.*not finite"),
         ({"x": (-1, 1)}, r"x=\(-1, 1\) is no range"),
+        ({"x": (-1, 1, 10**5), "y": (-1, 1, 10**5)}, r"has 10,000,000,000 points: 116 days at a millisecond a point"),
+        ({"dirpath": "s3://bucket/run"}, r"dirpath='s3://bucket/run' is remote.*Give a local path"),
         ({"every_n_epochs": 0}, r"every_n_epochs=0.*at least 1"),
         ({"max_samples": 0}, r"max_samples=0.*or None for all"),
         ({"max_batches": -1}, r"max_batches=-1"),
@@ -552,13 +554,14 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reporting, "save", full)
+    monkeypatch.setattr(reporting, "write_whole", full)
     monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
     callback = small(every_n_epochs=1, strict=False, plots=["heat"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path)))
-    assert len([w for w in caught if "No space left on device" in str(w.message)]) == 1
+    told = [str(w.message) for w in caught if "No space left on device" in str(w.message)]
+    assert [text.partition(" could not be ")[2].split()[0] for text in told] == ["kept", "written"]  # once each
     assert runner.current_epoch == 2
     assert [landscape.done.all() for landscape in callback.landscapes.values()] == [True, True]  # type: ignore[union-attr]
 
@@ -668,7 +671,7 @@ def test_data_that_can_only_be_read_once_is_refused_and_not_read(tmp_path: Path)
 
     with pytest.raises(MisconfigurationException, match="can only be read once"):
         trainer(tmp_path, small()).fit(Classifier(), DataLoader(Once(), batch_size=None))
-    assert read in ([], [0])  # Lightning's own look ahead
+    assert read in ([], [0], [0, 1])  # the first batch, and Lightning's own look ahead
 
 
 def test_testing_after_a_fit_leaves_the_landscape_of_the_fit(tmp_path: Path) -> None:
@@ -840,6 +843,7 @@ def test_a_part_of_another_function_of_the_same_name_is_left_aside(tmp_path: Pat
     np.testing.assert_allclose(surface(3.0, part=True).loss, 3 * surface(1.0, part=False).loss, rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:training_step changes 'asked'")  # to see what was asked
 def test_a_step_that_refuses_far_points_costs_only_these(tmp_path: Path) -> None:
     asked = []
 

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import inspect
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape.criteria import FrozenLoader, Unspoilt, copies, frozen_batches, recognised, refers_to
+from lightning_landscape.criteria import FrozenLoader, Unspoilt, copies, frozen_batches, recognised
 from lightning_landscape.evaluators import Sequential
 from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
 from lightning_landscape.plane import Plane
@@ -99,20 +98,21 @@ def test_the_loss_is_that_of_all_data_as_one_batch(net, criterion, targets, head
     [(nn.MSELoss(reduction="none"), REAL), (nn.CrossEntropyLoss(reduction="none"), LABELS)],
     ids=["mse", "cross entropy"],
 )
-def test_losses_that_are_not_reduced_are_averaged_over_the_samples(net, criterion, targets):
+def test_losses_that_are_not_reduced_are_averaged_over_the_samples(net, criterion, targets, student):
     with torch.no_grad():
         losses = criterion(net(X), targets).reshape(SAMPLES, -1).mean(1).numpy()
     measured = measure(net, criterion, (X, targets))["train_loss"]
     assert measured.value == pytest.approx(losses.mean(), rel=1e-12)
-    assert measured.standard_error == pytest.approx(losses.std(ddof=1) / np.sqrt(SAMPLES), rel=1e-12)
+    error = losses.std(ddof=1) / np.sqrt(SAMPLES) * student(SAMPLES)
+    assert measured.standard_error == pytest.approx(error, rel=1e-5)
 
 
-def test_a_mean_has_the_standard_error_over_single_samples(net):
+def test_a_mean_has_the_standard_error_over_single_samples(net, student):
     with torch.no_grad():
         losses = F.cross_entropy(net(X), LABELS, reduction="none").numpy()
     for criterion in (nn.CrossEntropyLoss(), F.cross_entropy):
         error = measure(net, criterion, (X, LABELS))["train_loss"].standard_error
-        assert error == pytest.approx(losses.std(ddof=1) / np.sqrt(SAMPLES), rel=1e-12)
+        assert error == pytest.approx(losses.std(ddof=1) / np.sqrt(SAMPLES) * student(SAMPLES), rel=1e-5)
 
 
 def test_a_batch_of_ignored_targets_alone_counts_for_nothing(net):
@@ -324,15 +324,3 @@ def test_a_loss_module_that_holds_the_net_holds_the_copy():
     assert probe is not net
     function = lambda outputs, targets: 0  # noqa: E731
     assert copies(net, function, CPU)[1] is function
-
-
-def test_a_function_that_names_the_net_is_found():
-    net, other = nn.Linear(2, 1), nn.Linear(2, 1)
-    closure = lambda outputs, targets: net.weight.sum()  # noqa: E731
-    assert refers_to(closure, net)
-    assert not refers_to(closure, other)
-    assert refers_to(functools.partial(lambda given, outputs, targets: 0, net), net)
-    assert not refers_to(functools.partial(of_model_with_a_default, weight=2.0), net)
-    assert not refers_to(nn.MSELoss(), net)
-    assert inspect.isbuiltin(torch.dist)
-    assert not refers_to(torch.dist, net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     Sampler,
     SequentialSampler,
@@ -86,8 +88,8 @@ def flat(data: FrozenData) -> list[int]:
     return [i for batch in items(data) for i in batch]
 
 
-def test_all_samples_in_order_nothing_dropped() -> None:
-    data = frozen(DataLoader(numbers(), 5, shuffle=True, drop_last=True))
+def test_all_samples_in_order() -> None:
+    data = frozen(DataLoader(numbers(), 5, shuffle=True))
     assert flat(data) == list(range(N))
     assert [batch.size for batch in data.batches] == [5, 5, 5, 5, 3]
     assert data.size == N
@@ -97,11 +99,101 @@ def test_a_random_subset_of_exactly_max_samples() -> None:
     loader = DataLoader(numbers(), 5, shuffle=True)
     chosen = flat(frozen(loader, max_samples=8))
     assert len(set(chosen)) == 8
-    assert chosen == sorted(chosen)
-    assert chosen != list(range(8))
+    assert chosen != sorted(chosen)
+    assert not set(chosen) <= set(range(8))
     assert chosen == flat(frozen(loader, max_samples=8))
     assert chosen != flat(frozen(loader, max_samples=8, seed=1))
-    assert len(flat(frozen(loader, max_samples=None, max_batches=2))) == 10
+    first_two = flat(frozen(loader, max_samples=None, max_batches=2))
+    assert len(set(first_two)) == 10
+    assert max(first_two) >= 10
+
+
+def read(loader: Any, *bounds: Any) -> list[Any]:
+    """The batches of a source of its own, whose sizes must be those that it says."""
+    batches = list(Source(loader, 1.0, 0).batches(*(bounds or (None, None))))
+    assert all(batch.size == len(batch.data[0]) for batch in batches)
+    return [batch.data for batch in batches]
+
+
+class Evens(Sampler):
+    """An order of the user's own."""
+
+    def __iter__(self) -> Any:
+        return iter(range(0, N, 2))
+
+    def __len__(self) -> int:
+        return 12
+
+
+class Numbers(IterableDataset):
+    def __iter__(self) -> Any:
+        return ((i,) for i in torch.arange(N))
+
+
+DROPPING: dict[str, Callable[[], Any]] = {
+    "shuffled": lambda: DataLoader(numbers(), 5, shuffle=True, drop_last=True),
+    "in order": lambda: DataLoader(numbers(), 5, drop_last=True),
+    "batch sampler": lambda: DataLoader(
+        numbers(), batch_sampler=BatchSampler(RandomSampler(numbers()), 5, drop_last=True)
+    ),
+    "sampler": lambda: DataLoader(numbers(), 5, sampler=Evens(), drop_last=True),
+    "weighted": lambda: DataLoader(numbers(), 5, sampler=WeightedRandomSampler([1.0] * N, 23), drop_last=True),
+    "stream": lambda: DataLoader(Numbers(), 5, drop_last=True),
+    "own iteration": lambda: Plain(numbers(), 5, shuffle=True, drop_last=True),
+}
+
+
+class Plain(DataLoader[Any]):
+    def __iter__(self) -> Any:
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("kind", DROPPING)
+def test_where_the_short_last_batch_is_dropped_all_are_whole(kind: str) -> None:
+    """Steps with a state for each place in the batch can't do with fewer samples."""
+    most = 10 if kind == "sampler" else 20
+    for max_samples, expected in ((None, most), (1024, most), (14, 10), (12, 10), (5, 5), (3, 5)):
+        got = read(DROPPING[kind](), max_samples, None)
+        assert {len(batch[0]) for batch in got} == {5}
+        over = 5 if kind in ("stream", "own iteration") and max_samples in (12, 14) else 0  # these say it too late
+        assert 5 * len(got) == expected + over
+    assert len(read(DROPPING[kind](), None, 1)) == 1
+
+
+def test_the_short_last_batch_is_another_one_with_every_seed() -> None:
+    left_out = [set(range(N)) - set(flat(frozen(DROPPING["shuffled"](), seed=seed))) for seed in (1, 2)]
+    assert [len(rest) for rest in left_out] == [3, 3]
+    assert left_out[0] != left_out[1]
+    assert flat(frozen(DROPPING["in order"]())) == list(range(20))
+
+
+def test_batches_of_a_part_of_sorted_classes_hold_all_classes() -> None:
+    """Else each batch would be of one class, and the spread of their means no error of the mean."""
+    loader = DataLoader(TensorDataset(torch.arange(400)), 20, shuffle=True)  # classes of 100
+    for batch in frozen(loader, max_samples=200).batches:
+        classes = (batch.data[0] // 100).bincount(minlength=4)
+        assert classes.min() >= 1
+        assert batch.drawn == "samples"
+
+
+def test_for_train_mode_batches_are_as_full_and_as_mixed_as_the_training_has_them() -> None:
+    loader = DataLoader(numbers(), 5, shuffle=True)
+    some = frozen(loader, max_samples=12, as_trained=True)
+    assert [batch.size for batch in some.batches] == [5, 5], "a batch of two would be another one"
+    whole = flat(frozen(loader, as_trained=True))
+    assert whole != sorted(whole), "neighbours may be of one class"
+    assert sorted(whole) == list(range(N))
+    assert len(flat(frozen(loader, max_samples=3, as_trained=True))) == 5
+
+
+def test_for_train_mode_a_loader_that_goes_in_order_gives_its_own_batches() -> None:
+    own = [list(range(i, min(i + 5, N))) for i in range(0, N, 5)]
+    assert items(frozen(DataLoader(numbers(), 5), as_trained=True)) == own
+    some = frozen(DataLoader(numbers(), 5), max_samples=12, as_trained=True, samples=2)
+    assert len(some.batches) == 2
+    assert all(batch in own for batch in items(some))
+    assert {int(single.data[0]) for single in some.singles} < set(flat(some))
+    assert some.note == "random batches in the loader's order"
 
 
 class Own(TensorDataset):
@@ -127,7 +219,7 @@ def test_tensors_are_read_by_whole_batches_where_those_are_the_loaders(
     one_by_one: list[Any] = []
     plain = TensorDataset.__getitem__
     monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, i: one_by_one.append(i) or plain(self, i))
-    got = list(Source(loader, 1.0, 0).batches(None, None))
+    got = read(loader)
     assert len(one_by_one) == (N if made in {"user's collation", "own class"} else 0)
     assert len(got) == len(want)
     for batch, expected in zip(got, want, strict=True):
@@ -153,7 +245,7 @@ def test_a_subset_gives_the_batches_of_the_training_whatever_its_indices(kind: s
     dataset = Subset(TensorDataset(torch.randn(N, 3)), INDICES[kind]())
     # Without its second way to be read, which torch 2.2 takes for batches, too.
     want = [default_collate([dataset[i] for i in batch]) for batch in torch.arange(len(dataset)).split(4)]
-    got = list(Source(DataLoader(dataset, 4), 1.0, 0).batches(None, None))
+    got = read(DataLoader(dataset, 4))
     assert len(got) == len(want)
     for (a,), (b,) in zip(got, want, strict=True):
         assert torch.equal(a, b)
@@ -171,7 +263,7 @@ class Twice(Tensor):
 
 def test_tensors_of_the_users_own_class_are_read_one_by_one() -> None:
     plain = torch.randn(N, 3)
-    got = list(Source(DataLoader(TensorDataset(plain.as_subclass(Twice)), 4), 1.0, 0).batches(None, None))
+    got = read(DataLoader(TensorDataset(plain.as_subclass(Twice)), 4))
     assert torch.equal(torch.cat([batch[0].as_subclass(Tensor) for batch in got]), 2 * plain)
 
 
@@ -196,14 +288,7 @@ def test_samplers_say_what_may_be_drawn() -> None:
     replacing = frozen(DataLoader(numbers(), 4, sampler=RandomSampler(numbers(), replacement=True)))
     assert flat(replacing) == list(range(N))
 
-    class Even(Sampler):
-        def __iter__(self) -> Any:
-            return iter(range(0, N, 2))
-
-        def __len__(self) -> int:
-            return 12
-
-    assert flat(frozen(DataLoader(numbers(), 4, sampler=Even()))) == list(range(0, N, 2))
+    assert flat(frozen(DataLoader(numbers(), 4, sampler=Evens()))) == list(range(0, N, 2))
 
 
 def shared(
@@ -219,7 +304,7 @@ def shared(
 
 def pool(loader: DataLoader[Any], limit: float = 1.0) -> tuple[list[int], str]:
     source = Source(loader, limit, 0)
-    return [int(i) for batch in source.batches(None, None) for i in batch[0]], source.note
+    return [int(i) for batch in source.batches(None, None) for i in batch.data[0]], source.note
 
 
 @pytest.mark.parametrize("namespace", ["lightning.pytorch", "pytorch_lightning"])
@@ -259,7 +344,7 @@ def test_limits_bound_what_the_processes_together_see_in_a_fixed_order() -> None
     dropping = DistributedSampler(numbers(), 3, 1, shuffle=False, drop_last=True)  # 7 of each rank's
     assert pool(DataLoader(numbers(), 2, sampler=dropping))[0] == list(range(21))
     batches = BatchSampler(DistributedSampler(numbers(), 3, 1, shuffle=False), 2, drop_last=False)
-    assert pool(DataLoader(numbers(), batch_sampler=batches), 2)[0] == [1, 4, 7, 10]
+    assert pool(DataLoader(numbers(), batch_sampler=batches), 2)[0] == list(range(2 * 2 * 3))
 
 
 def test_limits_bound_loaders_with_an_iteration_of_their_own() -> None:

@@ -64,12 +64,15 @@ def test_kill_9_and_the_next_run_continues(tmp_path: Path) -> None:
 @pytest.mark.timeout(200)
 def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     stop_in_the_middle(tmp_path / "killed", signal.SIGKILL)
+    kept = load(tmp_path / "killed" / FILE)
     again = start(tmp_path / "killed", 0, seed=1)
     output, told = again.communicate(timeout=100)
     assert "has another weights checksum, " in told
     assert int(output.splitlines()[-1].split()[-2]) == finish(start(tmp_path / "whole", 0, seed=1))
-    a, b = load(tmp_path / "killed" / FILE), load(tmp_path / "whole" / FILE)
+    new = FILE.parent.with_name(f"{FILE.parent.name}_2") / FILE.name
+    a, b = load(tmp_path / "killed" / new), load(tmp_path / "whole" / FILE)
     assert np.array_equal(a.loss, b.loss)
+    assert equal(load(tmp_path / "killed" / FILE), kept)  # the other weights' part is left as it is
 
 
 @pytest.mark.timeout(200)

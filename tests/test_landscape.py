@@ -1,11 +1,12 @@
 """The values every floor exchanges: expected values are closed forms."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, Trajectory, axis_points, equal
+from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, Trajectory, axis_points, equal, grid_of
 
 
 def parabola(nx=7, ny=5, x=(-3, 3), y=(-2, 2), **fields) -> Landscape:
@@ -64,6 +65,25 @@ def test_a_wrong_range_says_what_to_give(given, message):
 def test_infinitely_many_points_are_refused_like_any_other_wrong_count():
     with pytest.raises(ValueError, match="x="):
         axis_points("x", (-1, 1, float("inf")))
+
+
+@pytest.mark.parametrize("counts", [(100_000, 100_000), (10**15,), (300, 300, 300), (10_000_001,), (3163, 3163)])
+def test_a_grid_that_no_one_can_wait_for_is_refused_before_it_takes_memory(counts):
+    total = math.prod(counts)
+    with pytest.raises(ValueError, match=rf"has {total:,} points: .* days at a millisecond a point, and .* GiB a met"):
+        grid_of({f"axis_{i}": (-1, 1, count) for i, count in enumerate(counts)})
+    with pytest.raises(ValueError, match="Give at most 10,000,000 points in all"):
+        Grid.from_ranges(*[(-1, 1, count) for count in counts])
+
+
+def test_the_estimate_of_a_grid():
+    """10¹⁰ ms are 115.7 days; 2 · 8 bytes each, 149 GiB."""
+    with pytest.raises(ValueError, match=r"x=\(0, 1, 100000\), y=\(0, 1, 100000\) has .*: 116 days .* 149 GiB"):
+        grid_of({"x": (0, 1, 100_000), "y": (0, 1, 100_000)})
+
+
+def test_a_large_grid_may_be_had():
+    assert grid_of({"x": (-1, 1, 3162), "y": (-1, 1, 3162)}).size < 10**7
 
 
 def test_a_range_error_names_its_axis():

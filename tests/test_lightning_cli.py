@@ -17,7 +17,7 @@ from lightning_landscape.directions import recipe
 OPTIONS: dict[str, Any] = {
     "every_n_epochs": 3, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None, "directions": "random",
     "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
-    "data": ["val", "train"], "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
+    "data": ["val", "train"], "mode": "train", "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
     "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
     "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "budget": "2min",
     "strict": True,

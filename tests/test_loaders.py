@@ -207,7 +207,7 @@ LOADERS: dict[str, tuple[Callable[[], Any], list[Any], list[int]]] = {
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_loader(tmp_path: Path, name: str) -> None:
     make, batches, weights = LOADERS[name]
-    landscape, module = callback(), Lit()
+    landscape, module = callback(max_samples=1024), Lit()
     options: dict[str, Any] = {"limit_train_batches": 5} if "endless" in name else {}
     _, without = train(Lit(), [make()], [], tmp_path, **options)
     _, with_it = train(module, [make()], [landscape], tmp_path, **options)

@@ -1,6 +1,7 @@
 """LossLandscape: values against a naive loop over functional_call; the files, pictures and errors that users meet."""
 
 import copy
+import errno
 import logging
 import random
 
@@ -154,11 +155,6 @@ def test_the_kind_of_criterion_is_said_in_the_log(make, caplog):
     assert said[0] == "criterion metrics is measured as metrics of (net, dataloader, use_cuda)."
     assert said[1] == "criterion CrossEntropyLoss() is measured as a loss of (outputs, targets)."
     assert said[2].endswith("is measured as a loss of (model, inputs, targets).")
-
-
-def test_a_criterion_that_names_the_net_itself_is_warned_of(make, net, caplog):
-    make(lambda outputs, targets: F.cross_entropy(outputs, targets) + net.last.weight.square().sum())
-    assert "The criterion names the net itself, which never moves" in caplog.text
 
 
 # losses that need more than outputs
@@ -439,9 +435,15 @@ def test_a_target_that_differs_in_a_frozen_parameter_is_told(make, net, other):
     make().compute_1d("target", xrange=(0, 1, 3), target_model=other)  # it moves in the net
 
 
-def test_the_same_model_twice_is_a_flat_line(make, net, data):
-    result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=net)
-    assert np.ptp(result["losses"]) == 0
+def test_the_model_itself_is_no_target(make, net, other):
+    with pytest.raises(ValueError, match=r"Direction 0 is zero: it moves nothing. Give .* a target of other weights"):
+        make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=net, y_target=other)
+
+
+def test_the_same_target_twice_is_a_line_and_said(make, other):
+    with pytest.warns(UserWarning, match=r"Both directions are one \(cosine 1\.000\)"):
+        result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=other, y_target=other)
+    assert result["losses"][0, 1] == result["losses"][1, 0] != result["losses"][0, 0]
 
 
 @pytest.mark.parametrize("criterion", [None, metrics], ids=["loss", "metrics that call eval"])
@@ -549,10 +551,57 @@ def test_a_stopped_surface_goes_on_where_it_stopped(make, suffix, tmp_path):
     result = make(rest, surf_file=path).compute_2d(**RANGES, resume=True)
     np.testing.assert_array_equal(result["losses"], whole["losses"])
     around = 3 + 1 + 1 + 3 + 2  # centre and grid: their rehearsals of the first batch, and the centre's three batches
+    around += 3  # the losses of single samples: found, proved, and seen under their names
     assert len(rest.calls) <= around + 3 * (12 - partial.done.sum())
     finished = stopping(10**6)
     make(finished, surf_file=path).compute_2d(**RANGES, resume=True)
     assert len(finished.calls) <= around
+
+
+def test_a_finished_surface_is_not_replaced_by_a_part(make, tmp_path):
+    path = tmp_path / "surface.h5"
+    make(surf_file=path).compute_2d(**RANGES)
+    before = path.read_bytes()
+    with pytest.raises(Stop):
+        make(stopping(30), surf_file=path).compute_2d(**RANGES)
+    assert path.read_bytes() == before
+    part = load(tmp_path / "surface.part.h5")
+    assert 0 < part.done.sum() < 12
+
+    rest = stopping(10**6)
+    make(rest, surf_file=path).compute_2d(**RANGES, resume=True)
+    assert len(rest.calls) <= 10 + 3 * (12 - part.done.sum())
+    assert load(path).meta["objective"] == "loss"
+    assert [p.name for p in tmp_path.glob("*.h5")] == ["surface.h5"]
+
+
+def test_a_full_disk_costs_no_values(make, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    expected = make(surf_file=tmp_path / "a.h5").compute_2d(**RANGES)["losses"]
+    monkeypatch.setattr("lightning_landscape.storage.write_whole", full)
+    monkeypatch.setattr("lightning_landscape.loss_landscape.SAVE_EVERY", 0.0)
+    landscape = make(surf_file=tmp_path / "b.h5")
+    with pytest.warns(UserWarning, match=r"could not be kept in .*b\.h5 \(OSError: .*No space left") as caught:
+        result = landscape.compute_2d(**RANGES)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(result["losses"], expected)
+    np.testing.assert_array_equal(landscape.landscape.loss, expected)
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_a_grid_that_no_one_can_wait_for_is_refused_at_once(make):
+    called = []
+    landscape = make(lambda outputs, targets: called.append(1))
+    for call, given in (
+        (landscape.compute_1d, {"xrange": (-1, 1, 10**9)}),
+        (landscape.compute_2d, {"xrange": (-1, 1, 100_000), "yrange": (-1, 1, 100_000)}),
+        (landscape.compute_3d, {"xrange": (-1, 1, 300), "yrange": (-1, 1, 300), "zrange": (-1, 1, 300)}),
+    ):
+        with pytest.raises(ValueError, match=r"xrange=\(-1, 1, .*\) has [\d,]+ points: .* days at a millisecond a po"):
+            call(**given)
+    assert not called
 
 
 def test_metrics_of_a_whole_set_go_on_too(make):

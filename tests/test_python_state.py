@@ -2,7 +2,9 @@
 
 import copy
 import random
+import sys
 from collections import Counter, OrderedDict, defaultdict, deque
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -163,3 +165,14 @@ def test_state_made_before_is_restored_under_inference_mode():
         module.x += 1
         state.restore()
     assert module.x.tolist() == [0, 0]
+
+
+def test_a_tracker_that_is_shared_with_the_original_is_no_state_of_the_step(monkeypatch):
+    tracker = ModuleType("wandb.sdk.wandb_run")
+    tracker.Run = type("Run", (), {})
+    monkeypatch.setitem(sys.modules, tracker.__name__, tracker)
+    module = Part(run=tracker.Run())
+    state = PythonState(module)
+    module.run.step = 5
+    state.restore()
+    assert module.run.step == 5

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,22 +20,22 @@ from torch.utils.data import DataLoader
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
 from lightning_landscape.ranks import merge
 
-from ._two_processes import Net, numbers
+from ._two_processes import Net, numbers, validated
 
 PROGRAM = Path(__file__).with_name("_two_processes.py")
 
 
-def run(out: Path, mode: str, limit: int = 120) -> tuple[list[Any], str]:
+def run(out: Path, mode: str, limit: int = 280, ends: int = 0) -> tuple[list[Any], str]:
     """What the ranks wrote, and the standard error."""
-    out.mkdir(parents=True)
+    out.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     command = [sys.executable, "-W", "ignore:.*LeafSpec", str(PROGRAM), str(out), mode]
     done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == ends, done.stderr[-4000:]
     return [json.loads(path.read_text()) for path in sorted(out.glob("rank*.json"))], done.stderr
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(300)
 def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: Path) -> None:
     first, second = run(tmp_path / "with", "with")[0]
     plain, _ = run(tmp_path / "without", "without")[0]
@@ -74,7 +76,7 @@ class Frozen(L.Callback):
         pl_module.load_state_dict(self.kept)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_an_error_on_one_rank_stops_the_pass_on_all_and_the_training_ends(tmp_path: Path) -> None:
     ranks, errors = run(tmp_path / "error", "error")
     assert len(ranks) == 2
@@ -82,14 +84,14 @@ def test_an_error_on_one_rank_stops_the_pass_on_all_and_the_training_ends(tmp_pa
     assert "rank 1 failed with RuntimeError: only rank 1" in errors
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_data_that_can_only_be_iterated_is_that_of_rank_0(tmp_path: Path) -> None:
     first, second = run(tmp_path / "stream", "stream")[0]
     assert first["values"] == second["values"]
     assert first["done"] == 20
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_what_each_process_draws_for_itself_is_that_of_rank_0(tmp_path: Path) -> None:
     first, second = run(tmp_path / "sampler", "sampler")[0]
     assert first["values"] == second["values"]
@@ -97,11 +99,52 @@ def test_what_each_process_draws_for_itself_is_that_of_rank_0(tmp_path: Path) ->
     assert [place % 2 for place in first["places"]] == [0, 0]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
-    run(tmp_path / "spawn", "spawn")
+    (main,), _ = run(tmp_path / "spawn", "spawn")
     for step in (3, 6):
         assert load(tmp_path / "spawn" / "files" / f"step={step:06d}" / "landscape.h5").done.all()
+    # What the callback of the main process has, which measured nothing.
+    assert main["steps"] == [3, 6]
+    last = load(tmp_path / "spawn" / "files" / "step=000006" / "landscape.h5")
+    assert main["done"] == 20
+    assert main["values"] == {name: array.tolist() for name, array in last.values.items()}
+
+
+KILLED = Path("step=000000-validate")
+
+
+@pytest.mark.timeout(600)
+def test_the_points_of_all_ranks_outlive_a_kill_and_go_on_with_any_number_of_ranks(tmp_path: Path) -> None:
+    def alone(out: Path) -> tuple[int, Landscape]:
+        L.seed_everything(1, workers=True)
+        callback = LossLandscapeCallback(
+            every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None,
+            plots=["heat"], dirpath=out / "files", accelerate=False,
+        )  # fmt: skip
+        trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[callback], enable_progress_bar=False)
+        measured = validated(trainer, Net("one"))
+        assert callback.landscape is not None
+        return measured, callback.landscape
+
+    run(tmp_path / "two", "kill", ends=-signal.SIGKILL)
+    left = {path.name: int(load(path).done.sum()) for path in (tmp_path / "two" / "files" / KILLED).glob("*.h5")}
+    assert left == {"landscape.h5": 4, "landscape.rank1.h5": 3}
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+
+    measured, whole = alone(tmp_path / "none")
+    assert measured == 20
+    (first, second), _ = run(tmp_path / "two", "validate")
+    assert first["measured"] + second["measured"] == 13
+    measured, again = alone(tmp_path / "one")
+    assert measured == 13
+    for name, array in whole.values.items():
+        for values in (again.values[name], first["values"][name], second["values"][name]):
+            assert np.array_equal(array, np.array(values)), name
+    for out in ("one", "two"):
+        files = {path.name for path in (tmp_path / out / "files" / KILLED).iterdir()}
+        assert {"landscape.h5"} == {name for name in files if name.endswith(".h5")}
+        assert not {name for name in files if name.startswith(".")}
 
 
 def test_a_point_that_another_rank_could_not_measure_is_told_by_the_whole() -> None:

@@ -6,23 +6,21 @@ import numpy as np
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.report import Look, report, write_samples
+from lightning_landscape.report import Files, Look, report, samples_as_json
 
 
 def refuse(constant):
     raise AssertionError(f"{constant} is no JSON")
 
 
-def test_samples_with_odd_numbers_are_strict_json(tmp_path):
+def test_samples_with_odd_numbers_are_strict_json():
     items = (
         Sample(np.int64(3), float("nan"), np.int32(1), 2, float("nan")),
         Sample(4, float("inf"), probability=-float("inf")),
         Sample(5, np.float32(0.5), probability=0.25),
     )
     values = np.zeros((3, 2))
-    landscape = Landscape(Grid.from_ranges((-1, 1, 2)), {"loss": values[0]}, "loss", samples=Samples(values, items))
-    write_samples(landscape, tmp_path / "a.json")
-    rows = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    rows = json.loads(samples_as_json(Samples(values, items)), parse_constant=refuse)
     assert [row["index"] for row in rows] == [3, 4, 5]
     assert [row["label"] for row in rows] == [1, None, None]
     assert [row["center_loss"] for row in rows] == ["NaN", "Infinity", 0.5]
@@ -33,5 +31,27 @@ def test_samples_with_odd_numbers_are_strict_json(tmp_path):
 def test_metrics_of_long_equal_beginnings_get_a_picture_each(letter, tmp_path):
     names = [letter * 240 + end for end in ("", "x", "y")]
     landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {name: np.arange(3.0) for name in names}, names[0])
-    assert report(landscape, Look(plots=("slices",), formats=("png",)), tmp_path).failures == []
+    files = Files(tmp_path)
+    assert report(landscape, Look(plots=("slices",), formats=("png",)), files.write).failures == files.failures == []
     assert len([*tmp_path.glob("*.png")]) == 3
+
+
+def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
+    landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.arange(3.0)}, "loss", meta={"odd": {1, 2}})
+    (tmp_path / "loss_1dslices.png").mkdir()
+    files = Files(tmp_path)
+    shown = report(landscape, Look(plots=("slices",), formats=("h5", "png", "svg")), files.write)
+    assert [name for name, _ in files.failures] == ["landscape.h5", "loss_1dslices.png"]
+    assert "a recipe holds plain JSON" in str(files.failures[0][1])
+    assert isinstance(files.failures[1][1], OSError)
+    assert [*shown.images] == ["landscape/loss/slices"]
+    assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
+
+
+def test_files_that_are_there_may_be_left_as_they_are(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"old")
+    Files(tmp_path, replace=False).write("a", lambda: b"new")
+    Files(tmp_path, replace=True).write("b", lambda: b"new")
+    Files(tmp_path, replace=False).write("c", lambda: b"new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old", "b": b"new", "c": b"new"}

@@ -231,6 +231,7 @@ class Head(nn.Module):
 X = torch.randn(7, 6, generator=torch.Generator().manual_seed(1))
 CLASSES = torch.tensor([0, 3, 1, 1, 2, 0, 3])
 TARGETS = torch.rand(7, 4, generator=torch.Generator().manual_seed(2))
+SIGNS = 2 * TARGETS.round() - 1
 STEPS = {
     F.cross_entropy: (lambda m, d: F.cross_entropy(m(d[0]), d[1]), CLASSES),
     F.nll_loss: (lambda m, d: F.nll_loss(m(d[0]).log_softmax(1), d[1]), CLASSES),
@@ -243,6 +244,20 @@ STEPS = {
     F.l1_loss: (lambda m, d: F.l1_loss(m(d[0]), d[1]), TARGETS),
     F.smooth_l1_loss: (lambda m, d: F.smooth_l1_loss(m(d[0]), d[1], beta=0.3), TARGETS),
     F.huber_loss: (lambda m, d: F.huber_loss(m(d[0]), d[1], delta=0.4), TARGETS),
+    F.kl_div: (lambda m, d: F.kl_div(m(d[0]).log_softmax(1), d[1]), TARGETS),
+    F.poisson_nll_loss: (lambda m, d: F.poisson_nll_loss(m(d[0]), d[1]), TARGETS),
+    F.gaussian_nll_loss: (lambda m, d: F.gaussian_nll_loss(m(d[0]), d[1], d[1] + 0.1), TARGETS),
+    F.soft_margin_loss: (lambda m, d: F.soft_margin_loss(m(d[0]), d[1]), SIGNS),
+    F.multilabel_soft_margin_loss: (lambda m, d: F.multilabel_soft_margin_loss(m(d[0]), d[1]), TARGETS.round()),
+    F.multi_margin_loss: (lambda m, d: F.multi_margin_loss(m(d[0]), d[1]), CLASSES),
+    F.multilabel_margin_loss: (
+        lambda m, d: F.multilabel_margin_loss(m(d[0]), d[1]),
+        torch.stack([CLASSES, *[-1 + 0 * CLASSES] * 3], 1),
+    ),
+    F.hinge_embedding_loss: (lambda m, d: F.hinge_embedding_loss(m(d[0]), d[1]), SIGNS),
+    F.margin_ranking_loss: (lambda m, d: F.margin_ranking_loss(m(d[0])[:, 0], m(d[0])[:, 1], d[1]), SIGNS[:, 0]),
+    F.cosine_embedding_loss: (lambda m, d: F.cosine_embedding_loss(m(d[0]), d[0][:, :4], d[1]), SIGNS[:, 0]),
+    F.triplet_margin_loss: (lambda m, d: F.triplet_margin_loss(m(d[0]), d[1], d[0][:, :4]), TARGETS),
 }
 
 
@@ -294,6 +309,7 @@ def test_every_mean_loss_is_tested():
     assert set(MEAN_LOSSES) == STEPS.keys()
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
 @pytest.mark.parametrize("function", MEAN_LOSSES, ids=lambda f: f.__name__)
 def test_one_pass_equals_every_sample_alone(function):
     step, target = STEPS[function]

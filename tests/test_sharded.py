@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +15,19 @@ from torch.utils.data import DataLoader
 
 from lightning_landscape import LossLandscapeCallback, load
 
+from . import _processes
+from ._processes import LIMIT
 from ._training import differences
 from ._two_processes import numbers
 
 TRAINING = (
     "weights", "grads", "optimizer", "rows", "metrics", "flags", "notes", "python state", "torch", "numpy", "python"
 )  # fmt: skip
-LIMIT = 150  # seconds, of which most is the start of the processes
-
-
-def start(rank: int, port: str, out: Path, mode: str) -> subprocess.Popen[bytes]:
-    """One process, as torchrun would start it."""
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": "0"}
-    environment |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests._sharded", str(out), mode]
-    with (out / f"errors{rank}.txt").open("w") as errors:
-        return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1], stderr=errors)
 
 
 def run(out: Path, mode: str) -> tuple[list[dict[str, Any]], list[str]]:
-    """What the ranks wrote, and their standard errors; nobody but the test's own limit stops a rank that waits."""
-    out.mkdir(parents=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    ranks = [start(rank, port, out, mode) for rank in (0, 1)]
-    end = time.monotonic() + LIMIT
-    try:
-        codes = [process.wait(end - time.monotonic()) for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
-        errors = [(out / f"errors{rank}.txt").read_text() for rank in (0, 1)]
-    assert codes == [0, 0], errors[0][-3000:] + errors[1][-3000:]
+    """What the ranks wrote, and their standard errors."""
+    errors = _processes.run("_sharded", out, mode)
     return [pickle.loads((out / f"rank{rank}.pickle").read_bytes()) for rank in (0, 1)], errors
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_landscape import Random, Snapshot
-from lightning_landscape.copying import rebind
+from lightning_landscape.module_copy import TREE, ModuleCopier
 from lightning_landscape.parameters import checksum, filter_norms
 from lightning_landscape.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
 
@@ -107,9 +107,11 @@ def test_the_hooks_of_fsdp_are_not_pointed_at_copies(mesh: Any) -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     torch.distributed.fsdp.fully_shard(list(module), mesh=mesh)
     before = [hook for part in module for hook in part._forward_pre_hooks.values()]
-    rebind(module, {})
+    notes = [part._get_fsdp_state() for part in fsdp_parts(module)]
+    copier = ModuleCopier(module, {id(note): note for note in notes}, in_place=True)
+    worn = [copier.attributes({k: v for k, v in vars(part).items() if k not in TREE}, "self") for part in module]
     assert len(before) == 2
-    assert [hook for part in module for hook in part._forward_pre_hooks.values()] == before
+    assert [hook for attributes in worn for hook in attributes["_forward_pre_hooks"].values()] == before
 
 
 def test_the_class_of_a_module_is_that_of_its_author(mesh: Any) -> None:

@@ -1,5 +1,6 @@
 """PascalSun's interface: the JSON that it gives, its paths, and that our own `load` reads it the right way round."""
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -188,6 +189,17 @@ def test_batches(model, tmp_path):
     assert doubled == pytest.approx(mse(model, 2 * X[:4], Y[:4]).item())
 
 
+def test_train_mode_is_a_mode_of_the_model(writer):
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)).double()
+    net[1].running_var.fill_(9.0)
+    got = writer.sample_landscape(net, LOADER, mse, mode="1d", grid_size=3, model_mode="train")
+    own = copy.deepcopy(net)
+    with torch.no_grad():
+        expected = [mse(own, x, y).item() * len(x) for x, y in LOADER]
+    assert got["loss_line_1d"][1] == pytest.approx(sum(expected) / len(X), rel=1e-6)
+    assert got["metadata"]["landscape_1d"]["mode"] == "train"
+
+
 def test_the_model_the_data_and_the_streams_are_as_before(model, writer):
     model.train()
     model[0].weight.grad = torch.ones_like(model[0].weight)
@@ -331,8 +343,8 @@ def test_errors_name_the_argument(model, writer):
         writer.sample_landscape(model, LOADER)
     with pytest.raises(ValueError, match="direction_mode='hessian' is unknown; the choices are random, pca"):
         writer.sample_landscape(model, LOADER, mse, direction_mode="hessian")
-    with pytest.raises(ValueError, match="model_mode='train' is unknown; the choices are eval"):
-        writer.sample_landscape(model, LOADER, mse, model_mode="train")
+    with pytest.raises(ValueError, match="model_mode='both' is unknown; the choices are eval, train"):
+        writer.sample_landscape(model, LOADER, mse, model_mode="both")
     with pytest.raises(ValueError, match="PCA of 2 directions needs at least 3 recorded sets of weights, got 0"):
         writer.sample_landscape(model, LOADER, mse, direction_mode="pca")
     with pytest.raises(ValueError, match=r"Nothing was recorded: call record_checkpoint\(model, epoch\) during"):

@@ -16,6 +16,7 @@ from ..batches import leaves
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.affine import Affine, find_affine
 from ..objectives import Batch, Objective
+from ..parameters import shape_of
 from ..plane import Plane
 from . import ACCELERATIONS, ON_REQUEST, applied
 from .equality import equal, off_axes
@@ -85,7 +86,7 @@ def choose(
     if SHARE * points * len(batches) < 1 + BATCHES:  # a first look would take too much already
         return Choice()
     few, share = _few(batches)
-    shapes = len({tuple(leaf.shape for leaf in leaves(b.data) if isinstance(leaf, Tensor)) for b in batches})
+    shapes = len({tuple(shape_of(leaf) for leaf in leaves(b.data) if isinstance(leaf, Tensor)) for b in batches})
     compiling = FIRST_CALL + shapes * (OF_SHAPE + OF_MODULE * len(list(reference.module.modules())))
     candidates = [*ACCELERATIONS, *(name for name in ON_REQUEST if name == accelerate)]
     names: list[str] = []

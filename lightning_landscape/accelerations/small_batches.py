@@ -8,6 +8,7 @@ from operator import is_
 
 import numpy as np
 
+from ..batch_samples import IndivisibleError
 from ..evaluators import Around, Evaluator, Measurement
 from ..evaluators.halving import pieces
 from ..objectives import Batch, Objective
@@ -53,7 +54,7 @@ class _InParts(Around):
         for other, whole, parts in self._known:
             if other is objective and len(whole) == len(batches) and all(map(is_, whole, batches)):
                 return parts
-        parts = [part for batch in batches for part in pieces(batch, MOST)] if objective.divisible else batches
+        parts = _parts(batches) if objective.divisible else batches
         if len(parts) > len(batches) and not self._are_equal(objective, plane, batches, parts):
             parts = batches
         self._known.append((objective, batches, parts))
@@ -66,3 +67,10 @@ class _InParts(Around):
         except Exception:  # noqa: BLE001  # a step may refuse a point, or a part
             return False
         return all(equal(whole, cut) for whole, cut in zip(*rows, strict=True))
+
+
+def _parts(batches: Sequence[Batch]) -> Sequence[Batch]:
+    try:
+        return [part for batch in batches for part in pieces(batch, MOST)]
+    except IndivisibleError:
+        return batches

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from .. import __version__
 from . import compare, demo, export, plot, view
+from .common import one_line
 
 __all__ = ["COMMANDS", "main", "parser"]
+
+log = logging.getLogger(__name__)
 
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "demo": demo.add,
@@ -30,17 +36,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks × and ─ shows others in their place
             stream.reconfigure(errors="replace")
-    arguments = parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
-    except (ImportError, OSError, ValueError) as error:
-        text = str(error)
-        if isinstance(error, OSError) and error.filename is not None and error.strerror:
-            text = f"{error.filename}: {error.strerror}"
-        print(f"lightning-landscape: {' '.join(text.split())}", file=sys.stderr)
-        return 1
+        return _run(argv)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read has read enough
+        _drop(sys.stdout)
+        return 1
+    except Exception as error:  # any file may be anything
+        log.debug("The command failed.", exc_info=True)
+        _drop(sys.stdout)
+        with suppress(OSError):  # there may be no room for this line either
+            print(f"lightning-landscape: {one_line(error)}", file=sys.stderr, flush=True)
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        arguments = parser().parse_args(argv)
+        return int(arguments.run(arguments))
+    finally:
+        sys.stdout.flush()  # a disk that is full tells it here
+
+
+def _drop(stream: Any) -> None:
+    """Throw away what a stream could not write, which Python would try again at its exit."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Parser(argparse.ArgumentParser):

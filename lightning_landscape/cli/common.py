@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,40 @@ def add_command(
     )
     result.set_defaults(run=run)
     return result
+
+
+def one_line(error: Exception) -> str:
+    """What failed, for people; with the type of the error where its text may not say enough.
+
+    >>> one_line(ValueError("no\\nlandscape")), one_line(KeyError("x"))
+    ('no landscape', "KeyError: 'x'")
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    elif not isinstance(error, ImportError | OSError | ValueError) or not text:
+        text = f"{type(error).__name__}: {text}"
+    return " ".join(text.split())
+
+
+@contextmanager
+def about(*files: Path) -> Iterator[None]:
+    """Errors that only an odd recipe can cause inside become one that names the files.
+
+    >>> with about(Path("a.h5")):
+    ...     {}["budget"]["samples"]
+    Traceback (most recent call last):
+    ValueError: a.h5 can't be shown, since its recipe is none of a landscape (KeyError: 'budget').
+    """
+    try:
+        yield
+    except (ImportError, OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:
+        names = " or ".join(map(str, files))
+        raise ValueError(
+            f"{names} can't be shown, since its recipe is none of a landscape ({type(error).__name__}: {error})."
+        ) from error
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_command, short_names
+from .common import about, add_command, short_names
 from .view import aligned
 
 if TYPE_CHECKING:
@@ -42,21 +42,22 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the numbers, write the picture and say where."""
-    from ..plots import draw_comparison, to_image, write_picture
+    from ..paths import local_path
+    from ..plots import draw_comparison, encode_picture
     from ..report import PICTURES
-    from ..storage import load
+    from ..storage import load, write_whole
 
-    out: Path = arguments.out
+    out = local_path("--out", arguments.out)
     if out.suffix.removeprefix(".") not in PICTURES:
         raise ValueError(f"--out {out} is no picture: its name ends in one of {', '.join(PICTURES)}.")
     a, b = load(arguments.a), load(arguments.b)
     first, second = short_names([arguments.a, arguments.b])
     names = (first, second) if first != second else ("A", "B")
-    figure = draw_comparison(a, b, arguments.metric, names=names)
-    print("\n".join(numbers(a, b, a.metric(arguments.metric), names)))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(figure, to_image(figure), out)
-    print(f"\n{out}")
+    with about(arguments.a, arguments.b):
+        figure = draw_comparison(a, b, arguments.metric, names=names)
+        table = numbers(a, b, a.metric(arguments.metric), names)
+    print("\n".join(table))
+    print(f"\n{write_whole(out, encode_picture(figure, out.suffix))}")
     return 0
 
 

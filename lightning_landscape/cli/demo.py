@@ -9,6 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from ..paths import local_path
+
 
 def add(commands: Any) -> None:
     """The command and its options."""
@@ -30,6 +32,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print where to look."""
+    folder = local_path("--dir", arguments.dir)
+    folder.mkdir(parents=True, exist_ok=True)  # what can't be written is known before anything is imported
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
 
@@ -54,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     trainer = L.Trainer(
         max_epochs=arguments.epochs,
         accelerator="cpu",
-        logger=TensorBoardLogger(str(arguments.dir), name="digits"),
+        logger=TensorBoardLogger(str(folder), name="digits"),
         callbacks=[callback],
         enable_model_summary=False,
         log_every_n_steps=5,
@@ -72,6 +76,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"  step {step:4d}: {landscape.main} {landscape.center[landscape.main]:.4f} at the centre, relief "
             f"{landscape.relief():.2f}, curvature {first:.2f} and {second:.2f}"
         )
-    print(f"\nPictures and files: {Path(trainer.log_dir or arguments.dir) / 'landscape'}")
-    print(f"In TensorBoard:     tensorboard --logdir {arguments.dir} --samples_per_plugin images=500")
+    print(f"\nPictures and files: {Path(trainer.log_dir or folder) / 'landscape'}")
+    print(f"In TensorBoard:     tensorboard --logdir {folder} --samples_per_plugin images=500")
     return 0

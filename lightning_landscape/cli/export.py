@@ -26,10 +26,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say which."""
+    from ..paths import local_path
     from ..storage import load, save
 
     suffix = f".{arguments.to}"
-    out: Path = arguments.out or arguments.file.with_suffix(suffix)
+    out = local_path("--out", arguments.out or arguments.file.with_suffix(suffix))
     if out.suffix.lower() != suffix:
         raise ValueError(f"--out {out} does not end in {suffix}: give another name, or another --to.")
     if out.resolve() == arguments.file.resolve():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .common import add_choice, add_command, color_scales, kinds, short_names
+from .common import add_choice, add_command, color_scales, kinds, one_line, short_names
 
 EXAMPLES = """\
   lightning-landscape plot landscape.h5                   # all pictures, in the folder landscape/
@@ -38,8 +39,9 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw file by file, and print the path of each picture; 1 if one could not be drawn."""
+    from ..paths import local_path
     from ..report import Look, draw_pictures
-    from ..storage import load
+    from ..storage import load, write_whole
 
     names = short_names(arguments.files)
     failed = False
@@ -48,8 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         metrics = list(landscape.values) if arguments.metric is None else [landscape.metric(arguments.metric)]
         folder = file.with_suffix("")
         if arguments.out is not None:
-            folder = arguments.out / name if len(names) > 1 else arguments.out
-        folder.mkdir(parents=True, exist_ok=True)
+            folder = local_path("--out", arguments.out / name if len(names) > 1 else arguments.out)
         tiles = 0 if landscape.samples is None else len(landscape.samples.items)
         look = Look(
             tuple(arguments.kinds or kinds()),
@@ -57,12 +58,15 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.color_scale,
             sample_layout=f"{max(1, -(-tiles // 5))}x{min(max(tiles, 1), 5)}",
         )
-        pictures = draw_pictures(landscape, look, folder, metrics, strict=arguments.kinds is not None)
-        if not (pictures.paths or pictures.failures):
+
+        def write(name: str, encode: Callable[[], bytes], folder: Path = folder) -> None:
+            print(write_whole(folder / name, encode()))
+
+        pictures = draw_pictures(landscape, look, write, metrics, strict=arguments.kinds is not None)
+        if not (pictures.pixels or pictures.failures):
             raise ValueError(f"{file}: no kind of picture draws {landscape.grid.ndim}-D landscapes.")
-        for path in pictures.paths:
-            print(path)
-        for what, error in pictures.failures:
-            print(f"lightning-landscape: {file}: {what}: {' '.join(str(error).split())}", file=sys.stderr)
+        if pictures.failures:
+            failures = "; ".join(f"{what}: {one_line(error)}" for what, error in pictures.failures)
+            print(f"lightning-landscape: {file}: {failures}", file=sys.stderr)
             failed = True
     return int(failed)

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import add_command
+from .common import about, add_command
 
 if TYPE_CHECKING:
     from ..landscape import Landscape
@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
     from ..storage import load
 
     for place, file in enumerate(arguments.files):
-        print("\n" * (place > 0) + page(load(file), str(file)), end="")
+        with about(file):
+            text = page(load(file), str(file))
+        print("\n" * (place > 0) + text, end="")
     return 0
 
 

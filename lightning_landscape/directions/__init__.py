@@ -7,6 +7,7 @@ from typing import Any
 
 from ..parameters import Params, Snapshot
 from .between import Between
+from .checked import alike, checked_directions
 from .ignore import ignored_names
 from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
@@ -28,6 +29,8 @@ __all__ = [
     "Directions",
     "Joined",
     "Random",
+    "alike",
+    "checked_directions",
     "dead_filters",
     "ignored_names",
     "random_walk_shares",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..parameters import Params, Snapshot, canonical_name, working_dtype
+from ..paths import local_path
 
 Weights = nn.Module | Params | str | PathLike
 KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep their state dict
@@ -56,12 +58,13 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
             under one of `KEYS`.
 
     Raises:
-        ValueError: if a file holds something else.
+        FileNotFoundError: if there is no such file.
+        ValueError: if a file holds something else, or can't be read without executing what it says.
     """
     if isinstance(source, nn.Module):
         named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     elif isinstance(source, str | PathLike):
-        named = torch.load(source, map_location="cpu", weights_only=True)
+        named = _read(local_path("target", source))
         for key in KEYS:
             if isinstance(named, Mapping) and isinstance(named.get(key), Mapping):
                 named = named[key]
@@ -73,6 +76,22 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     else:
         named = source
     return {canonical_name(n): value.detach() for n, value in named.items() if isinstance(value, Tensor)}
+
+
+def _read(path: Path) -> Any:
+    """What `torch.save` wrote; nothing of it is executed."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than weights, such as hyper-parameters of classes of your own, or is damaged; it is "
+            "not unpickled, since that executes what it says. If you trust it, give its weights: "
+            f'torch.load("{path}", weights_only=False)["state_dict"].'
+        ) from error
+    except Exception as error:  # a damaged file makes torch raise nearly anything
+        raise ValueError(f"{path} is damaged or is no checkpoint: {' '.join(str(error).split())}") from error
 
 
 def check_frozen(net: nn.Module, target: Weights) -> None:

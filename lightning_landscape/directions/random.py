@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
 from ..rng import keyed_seed
-from ..sharding import cut, local, zero
+from ..sharding import cut, local, whole, zero
 from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 
@@ -27,6 +27,9 @@ class Random:
 
     The raw noise of a tensor depends on (seed, direction, parameter name, shape) alone and is drawn on the
     CPU in float32: two checkpoints of one model, or two ranks, share their raw directions.
+
+    Where only k numbers may move, there is nothing to choose: the directions are these numbers' axes, normalised in
+    the same way, and of length 1 where that is zero. So y = w x + b has its surface over w and b with ``ignore=None``.
 
     Args:
         normalize: ``"filter"`` (Li et al.'s), ``"layer"``, ``"weight"``, ``"dfilter"``, ``"dlayer"``,
@@ -69,6 +72,8 @@ class Random:
         """
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
+        if sum(_numbers(snapshot.params[name]).numel() for name in moving) == k:
+            return tuple(_complete(self._axis(snapshot, moving, i), snapshot) for i in range(k))
         directions = [self._noise(snapshot, moving, i) for i in range(k)]
         for direction in directions:
             self._rescale(direction, snapshot)
@@ -88,13 +93,16 @@ class Random:
 
     def _check(self, directions: Sequence[Params]) -> None:
         for i, direction in enumerate(directions):
-            if not math.isfinite(norm(direction)):
-                raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
+            self._check_finite(i, direction)
             if norm(direction) == 0:
                 raise ValueError(
                     f"Direction {i} is zero: every weight that may move is zero, and normalize="
                     f"{self.normalize!r} scales by the weights. Try normalize='dfilter' or ignore=None."
                 )
+
+    def _check_finite(self, i: int, direction: Params) -> None:
+        if not math.isfinite(norm(direction)):
+            raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
 
     def recipe(self) -> dict[str, Any]:
         """The settings, as plain JSON values."""
@@ -111,12 +119,34 @@ class Random:
             noise[name] = cut(raw.to(weight.device, working_dtype(weight.dtype)), like=weight)
         return noise
 
+    def _axis(self, snapshot: Snapshot, names: list[str], which: int) -> dict[str, Tensor]:
+        """The direction that moves one of all numbers of the named parameters, by more than nothing."""
+        axis, place = {}, which
+        for name in names:
+            weight = snapshot.params[name]
+            raw = torch.zeros(weight.shape, dtype=working_dtype(weight.dtype))
+            numbers = _numbers(raw)
+            if 0 <= place < len(numbers):
+                numbers[place] = 1.0
+            place -= len(numbers)
+            axis[name] = cut(raw.to(weight.device), like=weight)
+        scaled = {name: tensor.clone() for name, tensor in axis.items()}
+        rescale(scaled, snapshot, self.normalize)
+        self._check_finite(which, scaled)
+        return scaled if norm(scaled) > 0 else axis
+
     def _rescale(self, direction: dict[str, Tensor], snapshot: Snapshot) -> None:
         rescale(direction, snapshot, self.normalize)
         if self.vectors == "copy":
             for name, tensor in direction.items():
                 if tensor.ndim <= 1:
                     local(tensor).copy_(local(snapshot.params[name]))
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """The real numbers of a tensor, shape (n,); of one in its own memory, a view."""
+    tensor = whole(tensor)
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).reshape(-1)
 
 
 def _project_out(direction: Params, earlier: Sequence[Params]) -> None:

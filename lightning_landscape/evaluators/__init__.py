@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..effects import one_pass
 from ..objectives import Batch, LossFunction, Objective
 from ..plane import Plane
 from ..rng import preserved
@@ -18,7 +19,8 @@ from .affine import Affine, find_affine
 from .around import Around
 from .base import Evaluator, Measurement
 from .forked import Forked
-from .sequential import Sequential, mean_and_error
+from .reduction import correction, mean_and_error
+from .sequential import Sequential
 from .vmapped import Vmapped
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
@@ -37,6 +39,7 @@ __all__ = [
     "Measurement",
     "Sequential",
     "Vmapped",
+    "correction",
     "evaluate",
     "find_affine",
     "mean_and_error",
@@ -81,7 +84,7 @@ def evaluate(
     if not isinstance(objective, Objective):
         objective = LossFunction(objective)
     columns: dict[str, np.ndarray] = {}
-    with preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
+    with one_pass(), preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
         own = copy.deepcopy(module).eval()
         for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
             for name, (value, _) in measured.items():

@@ -23,6 +23,10 @@ class Measurement(NamedTuple):
     value: float
     standard_error: float
 
+    def corrected(self, factor: float) -> Measurement:
+        """The same with the error times a factor."""
+        return self._replace(standard_error=factor * self.standard_error)
+
 
 class Evaluator(Protocol):
     """Measures points on a module.

@@ -13,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..objectives import Observation
+from ..objectives import Observation, most_cautious
+from .base import Measurement
 from .factorised import CACHED, Margins, Product, class_last, correct, margins
 from .recording import LossCall, NotAffine, Seen, affine_parts
-from .sequential import Measurement
+from .reduction import coverage_factor
 
 TIMES = 6  # the bytes of what is recorded: what it and all that is made of it take at most
 ROUNDING = 1e-6  # of a mean of losses against torch's, relative
 SUM_COST = 128  # numbers as which the sum of a batch at a point counts
+OF_BATCHES = {"losses": "mean", "hit": "hits"}  # of one value a sample, the mean of a batch
 DIFFERENT = 3  # values that are seen of an accuracy, before it is believed to be one
 
 
@@ -88,10 +90,13 @@ class ClosedForm:
 
     def __init__(self, passes: Sequence[Sequence[Seen]], where: np.ndarray, *, trial: bool = False) -> None:
         self.groups: list[tuple[Scores, dict[str, Reading]]] = []
+        self.drawn = most_cautious(seen.batch.drawn for seen in passes[0])
         found: list[_Found] = []
         accuracies: dict[str, set[float]] = {}
         for seen in zip(*passes, strict=True):
             index, readings = _readings(seen)
+            if seen[0].batch.drawn == "batches":  # their samples' spread tells nothing
+                readings = {name: replace(r, what=OF_BATCHES.get(r.what, r.what)) for name, r in readings.items()}
             calls = [s.losses[index] for s in seen]
             _require_same_arguments(calls)
             found.append(_Found([arguments for _, arguments, _ in calls], readings))
@@ -136,8 +141,11 @@ class ClosedForm:
             moments: tuple[Tensor, Tensor] | None = None
             hits: Tensor | None = None
             for name, reading in readings.items():
-                tally = tallies.setdefault(name, _Tally(reading.observation.reduce))
+                tally = tallies.setdefault(name, _Tally(reading.observation.reduce, self.drawn))
                 weight, samples = reading.observation.weight, scores.samples
+                has_singles = reading.observation.each is not None and self.drawn != "batches"
+                if reading.what == "losses" or has_singles:
+                    moments = scores.margins.moments(points) if moments is None else moments
                 if reading.what in ("hits", "hit"):
                     hits = scores.hits(points) * reading.factor if hits is None else hits
                     everyone = scores.arguments["target"].numel() // scores.batches
@@ -147,14 +155,17 @@ class ClosedForm:
                         share = hits.sum(0)
                         tally.add_samples(share, share * reading.factor, weight / everyone, everyone * scores.batches)
                 elif reading.what == "losses":
-                    moments = scores.margins.moments(points) if moments is None else moments
+                    assert moments is not None
                     tally.add_samples(*moments, weight / samples, samples * scores.batches)
                 elif reading.what == "sample":
                     each = scores.margins.each(points).double() if each is None else each
                     tally.add(each[reading.row][None], weight)
                 else:
                     totals = scores.margins.totals(points) if totals is None else totals
-                    tally.add(totals / (samples if reading.what == "mean" else 1), weight)
+                    singles = (
+                        (*moments, weight / samples, samples * scores.batches) if has_singles and moments else None
+                    )
+                    tally.add(totals / (samples if reading.what == "mean" else 1), weight, singles)
         return {name: tally.result() for name, tally in tallies.items()}
 
     def tolerance(self, measurement: Measurement) -> float:
@@ -187,7 +198,10 @@ class _Found:
         ignored = not target.is_floating_point() and bool((target == own["ignore_index"]).any())
         if weighted or ignored or scores.ndim < 2 or any(reading.what == "sample" for _, reading in readings):
             return (id(self),)
-        how = [(name, r.what, r.factor, r.observation.weight, r.observation.reduce) for name, r in readings]
+        how = [
+            (name, r.what, r.factor, r.observation.weight, r.observation.reduce, r.observation.each is None)
+            for name, r in readings
+        ]
         others = [value for value in own.values() if not isinstance(value, Tensor)]
         return (scores.shape, scores.dtype, target.shape, *others, *how)
 
@@ -283,32 +297,69 @@ def _require_same_arguments(calls: Sequence[LossCall]) -> None:
                 raise NotAffine(f"the loss is called with another {name} at other points")
 
 
-class _Tally:
-    """One metric over the batches at all points at once, by the formula of `sequential.mean_and_error`."""
+class _Sums:
+    """The weighted sums of some values, and of their squares, at all points."""
 
-    def __init__(self, reduce: str) -> None:
-        self.reduce = reduce
+    def __init__(self) -> None:
         self.count, self.weight = 0, 0.0
-        self.plain = self.first = self.second = torch.zeros(())
+        self.first = self.second = torch.zeros(())
 
-    def add(self, value: Tensor, weight: float) -> None:
-        """One value for each of some batches of the same weight, shape (G, P)."""
-        self.add_samples(value.sum(0), value.square().sum(0), weight, len(value))
-
-    def add_samples(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
+    def add(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
         """The sums of some values of the same weight, and of their squares, shape (P,)."""
-        self.plain = self.plain.to(total) + total
         self.first = self.first.to(total) + weight * total
         self.second = self.second.to(total) + weight * squares
         self.weight += weight * count
         self.count += count
 
+    def error(self) -> Tensor:
+        """The standard error of their mean, as `reduction.mean_and_error`."""
+        mean = self.first / self.weight
+        if self.count < 2:
+            return torch.full_like(mean, float("nan"))
+        spread = (self.second - self.weight * mean.square()).clamp(min=0) / (self.count - 1)
+        return (spread / self.weight).sqrt() * coverage_factor(self.count - 1)
+
+
+class _Tally:
+    """One metric over the batches at all points at once, by the rules of `reduction.reduce`.
+
+    Args:
+        reduce: how the batches are put together.
+        drawn: what chance has chosen, as `Batch.drawn`.
+    """
+
+    def __init__(self, reduce: str, drawn: str) -> None:
+        self.reduce, self.drawn = reduce, drawn
+        self.plain = torch.zeros(())
+        self.values, self.singles = _Sums(), _Sums()
+        self.knows_singles = True
+
+    def add(self, value: Tensor, weight: float, singles: tuple[Tensor, Tensor, float, int] | None = None) -> None:
+        """One value for each of some batches of the same weight, shape (G, P); and what is known of their samples."""
+        sums = value.sum(0), value.square().sum(0), weight, len(value)
+        self._add(sums, sums if weight == 1 and singles is None else singles)
+
+    def add_samples(self, total: Tensor, squares: Tensor, weight: float, count: int) -> None:
+        """The sums of one value a sample, all of the same weight, and of their squares, shape (P,)."""
+        self._add((total, squares, weight, count), (total, squares, weight, count))
+
+    def _add(
+        self, values: tuple[Tensor, Tensor, float, int], singles: tuple[Tensor, Tensor, float, int] | None
+    ) -> None:
+        self.plain = self.plain.to(values[0]) + values[0]
+        self.values.add(*values)
+        self.knows_singles &= singles is not None
+        if singles is not None:
+            self.singles.add(*singles)
+
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Values and standard errors."""
         if self.reduce == "sum":
             return self.plain.cpu().numpy(), np.full(self.plain.shape, np.nan)
-        mean = self.first / self.weight
-        if self.count < 2:
-            return mean.cpu().numpy(), np.full(mean.shape, np.nan)
-        spread = (self.second - self.weight * mean.square()).clamp(min=0) / (self.count - 1)
-        return mean.cpu().numpy(), (spread / self.weight).sqrt().cpu().numpy()
+        mean = self.values.first / self.values.weight
+        error = torch.full_like(mean, float("nan"))
+        if self.knows_singles and self.drawn != "batches":
+            error = self.singles.error()
+        elif self.drawn != "ordered":
+            error = self.values.error()
+        return mean.cpu().numpy(), error.cpu().numpy()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..batches import rows
+from ..batch_samples import IndivisibleError, rows
 from ..objectives import Batch, CannotMeasureError
 
 TOLERANCE = 1e-3  # of a batch against its pairs of samples, relative: TF32 and half precision round so much
@@ -26,7 +27,11 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def pieces(batch: Batch, most: int) -> list[Batch]:
-    """A batch in parts of `most` samples and a rest; one that has no more as itself."""
+    """A batch in parts of `most` samples and a rest; one that has no more as itself.
+
+    Raises:
+        IndivisibleError: if its samples can't be told apart.
+    """
     if batch.size <= most:
         return [batch]
     parts = []
@@ -34,13 +39,20 @@ def pieces(batch: Batch, most: int) -> list[Batch]:
         stop = min(start + most, batch.size)
         data = rows(batch.data, start, stop, batch.size)
         weight = None if batch.log_weight is None else round(batch.log_weight * (stop - start) / batch.size)
-        parts.append(Batch(data, stop - start, batch.index, batch.loader, weight, batch.sample))
+        parts.append(replace(batch, data=data, size=stop - start, log_weight=weight))
     return parts
 
 
 def halves(batch: Batch) -> list[Batch]:
-    """A batch of B samples as two of ⌈B/2⌉ and ⌊B/2⌋; one of a single sample as itself."""
-    return pieces(batch, -(-batch.size // 2))
+    """A batch of B samples as two of ⌈B/2⌉ and ⌊B/2⌋; one of a single sample as itself.
+
+    Raises:
+        CannotMeasureError: if its samples can't be told apart.
+    """
+    try:
+        return pieces(batch, -(-batch.size // 2))
+    except IndivisibleError as error:
+        raise _too_large(batch.size, str(error)) from error
 
 
 def halved(batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Mapping[str, Any]]) -> list[Batch]:
@@ -67,13 +79,17 @@ def halved(batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Mappin
         parts = measure([pair for batch in some for pair in _pairs(batch)])
         apart = [name for name in whole if not _close(whole[name].value, parts.get(name))]
         if apart or some[0].size == 1:
-            what = f"{apart[0]!r} of a batch is no mean over its samples" if apart else "only single samples fit"
-            raise CannotMeasureError(
-                f"A batch of {max(b.size for b in batches)} samples does not fit into the memory, and it can't be "
-                f"measured in parts: {what}. Give the loader smaller batches."
-            )
+            what = f"{apart[0]!r} of a batch is no mean over its samples." if apart else "only single samples fit."
+            raise _too_large(max(batch.size for batch in batches), what)
         return fitting
     raise CannotMeasureError("A single sample does not fit into the memory beside the training.")
+
+
+def _too_large(size: int, why: str) -> CannotMeasureError:
+    return CannotMeasureError(
+        f"A batch of {size} samples does not fit into the memory, and it can't be measured in parts: {why} Give the "
+        "loader smaller batches."
+    )
 
 
 def _pairs(batch: Batch) -> list[Batch]:

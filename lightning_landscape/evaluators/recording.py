@@ -118,7 +118,10 @@ class Recording(Objective):
             (function, {name: self._kept(value) for name, value in arguments.items()}, self._kept(result))
             for function, arguments, result in seen.calls
         ]
-        kept = {name: Observation(self._kept(v), weight, how) for name, (v, weight, how) in observations.items()}
+        kept = {
+            name: observation._replace(value=self._kept(observation.value), each=self._kept(observation.each))
+            for name, observation in observations.items()
+        }
         self.seen.append(Seen(batch, kept, losses, outputs, inside))
         return observations
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..edits import EditWatch
-from ..objectives import Batch, Objective, Observation
+from ..modes import BATCH_NORMS, Flags, is_training, put_in_mode
+from ..objectives import Batch, CannotMeasureError, Objective, Observation, most_cautious
 from ..parameters import Params, canonical_name, same_bits, working_dtype
 from ..plane import Plane
 from ..remembered import Remembered, ScriptState
@@ -20,6 +21,7 @@ from ..rng import seed_streams
 from ..sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
 from .halving import halved, halves, is_out_of_memory
+from .reduction import reduce
 
 
 @cache
@@ -29,22 +31,20 @@ def without_gradients() -> Callable[[], AbstractContextManager[Any]]:
         return torch.inference_mode if float(torch.func.grad(torch.square)(torch.tensor(1.0))) == 2 else torch.no_grad
 
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
-
-
 class Sequential:
     """Moves the parameters of a module to each point and runs the objective over all batches.
 
     Nothing carries over from one point to the next: buffers, training flags and parameters are put back, and every
     random stream starts at `seed`. A step that edits its parameters finds them at the point in every batch: a point
     after which they lie elsewhere is measured again so. The caller wraps the iteration in `rng.preserved`.
-    Batches that do not fit into an accelerator's memory are halved until they do.
+    Batches that do not fit into an accelerator's memory are halved until they do; not in train mode, in which a
+    batch may be more than its samples.
 
     A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
 
     Args:
-        module: a copy that is ours to move (or a sharded module in its place), in the mode (eval) and on the
-            device it is measured in. It is left where the last point put it.
+        module: a copy that is ours to move (or a sharded module in its place), in the mode and on the device it is
+            measured in. It is left where the last point put it.
         seed: of the random numbers that all points share.
         recalibrate: compute the statistics of BatchNorm anew at every point, from all batches: twice the time.
 
@@ -63,6 +63,9 @@ class Sequential:
         self.parts: int | None = None
         pythons = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
         self._flags = [(vars(part), part.training) for part in pythons]
+        self._is_training = is_training(module)
+        # cuDNN has random numbers of its own for recurrent nets, which no seed starts anew and nobody can put back.
+        self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
         self._tables = [(part._buffers, dict(part._buffers)) for part in pythons if part._buffers]
         self._script = ScriptState(module)
         self._buffers = Remembered(local(b) if is_part(b) else b for b in module.buffers())
@@ -98,6 +101,7 @@ class Sequential:
             try:
                 measured = self._measure(objective, go, batches)
             except Exception as error:
+                self._refuse_to_halve(error, batches)
                 if not self._may_halve(objective, error):
                     raise
                 measured = None  # what was raised holds tensors: go on when it is gone
@@ -106,6 +110,15 @@ class Sequential:
                 self.parts = len(batches)
                 measured = self._measure(objective, go, batches)
             yield measured
+
+    def _refuse_to_halve(self, error: Exception, batches: Sequence[Batch]) -> None:
+        """Raises CannotMeasureError where there is no memory for a batch in train mode: half of it is another one."""
+        if self._is_training and is_out_of_memory(error):
+            raise CannotMeasureError(
+                f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory, and in train "
+                "mode it is not measured in parts, whose statistics and random numbers are others. Give the loader "
+                "smaller batches, or mode='eval'."
+            ) from error
 
     def _may_halve(self, objective: Objective, error: Exception) -> bool:
         """Sharded processes would have to agree on it."""
@@ -130,13 +143,14 @@ class Sequential:
             go()
         self._weights.remember()
         try:
-            with self._mode():
+            with self._mode(), _without_cudnn(self._has_own_streams):
                 if self._norms:
                     self._recalibrate(objective, batches)
                 seed_streams(self.seed)
                 objective.start()
                 seen = self._observations(objective, batches)
-                measured = {name: reduce(observations) for name, observations in seen.items()}
+                drawn = most_cautious(batch.drawn for batch in batches)
+                measured = {name: reduce(observations, drawn) for name, observations in seen.items()}
                 whole = objective.finish()
         except BaseException:
             self._weights.put_back()
@@ -147,6 +161,7 @@ class Sequential:
         """What the objective says of each batch, by metric; every batch is met at the point."""
         seen: dict[str, list[Observation]] = {}
         for batch in batches:
+            self._put_flags_back()
             for name, observation in _observed(objective, self.module, batch).items():
                 seen.setdefault(name, []).append(observation)
             if self.edits_weights:
@@ -174,6 +189,7 @@ class Sequential:
             try:
                 return self._rehearse(objective, move, batch)
             except Exception as error:
+                self._refuse_to_halve(error, [batch])
                 if batch.size == 1 or not self._may_halve(objective, error):
                     raise
             batch = halves(batch)[0]
@@ -199,9 +215,10 @@ class Sequential:
         self._weights.remember()
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
-            with torch.set_grad_enabled(self._mode is torch.enable_grad):
+            with torch.set_grad_enabled(self._mode is torch.enable_grad), _without_cudnn(self._has_own_streams):
                 objective.rehearse(self.module, batch)
-            with self._mode(), self._watched() as watch:
+            with self._mode(), _without_cudnn(self._has_own_streams), self._watched() as watch:
+                self._put_flags_back()
                 objective.start()
                 objective(self.module, batch)
         finally:
@@ -224,8 +241,7 @@ class Sequential:
     def _reset(self) -> None:
         if self._shards is not None:
             self._shards.restore()
-        for attributes, training in self._flags:
-            attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+        self._put_flags_back()
         for table, kept in self._tables:
             table.clear()
             table.update(kept)
@@ -234,6 +250,23 @@ class Sequential:
                 owner.grad = None
         self._script.restore()
         self._buffers.restore()
+
+    def _put_flags_back(self) -> None:
+        """Before every batch: a step may put a part into another mode."""
+        for attributes, training in self._flags:
+            attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+
+    @contextmanager
+    def in_train_mode(self, flags: Flags) -> Iterator[Sequential]:
+        """Inside, an evaluator of the same module in train mode, part by part; then all is as it was."""
+        self._reset()
+        put_in_mode(self.module, "train", flags)
+        other = Sequential(self.module, seed=self.seed)
+        try:
+            yield other
+        finally:
+            other._reset()
+            self._reset()
 
 
 class _Weights:
@@ -274,6 +307,17 @@ class _Weights:
                     parameter.data = value.clone()
             if self._parameters:
                 torch._foreach_copy_([local(p).detach() for p in self._parameters], self._copies)
+
+
+@contextmanager
+def _without_cudnn(needed: bool) -> Iterator[None]:
+    """Without cuDNN, if that is needed."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = enabled and not needed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
 
 
 class _InPlace:
@@ -359,59 +403,9 @@ def _is_zero(tensor: Tensor) -> bool:
 def _observed(objective: Objective, module: nn.Module, batch: Batch) -> dict[str, Observation]:
     """The observations of a batch without their graph, which would hold its memory until the last batch."""
     return {
-        name: Observation(value.detach() if isinstance(value, Tensor) else value, weight, how)
-        for name, (value, weight, how) in objective(module, batch).items()
+        name: o._replace(
+            value=o.value.detach() if isinstance(o.value, Tensor) else o.value,
+            each=None if o.each is None else o.each.detach(),
+        )
+        for name, o in objective(module, batch).items()
     }
-
-
-def reduce(observations: Sequence[Observation]) -> Measurement:
-    """One metric at one point out of its observations, in float64.
-
-    >>> reduce([Observation(torch.tensor([1.0, 2.0]), 2), Observation(6.0, 1)]).value
-    3.0
-    """
-    how = observations[0].reduce
-    values = _values([value for value, _, _ in observations])
-    weights = np.array([weight for _, weight, _ in observations], dtype=np.float64)
-    if len(values) != len(weights):  # some observations hold one value a sample
-        counts = [value.numel() if isinstance(value, Tensor) else 1 for value, _, _ in observations]
-        weights = np.repeat(weights / counts, counts)
-    if how == "mean":
-        return Measurement(*mean_and_error(values, weights))
-    return Measurement(float(getattr(np, how)(values)), np.nan)  # sum, min or max
-
-
-def _values(values: list[Tensor | float]) -> np.ndarray:
-    """All values as one float64 array; values on a device are fetched in one transfer."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if len(tensors) < len(values):
-        return np.concatenate([np.array([v]) if not isinstance(v, Tensor) else _values([v]) for v in values])
-    plain = all(value.ndim == 0 for value in tensors)
-    joined = torch.stack(tensors) if plain else torch.cat([value.reshape(-1) for value in tensors])
-    return joined.detach().cpu().to(torch.float64).numpy()  # not every device knows float64
-
-
-def mean_and_error(values: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
-    """The weighted mean of m observations, L = Σ w v / Σ w, and its standard error.
-
-    An observation of weight w is taken as the mean of w samples, so that Σ w (v − L)² / (m − 1) estimates
-    the variance of one sample, and the error is its root over Σ w. For equal weights this is the usual
-    standard error of a mean. Data drawn without replacement from a finite set get no correction.
-
-    Args:
-        values: shape (m,).
-        weights: shape (m,), numbers of samples.
-
-    Returns:
-        The mean, and the error (NaN for a single observation, or where a value is not finite).
-
-    >>> mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]), np.ones(4))  # std 2.1602 over √4
-    (3.0, 1.0801234497346435)
-    """
-    total = weights.sum()
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        mean = float(np.dot(weights, values) / total)
-        if len(values) < 2:
-            return mean, float("nan")
-        spread = np.dot(weights, (values - mean) ** 2) / (len(values) - 1)
-        return mean, float(np.sqrt(spread / total))

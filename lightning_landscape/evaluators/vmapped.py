@@ -122,17 +122,18 @@ class _Together(Objective):
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """One observation a point and metric."""
-        call, notes = _Call(self.objective, module), {}
+        call = _Call(self.objective, module)
+        notes: dict[str, Observation] = {}
 
-        def once(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
-            observations = functional_call(call, parameters, (batch,))
-            notes.update({name: (weight, how) for name, (_, weight, how) in observations.items()})
-            return {name: torch.as_tensor(value) for name, (value, _, _) in observations.items()}
+        def once(parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+            notes.update(functional_call(call, parameters, (batch,)))
+            singles = {name: o.each for name, o in notes.items() if o.each is not None}
+            return {name: torch.as_tensor(o.value) for name, o in notes.items()}, singles
 
         with Grouped():
-            together = vmap(once, randomness="same")(self._stacked)
+            together, singles = vmap(once, randomness="same")(self._stacked)
         return {
-            f"{i} {name}": Observation(value, *notes[name])
+            f"{i} {name}": notes[name]._replace(value=value, each=singles[name][i] if name in singles else None)
             for name, values in together.items()
             for i, value in enumerate(values.unbind())
         }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,12 +22,13 @@ from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
 from .scales import COLOR_SCALES
 from .sections import draw_sections
+from .settings import default_settings
 from .show import show_figure
 from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "show_figure", "to_image", "write_picture"]
+__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "encode_picture", "show_figure", "to_image"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Plot:
     """One kind of picture.
 
     Args:
-        draw: ``draw(landscape, metric=None, *, ax=None, color_scale="global", **options) -> Figure``.
+        draw: ``draw(landscape, metric=None, *, ax=None, color_scale="global", **options) -> Figure``, in
+            `default_settings`.
         suffix: the end of the file name: ``train_loss_2dcontour.png``.
         ndims: the numbers of directions it can draw.
         per: one picture a "metric", or one a "landscape".
@@ -74,7 +76,7 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
     try:
         figure.set_dpi(own if dpi is None else dpi)
         agg = FigureCanvasAgg(figure)
-        with _any_name():
+        with _finishing():
             agg.draw()
         return np.array(agg.buffer_rgba())[..., :3].copy()
     finally:
@@ -82,19 +84,27 @@ def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
         figure.set_dpi(own)
 
 
-def write_picture(figure: Figure, pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write a figure to a file; a .png is made of the `pixels` that are drawn already."""
-    if path.suffix == ".png":
-        imsave(path, pixels, dpi=figure.dpi)
-    else:
-        with _any_name():
-            figure.savefig(path)
+def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None = None) -> bytes:
+    """The bytes of a file with a figure.
+
+    Args:
+        figure: any figure.
+        suffix: ".png", ".pdf" or ".svg".
+        pixels: as `to_image` gives them, if it is drawn already: a .png is made of them.
+    """
+    file = io.BytesIO()
+    with _finishing():
+        if suffix == ".png" and pixels is not None:
+            imsave(file, pixels, dpi=figure.dpi, format="png")
+        else:
+            figure.savefig(file, format=suffix.removeprefix("."))
+    return file.getvalue()
 
 
 @contextmanager
-def _any_name() -> Iterator[None]:
-    """Silence for the letters of a user's metric name that the font lacks: the picture shows boxes for them."""
-    with warnings.catch_warnings():
+def _finishing() -> Iterator[None]:
+    """Default settings, and silence for letters of a user's metric name that the font lacks: boxes are drawn."""
+    with default_settings(), warnings.catch_warnings():
         for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
             warnings.filterwarnings("ignore", message, UserWarning)
         yield

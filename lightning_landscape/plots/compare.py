@@ -38,10 +38,12 @@ from .furniture import (
 )
 from .levels import short
 from .scales import HUGE, LEVELS, TINY, Scale, make_scale, readable_top
+from .settings import default_settings
 
 DIVERGING = colormaps["RdBu_r"]  # red: B is higher
 
 
+@default_settings()
 def draw_comparison(
     a: Landscape, b: Landscape, metric: str | None = None, *, names: tuple[str, str] = ("A", "B")
 ) -> Figure:

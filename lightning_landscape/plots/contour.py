@@ -15,11 +15,13 @@ from .furniture import COLORMAP, open_axes, require_ndim, root
 from .levels import labels, round_levels
 from .ranges import thin
 from .scales import LEVELS, Scale, make_scale
+from .settings import default_settings
 
 # The bright end of the colours is unreadable as a thin line on white.
 LINES = ListedColormap(COLORMAP(np.linspace(0.0, 0.82, 256)))
 
 
+@default_settings()
 def draw_contour(
     landscape: Landscape,
     metric: str | None = None,

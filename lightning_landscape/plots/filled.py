@@ -14,8 +14,10 @@ from .backdrop import furnish
 from .bars import color_bar
 from .furniture import COLORMAP, open_axes, require_ndim, root
 from .scales import Scale, make_scale
+from .settings import default_settings
 
 
+@default_settings()
 def draw_filled(
     landscape: Landscape,
     metric: str | None = None,

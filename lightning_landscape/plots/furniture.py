@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..landscape import Landscape
+from ..landscape import ALIKE, Landscape
 from .levels import short
 
 COLORMAP = colormaps["viridis"]
@@ -72,8 +72,30 @@ def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | No
 
 
 def inexact(landscape: Landscape, metric: str) -> str:
-    """What is of fewer samples, interpolated or rounded, and how well; empty where nothing is."""
-    return " · ".join(part for part in (told(landscape, metric) for told in (sampled, spared, rounded)) if part)
+    """What is no plane, of fewer samples, interpolated or rounded, and how well; empty where nothing is."""
+    remarks = (told(landscape, metric) for told in (collapsed, sampled, spared, rounded))
+    return " · ".join(part for part in remarks if part)
+
+
+def collapsed(landscape: Landscape, metric: str) -> str:
+    """That the directions span fewer dimensions than there are axes; empty where they do not.
+
+    >>> from lightning_landscape.landscape import Grid
+    >>> plane = Grid.from_ranges((-1, 1, 3), (-1, 1, 3))
+    >>> meta = {"directions": {"cosine": -0.9999}}
+    >>> collapsed(Landscape(plane, {"loss": np.zeros((3, 3))}, "loss", meta=meta), "loss")
+    'both directions are one (cosine −1.000): this is a line'
+    """
+    recipe, ndim = landscape.meta.get("directions"), landscape.grid.ndim
+    if not isinstance(recipe, Mapping):
+        return ""
+    cosine = float(recipe.get("cosine") or 0.0)
+    span = int(recipe.get("span", ndim - (abs(cosine) > ALIKE)))  # older files have no span
+    if span >= ndim:
+        return ""
+    which = "both directions are one" if ndim == 2 else f"of {ndim} directions only {span} differ"
+    shape = "a line" if span == 1 else "a plane"
+    return f"{which} (cosine {cosine:.3f}): this is {shape}".replace("-", "−")
 
 
 def rounded(landscape: Landscape, metric: str) -> str:
@@ -184,7 +206,7 @@ def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
 
 
 def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
-    """How the numbers came about (centre, standard error, samples, seed, directions), below the x label."""
+    """How the numbers came about (centre, standard error, samples, mode, seed, directions), below the x label."""
     footing(ax, provenance(landscape, metric))
 
 
@@ -212,12 +234,15 @@ def provenance(landscape: Landscape, metric: str) -> str:
     samples = meta.get("samples_by_data", {}).get(_data_of(landscape, metric), meta.get("samples"))
     if samples is not None:
         parts.append(f"{_count(samples)} samples")
+    if meta.get("mode") is not None:
+        parts.append(f"{meta['mode']} mode")
     if meta.get("seed") is not None:
         parts.append(f"seed {meta['seed']}")
     directions = meta.get("directions")
     if isinstance(directions, Mapping):
         kind, normalize = directions.get("kind"), directions.get("normalize")
         words = [f"{kind} directions"] if kind else []
+        words = [f"axes {', '.join(directions['axes'])}"] if directions.get("axes") else words
         words += [f"{normalize}-normalised"] if normalize and normalize != "none" else []
         parts += [", ".join(words)] if words else []
     return " · ".join(parts)

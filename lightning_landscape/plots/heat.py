@@ -10,8 +10,10 @@ from .backdrop import edges, furnish
 from .bars import color_bar
 from .furniture import COLORMAP, open_axes, require_ndim, root
 from .scales import make_scale
+from .settings import default_settings
 
 
+@default_settings()
 def draw_heat(
     landscape: Landscape,
     metric: str | None = None,

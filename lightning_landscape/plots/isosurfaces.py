@@ -16,6 +16,7 @@ from ..landscape import Grid, Landscape
 from .furniture import COLORMAP, GREEK, INK, foot, head, require_ndim, root, say
 from .levels import labels, round_levels, short
 from .scales import Scale, make_scale
+from .settings import default_settings
 from .space import LIGHT, dress_space, normals, open_space, space_bar
 
 # Shares of the points that the surfaces enclose: balls of 0.3, 0.5, 0.7, 0.9 and 1.15 times half the grid.
@@ -24,6 +25,7 @@ FINEST = 40  # points along an axis: more take seconds and show no more
 BOX = np.array([1.0, 1.0, 0.9])
 
 
+@default_settings()
 def draw_isosurfaces(
     landscape: Landscape,
     metric: str | None = None,

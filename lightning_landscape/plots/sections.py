@@ -32,10 +32,12 @@ from .furniture import (
 )
 from .levels import short
 from .scales import Scale, make_scale
+from .settings import default_settings
 
 PLANES = ((0, 1), (0, 2), (1, 2))  # which two directions each plane holds
 
 
+@default_settings()
 def draw_sections(
     landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
 ) -> Figure:

@@ -9,6 +9,8 @@ from typing import Any
 from matplotlib import get_backend
 from matplotlib.figure import Figure
 
+from .settings import default_settings
+
 log = logging.getLogger(__name__)
 WITHOUT_A_SCREEN = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 
@@ -21,7 +23,8 @@ def show_figure(figure: Figure) -> None:
     if "ipykernel" in sys.modules:
         from IPython.display import display
 
-        display(figure)
+        with default_settings():
+            display(figure)
         return
     if get_backend().lower() in WITHOUT_A_SCREEN:
         log.warning("There is no screen to show the figure on; it is written to its file all the same.")

@@ -30,10 +30,12 @@ from .furniture import (
 from .levels import short
 from .ranges import check_range
 from .scales import HUGE, Scale, make_scale
+from .settings import default_settings
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 
+@default_settings()
 def draw_slices(
     landscape: Landscape,
     metric: str | None = None,

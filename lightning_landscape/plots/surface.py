@@ -16,11 +16,13 @@ from .bars import round_ticks
 from .furniture import COLORMAP, FAINT, INK, RULE, foot, head, require_ndim, root, say
 from .levels import round_levels
 from .scales import Scale, make_scale
+from .settings import default_settings
 from .space import LIGHT, dress_space, normals, open_space, space_bar
 
 BOX = (1.0, 1.0, 0.66)
 
 
+@default_settings()
 def draw_surface(
     landscape: Landscape,
     metric: str | None = None,

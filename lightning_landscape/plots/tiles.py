@@ -36,10 +36,12 @@ from .furniture import (
     star,
 )
 from .scales import Scale, check_color_scale, make_scale
+from .settings import default_settings
 
 BAR = 34  # points: the width of a tile's own colour bar with its labels
 
 
+@default_settings()
 def draw_tiles(
     landscape: Landscape,
     metric: str | None = None,

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..landscape import Landscape
+from ..paths import local_path
 from . import csv_text, hdf5, json_text, npz, vtp
-from .atomic import replacing
+from .atomic import write_whole
 from .layout import LandscapeFileError, check_storable
 from .spline import refined
 
-__all__ = ["FORMATS", "Format", "LandscapeFileError", "check_writable", "export_paraview", "load", "save"]
+__all__ = [
+    "FORMATS", "Format", "LandscapeFileError", "check_writable", "encode", "export_paraview", "load", "save",
+    "write_whole",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Format:
     """How one kind of file is written and read.
 
     Args:
-        write: ``(landscape, path)`` writes the whole file; `save` has made sure that the landscape can be
-            stored, and moves the file to its place when it is complete.
+        encode: ``(landscape)`` gives the bytes of the whole file; `save` has made sure that the landscape can be
+            stored.
         read: ``(path)`` gives the landscape back, bit by bit; whatever it raises becomes a
             `LandscapeFileError` in `load`.
         samples: whether it keeps the landscapes of single samples; else they are left out.
@@ -36,7 +40,7 @@ class Format:
         extra: a library that writing needs and its extra of our package; None for none.
     """
 
-    write: Callable[[Landscape, Path], None]
+    encode: Callable[[Landscape], bytes]
     read: Callable[[Path], Landscape]
     samples: bool = True
     ndim: int | None = None
@@ -44,11 +48,11 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    ".h5": Format(hdf5.write, hdf5.read),
-    ".npz": Format(npz.write, npz.read),
-    ".json": Format(json_text.write, json_text.read),
-    ".csv": Format(csv_text.write, csv_text.read, samples=False),
-    ".vtp": Format(vtp.write, vtp.read, samples=False, ndim=2, extra=("vtk", "paraview")),
+    ".h5": Format(hdf5.encode, hdf5.read),
+    ".npz": Format(npz.encode, npz.read),
+    ".json": Format(json_text.encode, json_text.read),
+    ".csv": Format(csv_text.encode, csv_text.read, samples=False),
+    ".vtp": Format(vtp.encode, vtp.read, samples=False, ndim=2, extra=("vtk", "paraview")),
 }
 
 
@@ -77,13 +81,16 @@ def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
     >>> equal(bowl, same), same.loss[0].tolist()
     (True, [1.0, 2.0])
     """
-    path = Path(path)
-    form = _format(path)
-    check_writable(path.suffix.lower(), landscape.grid.ndim)
+    path = local_path("path", path)
+    _format(path)
+    return write_whole(path, encode(landscape, path.suffix.lower()))
+
+
+def encode(landscape: Landscape, suffix: str) -> bytes:
+    """The bytes of a file with that suffix, one of `FORMATS`; arguments and errors as `save`."""
+    check_writable(suffix, landscape.grid.ndim)
     check_storable(landscape)
-    with replacing(path) as temporary:
-        form.write(landscape, temporary)
-    return path
+    return FORMATS[suffix].encode(landscape)
 
 
 def check_writable(suffix: str, ndim: int) -> None:
@@ -133,16 +140,14 @@ def export_paraview(
             interpolate at some point.
         ImportError: if vtk is not installed.
     """
-    path = Path(path)
+    path = local_path("path", path)
     if path.suffix.lower() != ".vtp":
         raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: ParaView's is .vtp.")
     check_writable(".vtp", landscape.grid.ndim)
     check_storable(landscape)
     name = landscape.metric(metric)
     shown = landscape if interp is None else refined(landscape, name, interp)
-    with replacing(path) as temporary:
-        vtp.write(shown, temporary, name, log, zmax)
-    return path
+    return write_whole(path, vtp.encode(shown, name, log, zmax))
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:
@@ -163,10 +168,12 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     Traceback (most recent call last):
     ValueError: path='surface.txt' has the suffix '.txt': choose one of .h5, .npz, .json, .csv, .vtp.
     """
-    path = Path(path)
+    path = local_path("path", path)
     form = _format(path)
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not path.is_file():  # to read a pipe would wait for ever
+        raise LandscapeFileError(f"{path} is no landscape: it is a {'folder' if path.is_dir() else 'device'}, no file.")
     try:
         return form.read(path)
     except (LandscapeFileError, PermissionError):

@@ -1,41 +1,41 @@
-"""A file that appears complete or not at all, for every writer of `storage`."""
+"""A file that appears complete or not at all: all that is written by this package is written here."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path in the same folder, which takes the place of `path` when the block ends well.
+def write_whole(path: Path, content: bytes) -> Path:
+    """Make or replace the file at `path`, and give the path.
 
-    The content reaches the disk (fsync) before the name does, so that a power cut leaves the older file or
-    the newer one, never half of one. If the block raises, the temporary file is removed and `path` is
-    untouched.
+    The content reaches the disk (fsync) before the name does, so that a power cut leaves the older file or the newer
+    one, never half of one. If anything fails, an older file is as it was, and nothing else is left. Libraries that
+    write files themselves are given memory to write to, since some of them end the process on a full disk.
 
     Args:
-        path: the file to make or replace; missing folders are made; a symbolic link stays a link.
+        path: missing folders are made; a symbolic link stays a link.
+        content: all of it.
+
+    Raises:
+        OSError: if it can't be written, and nothing else.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     target = Path(folder) / "note.txt"
-    ...     with replacing(target) as temporary:
-    ...         _ = temporary.write_text("all of it")
-    ...     target.read_text(), len(os.listdir(folder))
-    ('all of it', 1)
+    ...     write_whole(Path(folder) / "note.txt", b"all of it").read_bytes(), len(os.listdir(folder))
+    (b'all of it', 1)
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are private (mode 0600), and the landscape would stay so after the move.
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+    return path

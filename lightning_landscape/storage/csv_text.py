@@ -29,8 +29,8 @@ VERSION = 1
 ERROR = ".standard_error"  # no metric's column has a dot in its name
 
 
-def write(landscape: Landscape, path: Path) -> None:
-    """A new file that holds the landscape without its samples."""
+def encode(landscape: Landscape) -> bytes:
+    """The bytes of a file that holds the landscape without its samples."""
     points = landscape.grid.points
     columns: dict[str, NDArray[Any]] = {axis_name(i): points[:, i] for i in range(landscape.grid.ndim)}
     names = data_set_names(landscape.values)
@@ -48,14 +48,13 @@ def write(landscape: Landscape, path: Path) -> None:
         "types": {name: type_name(name, column) for name, column in columns.items()},
     }
     # Nothing needs a quote: the columns' names are letters, digits, underscores and dots.
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.write(f"# {json.dumps(said, allow_nan=False)}\n")
-        for row in [columns, *zip(*(column.tolist() for column in columns.values()), strict=True)]:
-            file.write(",".join(map(str, row)) + "\n")
+    rows = [columns, *zip(*(column.tolist() for column in columns.values()), strict=True)]
+    lines = [f"# {json.dumps(said, allow_nan=False)}", *(",".join(map(str, row)) for row in rows)]
+    return ("\n".join(lines) + "\n").encode("utf-8")
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made."""
+    """The landscape in a file that `encode` made."""
     text = path.read_text(encoding="utf-8")
     first, _, table = text.partition("\n")
     if not first.startswith("# {"):

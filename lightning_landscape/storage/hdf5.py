@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +41,12 @@ VERSION = 1
 PIXEL_AXES = ("row", "column", "channel")
 
 
-def write(landscape: Landscape, path: Path) -> None:
-    """A new file that holds the whole landscape."""
+def encode(landscape: Landscape) -> bytes:
+    """The bytes of a file that holds the whole landscape; made in memory: on a full disk HDF5 ends the process."""
     names = data_set_names(landscape.values)
     # Of 1.10, since every part of a file of that layout carries a checksum: damage is told, not walked into.
-    with h5py.File(path, "w", libver=("v110", "v110")) as file:
+    unique = uuid.uuid4().hex  # the name of no file, but HDF5 never has two of one name open
+    with h5py.File(unique, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
         _write_attributes(file, landscape, list(names.values()))
         axes = [
             _write_scale(file, f"{axis_name(i)}coordinates", axis, f"coordinate along direction {i}, in its lengths")
@@ -65,10 +67,12 @@ def write(landscape: Landscape, path: Path) -> None:
             interpolated.attrs["description"] = _fixed("whether the values were not evaluated, but interpolated")
         if landscape.samples is not None:
             _write_samples(file.create_group("samples"), landscape.samples, axes)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made, or in the surface file of another program (see `foreign`)."""
+    """The landscape in a file that `encode` made, or in the surface file of another program (see `foreign`)."""
     with h5py.File(path, "r") as file:
         mark = file.attrs.get("format")
         if mark is None and foreign.is_surface(file):

@@ -31,8 +31,8 @@ from .recipe import number, recipe
 VERSION = 1
 
 
-def write(landscape: Landscape, path: Path) -> None:
-    """A new file that holds the whole landscape."""
+def encode(landscape: Landscape) -> bytes:
+    """The bytes of a file that holds the whole landscape."""
     names = data_set_names(landscape.values)
     errors = landscape.standard_errors
     content = header(landscape, VERSION)
@@ -50,11 +50,11 @@ def write(landscape: Landscape, path: Path) -> None:
         columns = {"values": landscape.samples.values, **to_columns(landscape.samples)}
         content["samples"] = {name: _pack(name, column) for name, column in columns.items()}
     # No new line at the end: a file that lost its last byte is no JSON.
-    path.write_text(json.dumps(content, allow_nan=False), encoding="ascii")
+    return json.dumps(content, allow_nan=False).encode("ascii")
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made, or in the export of another program (see `foreign`)."""
+    """The landscape in a file that `encode` made, or in the export of another program (see `foreign`)."""
     content = json.loads(path.read_text(encoding="utf-8"))
     if foreign.is_exploration(content):
         return foreign.from_exploration(content)

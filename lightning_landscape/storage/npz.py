@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -41,8 +42,8 @@ from .recipe import recipe
 VERSION = 1
 
 
-def write(landscape: Landscape, path: Path) -> None:
-    """A new file that holds the whole landscape."""
+def encode(landscape: Landscape) -> bytes:
+    """The bytes of a file that holds the whole landscape."""
     names = data_set_names(landscape.values)
     arrays: dict[str, NDArray[Any]] = {
         "center": np.array([landscape.center.get(metric, np.nan) for metric in names], dtype=np.float64),
@@ -61,12 +62,13 @@ def write(landscape: Landscape, path: Path) -> None:
         arrays.update({f"samples.{name}": column for name, column in to_columns(landscape.samples).items()})
     # Bytes, since numpy's text costs four bytes a letter; json writes ASCII.
     text = json.dumps({**header(landscape, VERSION), "arrays": [*arrays]}, allow_nan=False).encode("ascii")
-    with open(path, "wb") as file:  # given a path, numpy would add a suffix of its own
-        np.savez(file, header=np.array(text), **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
+    file = io.BytesIO()
+    np.savez(file, header=np.array(text), **arrays)  # type: ignore[arg-type]  # numpy's own option shares the keywords
+    return file.getvalue()
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made."""
+    """The landscape in a file that `encode` made."""
     # numpy takes what is no archive for a pickle, and its message invites to execute it.
     if not zipfile.is_zipfile(path):
         raise LandscapeFileError(f"{path} is no landscape: it is not an .npz archive, or was cut short.")

@@ -8,7 +8,7 @@
     field data   header (strict JSON, as in the other formats, with center and types), xcoordinates, ycoordinates
 
 Written by the vtk library (``pip install "lightning-landscape[paraview]"``). Read without it, and only what
-`write` wrote: a damaged file cannot reach the parser of a large library. Of 2-D landscapes all returns bit by
+`encode` made: a damaged file cannot reach the parser of a large library. Of 2-D landscapes all returns bit by
 bit but the landscapes of single samples, which are left out.
 """
 
@@ -35,14 +35,11 @@ COUNT_BYTES = 8  # before each array
 VTK_NAMES = {"f": "Float", "i": "Int", "u": "UInt"}
 
 
-def write(
-    landscape: Landscape, path: Path, metric: str | None = None, log: bool = False, zmax: float | None = None
-) -> None:
-    """A new file with the relief of one metric; all metrics are in it as they were measured.
+def encode(landscape: Landscape, metric: str | None = None, log: bool = False, zmax: float | None = None) -> bytes:
+    """The bytes of a file with the relief of one metric; all metrics are in it as they were measured.
 
     Args:
         landscape: 2-D.
-        path: the file to make.
         metric: whose relief; None for the main loss.
         log: draw log(z + 0.1), the natural logarithm, after the cut at `zmax`.
         zmax: cut off what is higher, +inf too; None for nothing.
@@ -63,8 +60,7 @@ def write(
         masks["interpolated"] = landscape.interpolated.astype(np.uint8)
     drawn = np.isfinite(relief)
     floor = relief[drawn].min() if drawn.any() else 0.0
-    _write(
-        path,
+    return _poly_data(
         np.column_stack([landscape.grid.points, np.where(drawn, relief, floor).reshape(-1)]),
         quads(drawn),
         {f"height of {names[shown]}": relief, **arrays, **masks},
@@ -105,7 +101,7 @@ def quads(drawn: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def read(path: Path) -> Landscape:
-    """The landscape in a file that `write` made."""
+    """The landscape in a file that `encode` made."""
     content = path.read_bytes()
     if not content.lstrip().startswith(b"<?xml"):
         raise LandscapeFileError(f"{path} is no landscape: it is no XML.")
@@ -136,15 +132,14 @@ def read(path: Path) -> Landscape:
     return Landscape(grid, values, said["main"], errors, done=done, center=center, meta=meta, interpolated=interpolated)
 
 
-def _write(
-    path: Path,
+def _poly_data(
     points: Array,
     cells: NDArray[np.int64],
     point_data: dict[str, NDArray[Any]],
     field_data: dict[str, NDArray[Any]],
     text: str,
-) -> None:
-    """A file of PolyData with one array of text in its field data."""
+) -> bytes:
+    """The bytes of a file of PolyData with one array of text in its field data."""
     from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray
     from vtkmodules.vtkCommonCore import vtkPoints, vtkStringArray
     from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
@@ -173,14 +168,14 @@ def _write(
     for name, array in field_data.items():
         surface.GetFieldData().AddArray(named(name, array))
     writer = vtkXMLPolyDataWriter()
-    writer.SetFileName(str(path))
+    writer.WriteToOutputStringOn()
     writer.SetInputData(surface)
     writer.SetDataModeToBinary()
     writer.SetCompressorTypeToNone()
     writer.SetHeaderTypeToUInt64()
     writer.SetByteOrderToLittleEndian()
-    if not writer.Write():
-        raise OSError(f"vtk could not write {path}.")
+    writer.Write()
+    return bytes(writer.GetOutputString().encode("utf-8"))
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,5 +1,7 @@
 """Directions to other models: θ* + d is the other model, whatever it is given as."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -98,3 +100,47 @@ def test_what_does_not_fit_is_told(tmp_path):
         Between((tmp_path / "odd.pt",))(snapshot, 1)
     with pytest.raises(FileNotFoundError):
         Between((tmp_path / "missing.pt",))(snapshot, 1)
+
+
+class Marker:
+    """Leaves a file behind wherever it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def odd_files(folder):
+    """Files that hold no weights that can be read without executing anything."""
+    files = {
+        "hyper-parameters": {
+            "state_dict": Net().state_dict(),
+            "hyper_parameters": {"run": Marker(folder / "executed")},
+        },
+        "a module": Net(),
+    }
+    for name, content in files.items():
+        torch.save(content, folder / f"{name}.ckpt")
+    whole = (folder / "hyper-parameters.ckpt").read_bytes()
+    (folder / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.ckpt").write_bytes(b"")
+    (folder / "text.ckpt").write_text("weights: 3\n")
+    (folder / "pickle.ckpt").write_bytes(pickle.dumps({"w": Marker(folder / "executed")}))
+    (folder / "zip.ckpt").write_bytes(b"PK\3\4" + bytes(99))
+    return sorted(folder.glob("*.ckpt"))
+
+
+def test_a_file_that_would_have_to_be_executed_or_is_damaged_is_one_line(tmp_path):
+    files = odd_files(tmp_path)
+    assert len(files) == 7
+    for path in files:
+        with pytest.raises(
+            ValueError, match=rf"{path.name} .*(not unpickled|is damaged or is no checkpoint)"
+        ) as raised:
+            weights_of(path)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match=r'hyper-parameters.ckpt", weights_only=False\)\["state_dict"\]'):
+        weights_of(tmp_path / "hyper-parameters.ckpt")
+    assert not (tmp_path / "executed").exists()

@@ -9,6 +9,7 @@ from torch import nn
 
 from lightning_landscape.directions import NORMALIZATIONS, Random, recipe
 from lightning_landscape.parameters import FilterLayout, Snapshot
+from lightning_landscape.plane import Plane
 
 
 def same(a, b) -> bool:
@@ -287,3 +288,42 @@ def test_the_recipe_of_a_users_own_directions_is_their_name():
 
     assert recipe(mine) == {"kind": "mine"}
     assert recipe(Own()) == {"kind": "Own"}
+
+
+AXES = {  # net, what it must give along its two numbers
+    "w and b": (nn.Linear(1, 1), ["weight", "bias"]),
+    "two weights": (nn.Linear(2, 1, bias=False), ["weight[0, 0]", "weight[0, 1]"]),
+    "a vector": (nn.ParameterList([torch.tensor([3.0, -4.0])]), ["0[0]", "0[1]"]),
+    "a complex number": (nn.ParameterList([torch.tensor([3 - 4j])]), []),
+}
+
+
+@pytest.mark.parametrize("orthogonalize", [False, True])
+@pytest.mark.parametrize("normalize", NORMALIZATIONS)
+@pytest.mark.parametrize("net, names", AXES.values(), ids=AXES)
+def test_as_many_numbers_as_directions_are_the_axes_themselves(net, names, normalize, orthogonalize):
+    snapshot = Snapshot.of(net)
+    plane = Plane(snapshot.params, Random(normalize, ignore=None, orthogonalize=orthogonalize)(snapshot, 2))
+    assert plane.axes() == names
+    assert plane.cosine() == 0
+    assert min(plane.norms()) > 0
+
+
+def test_axes_are_as_long_as_the_weights_and_one_where_these_are_zero():
+    net = nn.Linear(1, 1)
+    net.weight.data.fill_(-3.0)
+    net.bias.data.zero_()
+    w, b = Random(ignore=None)(Snapshot.of(net), 2)
+    assert (w["weight"].item(), w["bias"].item()) == pytest.approx((3.0, 0.0))
+    assert (b["weight"].item(), b["bias"].item()) == (0.0, 1.0)
+    w, b = Random("none", ignore=None)(Snapshot.of(net), 2)
+    assert (w["weight"].item(), b["bias"].item()) == (1.0, 1.0)
+
+
+def test_more_numbers_than_directions_are_drawn_at_random():
+    snapshot = Snapshot.of(nn.Linear(1, 1))
+    (line,) = Random(ignore=None)(snapshot, 1)
+    assert all(tensor.any() for tensor in line.values())
+    net = nn.Linear(2, 1)
+    assert Plane(Snapshot.of(net).params, Random(ignore=None)(Snapshot.of(net), 2)).axes() == []
+    assert Plane(Snapshot.of(net).params, Random()(Snapshot.of(net), 2)).axes() == ["weight[0, 0]", "weight[0, 1]"]

@@ -132,23 +132,23 @@ def test_no_batches_are_refused(net, plane, points, mean_cross_entropy):
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_the_mean_and_its_error_of_equal_weights(count):
+def test_the_mean_and_its_error_of_equal_weights(count, student):
     values = np.random.default_rng(count).normal(size=count)
     mean, error = mean_and_error(values, np.full(count, 3.0))
     assert mean == pytest.approx(values.sum() / count)
     if count == 1:
         assert np.isnan(error)
     else:
-        assert error == pytest.approx(np.std(values, ddof=1) / np.sqrt(count))
+        assert error == pytest.approx(np.std(values, ddof=1) / np.sqrt(count) * student(count))
 
 
-def test_the_error_of_uneven_batches_covers_the_truth():
+def test_the_error_of_uneven_batches_covers_the_truth(student):
     """Its square is the variance of the mean over repetitions: batches of 8, 8, 8 and 2 of noise of variance 1."""
     rng = np.random.default_rng(0)
     sizes = np.array([8, 8, 8, 2])
     noise = rng.normal(size=(4000, 4)) / np.sqrt(sizes)
     errors = np.array([mean_and_error(row, sizes.astype(float))[1] for row in noise])
-    assert (errors**2).mean() == pytest.approx(1 / 26, rel=5 * np.sqrt(2 / 3 / 4000))
+    assert ((errors / student(4)) ** 2).mean() == pytest.approx(1 / 26, rel=5 * np.sqrt(2 / 3 / 4000))
 
 
 def test_the_origin_alone_needs_no_directions_length(net, batches, mean_cross_entropy):

@@ -116,30 +116,31 @@ def test_single_losses_give_the_same_mean_as_batch_losses(
 
 
 def test_the_standard_error_over_samples_is_the_textbook_one(
-    run_net, cross_entropy, plane, points, batches, losses, dtype
+    run_net, cross_entropy, plane, points, batches, losses, dtype, student
 ):
     got = column(run_net(cross_entropy, plane, points, batches), field="standard_error")
-    expected = losses.std(axis=1, ddof=1) / np.sqrt(17)
+    expected = losses.std(axis=1, ddof=1) / np.sqrt(17) * student(17)
     np.testing.assert_allclose(got, expected, rtol=10 * TOLERANCE[dtype])
 
 
 def test_the_standard_error_over_equal_batches_is_the_textbook_one(
-    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype, student
 ):
     got = column(run_net(mean_cross_entropy, plane, points, batches[:3]), field="standard_error")
     means = losses[:, :15].reshape(-1, 3, 5).mean(axis=2)
-    np.testing.assert_allclose(got, means.std(axis=1, ddof=1) / np.sqrt(3), rtol=100 * TOLERANCE[dtype])
+    expected = means.std(axis=1, ddof=1) / np.sqrt(3) * student(3)
+    np.testing.assert_allclose(got, expected, rtol=100 * TOLERANCE[dtype])
 
 
 def test_the_standard_error_over_uneven_batches_weighs_them(
-    run_net, mean_cross_entropy, plane, points, batches, losses, dtype
+    run_net, mean_cross_entropy, plane, points, batches, losses, dtype, student
 ):
     got = column(run_net(mean_cross_entropy, plane, points, batches), field="standard_error")
     for row, error in zip(losses, got, strict=True):
         mean, spread = row.mean(), 0.0
         for a, b in [(0, 5), (5, 10), (10, 15), (15, 17)]:
             spread += (b - a) * (row[a:b].mean() - mean) ** 2
-        assert error == pytest.approx(np.sqrt(spread / 3 / 17), rel=100 * TOLERANCE[dtype])
+        assert error == pytest.approx(np.sqrt(spread / 3 / 17) * student(4), rel=100 * TOLERANCE[dtype])
 
 
 def test_one_batch_has_an_unknown_error(run_net, mean_cross_entropy, plane, points, batches):
@@ -153,7 +154,7 @@ def test_the_mean_is_accumulated_in_float64(run):
     assert rows[0]["loss"].value == 2.0**-31
 
 
-def test_several_metrics_and_plain_numbers(run_net, plane, points, batches):
+def test_several_metrics_and_plain_numbers(run_net, plane, points, batches, student):
     def objective(module, data):
         return {"loss": float(len(data[1])), "share": len(data[1]) > 3, "label": data[1].double()}
 
@@ -164,7 +165,8 @@ def test_several_metrics_and_plain_numbers(run_net, plane, points, batches):
         assert row["loss"].value == pytest.approx((3 * 5 * 5 + 2 * 2) / 17, rel=1e-14)
         assert row["share"].value == pytest.approx(15 / 17, rel=1e-14)
         assert row["label"].value == pytest.approx(labels.mean(), rel=1e-14)
-        assert row["label"].standard_error == pytest.approx(labels.std(ddof=1) / np.sqrt(17), rel=1e-12)
+        error = labels.std(ddof=1) / np.sqrt(17) * student(17)
+        assert row["label"].standard_error == pytest.approx(error, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +184,7 @@ def test_other_reductions(run, how, expected):
     assert np.isnan(error) == (how != "mean")
 
 
-def test_batches_of_samples_and_batch_means_add_up_by_their_samples(run):
+def test_batches_of_samples_and_batch_means_add_up_by_their_samples(run, student):
     values = [torch.tensor([1.0, 2.0]), torch.tensor(6.0), 3.0]  # of 2, 4 and 3 samples
     batches = [Batch(v, n) for v, n in zip(values, [2, 4, 3], strict=True)]
     value, error = run(lambda m, x: x, line(w=torch.zeros(1)), np.zeros((1, 1)), batches, toy(w=torch.zeros(1)))[0][
@@ -191,7 +193,7 @@ def test_batches_of_samples_and_batch_means_add_up_by_their_samples(run):
     mean = (1 + 2 + 4 * 6 + 3 * 3) / 9
     assert value == pytest.approx(mean, rel=1e-14)
     spread = ((1 - mean) ** 2 + (2 - mean) ** 2 + 4 * (6 - mean) ** 2 + 3 * (3 - mean) ** 2) / 3
-    assert error == pytest.approx(np.sqrt(spread / 9), rel=1e-13)
+    assert error == pytest.approx(np.sqrt(spread / 9) * student(4), rel=1e-9)
 
 
 def test_metrics_of_the_whole_set_are_asked_for_at_every_point(run):

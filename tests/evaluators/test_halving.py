@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.batches import rows
+from lightning_landscape.batch_samples import rows
 from lightning_landscape.evaluators import Sequential
 from lightning_landscape.evaluators.halving import halves
 from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction

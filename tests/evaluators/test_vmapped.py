@@ -68,10 +68,10 @@ def test_it_equals_the_naive_loop_over_uneven_batches(
     np.testing.assert_allclose(column(rows), losses.mean(axis=1), rtol=TOLERANCE[dtype], atol=0)
 
 
-def test_the_error_over_samples_is_the_textbook_one(net, cross_entropy, plane, points, batches, losses, dtype):
+def test_the_error_over_samples_is_the_textbook_one(net, cross_entropy, plane, points, batches, losses, dtype, student):
     with preserved():
         rows = list(Vmapped(Sequential(net.eval()), 4)(LossFunction(cross_entropy), plane, points, batches))
-    expected = losses.std(axis=1, ddof=1) / np.sqrt(17)
+    expected = losses.std(axis=1, ddof=1) / np.sqrt(17) * student(17)
     np.testing.assert_allclose(column(rows, field="standard_error"), expected, rtol=10 * TOLERANCE[dtype])
 
 

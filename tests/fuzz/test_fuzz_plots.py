@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lightning_landscape.landscape import Grid, Landscape
 from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
 from lightning_landscape.plots.scales import HUGE, TINY, make_scale
-from lightning_landscape.report import Look, report, scalars, summary
+from lightning_landscape.report import Files, Look, report, scalars, summary
 
 from ._strategies import grids, masks, samples, surfaces
 
@@ -130,8 +130,10 @@ def test_every_picture_has_a_file_of_its_own(names: list[str]) -> None:
     grid = Grid.from_ranges((-1, 1, 3))
     landscape = Landscape(grid, {name: np.arange(3.0) for name in names}, names[0])
     with TemporaryDirectory() as folder:
-        pictures = report(landscape, Look(plots=("slices",), formats=("png",)), Path(folder))
+        files = Files(Path(folder))
+        pictures = report(landscape, Look(plots=("slices",), formats=("png",)), files.write)
         assert len(pictures.images) == len(names)
+        assert files.failures == []
         assert len([*Path(folder).glob("*.png")]) == len(names)
 
 

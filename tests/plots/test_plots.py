@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image, write_picture
+from lightning_landscape.plots import COLOR_SCALES, PLOTS, encode_picture, to_image
 
 KINDS = sorted(PLOTS)
 ROWS = [(kind, ndim) for kind in KINDS for ndim in PLOTS[kind].ndims]
@@ -104,6 +104,24 @@ def test_every_kind_tells_where_its_numbers_come_from(kind, ndim, texts):
         assert part in text, part
 
 
+@pytest.mark.parametrize("kind, ndim", [row for row in ROWS if row[1] > 1])
+def test_every_kind_says_that_its_directions_are_one(kind, ndim, texts):
+    for recipe, said in (
+        ({"cosine": 0.9999, "span": 1}, "(cosine 1.000): this is a line"),
+        ({"cosine": -0.995}, "(cosine −0.995): this is a"),  # of a file without the number of dimensions
+    ):
+        assert said in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
+    assert "cosine" not in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": {"cosine": 0.985}})))
+
+
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_names_its_axes(kind, ndim, texts):
+    recipe = {"kind": "random", "normalize": "filter", "axes": ["net.weight", "net.bias"]}
+    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
+    assert "axes net.weight, net.bias, filter-normalised" in text
+    assert "random" not in text
+
+
 @pytest.mark.parametrize("surface", ["bowl", "exploding", "exploding below zero", "inf", "partial", "worst"])
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_nothing_written_leaves_the_picture(kind, ndim, surface):
@@ -130,15 +148,14 @@ def test_names_with_mathematics_in_them_stay_names(kind, ndim, texts):
 
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
-def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim, tmp_path):
+def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim):
     shown = landscape("bowl", ndim)
     shown.values, shown.main = {"精度 🙂 אב": shown.values["loss"]}, "精度 🙂 אב"
     figure = PLOTS[kind].draw(shown)
     pixels = to_image(figure, dpi=50)
     assert pixels.min() < 128
     for suffix in ("png", "svg"):
-        write_picture(figure, pixels, tmp_path / f"a.{suffix}")
-        assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
+        assert len(encode_picture(figure, f".{suffix}", pixels)) > 1000
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,43 +1,49 @@
+import errno
+import io
 import os
 import stat
 import sys
 
 import pytest
 
-from lightning_landscape.storage.atomic import replacing
+from lightning_landscape.storage.atomic import write_whole
 
 
-def test_the_file_appears_only_when_it_is_complete(tmp_path):
+def test_the_file_appears_whole_in_the_place_of_the_older_one(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-        assert temporary.parent == tmp_path
-        assert path.read_text() == "old"
+    assert write_whole(path, b"new") == path
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt("disk full")])
-def test_a_failure_leaves_the_older_file_alone(tmp_path, error):
+class FullDisk:
+    """A file of which only the first bytes reach the disk."""
+
+    def __init__(self, path, *args):
+        self.file = io.FileIO(path, "x")
+
+    def write(self, content):
+        self.file.write(content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *raised):
+        self.file.close()
+
+
+@pytest.mark.parametrize("existing", [True, False])
+def test_half_a_file_leaves_the_older_file_alone(tmp_path, monkeypatch, existing):
     path = tmp_path / "a.txt"
-    path.write_text("old")
-
-    def write():
-        with replacing(path) as temporary:
-            temporary.write_text("half of the ne")
-            raise error
-
-    with pytest.raises(type(error), match="disk full"):
-        write()
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
-
-
-def test_a_failure_before_the_first_byte_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="no space"), replacing(tmp_path / "a.txt"):
-        raise OSError("no space")
-    assert os.listdir(tmp_path) == []
+    if existing:
+        path.write_text("old")
+    monkeypatch.setattr("builtins.open", FullDisk)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"new")
+    monkeypatch.undo()
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["old"] * existing
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -49,8 +55,8 @@ def test_a_failing_disk_leaves_the_older_file_alone(tmp_path, monkeypatch, call)
         raise OSError("disk is gone")
 
     monkeypatch.setattr(os, call, fail)
-    with pytest.raises(OSError, match="disk is gone"), replacing(path) as temporary:
-        temporary.write_text("new")
+    with pytest.raises(OSError, match="disk is gone"):
+        write_whole(path, b"new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
 
@@ -58,8 +64,7 @@ def test_a_failing_disk_leaves_the_older_file_alone(tmp_path, monkeypatch, call)
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
 def test_the_file_is_as_readable_as_any_other(tmp_path):
     (tmp_path / "ordinary").write_text("")
-    with replacing(tmp_path / "a") as temporary:
-        temporary.write_text("")
+    write_whole(tmp_path / "a", b"")
     modes = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("ordinary", "a")]
     assert modes[0] == modes[1]
 
@@ -69,7 +74,6 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "store").mkdir()
     link = tmp_path / "a"
     link.symlink_to(tmp_path / "store" / "a")
-    with replacing(link) as temporary:
-        temporary.write_text("new")
+    write_whole(link, b"new")
     assert link.is_symlink()
     assert (tmp_path / "store" / "a").read_text() == "new"

@@ -1,0 +1,99 @@
+"""Directions that span a plane: what a callable gives is refused in words, before a point is measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from ..parameters import Params, Snapshot, tensor_norm, working_dtype
+
+
+def checked_directions(directions: Any, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+    """The k directions that a callable ``(snapshot, k)`` gives.
+
+    Raises:
+        ValueError: if they are not k, or one does not fit the weights, is not finite or moves nothing.
+
+    >>> from torch import nn
+    >>> checked_directions(lambda snapshot, k: snapshot.params, Snapshot.of(nn.Linear(1, 1)), 2)
+    Traceback (most recent call last):
+    ValueError: directions gave a single dict, and 2 are needed: return a tuple of 2 mappings from names to tensors.
+    """
+    given = directions(snapshot, k)
+    wanted = f"return a tuple of {k} mapping{'s' * (k > 1)} from names to tensors."
+    if isinstance(given, Mapping | Tensor | str) or not isinstance(given, Iterable):
+        raise ValueError(f"directions gave a single {type(given).__name__}, and {k} are needed: {wanted}")
+    result = tuple(given)
+    if len(result) != k:
+        raise ValueError(f"directions gave {len(result)}, and {k} are needed: {wanted}")
+    for i, direction in enumerate(result):
+        if not isinstance(direction, Mapping):
+            raise ValueError(f"Direction {i} is of type {type(direction).__name__}: {wanted}")
+        _check_names(i, direction, snapshot.params)
+        _check_tensors(i, direction, snapshot.params)
+        _check_length(i, direction)
+    return result
+
+
+def _check_names(i: int, direction: Params, params: Params) -> None:
+    some = ", ".join(list(params)[:6])
+    if missing := params.keys() - direction.keys():
+        raise ValueError(
+            f"Direction {i} has nothing for {sorted(missing)[0]!r}: give a tensor for each of the {len(params)} "
+            f"trained parameters ({some}); zeros leave one at rest."
+        )
+    if odd := direction.keys() - params.keys():
+        raise ValueError(f"Direction {i} names {sorted(odd)[0]!r}, which is no trained parameter; these are {some}.")
+
+
+def _check_tensors(i: int, direction: Params, params: Params) -> None:
+    for name, weight in params.items():
+        tensor = direction[name]
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"Direction {i} has {type(tensor).__name__} for {name!r}: give a tensor.")
+        allowed = {weight.dtype, working_dtype(weight.dtype)}
+        for what, has, needed in (
+            ("shape", tuple(tensor.shape), (tuple(weight.shape),)),
+            ("device", tensor.device, (weight.device,)),
+            ("dtype", tensor.dtype, allowed),
+        ):
+            if has not in needed:
+                raise ValueError(
+                    f"Direction {i} has {what} {has} for {name!r}, the parameter has "
+                    f"{' or '.join(map(str, needed))}: make it like snapshot.params[{name!r}]."
+                )
+
+
+def _check_length(i: int, direction: Params) -> None:
+    lengths = {name: tensor_norm(tensor) for name, tensor in direction.items()}
+    odd = next((name for name, length in lengths.items() if not math.isfinite(length)), None)
+    if odd is not None:
+        raise ValueError(f"Direction {i} is NaN or infinite in {odd!r}: give finite numbers.")
+    if not any(lengths.values()):
+        raise ValueError(
+            f"Direction {i} is zero: it moves nothing. Give one that moves a weight, or a target of other weights."
+        )
+
+
+def alike(recipe: Mapping[str, Any], k: int) -> str:
+    """The warning that k directions do not span as many dimensions, and what to do; empty where they do.
+
+    Args:
+        recipe: a landscape's ``meta["directions"]``.
+        k: the number of directions.
+
+    >>> alike({"cosine": -1.0, "span": 1, "moved_parameters": 9}, 2).partition(":")[0]
+    'Both directions are one (cosine -1.000)'
+    """
+    span = recipe["span"]
+    if span >= k:
+        return ""
+    which = "Both directions are one" if k == 2 else f"Of {k} directions only {span} differ"
+    shape = "a line" if span == 1 else "a plane"
+    moved = recipe["moved_parameters"]
+    few = f"Only {moved} number{'s' * (moved > 1)} may move: let others move too (ignore=None)"
+    advice = few if moved < k else "Make them orthogonal (orthogonalize=True), give others"
+    return f"{which} (cosine {recipe['cosine']:.3f}): the landscape is that of {shape}. {advice}, or measure {shape}."

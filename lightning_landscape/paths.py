@@ -1,0 +1,47 @@
+"""Paths that users give, as folders and files of this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+# "s3://bucket", "s3:/bucket", which `Path` makes of it, "simplecache::s3://bucket"; one letter is a drive of Windows.
+_REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*::)*[A-Za-z][A-Za-z0-9+.\-]+:/")
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path names a place on another machine, as fsspec writes it.
+
+    >>> is_remote("s3://bucket/run"), is_remote("C:/run"), is_remote("a/b:c")
+    (True, False, False)
+    """
+    return _REMOTE.match(os.fspath(path)) is not None
+
+
+def local_path(name: str, path: str | os.PathLike[str]) -> Path:
+    """A path that a user gave, with ``~`` as the home folder.
+
+    Args:
+        name: of the argument, for the message.
+        path: a file or a folder.
+
+    Raises:
+        ValueError: if it is remote, or names the home of nobody.
+
+    >>> local_path("dirpath", "runs/a")
+    PosixPath('runs/a')
+    >>> local_path("dirpath", "s3://bucket/run")
+    Traceback (most recent call last):
+    ValueError: dirpath='s3://bucket/run' is remote: landscapes are files of this machine. Give a local path, and copy
+    the files from there.
+    """
+    if is_remote(path):
+        raise ValueError(
+            f"{name}={os.fspath(path)!r} is remote: landscapes are files of this machine. Give a local path, and copy "
+            "the files from there."
+        )
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{name}={os.fspath(path)!r} begins with the home folder of nobody: give a path.") from error

@@ -1,0 +1,84 @@
+"""`python -W error`: a warning of ours ends no training; it is in the log instead."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_landscape import LossLandscapeCallback
+
+X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
+
+
+class Plain(L.LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.steps = nn.Linear(4, 3), 0
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.steps += self.training
+        return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Uncopyable(Plain):
+    """Fails in the rehearsal."""
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("not me")
+
+
+class Refusing(Plain):
+    """Fails at the points."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        self.trained = self.net.weight.clone()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not self.training and self.steps == 3 and not torch.equal(self.trained, self.net.weight):
+            raise KeyError("not here")
+        return super().training_step(batch, batch_idx)
+
+
+class Warns(Plain):
+    """Warns where it is measured."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not self.training:
+            warnings.warn("of the step", stacklevel=1)
+        return super().training_step(batch, batch_idx)
+
+
+@pytest.mark.parametrize(
+    "module, options, said",
+    [
+        (Uncopyable, {}, r"Uncopyable can't be copied .* The training goes on"),
+        (Refusing, {}, r"8 of 9 points .* could not be measured \(KeyError: 'not here'\)"),
+        (Warns, {}, r"The loss landscape failed \(UserWarning: of the step\)"),
+        (Plain, {"budget": "0.001s"}, r"none is measured"),
+    ],
+)
+def test_a_training_goes_on(module: Any, options: Any, said: str, tmp_path: Path, caplog: Any) -> None:
+    callback = LossLandscapeCallback(x=(-1, 1, 3), y=(-1, 1, 3), plots=[], samples=0, formats=["npz"], **options)
+    trainer = L.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, callbacks=[callback], enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    trained = module()
+    with warnings.catch_warnings():  # as the option does; then what others warn of here in any case
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*LeafSpec.*")
+        trainer.fit(trained, DataLoader(TensorDataset(X, Y), 8))
+    assert trained.steps == 3
+    assert re.search(said, caplog.text)
