@@ -26,7 +26,7 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
-        "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer",
+        "reductions", "single_losses", "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer",
     },
     "Lightning": {
         "compat", "copying", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
