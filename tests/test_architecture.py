@@ -78,6 +78,7 @@ FOREIGN_PRIVATE = {
     "_create_work_from_future",
     "_dispatch_get_all_op_names",
     "_op_dk",
+    "_maybe_set_eval_frame",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
