@@ -27,7 +27,8 @@ FLOORS = {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
         "reductions", "single_losses", "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer", "edits",
-        "touched", "modes", "copying", "observers", "module_copy", "remembered", "effects", "collectives", "one_process",
+        "touched", "modes", "copying", "observers", "module_copy", "remembered", "effects", "collectives",
+        "one_process",
     },
     "Lightning": {
         "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -91,6 +92,7 @@ FOREIGN_PRIVATE = {
     "_world",
     "_fields",  # of named tuples, whose public names these are
     "_replace",
+    "_maybe_set_eval_frame",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
