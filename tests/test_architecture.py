@@ -82,7 +82,6 @@ FOREIGN_PRIVATE = {
     "_c",
     "_type",
     "_post_accumulate_grad_hooks",
-    "_c",  # of TorchScript
     "_getframe",  # of sys
     "_normal_accessor",  # of pathlib in Python 3.10
     "_distributed_c10d",  # of torch.distributed, which has no public way to stand for one process
