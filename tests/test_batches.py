@@ -1,11 +1,16 @@
 """What a batch holds: leaves, digests, copies; and the generators of a loader."""
 
+import threading
+from collections import UserDict
+from dataclasses import dataclass
+
+import attrs
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from lightning_landscape.batches import data_checksum, generators_at, own_copy
+from lightning_landscape.batches import data_checksum, deep_copy, generators_at, leaves, own_copy
 from lightning_landscape.criteria import FrozenLoader
 from lightning_landscape.objectives import Batch
 
@@ -47,6 +52,95 @@ def test_a_copy_is_our_own():
     twin["y"][0].fill_(5)
     assert data["y"][0].item() == 0
     assert twin["name"] == "a"
+
+
+class Cell:
+    """Knows its neighbours."""
+
+    def __init__(self, place):
+        self.place, self.x, self.near = place, torch.tensor(float(sum(place))), []
+
+
+def linked(n):
+    """A map of n × n cells; the first of them."""
+    cells = [[Cell((i, j)) for j in range(n)] for i in range(n)]
+    for i in range(n):
+        for j in range(n):
+            around = [(i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)]
+            cells[i][j].near += [cells[a][b] for a, b in around if 0 <= a < n and 0 <= b < n]
+    return cells[0][0]
+
+
+def chain(length):
+    first = cell = Cell((0, 0))
+    for i in range(length):
+        cell.near.append(Cell((i, 0)))
+        cell = cell.near[0]
+    return first
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("made", [lambda: linked(40), lambda: chain(5000)], ids=["map", "chain"])
+def test_objects_that_know_each_other_are_looked_at_once(made):
+    """By every way from one to the other it would take for ever, and a chain more calls than Python allows."""
+    data = made()
+    cells = {id(leaf) for leaf in leaves(data) if isinstance(leaf, torch.Tensor)}
+    assert len(cells) in (1600, 5001)
+    for twin in (deep_copy(data), own_copy(data, torch.device("cpu"))):
+        assert digest(twin) == digest(data)
+        assert not cells & {id(leaf) for leaf in leaves(twin)}
+    data.near[0].x += 1
+    assert digest(twin) != digest(data)
+
+
+def test_what_can_not_be_copied_is_shared():
+    data = {"lock": threading.Lock(), "x": torch.ones(2)}
+    for twin in (deep_copy(data), own_copy(data, torch.device("cpu"))):
+        assert twin["lock"] is data["lock"]
+        assert twin["x"] is not data["x"]
+
+
+@attrs.define
+class Slotted:
+    x: torch.Tensor
+    names: list
+
+
+@dataclass
+class Data:
+    x: torch.Tensor
+    names: list
+
+
+@pytest.mark.parametrize(
+    "made", [Slotted, Data, lambda x, names: UserDict(x=x, names=names)], ids=["attrs", "dataclass", "user's dictionary"]
+)
+def test_batches_of_every_structure_have_a_digest_and_copies(made):
+    data = made(torch.ones(2), ["a"])
+    assert digest(data) == digest(made(torch.ones(2), ["a"])) != digest(made(torch.ones(2), ["b"]))
+    twin = own_copy(data, torch.device("cpu"))
+    assert digest(twin) == digest(data)
+    leaves(twin)[0].fill_(5)
+    assert leaves(data)[0].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
+def test_nested_tensors_have_a_digest_and_copies(layout):
+    def nested(last):
+        return torch.nested.nested_tensor([torch.ones(2), torch.tensor([1.0, 2.0, last])], layout=layout)
+
+    assert digest(nested(3.0)) == digest(nested(3.0)) != digest(nested(4.0))
+    for twin in (deep_copy(nested(3.0)), own_copy(nested(3.0), torch.device("cpu"))):
+        assert digest(twin) == digest(nested(3.0))
+
+
+def test_every_number_of_an_array_counts_and_no_address():
+    """The text of a long array leaves out its middle, that of an object says where it lies."""
+    array = np.zeros(5000)
+    other = array.copy()
+    other[2500] = 1
+    assert digest(array) != digest(other)
+    assert digest(object()) == digest(object())
 
 
 def test_generators_of_loader_and_samplers_are_put_back_after_an_error_too():
