@@ -26,8 +26,9 @@ FLOORS = {
     "torch core": {
         "precision", "rng", "parameters", "plane", "directions", "objectives", "evaluators", "python_state",
         "curvature", "recorder", "lockstep", "sharding", "accelerations", "loss_calls", "batches", "batch_samples",
-        "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer", "edits", "touched", "modes", "copying",
-        "observers", "module_copy", "remembered", "effects", "collectives", "one_process",
+        "reductions", "single_losses", "spread", "sweep", "criteria", "bezier", "loss_landscape", "writer", "edits",
+        "touched", "modes", "copying", "observers", "module_copy", "remembered", "effects", "collectives",
+        "one_process",
     },
     "Lightning": {
         "compat", "quiet", "in_place", "ranks", "step", "sources", "frozen", "samples", "measure",
@@ -81,8 +82,6 @@ FOREIGN_PRIVATE = {
     "_c",
     "_type",
     "_post_accumulate_grad_hooks",
-    "_c",  # of TorchScript
-    "_type",
     "_getframe",  # of sys
     "_normal_accessor",  # of pathlib in Python 3.10
     "_distributed_c10d",  # of torch.distributed, which has no public way to stand for one process
@@ -92,6 +91,7 @@ FOREIGN_PRIVATE = {
     "_world",
     "_fields",  # of named tuples, whose public names these are
     "_replace",
+    "_maybe_set_eval_frame",
 }
 
 FILES = sorted(ROOT.rglob("*.py"))
