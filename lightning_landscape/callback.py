@@ -243,6 +243,13 @@ class LossLandscapeCallback(_Callback):
                     f"data={data!r} needs {step}, which {type(pl_module).__name__} does not implement: implement it, "
                     "choose another data, or give objective=function(module, batch).",
                 )
+            if compat.takes_iterator(step, pl_module):
+                raise compat.misconfiguration(
+                    trainer,
+                    f"data={data!r}: {step} of {type(pl_module).__name__} takes dataloader_iter and draws its batches "
+                    "itself, but every point must be measured on the same ones: let it take batch and batch_idx, "
+                    "choose another data, or give objective=function(module, batch).",
+                )
         compat.reorder(trainer, LossLandscapeCallback)
         mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import inspect
 import logging
 import sys
 from collections.abc import Iterable, Iterator
@@ -58,6 +59,11 @@ def is_overridden(name: str, instance: Any) -> bool:
         return True
     hook = getattr(type(instance), name, None)
     return hook is not None and not any(hook.__module__.startswith(f"{root}.core") for root in NAMESPACES)
+
+
+def takes_iterator(name: str, module: Any) -> bool:
+    """Whether a step of a LightningModule draws its batches itself, from a loader's iterator, as Lightning lets it."""
+    return "dataloader_iter" in inspect.signature(getattr(module, name)).parameters
 
 
 _ROOTS = {name.partition(".")[0] for name in NAMESPACES} | {"lightning_fabric"}  # of pytorch_lightning

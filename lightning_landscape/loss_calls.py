@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,8 +38,8 @@ DEFAULTS = {
     for function in MEAN_LOSSES
 }
 Call = tuple[Callable[..., Tensor], dict[str, Any], Tensor]  # a function, its bound arguments, what it returned
-_lists: list[list[Call]] = []  # of the calls of `watched`, the innermost last
-_own = False  # whether a call is ours
+ORIGINALS: dict[Any, Any] = {}  # what a function mode is to take a stand-in of ours for (`reductions`)
+_hidden = 0  # how many `hidden` there are
 
 
 class LossCalls(TorchFunctionMode):
@@ -60,74 +59,42 @@ class LossCalls(TorchFunctionMode):
         super().__init__()
         self.calls: list[Call] = []
 
+    def __enter__(self) -> LossCalls:
+        self.calls = []
+        super().__enter__()
+        return self
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record, and change nothing."""
-        function = _ORIGINALS.get(func, func)
-        result = function(*args, **(kwargs or {}))
-        if function in DEFAULTS and not _own:
-            result = self.seen(result)
-            self.calls.append((function, _bound(function, args, kwargs or {}), result))
-        return result
-
-    def seen(self, result: Tensor) -> Tensor:
-        """What the step is given of a loss."""
-        return result
-
-
-def _bound(function: Callable[..., Tensor], args: Any, kwargs: Any) -> dict[str, Any]:
-    given = dict(zip(DEFAULTS[function], args, strict=False)) | kwargs
-    return DEFAULTS[function] | given
-
-
-def _watching(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @functools.wraps(function)
-    def watch(*args: Any, **kwargs: Any) -> Tensor:
+        function, kwargs = ORIGINALS.get(func, func), kwargs or {}
         result = function(*args, **kwargs)
-        if _lists and not _own:
-            _lists[-1].append((function, _bound(function, args, kwargs), result))
+        call = None if _hidden else self.call(function, args, kwargs, result)
+        if call is not None:
+            result = self.given(result)
+            self.calls.append((call[0], call[1], result))
         return result
 
-    return watch
+    def call(self, function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
+        """What a call is remembered as, if it is."""
+        return bound(function, args, kwargs, result) if function in DEFAULTS else None
+
+    def given(self, result: Tensor) -> Tensor:
+        """What the step gets as the result of a call that is remembered."""
+        return result
 
 
-_WATCHING = {function: _watching(function) for function in MEAN_LOSSES}
-_ORIGINALS = {watch: function for function, watch in _WATCHING.items()}
+def bound(function: Callable[..., Tensor], args: Any, kwargs: Any, result: Tensor) -> Call:
+    """A call of one of MEAN_LOSSES with all its arguments by name."""
+    names = DEFAULTS[function]
+    return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
 
 
 @contextmanager
-def watched(functions: Iterable[Callable[..., Tensor]]) -> Iterator[list[Call]]:
-    """Sees the calls of these losses under their names in `torch.nn.functional`, and gives them as `LossCalls` does.
-
-    `LossCalls` is asked at every operation, which small networks feel; this only where one of these is called. It
-    does not see a call under a name that a module has imported for itself.
-
-    >>> import torch
-    >>> with watched([F.mse_loss]) as calls:
-    ...     _ = F.mse_loss(torch.ones(2), torch.zeros(2))
-    >>> len(calls)
-    1
-    """
-    names = [function.__name__ for function in functions if getattr(F, function.__name__) is function]
-    calls: list[Call] = []
-    _lists.append(calls)
+def hidden() -> Iterator[None]:
+    """Calls inside are ours, and are not remembered."""
+    global _hidden
+    _hidden += 1
     try:
-        for name in names:
-            setattr(F, name, _WATCHING[getattr(F, name)])
-        yield calls
+        yield
     finally:
-        for name in names:
-            setattr(F, name, _ORIGINALS[getattr(F, name)])
-        _lists.pop()
-
-
-def before_reduction(call: Call) -> Tensor:
-    """The losses that a call has reduced, in their own shape; they are not seen as another call."""
-    global _own
-    function, arguments, result = call
-    if arguments["reduction"] == "none":
-        return result
-    before, _own = _own, True
-    try:
-        return function(**{**arguments, "reduction": "none"})
-    finally:
-        _own = before
+        _hidden -= 1

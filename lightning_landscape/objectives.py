@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from .effects import HeldBack
+from .single_losses import SingleLosses
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +58,15 @@ class Observation(NamedTuple):
         value: shape () for the batch as a whole, or (B,) for its samples.
         weight: how many samples `value` stands for.
         reduce: how the batches are put together: "mean" (weighted), "sum", "min" or "max".
-        each: shape (B,), where `value` is one number: one of each sample, whose spread tells its standard error. Their
-            mean is `value`, but for what is the same in all batches.
+        each: where `value` is one number, those of the samples, whose spread tells its standard error. Their mean is
+            `value`, but for what is the same in all batches. Shape (B,), or what they are computed from when they are
+            asked for.
     """
 
     value: Tensor | float
     weight: float
     reduce: str = "mean"
-    each: Tensor | None = None
+    each: Tensor | SingleLosses | None = None
 
 
 class Objective:

@@ -185,12 +185,13 @@ def _nothing_compiled() -> Iterator[None]:
             yield
     else:  # before torch 2.6
         frames: Any = sys.modules["torch._dynamo.eval_frame"]
-        evaluate = frames.set_eval_frame
-        frames.set_eval_frame = lambda callback: evaluate(None)
+        name = "_maybe_set_eval_frame" if hasattr(frames, "_maybe_set_eval_frame") else "set_eval_frame"
+        evaluate = getattr(frames, name)
+        setattr(frames, name, lambda callback: evaluate(None))
         try:
             yield
         finally:
-            frames.set_eval_frame = evaluate
+            setattr(frames, name, evaluate)
 
 
 def _replace_torch(until: ExitStack) -> None:

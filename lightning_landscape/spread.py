@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch_samples import picked
-from .loss_calls import Call, LossCalls, before_reduction, watched
+from .loss_calls import Call
 from .objectives import Batch, Objective, Observation
+from .reductions import Reductions, Watched, before_reduction
 from .rng import preserved, seed_streams
+from .single_losses import SingleLosses, is_by_weights, rows, without_graph
 
-MOST_CALLS = 8  # of losses in a step: each is tried for its share in what is observed
+MOST_CALLS = 16  # of losses and means in a step: each is tried for its share in what is observed
 CONSTANT = 1e-4  # of a value, by which what is not of the samples' losses may differ between two batches
 ALONE = 1e-3  # of their deviation, by which the losses of some samples may change when the others do
 ROUNDINGS = 4  # of a value, by which it may differ in any case
-BY_WEIGHTS = (
-    F.cross_entropy,
-    F.nll_loss,
-)  # whose mean is over the targets that count, each with the weight of its class
+LATER = 2**18  # scores of a batch at most, that are kept until the losses of all batches are computed
 Terms = dict[int, float]  # the factor of each call
 
 
@@ -47,7 +43,8 @@ class Spread(Objective):
         self._terms: dict[str, Terms] | None = None  # by metric; None before the proof
         self._functions: list[Callable[..., Tensor]] = []  # that are called, in order
         self._by_weights: set[int] = set()  # which calls take their mean so
-        self._watch: Callable[[], Any] = _every_call
+        self._watch: Reductions | Watched = Reductions()
+        self._may_wait = False  # whether so little is kept of a batch that it may be kept until the last
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """As the objective's; and see, once, what its values consist of."""
@@ -60,15 +57,18 @@ class Spread(Objective):
         """As the objective's, with the losses of single samples."""
         if not self._terms:
             return self.objective(module, batch)
-        with self._watch() as calls:
+        with self._watch as seen:
             observed = self.objective(module, batch)
-        if [function for function, _, _ in calls] != self._functions:
+        calls = seen.calls
+        if [call[0] for call in calls] != self._functions:
             return observed
-        singles = _Singles(calls, batch.size, self._by_weights)
-        return {
-            name: o._replace(each=singles.sum(self._terms[name])) if name in self._terms else o
-            for name, o in observed.items()
-        }
+        if torch.is_grad_enabled():
+            calls = [without_graph(call) for call in calls]
+        for name, terms in self._terms.items():
+            if name in observed:
+                each = SingleLosses(batch.size, calls, terms, self._by_weights)
+                observed[name] = observed[name]._replace(each=each if self._may_wait else each.tensor())
+        return observed
 
     def _proved(self, module: nn.Module, batch: Batch) -> dict[str, Terms]:
         """Of each metric the calls that it consists of, where the proof succeeds."""
@@ -77,7 +77,7 @@ class Spread(Objective):
         if not 0 < len(calls) <= MOST_CALLS or batch.size < 2 or not values:
             return {}
         self._functions = [function for function, _, _ in calls]
-        self._by_weights = {k for k, call in enumerate(calls) if _is_by_weights(call, batch.size)}
+        self._by_weights = {k for k, call in enumerate(calls) if is_by_weights(call, batch.size)}
         half = -(-batch.size // 2)
         which = [*range(half), *range(batch.size - half)]
         try:
@@ -89,18 +89,19 @@ class Spread(Objective):
         if [function for function, _, _ in twins] != self._functions:
             return {}
         alone = {k for k in range(len(calls)) if _is_alone(calls[k], twins[k], batch.size, half)}
-        here, there = (_Singles(c, batch.size, self._by_weights) for c in (calls, twins))
 
         def is_proved(name: str) -> bool:
             if not terms[name].keys() <= alone or not _is_number(others[name].value):
                 return False
             v, w = values[name], _number(others[name].value)
-            rest = [value - _mean(singles.sum(terms[name])) for value, singles in ((v, here), (w, there))]
+            singles = [SingleLosses(batch.size, c, terms[name], self._by_weights).tensor() for c in (calls, twins)]
+            rest = [value - _mean(own) for value, own in zip((v, w), singles, strict=True)]
             tolerance = max(CONSTANT, ROUNDINGS * _rounding(observed[name].value))
             return abs(rest[0] - rest[1]) <= tolerance * max(abs(v), abs(w))
 
         proved = {name: own for name, own in terms.items() if own and name in others and is_proved(name)}
         if proved:
+            self._may_wait = max(map(_numbers, calls)) <= LATER
             self._watch = self._cheapest(module, batch, values)
         return proved
 
@@ -130,114 +131,43 @@ class Spread(Objective):
         with _Changed(changed, by) as seen:
             return self.objective(module, batch), seen.calls
 
-    def _cheapest(self, module: nn.Module, batch: Batch, values: dict[str, float]) -> Callable[[], Any]:
+    def _cheapest(self, module: nn.Module, batch: Batch, values: dict[str, float]) -> Reductions | Watched:
         """What sees all these calls: under their names in `torch.nn.functional`, where that is enough."""
-        few = partial(watched, list(dict.fromkeys(self._functions)))
+        few = Watched(dict.fromkeys(self._functions))
         seed_streams(0)
         self.objective.start()
-        with few() as calls:
+        with few as seen:
             observed = self.objective(module, batch)
         same = all(_number(observed[name].value) == value for name, value in values.items())
-        return few if same and [function for function, _, _ in calls] == self._functions else _every_call
+        return few if same and [function for function, _, _ in seen.calls] == self._functions else Reductions()
 
 
-class _Changed(LossCalls):
+class _Changed(Reductions):
     """Sees the calls of losses, and adds a number to the result of one of them."""
 
     def __init__(self, which: int, by: float) -> None:
         super().__init__()
         self.which, self.by = which, by
 
-    def seen(self, result: Tensor) -> Tensor:
-        """See `LossCalls`."""
+    def given(self, result: Tensor) -> Tensor:
+        """See `Reductions`."""
         return result + self.by if len(self.calls) == self.which else result
-
-
-@contextmanager
-def _every_call() -> Iterator[list[Call]]:
-    with LossCalls() as seen:
-        yield seen.calls
-
-
-class _Singles:
-    """The losses of single samples in the calls on a batch, each computed when it is asked for.
-
-    Args:
-        calls: of the losses.
-        size: B.
-        by_weights: which of them divide by the weights of what counts.
-    """
-
-    def __init__(self, calls: Sequence[Call], size: int, by_weights: set[int]) -> None:
-        self.calls, self.size, self.by_weights = calls, size, by_weights
-        self._known: dict[int, Tensor | None] = {}
-
-    def sum(self, terms: Terms) -> Tensor | None:
-        """Σ cₖ ℓₖ, shape (B,); None where a loss has another number of parts."""
-        total: Tensor | None = None
-        for k, factor in terms.items():
-            own = self._of(k)
-            if own is None:
-                return None
-            own = own if factor == 1 else factor * own
-            total = own if total is None else total + own
-        return total
-
-    def _of(self, k: int) -> Tensor | None:
-        if k not in self._known:
-            self._known[k] = self._weighted(k) if k in self.by_weights else self._plain(k)
-        return self._known[k]
-
-    def _plain(self, k: int) -> Tensor | None:
-        rows = _rows(before_reduction(self.calls[k]), self.size)
-        if rows is None:
-            return None
-        sums = self.calls[k][1]["reduction"] in ("sum", "batchmean")
-        return rows.sum(1) if sums else rows.mean(1) if rows.shape[1] > 1 else rows[:, 0]
-
-    def _weighted(self, k: int) -> Tensor | None:
-        """What each sample contributes to a mean by weights, r = Σ a / Σ w: r + (a − r w) B / Σ w."""
-        rows, weights = _rows(before_reduction(self.calls[k]), self.size), _rows(_weights(self.calls[k]), self.size)
-        if rows is None or weights is None:
-            return None
-        own, weight = rows.sum(1), weights.to(rows).sum(1)
-        total = weight.sum()
-        mean = own.sum() / total
-        return mean + (own - mean * weight) * (self.size / total)
-
-
-def _rows(losses: Tensor, size: int) -> Tensor | None:
-    """Losses before their mean as one row a sample; None where they are no whole number of each."""
-    if losses.ndim == 0 or losses.numel() == 0 or losses.numel() % size:
-        return None
-    return losses.detach().reshape(size, -1).to(torch.promote_types(losses.dtype, torch.float32))
-
-
-def _weights(call: Call) -> Tensor:
-    """With what weight each target of a classifying loss counts."""
-    _, arguments, _ = call
-    target, weight = arguments["target"], arguments["weight"]
-    counts = target != arguments["ignore_index"]
-    return counts if weight is None else weight.detach()[target.masked_fill(~counts, 0)] * counts
-
-
-def _is_by_weights(call: Call, size: int) -> bool:
-    """Whether a loss takes its mean by weights that may differ between samples."""
-    function, arguments, _ = call
-    if function not in BY_WEIGHTS or arguments["reduction"] != "mean" or arguments["target"].is_floating_point():
-        return False
-    is_ignored = arguments["target"] == arguments["ignore_index"]
-    return arguments["weight"] is not None or is_ignored.numel() > size or bool(is_ignored.any())
 
 
 def _is_alone(call: Call, twin: Call, size: int, half: int) -> bool:
     """Whether the losses of the first samples are the same when the others are exchanged."""
-    pair = [_rows(before_reduction(own), size) for own in (call, twin)]
+    pair = [rows(before_reduction(own), size) for own in (call, twin)]
     if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
         return False
-    losses, others = (rows.sum(1) for rows in pair)  # type: ignore[union-attr]
+    losses, others = (own.detach().sum(1) for own in pair)  # type: ignore[union-attr]
     off = (losses - others)[:half].abs().max()
     return bool(off <= ALONE * losses.std() + ROUNDINGS * _rounding(call[2]) * losses.abs().max())
+
+
+def _numbers(call: Call) -> int:
+    """How many numbers its first argument has."""
+    first = next(iter(call[1].values()))
+    return first.numel() if isinstance(first, Tensor) else 0
 
 
 def _rounding(value: Any) -> float:

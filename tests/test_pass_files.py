@@ -173,6 +173,18 @@ def test_what_can_not_be_read_is_never_written_over(tmp_path: Path, file: str) -
     assert (tmp_path / NAME / file).read_bytes() == b"\x89HDF damaged"
 
 
+def test_a_damaged_file_beside_a_readable_part_stays_and_the_part_is_taken_over(tmp_path: Path) -> None:
+    folder = leave(tmp_path, [1, 2], rank=1)
+    (folder / "landscape.h5").write_bytes(b"\x89HDF damaged")
+    files, earlier = begin(tmp_path)
+    files.keep(surface([1, 2, 3]))
+    files.close()
+    assert files.folder == tmp_path / f"{NAME}_2"
+    assert earlier is not None
+    assert np.flatnonzero(earlier.done).tolist() == [1, 2]
+    assert (folder / "landscape.h5").read_bytes() == b"\x89HDF damaged"
+
+
 def test_points_of_another_tolerance_are_taken_over_into_a_folder_of_its_own(tmp_path: Path) -> None:
     """With a tolerance, some points of a finished landscape are not evaluated: it is not what is asked for here."""
     spared = surface(EVERYTHING, tolerance=0.1)

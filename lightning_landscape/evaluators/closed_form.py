@@ -144,16 +144,17 @@ class ClosedForm:
                 tally = tallies.setdefault(name, _Tally(reading.observation.reduce, self.drawn))
                 weight, samples = reading.observation.weight, scores.samples
                 has_singles = reading.observation.each is not None and self.drawn != "batches"
-                if reading.what == "losses" or has_singles:
+                if reading.what == "losses" or (has_singles and reading.what in ("loss", "mean")):
                     moments = scores.margins.moments(points) if moments is None else moments
                 if reading.what in ("hits", "hit"):
                     hits = scores.hits(points) * reading.factor if hits is None else hits
                     everyone = scores.arguments["target"].numel() // scores.batches
+                    share = hits.sum(0)
+                    of_samples = share, share * reading.factor, weight / everyone, everyone * scores.batches
                     if reading.what == "hits":
-                        tally.add(hits / everyone, weight)
+                        tally.add(hits / everyone, weight, of_samples if has_singles else None)
                     else:
-                        share = hits.sum(0)
-                        tally.add_samples(share, share * reading.factor, weight / everyone, everyone * scores.batches)
+                        tally.add_samples(*of_samples)
                 elif reading.what == "losses":
                     assert moments is not None
                     tally.add_samples(*moments, weight / samples, samples * scores.batches)

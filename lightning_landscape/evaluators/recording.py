@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..loss_calls import LossCalls
 from ..objectives import Batch, Objective, Observation
 from ..parameters import size_in_bytes
+from ..single_losses import at_once
 
 LossCall = tuple[Callable[..., Tensor], dict[str, Any], Tensor]
 Key = tuple[nn.Module, int]  # a module, and the how manieth of its calls on a batch
@@ -119,8 +120,8 @@ class Recording(Objective):
             for function, arguments, result in seen.calls
         ]
         kept = {
-            name: observation._replace(value=self._kept(observation.value), each=self._kept(observation.each))
-            for name, observation in observations.items()
+            name: o._replace(value=self._kept(o.value), each=self._kept(at_once(o.each)))
+            for name, o in observations.items()
         }
         self.seen.append(Seen(batch, kept, losses, outputs, inside))
         return observations

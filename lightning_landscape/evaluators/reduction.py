@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..objectives import Observation
+from ..single_losses import SingleLosses, at_once, joined
 from .base import Measurement
 
 Array = NDArray[np.float64]
@@ -42,28 +43,35 @@ def reduce(observations: Sequence[Observation], drawn: str = "samples") -> Measu
         return Measurement(float(getattr(np, how)(values)), np.nan)  # sum, min or max
     weights = np.array([observation.weight for observation in observations], dtype=np.float64)
     counts = np.array([_count(observation.value) for observation in observations])
-    mean, error = mean_and_error(values, np.repeat(weights / counts, counts))
+    of_each = np.repeat(weights / counts, counts) if len(values) > len(counts) else weights
     if drawn == "batches":
-        return Measurement(mean, mean_and_error(_means(values, counts), weights)[1])
-    singles = [_singles(observation) for observation in observations]
-    known = [own for own in singles if own is not None]
-    of_samples = _error_of_samples(_means(values, counts), known, weights) if len(known) == len(singles) else None
-    if of_samples is not None:
-        return Measurement(mean, of_samples)
-    return Measurement(mean, error if drawn == "samples" else np.nan)
+        return Measurement(_mean(values, of_each), _error(_means(values, counts), weights))
+    singles = _singles(observations)
+    error = None if singles is None else _error_of_samples(_means(values, counts), *singles, weights)
+    if error is None:
+        error = _error(values, of_each) if drawn == "samples" else np.nan
+    return Measurement(_mean(values, of_each), error)
 
 
-def _singles(observation: Observation) -> Tensor | float | None:
-    """What is observed of single samples, if it is."""
-    if observation.each is not None:
-        return observation.each
-    return observation.value if _count(observation.value) > 1 or observation.weight == 1 else None
+def _singles(observations: Sequence[Observation]) -> tuple[Array, NDArray[np.intp]] | None:
+    """What is observed of all samples, and of how many in each batch; None where it is not known of some."""
+    each = [observation.each for observation in observations]
+    later = [own for own in each if isinstance(own, SingleLosses)]
+    if len(later) == len(each) and (together := joined(later)) is not None:
+        return _numbers([together]), np.array([own.size for own in later])
+    known: list[Tensor | float] = []
+    for own, observation in zip(each, observations, strict=True):
+        is_of_samples = _count(observation.value) > 1 or observation.weight == 1
+        found: Tensor | float | None = at_once(own)
+        found = observation.value if found is None and is_of_samples else found
+        if found is None:
+            return None
+        known.append(found)
+    return _numbers(known), np.array([_count(own) for own in known])
 
 
-def _error_of_samples(values: Array, singles: list[Tensor | float], weights: Array) -> float | None:
+def _error_of_samples(values: Array, each: Array, counts: NDArray[np.intp], weights: Array) -> float | None:
     """The standard error from single samples, if the values of the batches follow from them but for a constant."""
-    each = _numbers(singles)
-    counts = np.array([_count(own) for own in singles])
     error = _root_of_spread(each, np.repeat(weights / counts, counts))
     rest = values - _means(each, counts)
     unexplained = _root_of_spread(rest, weights) if len(rest) > 1 else 0.0
@@ -108,17 +116,20 @@ def mean_and_error(values: Array, weights: Array) -> tuple[float, float]:
     >>> mean, error / coverage_factor(3)  # std 2.1602 over √4
     (3.0, 1.0801234497346435)
     """
-    mean = float(np.dot(weights, values) / weights.sum())
-    if len(values) < 2:
-        return mean, float("nan")
-    return mean, _root_of_spread(values, weights) * coverage_factor(len(values) - 1)
+    return _mean(values, weights), _error(values, weights)
+
+
+def _mean(values: Array, weights: Array) -> float:
+    return float(np.dot(weights, values) / weights.sum())
+
+
+def _error(values: Array, weights: Array) -> float:
+    return _root_of_spread(values, weights) * coverage_factor(len(values) - 1) if len(values) > 1 else math.nan
 
 
 def _root_of_spread(values: Array, weights: Array) -> float:
-    total = weights.sum()
-    mean = float(np.dot(weights, values) / total)
-    spread = np.dot(weights, (values - mean) ** 2) / (len(values) - 1)
-    return float(np.sqrt(spread / total))
+    deviations = values - _mean(values, weights)
+    return math.sqrt(np.dot(weights, deviations * deviations) / (len(values) - 1) / weights.sum())
 
 
 @cache

@@ -403,9 +403,6 @@ def _is_zero(tensor: Tensor) -> bool:
 def _observed(objective: Objective, module: nn.Module, batch: Batch) -> dict[str, Observation]:
     """The observations of a batch without their graph, which would hold its memory until the last batch."""
     return {
-        name: o._replace(
-            value=o.value.detach() if isinstance(o.value, Tensor) else o.value,
-            each=None if o.each is None else o.each.detach(),
-        )
+        name: o._replace(value=o.value.detach()) if isinstance(o.value, Tensor) and o.value.requires_grad else o
         for name, o in objective(module, batch).items()
     }

@@ -13,6 +13,7 @@ from torch.func import functional_call, vmap
 from ..objectives import Batch, Objective, Observation
 from ..parameters import canonical_name
 from ..plane import Plane
+from ..single_losses import at_once
 from .around import Around
 from .base import Evaluator, Measurement
 from .grouped import Grouped
@@ -127,7 +128,7 @@ class _Together(Objective):
 
         def once(parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             notes.update(functional_call(call, parameters, (batch,)))
-            singles = {name: o.each for name, o in notes.items() if o.each is not None}
+            singles = {name: each for name, o in notes.items() if (each := at_once(o.each)) is not None}
             return {name: torch.as_tensor(o.value) for name, o in notes.items()}, singles
 
         with Grouped():
