@@ -20,6 +20,7 @@ from .observers import without_global_observers
 from .one_process import forget_place, one_process
 from .parameters import Snapshot, canonical_name
 from .quiet import memo_of, probe_copy, silenced
+from .remembered import ScriptState
 from .sharding import AtRest, fsdp_parts, is_sharded, local
 from .step import Recorder
 
@@ -70,7 +71,7 @@ def borrowed(
     the end their own again. The parameters that this process holds are moved and written back; their gradients and
     hooks are laid aside. Leaving needs no other process.
     """
-    rest = AtRest(module)
+    rest, script = AtRest(module), ScriptState(module)
     attributes = [(vars(part), dict(vars(part))) for part in module.modules()]
     parameters = dict(module.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
@@ -86,6 +87,7 @@ def borrowed(
         for worn, own in attributes:
             worn.clear()
             worn.update(own)
+        script.restore()
         with torch.no_grad():
             for name, parameter in parameters.items():
                 if name in memories:
@@ -98,13 +100,15 @@ def borrowed(
 def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Recorder:
     """Give every module of the tree copies of its attributes, and let it record instead of log.
 
+    TorchScript holds its own outside of Python: they are used, and put back.
+
     Raises:
         UncopyablePartError: if a module or tensor among the attributes can't be copied.
     """
-    parts = list(module.modules())
+    parts = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
     notes = {id(note): note for note in (trainer, *(part._get_fsdp_state() for part in fsdp_parts(module)))}
     stand_ins = compat.lent(trainer).stand_ins
-    stand_ins.copies |= {id(thing): thing for thing in (*parts, *module.parameters())}
+    stand_ins.copies |= {id(thing): thing for thing in (*module.modules(), *module.parameters())}
     copier = ModuleCopier(module, memo_of(trainer) | notes, stand_ins, in_place=True)
     names = {id(part): name for name, part in module.named_modules()}
     worn = []
