@@ -37,7 +37,7 @@ class Remembered:
             if self._memories:
                 torch._foreach_copy_(self._memories, self._values)
             for tensor, values in self._others:
-                tensor.detach().copy_(values)
+                tensor.copy_(values)
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

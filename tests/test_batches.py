@@ -113,7 +113,9 @@ class Data:
 
 
 @pytest.mark.parametrize(
-    "made", [Slotted, Data, lambda x, names: UserDict(x=x, names=names)], ids=["attrs", "dataclass", "user's dictionary"]
+    "made",
+    [Slotted, Data, lambda x, names: UserDict(x=x, names=names)],
+    ids=["attrs", "dataclass", "user's dictionary"],
 )
 def test_batches_of_every_structure_have_a_digest_and_copies(made):
     data = made(torch.ones(2), ["a"])

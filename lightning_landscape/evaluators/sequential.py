@@ -63,6 +63,8 @@ class Sequential:
         self.parts: int | None = None
         pythons = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
         self._flags = [(vars(part), part.training) for part in pythons]
+        scripts = [part for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
+        self._script_flags = [(part, part.training) for part in scripts]
         self._is_training = is_training(module)
         # cuDNN has random numbers of its own for recurrent nets, which no seed starts anew and nobody can put back.
         self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
@@ -255,6 +257,8 @@ class Sequential:
         """Before every batch: a step may put a part into another mode."""
         for attributes, training in self._flags:
             attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
+        for part, training in self._script_flags:  # which is kept outside of Python
+            part.training = training
 
     @contextmanager
     def in_train_mode(self, flags: Flags) -> Iterator[Sequential]:
