@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch before 2.3 compiles under no mode
 LIBRARIES = ("torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_landscape", "torchmetrics")
 SETTERS = ("__setitem__", "__set__", "set_")
 DEPTH = 2  # of lists of tensors, as the foreach kernels take them
@@ -40,6 +42,8 @@ class EditWatch(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Records the call, and changes nothing."""
         kwargs = kwargs or {}
+        if is_compiling():  # a compiler can't follow what is below, and makes no calls of its own
+            return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         edits = (name.endswith("_") and not name.endswith("__")) or name in SETTERS
         for value in (args[:1] if edits else ()) + ((kwargs["out"],) if "out" in kwargs else ()):

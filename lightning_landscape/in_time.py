@@ -47,7 +47,9 @@ def measure_in_time(
     """
     deadline = Deadline(seconds)
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
-        settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
+        settings = replace(
+            settings, accelerate=settings.accelerate if probe is not module else False
+        )  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
         whole = job.prepare(READING * seconds / len(settings.data))
         job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}

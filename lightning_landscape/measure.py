@@ -141,7 +141,9 @@ def measure(
         ValueError: if no parameter may move.
     """
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
-        settings = replace(settings, accelerate=settings.accelerate and probe is not module)  # the user's own: plainly
+        settings = replace(
+            settings, accelerate=settings.accelerate if probe is not module else False
+        )  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
         yield from _points(job, find)

@@ -115,7 +115,7 @@ class LossFunction(Objective):
     >>> import torch
     >>> mse = LossFunction(lambda module, batch: (module(batch) ** 2).mean(), name="train_loss")
     >>> mse(nn.Identity(), Batch(torch.tensor([1.0, 3.0]), size=2))
-    {'train_loss': Observation(value=tensor(5.), weight=2, reduce='mean')}
+    {'train_loss': Observation(value=tensor(5.), weight=2, reduce='mean', each=None)}
     """
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss", calls: Iterable[Any] = ()) -> None:

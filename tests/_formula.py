@@ -61,3 +61,14 @@ def train(module: Any, data: Any, callbacks: list[Any], path: Path, *, ckpt_path
         "progress": (trainer.global_step, trainer.current_epoch, trainer.fit_loop.state_dict()),
         "random": torch.get_rng_state(),
     }
+
+
+def rounds_products() -> bool:
+    """Whether products of medium precision are rounded on this machine."""
+    x, precision = torch.randn(64, 64, generator=torch.Generator().manual_seed(0)), torch.get_float32_matmul_precision()
+    exact = x.double() @ x.double()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        return not torch.allclose((x @ x).double(), exact, rtol=1e-4, atol=1e-4)
+    finally:
+        torch.set_float32_matmul_precision(precision)

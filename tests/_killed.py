@@ -23,9 +23,17 @@ out, pause, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 home.SAVE_EVERY = 0.05
 
 
-class Net(L.LightningModule):
-    calls = 0
+class Calls:
+    """How often a step was measured: state that a landscape does not put back, and words that it does not hold back."""
 
+    __slots__ = ("count",)
+
+
+calls, output = Calls(), os.dup(sys.stdout.fileno())
+calls.count = 0
+
+
+class Net(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(seed)
@@ -33,8 +41,8 @@ class Net(L.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not self.training:
-            Net.calls += 1
-            print(f"call {Net.calls}", flush=True)
+            calls.count += 1
+            os.write(output, f"call {calls.count}\n".encode())
             time.sleep(pause)
         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
@@ -76,4 +84,4 @@ if task == "validate":
     trainer.validate(module, DataLoader(data, 20), verbose=False)
 else:
     trainer.fit(module, DataLoader(data, 20))
-print(f"finished after {Net.calls} calls")
+print(f"finished after {calls.count} calls")

@@ -57,19 +57,28 @@ class Middle(nn.Module):
         step = module.global_step
         if "log" not in vars(module) or not step:  # a training step, or the rehearsal
             return x
-        FORWARDS[step] = FORWARDS.get(step, 0) + 1
+        FORWARDS.count[step] = FORWARDS.count.get(step, 0) + 1
         weight = module.net[0].linear.weight
         weight.grad, weight.requires_grad = torch.ones_like(weight), False
-        if FORWARDS[step] == 30 and RANK in FAILING.get(module.mode, ()):
+        if FORWARDS.count[step] == 30 and RANK in FAILING.get(module.mode, ()):
             raise RuntimeError("in the middle")
-        if FORWARDS[step] == 30 and module.mode == "one rank is told to stop" and RANK == 1 and step > 3:
+        if FORWARDS.count[step] == 30 and module.mode == "one rank is told to stop" and RANK == 1 and step > 3:
             module.trainer._signal_connector.received_sigterm = True
         whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
         return x + 0 * whole.sum()
 
 
 RANK = int(os.environ.get("LOCAL_RANK", "0"))  # a step that is measured would find itself alone
-FORWARDS: dict[int, int] = {}
+
+
+class Forwards:
+    """Counts of the training's step, which a landscape does not put back."""
+
+    __slots__ = ("count",)
+
+
+FORWARDS = Forwards()
+FORWARDS.count = {}
 FAILING = {"one rank fails": (1,), "all ranks fail": (0, 1)}
 
 

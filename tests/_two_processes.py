@@ -97,7 +97,8 @@ def main(out: Path, mode: str) -> None:
     if mode != "without":
         callbacks = [
             LossLandscapeCallback(
-                every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None,
+                every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2,
+                max_samples=1000 if mode == "stream" else None,
                 plots=["heat"], dirpath=out / "files",
             )
         ]  # fmt: skip

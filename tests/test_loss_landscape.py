@@ -335,7 +335,10 @@ def test_the_plane_stays_where_it_was_when_the_training_goes_on(make, net):
 def test_without_a_gpu_it_measures_on_the_cpu(make, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     told = []
-    landscape = make(lambda net, dataloader, use_cuda: {"loss": told.append(use_cuda) or 0.0}, use_cuda=True)
+    landscape = make(
+        lambda net, dataloader, use_cuda: {"loss": told.append(use_cuda) or float(next(net.parameters()).sum())},
+        use_cuda=True,
+    )
     landscape.compute_1d(xrange=(-1, 1, 2))
     assert "there is no GPU: measuring on the CPU" in caplog.text
     assert set(told) == {False}

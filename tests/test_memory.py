@@ -1,4 +1,4 @@
-"""A pass holds a copy of the parameters and one more for each direction, and little else."""
+"""A pass holds the parameters of the probe, of each direction, of the point and of the seal, and little else."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def run(layers: int) -> dict[str, int]:
 
 
 @pytest.mark.timeout(300)
-def test_fifty_million_parameters_take_at_most_three_times_their_memory() -> None:
+def test_fifty_million_parameters_take_at_most_five_times_their_memory() -> None:
     one, many = run(1), run(48)  # the first for the libraries imported on the way
     assert many["parameters"] > 200e6
     scratch = 4 * one["parameters"]  # the tensor in work, in float64 too
-    assert many["pass"] - one["pass"] <= 3 * (many["parameters"] - one["parameters"]) + scratch
+    assert many["pass"] - one["pass"] <= 5 * (many["parameters"] - one["parameters"]) + scratch

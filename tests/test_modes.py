@@ -254,8 +254,11 @@ def lines() -> Any:
             seen.extend([record.getMessage()] * (" mode" in record.getMessage()))
 
     logger, keep = logging.getLogger("lightning.pytorch.utilities.rank_zero"), Keep(logging.INFO)
+    before = logger.level
     logger.addHandler(keep)
+    logger.setLevel(logging.INFO)  # whatever another test has left
     yield seen
+    logger.setLevel(before)
     logger.removeHandler(keep)
 
 
@@ -329,7 +332,10 @@ def test_a_landscape_in_eval_mode_is_the_same_with_the_look_at_train_mode(
         assert len(module.seen) == 3
     with torch.no_grad():  # from where the training has ended, batch by batch
         module.__dict__["log"] = lambda name, value: None
-        seen = [float(module.training_step((X[i : i + 8].clone(), Y[i : i + 8]), 0)) for i in range(0, len(X), 8)]
+        seen, teacher = [], module.teacher.weight.clone()
+        for i in range(0, len(X), 8):
+            module.teacher.weight.copy_(teacher)  # every batch finds the weights of the point
+            seen.append(float(module.training_step((X[i : i + 8].clone(), Y[i : i + 8]), 0)))
     one, other = landscapes
     assert one.meta["in_train_mode"]["value"] == pytest.approx(np.mean(seen), rel=1e-6)
     assert list(one.values) == list(other.values) == ["logged"]
@@ -414,7 +420,7 @@ def test_of_a_checkpoint_the_flags_are_those_it_is_given_with(tmp_path: Path, wh
 def test_after_a_fit_a_module_in_eval_mode_has_the_flags_of_the_fit(tmp_path: Path) -> None:
     module, callback = Base(), small(mode="train", data="val")
     runner = fit(tmp_path, module, callback, val=True)
-    callback.landscape = None
+    callback._landscape = None
     runner.validate(module.eval(), DataLoader(TensorDataset(X, Y), 8), verbose=False)
     assert np.all(measured(callback).values["net"] == 1)
     assert np.all(measured(callback).values["still"] == 0)
@@ -473,7 +479,7 @@ def test_statistics_of_several_processes_are_refused() -> None:
     with pytest.raises(
         CannotMeasureError, match=r"mode='train': 1 is a SyncBatchNorm.*Give mode='eval', or train in one"
     ):
-        silenced(SimpleNamespace(world_size=2), module, {}, "train", {})
+        silenced(SimpleNamespace(world_size=2), module, "train", {})
 
 
 # What says it

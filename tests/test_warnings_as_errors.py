@@ -31,11 +31,13 @@ class Plain(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-class Uncopyable(Plain):
+class Raising(Plain):
     """Fails in the rehearsal."""
 
-    def __deepcopy__(self, memo: Any) -> Any:
-        raise TypeError("not me")
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        if not self.training:
+            raise TypeError("not me")
+        return super().training_step(batch, batch_idx)
 
 
 class Refusing(Plain):
@@ -62,7 +64,7 @@ class Warns(Plain):
 @pytest.mark.parametrize(
     "module, options, said",
     [
-        (Uncopyable, {}, r"Uncopyable can't be copied .* The training goes on"),
+        (Raising, {}, r"TypeError: not me.* The training goes on"),
         (Refusing, {}, r"8 of 9 points .* could not be measured \(KeyError: 'not here'\)"),
         (Warns, {}, r"The loss landscape failed \(UserWarning: of the step\)"),
         (Plain, {"budget": "0.001s"}, r"none is measured"),

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ..evaluators import Around, Evaluator, Measurement
 from ..objectives import Batch, Objective
@@ -131,11 +132,17 @@ def _followers(layers: list[nn.Module], norms: list[nn.Module]) -> Iterator[dict
             if output() is inputs[0] and fits and not norm.training:
                 pairs[layer, norm] += 1
 
-    with ExitStack() as hooks:
-        for layer in layers:
-            hooks.callback(layer.register_forward_hook(after_layer).remove)
-        for norm in norms:
-            hooks.callback(norm.register_forward_pre_hook(before_norm).remove)
+    def after(part: nn.Module, inputs: Any, output: Any) -> None:
+        if part in layers:
+            after_layer(part, inputs, output)
+
+    def before(part: nn.Module, inputs: Any) -> None:
+        if part in norms:
+            before_norm(part, inputs)
+
+    with ExitStack() as hooks:  # for all modules: what an objective finds on its own, it puts back before each point
+        hooks.callback(register_module_forward_hook(after).remove)
+        hooks.callback(register_module_forward_pre_hook(before).remove)
         yield result
     result.update({layer: norm for (layer, norm), count in pairs.items() if count == calls[layer] == calls[norm]})
 

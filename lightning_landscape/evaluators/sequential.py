@@ -282,15 +282,18 @@ class _Weights:
 
     def __init__(self, module: nn.Module) -> None:
         tables = () if is_sharded(module) else (part._parameters for part in module.modules())  # FSDP exchanges them
-        self._tables = [(table, dict(table)) for table in tables if table and isinstance(table, dict)]
-        self._parameters = [parameter for parameter in module.parameters() if not parameter.is_meta]
-        self._copies: list[Tensor] = []
+        self._all = [table for table in tables if table and isinstance(table, dict)]
+        self._tables: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self._module, self._parameters, self._copies = module, list[nn.Parameter](), list[Tensor]()
 
     def remember(self) -> None:
-        """Take the values of now."""
-        here = [local(parameter).detach() for parameter in self._parameters]
-        if not self._copies:
+        """Take the parameters and their values of now: an acceleration may have exchanged some."""
+        self._tables = [(table, dict(table)) for table in self._all]
+        parameters = [parameter for parameter in self._module.parameters() if not parameter.is_meta]
+        here = [local(parameter).detach() for parameter in parameters]
+        if list(map(id, parameters)) != list(map(id, self._parameters)) or not _are_alike(here, self._copies):
             self._copies = [torch.empty_like(tensor) for tensor in here]
+        self._parameters = parameters
         if here:
             torch._foreach_copy_(self._copies, here)
 
@@ -311,6 +314,13 @@ class _Weights:
                     parameter.data = value.clone()
             if self._parameters:
                 torch._foreach_copy_([local(p).detach() for p in self._parameters], self._copies)
+
+
+def _are_alike(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether tensors have the shapes and strides of others."""
+    return len(some) == len(others) and all(
+        a.shape == b.shape and a.stride() == b.stride() for a, b in zip(some, others, strict=True)
+    )
 
 
 @contextmanager
