@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from . import compat
 from .edits import EditWatch, caller
 from .parameters import checksum, parts
-from .sharding import local
+from .sharding import AtRest, is_sharded, local
 from .touched import OriginalsEditedError
 
 DEPTH = 6  # of containers and objects inside an optimiser or scheduler
@@ -45,6 +45,7 @@ class Seal:
     """
 
     def __init__(self, trainer: Any, module: nn.Module) -> None:
+        self._rest = AtRest(module) if is_sharded(module) else None  # in their sharded form the parameters stay
         self._kept: list[_Kept] = []
         self._seen: set[int] = set()
         self._names = {id(p): name for name, p in module.named_parameters()}
@@ -102,6 +103,8 @@ class Seal:
 
     def put_back(self) -> list[str]:
         """The names of all that was not as it was, and is so again."""
+        if self._rest is not None:
+            self._rest.restore()
         moved = [kept for kept in self._kept if not kept.stayed()]
         with torch.no_grad():
             for kept in moved:

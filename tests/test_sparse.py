@@ -83,7 +83,7 @@ def test_the_landscape_of_a_graph_net_is_that_of_the_dense_matrix(tmp_path: Path
     assert torch.equal(sparse.to_dense(), edges)
     result = landscape.landscape
     assert result is not None
-    weights = [NODES] * 3 if where == "batch" else [5, 5, 4]  # a batch is weighed by its first tensor
+    weights = [5, 5, 4]  # a batch is weighed by its targets
     expected = plain_surface(
         module, result, 4, lambda: np.average([float(module.loss(edges, *batch)) for batch in batches], weights=weights)
     )
