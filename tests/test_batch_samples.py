@@ -1,5 +1,6 @@
 """The samples of a batch: how many there are, and which."""
 
+import warnings
 from collections import UserDict, namedtuple
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -43,6 +44,13 @@ class Graphs:
         self.x, self.edge_index = torch.zeros(30, 4), torch.zeros(2, 50, dtype=torch.int64)
 
 
+def strided(sequences: list[torch.Tensor]) -> torch.Tensor:
+    """A nested tensor of the older layout, of which torch warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.nested.nested_tensor(sequences)
+
+
 def labels(size):
     return torch.zeros(size, dtype=torch.int64)
 
@@ -57,7 +65,7 @@ SIZES = {
     "sequences of one length": (([torch.zeros(7, 4)] * 3, labels(3)), 3),
     "sequences without targets": (SEQUENCES, 3),
     "jagged": ((torch.nested.nested_tensor(SEQUENCES, layout=torch.jagged), labels(3)), 3),
-    "nested": ((torch.nested.nested_tensor(SEQUENCES), labels(3)), 3),
+    "nested": ((strided(SEQUENCES), labels(3)), 3),
     "packed": ((pack_sequence(SEQUENCES, enforce_sorted=False), labels(3)), 3),
     "graphs": (Graphs(), 3),
     "graphs beside what has more rows": ((torch.zeros(30, 4), labels((2, 50)), labels(4)), 4),
