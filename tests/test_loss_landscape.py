@@ -336,7 +336,9 @@ def test_without_a_gpu_it_measures_on_the_cpu(make, monkeypatch, caplog):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     told = []
     landscape = make(
-        lambda net, dataloader, use_cuda: {"loss": told.append(use_cuda) or float(next(net.parameters()).sum())},
+        lambda net, dataloader, use_cuda: {
+            "loss": told.append(use_cuda) or float(sum(p.sum() for p in net.parameters()))
+        },
         use_cuda=True,
     )
     landscape.compute_1d(xrange=(-1, 1, 2))
