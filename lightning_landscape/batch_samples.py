@@ -70,12 +70,12 @@ def way_of(thing: Any) -> Any:
 
 
 def has_own_way(loader: DataLoader[Any]) -> bool:
-    """Whether a class of the user's iterates otherwise than a DataLoader: it may change the batches."""
+    """True if a class of the user's iterates otherwise than a DataLoader: it may change the batches."""
     return way_of(loader) is not DataLoader.__iter__ or type(loader)._get_iterator is not DataLoader._get_iterator
 
 
 def length_of(loader: Any) -> int | None:
-    """How many batches a loader says that it has; None where it does not: it may be endless.
+    """The number of batches that a loader names; None where it does not: it may be endless.
 
     >>> length_of([1, 2]), length_of(iter([1, 2]))
     (2, None)
@@ -87,7 +87,7 @@ def length_of(loader: Any) -> int | None:
 
 
 def size_of(data: Any) -> int:
-    """How many samples a batch holds; 1 where nothing tells.
+    """The number of samples in a batch; 1 where nothing tells.
 
     What the batch itself says comes first: `num_graphs`, `batch_size`, a packed sequence. Then the number on which
     its parts agree, be they tensors, arrays, or lists of samples; where they do not agree, that of its targets.
@@ -101,7 +101,7 @@ def size_of(data: Any) -> int:
 
 
 def said_size(part: Any) -> int | None:
-    """How many samples an object says that it holds; None for one that does not.
+    """The number of samples that an object names; None for one that does not.
 
     >>> said_size(torch.nn.utils.rnn.pack_sequence([torch.zeros(3), torch.zeros(2)]))
     2
@@ -134,7 +134,7 @@ def _sizes(part: Any, depth: int = 0) -> list[int]:
 
 
 def _of_sequence(items: list[Any], depth: int, may_be_samples: bool) -> list[int]:
-    """Of a sequence: of the parts of a batch, or of samples, whose number is its length."""
+    """The size that a sequence tells: of the parts of a batch, or of samples, whose number is its length."""
     if not may_be_samples or len({_kind(item) for item in items}) > 1:
         return _agreed(dict(enumerate(items)), depth)
     within = _common([_within(item, depth + 1) for item in items])
@@ -143,7 +143,7 @@ def _of_sequence(items: list[Any], depth: int, may_be_samples: bool) -> list[int
 
 
 def _kind(item: Any) -> tuple[Any, ...]:
-    """What samples have in common, and inputs and targets have not."""
+    """A fact that samples have in common, and inputs and targets have not."""
     if isinstance(item, Tensor | np.ndarray):
         return type(item), item.dtype, item.ndim
     return type(item), frozenset(map(type, item)) if isinstance(item, list | tuple) else None
@@ -176,7 +176,7 @@ def _common(sizes: list[list[int]]) -> list[int]:
 
 
 def _is_rows(part: Any) -> bool:
-    """Whether it is a tensor or array of at least one dimension."""
+    """True for a tensor or array of at least one dimension."""
     return (isinstance(part, Tensor) and part.dim() > 0) or (isinstance(part, np.ndarray) and part.ndim > 0)
 
 
@@ -220,7 +220,7 @@ def picked(data: Any, which: slice | list[int], size: int) -> Any:
 
 
 def _is_structure(data: Any) -> bool:
-    """Whether it is all that it holds: a mapping, a list, a dataclass, or a class by attrs."""
+    """True for an object that is all that it holds: a mapping, a list, a dataclass, or a class by attrs."""
     return isinstance(data, Mapping | list | tuple) or any(
         hasattr(data, name) for name in ("__dataclass_fields__", "__attrs_attrs__")
     )

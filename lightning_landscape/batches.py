@@ -1,4 +1,4 @@
-"""What a batch holds, whatever its structure: its leaves, its digest, copies of it."""
+"""Contents of a batch, whatever its structure: its leaves, its digest, copies of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAVES = (Tensor, torch.nn.Module, type, FunctionType, ModuleType, str, bytes, 
 
 
 def inside(part: Any) -> dict[Any, Any] | None:
-    """What a part of a batch holds, by key, place or attribute; None for a leaf.
+    """The items of a part of a batch, by key, place or attribute; None for a leaf.
 
     >>> inside({"x": 1}), inside((5, 6)), inside(7)
     ({'x': 1}, {0: 5, 1: 6}, None)
@@ -45,7 +45,7 @@ def inside(part: Any) -> dict[Any, Any] | None:
 
 
 def is_array(part: Any) -> bool:
-    """Whether NumPy takes it for an array: one of NumPy's, a table, a picture."""
+    """True if NumPy takes it for an array: one of NumPy's, a table, a picture."""
     return hasattr(part, "__array__") or hasattr(part, "__array_interface__")
 
 
@@ -154,7 +154,7 @@ def _may_be_copied(leaf: Any) -> bool:
 
 
 def _with_room(function: Callable[[], Any]) -> Any:
-    """What a function gives that calls itself as often as a chain of objects is long: a thread has the room."""
+    """The result of a function that calls itself as often as a chain of objects is long: a thread has the room."""
     stack, frames = threading.stack_size(STACK), sys.getrecursionlimit()
     sys.setrecursionlimit(DEEP)
     try:
