@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning_utilities.core import rank_zero
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -253,7 +254,7 @@ def lines() -> Any:
         def emit(self, record: logging.LogRecord) -> None:
             seen.extend([record.getMessage()] * (" mode" in record.getMessage()))
 
-    logger, keep = logging.getLogger("lightning.pytorch.utilities.rank_zero"), Keep(logging.INFO)
+    logger, keep = rank_zero.log, Keep(logging.INFO)  # of whichever of Lightning's two packages came last
     before = logger.level
     logger.addHandler(keep)
     logger.setLevel(logging.INFO)  # whatever another test has left
