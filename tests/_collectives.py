@@ -337,7 +337,7 @@ def fit(way: Way, out: Path, callbacks: list[Any]) -> Lit:
     module = Lit(way)
     trainer = L.Trainer(
         max_epochs=1, accelerator="cpu", devices=2, logger=False, callbacks=callbacks, default_root_dir=out,
-        strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)), enable_checkpointing=False,
+        strategy=DDPStrategy(process_group_backend="gloo", timeout=timedelta(minutes=20)), enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, DataLoader(TensorDataset(X), 6))

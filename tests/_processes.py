@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-LIMIT = 150  # seconds, of which most is the start of the processes
+from ._limits import HANG
 
 
 def start(program: str, rank: int, port: str, out: Path, mode: str) -> subprocess.Popen[bytes]:
@@ -21,14 +21,14 @@ def start(program: str, rank: int, port: str, out: Path, mode: str) -> subproces
         return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[1], stderr=errors)
 
 
-def run(program: str, out: Path, mode: str, limit: float = LIMIT) -> list[str]:
+def run(program: str, out: Path, mode: str) -> list[str]:
     """The standard errors of both; nobody but the limit stops a rank that waits."""
     out.mkdir(parents=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     ranks = [start(program, rank, port, out, mode) for rank in (0, 1)]
-    end = time.monotonic() + limit
+    end = time.monotonic() + HANG
     try:
         codes = [process.wait(end - time.monotonic()) for process in ranks]
     finally:

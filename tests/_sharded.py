@@ -201,7 +201,7 @@ def main(out: Path, mode: str) -> None:
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=2, logger=logger, callbacks=callbacks, log_every_n_steps=1,
         strategy=ModelParallelStrategy(
-            data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo", timeout=timedelta(seconds=40)
+            data_parallel_size=2, tensor_parallel_size=1, process_group_backend="gloo", timeout=timedelta(minutes=20)
         ),
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
         default_root_dir=out,

@@ -90,7 +90,7 @@ def validated(trainer: L.Trainer, module: Net, kill: bool = False) -> int:
 
 
 def main(out: Path, mode: str) -> None:
-    strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+    strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(minutes=20))
     if mode == "spawn":
         strategy = "ddp_spawn"
     callbacks: list[Any] = []

@@ -21,6 +21,8 @@ from lightning_landscape import Grid, Landscape, save
 from lightning_landscape.cli import COMMANDS, main
 from lightning_landscape.storage import FORMATS
 
+from ._limits import HANG
+
 USES: dict[str, Callable[[Any, Any, Any], list[Any]]] = {
     "view": lambda file, good, out: ["view", file],
     "view of several": lambda file, good, out: ["view", file, good],
@@ -178,7 +180,7 @@ def test_a_demo_that_can_not_write_its_logs_is_one_line(tmp_path: Path, capsys: 
 def test_an_answer_that_finds_no_room_is_one_line(good: Path, arguments: list[str]) -> None:
     command = [sys.executable, "-m", "lightning_landscape.cli", *(a.format(good=good) for a in arguments)]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG)
     assert (done.returncode, done.stderr) == (1, "lightning-landscape: No space left on device\n")
 
 

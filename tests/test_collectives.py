@@ -17,11 +17,10 @@ from ._collectives import REFUSED, VALUES
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes has to say of every step; they measure different points, one of them one more."""
     out = tmp_path_factory.mktemp("collectives") / "out"
-    _processes.run("_collectives", out, "", limit=2 * _processes.LIMIT)
+    _processes.run("_collectives", out, "")
     return [json.loads((out / f"rank{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.timeout(3 * _processes.LIMIT)
 @pytest.mark.parametrize("way", VALUES)
 def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(ranks: Any, way: str) -> None:
     first, second = (rank[way] for rank in ranks)
@@ -33,7 +32,6 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(ranks: 
         assert result["weights"] == result["weights without"]
 
 
-@pytest.mark.timeout(3 * _processes.LIMIT)
 @pytest.mark.parametrize("way", REFUSED)
 def test_what_no_single_process_can_do_is_refused_on_every_rank_in_words(ranks: Any, way: str) -> None:
     for rank in ranks:

@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import Landscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
 
+from ._limits import HANG
+
 POINTS = 35
 STEP = "step=000004"
 
@@ -268,7 +270,6 @@ print("measured", run.measured, flush=True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
-@pytest.mark.timeout(300)
 def test_two_trainings_at_the_same_time_have_a_folder_each(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM, str(tmp_path)]
     options: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -279,7 +280,7 @@ def test_two_trainings_at_the_same_time_have_a_folder_each(tmp_path: Path) -> No
             same = Run(tmp_path, dirpath=tmp_path / "out")
             other = Run(tmp_path, dirpath=tmp_path / "out", weights=1)
             assert (same.measured, other.measured) == (POINTS - 4, POINTS)  # of the same, 4 were kept by then
-            output, errors = first.communicate("go on\n", timeout=200)
+            output, errors = first.communicate("go on\n", timeout=HANG)
         finally:
             first.kill()
     assert "measured 35" in output, errors

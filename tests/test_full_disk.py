@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ._limits import HANG
+
 PROGRAM = Path(__file__).with_name("_full_disk.py")
 FILES = ["landscape.h5", "landscape.npz", "log.txt", "train_loss_1dslices.png"]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits and file systems")
@@ -33,7 +35,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def trainings(disk: Path, how: str, sizes: list[int]) -> list[Any]:
     """What came of each training; of the first one without a landscape."""
     command = [sys.executable, "-W", "ignore", str(PROGRAM), str(disk), how, ",".join(map(str, sizes))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -52,7 +54,6 @@ def check(plain: Any, with_it: list[Any], sizes: list[int]) -> None:
         assert not [name for name in result["files"] if name.startswith(".")], size  # halves, locks
 
 
-@pytest.mark.timeout(300)
 def test_no_free_space_ends_a_training(small_disk: Path) -> None:
     sizes = [0, 4096, 12288, 16384, 20480, 28672, 36864, 61440, 102400, 200_000]
     plain, *with_it = trainings(small_disk, "disk", sizes)
@@ -63,7 +64,6 @@ def test_no_free_space_ends_a_training(small_disk: Path) -> None:
     assert any(set(FILES) & set(r["files"]) and set(FILES) - set(r["files"]) for r in with_it)  # some, not all
 
 
-@pytest.mark.timeout(300)
 def test_no_limit_of_a_file_ends_a_training(tmp_path: Path) -> None:
     sizes = [0, 3000, 9000, 14_000, 1_000_000]
     plain, *with_it = trainings(tmp_path / "disk", "limit", sizes)

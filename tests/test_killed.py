@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from lightning_landscape import load
 from lightning_landscape.landscape import equal
+
+from ._limits import HANG
 
 PROGRAM = Path(__file__).with_name("_killed.py")
 FILE = Path("step=000000-validate") / "landscape.h5"
@@ -26,7 +27,7 @@ def start(out: Path, pause: float, seed: int = 0, task: str = "validate") -> Any
 
 def finish(process: Any) -> int:
     """How many steps a run took to its end."""
-    output, errors = process.communicate(timeout=100)
+    output, errors = process.communicate(timeout=HANG)
     assert process.returncode == 0, errors[-3000:]
     return int(output.splitlines()[-1].split()[-2])
 
@@ -38,11 +39,10 @@ def stop_in_the_middle(out: Path, how: signal.Signals) -> int:
         if line.startswith("call 45"):
             break
     process.send_signal(how)
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANG)
     return process.returncode
 
 
-@pytest.mark.timeout(200)
 def test_kill_9_and_the_next_run_continues(tmp_path: Path) -> None:
     assert stop_in_the_middle(tmp_path / "killed", signal.SIGKILL) == -signal.SIGKILL
     kept = load(tmp_path / "killed" / FILE)
@@ -61,12 +61,11 @@ def test_kill_9_and_the_next_run_continues(tmp_path: Path) -> None:
     assert equal(first, second)
 
 
-@pytest.mark.timeout(200)
 def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     stop_in_the_middle(tmp_path / "killed", signal.SIGKILL)
     kept = load(tmp_path / "killed" / FILE)
     again = start(tmp_path / "killed", 0, seed=1)
-    output, told = again.communicate(timeout=100)
+    output, told = again.communicate(timeout=HANG)
     assert "has another weights checksum, " in told
     assert int(output.splitlines()[-1].split()[-2]) == finish(start(tmp_path / "whole", 0, seed=1))
     new = FILE.parent.with_name(f"{FILE.parent.name}_2") / FILE.name
@@ -75,13 +74,11 @@ def test_other_weights_are_measured_anew(tmp_path: Path) -> None:
     assert equal(load(tmp_path / "killed" / FILE), kept)  # the other weights' part is left as it is
 
 
-@pytest.mark.timeout(200)
 def test_ctrl_c_keeps_the_points(tmp_path: Path) -> None:
     stop_in_the_middle(tmp_path / "stopped", signal.SIGINT)  # the exit code is Lightning's affair
     assert 3 < load(tmp_path / "stopped" / FILE).done.sum() < POINTS
 
 
-@pytest.mark.timeout(200)
 def test_sigterm_keeps_the_points_without_pictures_and_the_training_ends_as_it_would(tmp_path: Path) -> None:
     out, name = tmp_path / "stopped", Path("step=000001")
     process = start(out, 0.03, task="fit")
@@ -89,8 +86,8 @@ def test_sigterm_keeps_the_points_without_pictures_and_the_training_ends_as_it_w
         if line.startswith("call 45"):
             break
     process.send_signal(signal.SIGTERM)
-    with_it, errors = process.communicate(timeout=60)
-    without, _ = start(tmp_path / "without", 0, task="without").communicate(timeout=60)
+    with_it, errors = process.communicate(timeout=HANG)
+    without, _ = start(tmp_path / "without", 0, task="without").communicate(timeout=HANG)
     ends = [[line for line in said.splitlines() if line.startswith("SIGTERM")] for said in (with_it, without)]
     assert len(ends[0]) == 1
     assert ends[0] == ends[1]  # the same step and weights

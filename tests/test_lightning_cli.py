@@ -14,6 +14,8 @@ import pytest
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.directions import recipe
 
+from ._limits import HANG
+
 OPTIONS: dict[str, Any] = {
     "every_n_epochs": 3, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None, "directions": "random",
     "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
@@ -71,7 +73,7 @@ def test_a_config_of_the_other_namespace(tmp_path: Path) -> None:
         "print('the same')\n"
     )
     root = Path(__file__).parents[1]
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100, cwd=root)
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG, cwd=root)
     assert run.stdout.endswith("the same\n"), run.stderr[-2000:]
 
 

@@ -215,7 +215,7 @@ from pathlib import Path
 from lightning_landscape.storage.lock import Lock
 assert Lock.take(Path(sys.argv[1])) is not None
 print("taken", flush=True)
-time.sleep(100)
+time.sleep(10_000)
 """
 
 

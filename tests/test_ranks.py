@@ -13,29 +13,28 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
 from lightning_landscape.ranks import merge
 
+from ._limits import HANG
 from ._two_processes import Net, numbers, validated
 
 PROGRAM = Path(__file__).with_name("_two_processes.py")
 
 
-def run(out: Path, mode: str, limit: int = 280, ends: int = 0) -> tuple[list[Any], str]:
+def run(out: Path, mode: str, ends: int = 0) -> tuple[list[Any], str]:
     """What the ranks wrote, and the standard error."""
     out.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")}
     command = [sys.executable, "-W", "ignore:.*LeafSpec", str(PROGRAM), str(out), mode]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, env=environment, check=False)
     assert done.returncode == ends, done.stderr[-4000:]
     return [json.loads(path.read_text()) for path in sorted(out.glob("rank*.json"))], done.stderr
 
 
-@pytest.mark.timeout(300)
 def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: Path) -> None:
     first, second = run(tmp_path / "with", "with")[0]
     plain, _ = run(tmp_path / "without", "without")[0]
@@ -76,7 +75,6 @@ class Frozen(L.Callback):
         pl_module.load_state_dict(self.kept)
 
 
-@pytest.mark.timeout(300)
 def test_an_error_on_one_rank_stops_the_pass_on_all_and_the_training_ends(tmp_path: Path) -> None:
     ranks, errors = run(tmp_path / "error", "error")
     assert len(ranks) == 2
@@ -84,14 +82,12 @@ def test_an_error_on_one_rank_stops_the_pass_on_all_and_the_training_ends(tmp_pa
     assert "rank 1 failed with RuntimeError: only rank 1" in errors
 
 
-@pytest.mark.timeout(300)
 def test_data_that_can_only_be_iterated_is_that_of_rank_0(tmp_path: Path) -> None:
     first, second = run(tmp_path / "stream", "stream")[0]
     assert first["values"] == second["values"]
     assert first["done"] == 20
 
 
-@pytest.mark.timeout(300)
 def test_what_each_process_draws_for_itself_is_that_of_rank_0(tmp_path: Path) -> None:
     first, second = run(tmp_path / "sampler", "sampler")[0]
     assert first["values"] == second["values"]
@@ -99,7 +95,6 @@ def test_what_each_process_draws_for_itself_is_that_of_rank_0(tmp_path: Path) ->
     assert [place % 2 for place in first["places"]] == [0, 0]
 
 
-@pytest.mark.timeout(300)
 def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
     (main,), _ = run(tmp_path / "spawn", "spawn")
     for step in (3, 6):
@@ -114,7 +109,6 @@ def test_spawned_processes_leave_their_files(tmp_path: Path) -> None:
 KILLED = Path("step=000000-validate")
 
 
-@pytest.mark.timeout(600)
 def test_the_points_of_all_ranks_outlive_a_kill_and_go_on_with_any_number_of_ranks(tmp_path: Path) -> None:
     def alone(out: Path) -> tuple[int, Landscape]:
         L.seed_everything(1, workers=True)

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 from lightning_landscape import LossLandscapeCallback, load
 
 from . import _processes
-from ._processes import LIMIT
 from ._training import differences
 from ._two_processes import numbers
 
@@ -57,7 +56,6 @@ class PutBack(L.Callback):
             block.calls, block.seen = calls, seen
 
 
-@pytest.mark.timeout(2 * LIMIT)
 def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_path: Path, without: Any) -> None:
     from ._sharded import SETTINGS, Net
 
@@ -88,7 +86,6 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_pat
     assert np.array_equal(files.loss, first["values"]["train_loss"])
 
 
-@pytest.mark.timeout(2 * LIMIT)
 @pytest.mark.parametrize("mode", ["one rank fails", "all ranks fail"])
 def test_an_error_in_the_middle_of_a_forward_pass_costs_the_landscape_only(
     tmp_path: Path, without: Any, mode: str
@@ -100,7 +97,6 @@ def test_an_error_in_the_middle_of_a_forward_pass_costs_the_landscape_only(
     assert told in errors[0]
 
 
-@pytest.mark.timeout(2 * LIMIT)
 def test_a_signal_to_one_rank_stops_all_at_the_same_point(tmp_path: Path, without: Any) -> None:
     ranks, _ = run(tmp_path / "out", "one rank is told to stop")
     assert different(ranks, without) == []

@@ -24,6 +24,8 @@ from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
 
+from .._limits import HANG
+
 PROGRAM = Path(__file__).with_name("_faults.py")
 # As glibc begins; it gives back less once a program has freed larger blocks.
 AT_FIRST = {"MALLOC_MMAP_THRESHOLD_": str(2**17), "MALLOC_TRIM_THRESHOLD_": str(2**17)}
@@ -35,7 +37,7 @@ def test_pages_are_cleared_once_and_given_back() -> None:
     own = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}  # of another allocator
     environment = {**own, **AT_FIRST, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=120, check=False, env=environment
+        [sys.executable, str(PROGRAM)], capture_output=True, text=True, timeout=HANG, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])

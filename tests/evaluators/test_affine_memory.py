@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from .._limits import HANG
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 
 PROGRAM = Path(__file__).parents[1] / "_scores.py"
@@ -23,7 +25,7 @@ def run(*cases: tuple[str, int, list[int], int]) -> list[tuple[list[str], int]]:
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(PROGRAM), str(BOUND)], input="".join(json.dumps(case) + "\n" for case in cases),
-        capture_output=True, text=True, timeout=140, check=False, env=environment,
+        capture_output=True, text=True, timeout=HANG, check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
@@ -45,7 +47,6 @@ ALONE = [
 ]
 
 
-@pytest.mark.timeout(300)
 def test_what_fits_is_computed_and_nothing_takes_more_than_the_bound() -> None:
     cases = [(loss, 2, samples(share, 2), 1) for loss, share, _ in ALONE]
     streams = 7  # of which only the first would fit alone

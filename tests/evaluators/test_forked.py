@@ -22,6 +22,8 @@ from lightning_landscape.objectives import Batch, LossFunction, Objective, Obser
 from lightning_landscape.plane import Plane
 from lightning_landscape.rng import preserved
 
+from .._limits import HANG
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks safely")
 
 HERE = os.getpid()
@@ -139,7 +141,7 @@ def test_workers_are_a_few_points_ahead_and_no_more(stream):
     rows = stream(counted, processes=2)
     next(rows)
     most = 1 + forked.AHEAD  # the rehearsal
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG
     while calls < most and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
@@ -217,20 +219,20 @@ def program(in_a_worker: str, then: str) -> subprocess.Popen:
 def test_no_worker_prints_or_ends_for_its_parent():
     then = "print('once'); atexit.register(print, 'at exit'); seen = [next(rows) for _ in range(7)]; time.sleep(1); "
     then += "print(len([*seen, *rows]))"  # the worker has ended by itself
-    output, _ = program("print('-' * 10_000)", then).communicate(timeout=120)
+    output, _ = program("print('-' * 10_000)", then).communicate(timeout=HANG)
     lines = [part for part in output.replace("-", "").split("\n") if part]
     assert lines == ["once", "8", "at exit"]
 
 
 def test_no_worker_outlives_a_parent_that_is_killed():
-    process = program("time.sleep(0.05)", "next(rows); print('started', flush=True); time.sleep(100)")
+    process = program("time.sleep(0.05)", "next(rows); print('started', flush=True); time.sleep(10_000)")
     assert process.stdout is not None
     assert process.stdout.readline() == "started\n"
     workers = children(str(process.pid))
     assert len(workers) == 1
     process.kill()
-    process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
+    process.communicate(timeout=HANG)
+    deadline = time.monotonic() + HANG
     while any(Path(f"/proc/{pid}").exists() for pid in workers):
         assert time.monotonic() < deadline, "a worker waits for a parent that is no more"
         time.sleep(0.05)
@@ -277,14 +279,14 @@ def test_a_worker_that_fails_is_replaced_by_its_parent(how, stream, monkeypatch)
                 raise RuntimeError("not in a fork")
             if how == "exits":
                 sys.exit(3)
-            time.sleep(100)
+            time.sleep(10_000)
         return parabola(module, data)
 
     monkeypatch.setattr(forked, "PATIENCE", 0.5)
     evaluator = Forked(Sequential(toy()), 2)
     started = time.monotonic()
     rows = list(stream(fails, evaluator=evaluator))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < HANG
     np.testing.assert_allclose(column(rows), SQUARES, rtol=1e-12)
     assert (column(rows, "pid") == HERE).tolist() == [True, False] * 3 + [True] * 6
     again = list(stream(parabola, evaluator=evaluator))
@@ -321,7 +323,7 @@ def test_batches_that_do_not_fit_in_a_worker_are_not_cut_there():
 def test_a_stream_that_is_closed_early_leaves_no_worker(stream):
     def slow_there(module: nn.Module, data: Any) -> dict[str, Tensor | float]:
         if os.getpid() != HERE and module.w[0] != 0:  # not in the rehearsal
-            time.sleep(100)
+            time.sleep(10_000)
         return parabola(module, data)
 
     before, evaluator = children(), Forked(Sequential(toy()), 3)
@@ -331,7 +333,7 @@ def test_a_stream_that_is_closed_early_leaves_no_worker(stream):
     started = time.monotonic()
     rows.close()
     assert children() == before
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < HANG
     again = list(stream(parabola, evaluator=evaluator))
     assert len(set(column(again, "pid"))) == 3, "nothing had gone wrong"
 

@@ -14,7 +14,7 @@ import sys, time
 from pathlib import Path
 from lightning_landscape.storage.lock import Lock
 print(Lock.take(Path(sys.argv[1])) is not None, flush=True)
-time.sleep(100)
+time.sleep(10_000)
 """
 posix = pytest.mark.skipif(home.fcntl is None, reason="there are no POSIX locks")
 

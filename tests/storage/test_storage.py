@@ -11,6 +11,8 @@ import pytest
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.storage import FORMATS, LandscapeFileError, load, save
 
+from .._limits import HANG
+
 every_format = pytest.mark.parametrize("suffix", FORMATS)
 
 
@@ -125,7 +127,7 @@ save(landscape, path)
 def test_where_a_file_finds_no_room_the_older_one_stays_and_the_process_lives(lopsided, suffix, tmp_path):
     """HDF5's own writing ends the process with signal 11 at most of these sizes."""
     path = save(lopsided, tmp_path / f"a{suffix}")
-    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=HANG)
     assert done.returncode == 0, done.stderr
 
 
