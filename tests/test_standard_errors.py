@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_landscape import LossLandscape
+
 from ._formula import callback, plain_surface, train
 
 FEATURES, CLASSES, SIZE = 6, 4, 640
@@ -72,6 +74,27 @@ def test_the_full_data_lie_within_two_standard_errors(tmp_path: Path, loss: str,
         inside.append(np.abs(result.loss - full) <= 2 * errors)
         assert loss == "of the batch" or np.median(errors) < np.ptp(full)  # they say something
     assert np.mean(inside) >= (0.9 if batches == 2 else 0.92)
+
+
+@pytest.mark.parametrize("batches", [2, 8])
+@pytest.mark.parametrize("loss", ["loss function", "of the batch"])
+def test_they_are_neither_too_narrow_nor_too_wide(loss: str, batches: int) -> None:
+    """Over many draws of the data the share within two errors is that of a normal number, 95.45 %."""
+    torch.manual_seed(0)
+    net = Classifier(loss).net
+    inside = []
+    for seed in range(120):
+        loader = DataLoader(TensorDataset(X, Y), 64 // batches, shuffle=True)
+        line = LossLandscape(net, loader, LOSSES[loss], seed=seed, max_batches=batches, accelerate=False)
+        line.compute_1d(xrange=(-1, 1, 2), save=False)
+        assert line.plane is not None
+        with torch.no_grad():
+            weights = [line.plane.at([x]) for x in (-1.0, 1.0)]
+            full = [float(cross_entropy(torch.func.functional_call(net, own, (X,)), Y)) for own in weights]
+        landscape = line.landscape
+        errors = next(iter(landscape.standard_errors.values()))
+        inside.append(np.abs(landscape.loss - full) <= 2 * errors)
+    assert 0.93 <= np.mean(inside) <= 0.98
 
 
 @pytest.mark.parametrize("loss", ["loss function", "mean by hand"])
