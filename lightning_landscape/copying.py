@@ -194,7 +194,10 @@ def _fill_in(twin: Any, state: Any, items: list[Any], pairs: list[tuple[Any, Any
 def _tensor(copier: Copier, value: Tensor, path: str) -> Any:
     """With all that hangs on it; without its history, if it has any."""
     try:
-        twin = value.detach().clone() if is_refused(value) else copy.deepcopy(value, copier.memo)
+        if type(value) is nn.Parameter:  # by itself it would leave the memory that it shares with other tensors
+            twin = nn.Parameter(copy.deepcopy(value.data, copier.memo), value.requires_grad)
+        else:
+            twin = value.detach().clone() if is_refused(value) else copy.deepcopy(value, copier.memo)
     except Exception as error:  # noqa: BLE001  # a class of tensors may raise anything
         return copier.stand_in(value, path, error)
     twin = copier.remember(value, twin)

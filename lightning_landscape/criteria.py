@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from .batch_samples import counted, counting, has_own_way, length_of, way_of
 from .batches import deep_copy, generators_at, leaves, own_copy
 from .effects import HeldBack, writers_apart
+from .module_copy import module_copy
 from .objectives import Batch, CannotMeasureError, LossFunction, Objective, Observation
 from .rng import seed_streams
 
@@ -301,9 +302,10 @@ def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Mod
         device: where to.
     """
     loss = criterion if isinstance(criterion, nn.Module) else None
+    both = nn.ModuleList([getattr(net, "_orig_mod", net), *([] if loss is None else [loss])])
     with writers_apart():
-        probe, own = copy.deepcopy((getattr(net, "_orig_mod", net), loss))
-    return probe.to(device), criterion if own is None else own.to(device)
+        probe, *own = module_copy(both, {})
+    return probe.to(device), own[0].to(device) if own else criterion
 
 
 def frozen_batches(

@@ -13,7 +13,7 @@ import xxhash
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .sharding import whole
+from .sharding import local, whole
 
 Params = Mapping[str, Tensor]
 
@@ -91,7 +91,7 @@ class Snapshot:
             buffers: take the floating-point buffers of its state dict (the statistics of BatchNorm) too.
 
         Raises:
-            ValueError: if a parameter is not initialised yet, or none is trainable.
+            ValueError: if a parameter is not initialised yet, none is trainable, or two lie on the same memory.
 
         >>> snapshot = Snapshot.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
         >>> sorted(snapshot.params), sorted(snapshot.normalization)
@@ -123,7 +123,40 @@ class Snapshot:
             raise ValueError(
                 "The module has no trainable parameter (requires_grad=True): there is no landscape to show."
             )
+        _refuse_shared_memory(params)
         return cls(params, filters, frozenset(normalization))
+
+
+def _refuse_shared_memory(params: Params) -> None:
+    """Raises ValueError if two tensors have a number in common: at a point it would have two values."""
+    tensors = {name: local(tensor) for name, tensor in params.items()}
+    dense = {name: t for name, t in tensors.items() if t.layout is torch.strided and not t.is_nested and t.numel()}
+    reaching: list[tuple[int, str]] = []  # where the tensors end that may reach into the next one
+    for name, tensor in sorted(dense.items(), key=lambda item: item[1].data_ptr()):
+        reaching = [(end, other) for end, other in reaching if end > tensor.data_ptr()]
+        for _, other in reaching:
+            if _share_numbers(dense[other], tensor):
+                raise ValueError(
+                    f"The parameters {other!r} and {name!r} are two, but share their memory: at a point of a "
+                    "landscape each would need its own values. Tie them as one parameter (b.weight = a.weight), or "
+                    "give one of them a copy (nn.Parameter(a.weight.detach().clone()))."
+                )
+        last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        reaching.append((tensor.data_ptr() + (last + 1) * tensor.element_size(), name))
+
+
+def _share_numbers(a: Tensor, b: Tensor) -> bool:
+    """True if two tensors on the same memory have a number in common."""
+    unit = math.gcd(a.element_size(), b.element_size())
+    marks = torch.zeros(a.untyped_storage().nbytes() // unit, dtype=torch.bool)
+    for tensor in (a, b):
+        wide = tensor.element_size() // unit
+        strides = [stride * wide for stride in tensor.stride()]
+        seen = marks.as_strided((*tensor.shape, wide), (*strides, 1), tensor.storage_offset() * wide)
+        if seen.any():
+            return True
+        seen.fill_(True)
+    return False
 
 
 def canonical_name(name: str) -> str:

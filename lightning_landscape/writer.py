@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from .evaluators import evaluate
 from .landscape import Landscape, Trajectory
 from .loss_landscape import LossLandscape
 from .modes import MODES as MODEL_MODES
+from .module_copy import module_copy
 from .objectives import LossFunction
 from .parameters import Params, Snapshot
 from .paths import local_path
@@ -154,7 +154,7 @@ class LossLandscapeWriter:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
         _known("direction_mode", direction_mode, DIRECTION_MODES)
         loss = _loss(custom_loss_fn or loss_fn, post_batch_hook, regularizer, regularizer_weight)
-        net = model if device is None else copy.deepcopy(model).to(device)
+        net = model if device is None else module_copy(model, {}).to(device)
         loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
         landscape = LossLandscape(
             net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def train(module: Any, data: Any, callbacks: list[Any], path: Path, *, ckpt_path
     arguments = {"datamodule": data} if isinstance(data, L.LightningDataModule) else {}
     trainer.fit(module, *(() if arguments else data), **arguments, ckpt_path=ckpt_path)
     return trainer, {
-        "weights": {name: tensor.clone() for name, tensor in module.state_dict().items()},
+        "weights": copy.deepcopy(module.state_dict()),
         "metrics": dict(trainer.callback_metrics),
         "optimizers": [optimizer.state_dict() for optimizer in trainer.optimizers],
         "progress": (trainer.global_step, trainer.current_epoch, trainer.fit_loop.state_dict()),

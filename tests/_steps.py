@@ -437,6 +437,16 @@ class ClipsWeightsData(Manual):
         return loss
 
 
+class ClipsInALaterBatch(Automatic):
+    """No rehearsal on a first batch sees it."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = self.loss(batch)
+        if batch_idx == 1:
+            self.net[0].weight.data.clamp_(-0.2, 0.2)
+        return loss
+
+
 class ClipsWeightsByNumpy(Automatic):
     """No function of torch's sees it."""
 
@@ -634,5 +644,5 @@ STEPS = [
     Accumulates, Gan, Lbfgs, ReadsItsRate, WarmsUp, ResetsMomentum, LoadsItsOptimizer, HooksItsOptimizer, ClipsWeights,
     ClipsWeightsData, ClipsWeightsByNumpy, ReplacesAParameter, StepsByHand, Teacher, Stops, KeepsLists, DrawsAndSeeds,
     SwitchesGradients, SwitchesModes, GradientPenalty, WritesMetrics, ReachesItselfByTheTrainer, SavesCheckpoints,
-    Scales, AnnealsByEpoch, ReturnsNothingButLogs, ReturnsADict, AddsAParameterGroup, TwoSchedulers,
+    ClipsInALaterBatch, Scales, AnnealsByEpoch, ReturnsNothingButLogs, ReturnsADict, AddsAParameterGroup, TwoSchedulers,
 ]  # fmt: skip

@@ -64,6 +64,7 @@ SIZES = {
     "sequences of their own lengths": ((SEQUENCES, labels(3)), 3),
     "sequences of one length": (([torch.zeros(7, 4)] * 3, labels(3)), 3),
     "sequences without targets": (SEQUENCES, 3),
+    "sequences of one length by name": ({"x": [torch.zeros(7, 4)] * 3}, 3),
     "jagged": ((torch.nested.nested_tensor(SEQUENCES, layout=torch.jagged), labels(3)), 3),
     "nested": ((strided(SEQUENCES), labels(3)), 3),
     "packed": ((pack_sequence(SEQUENCES, enforce_sorted=False), labels(3)), 3),

@@ -356,3 +356,24 @@ def test_what_has_a_copy_already_is_not_copied() -> None:
     assert twin.trainer is trainer
     assert twin.function() is trainer
     assert twin.callback is twin_of_callback
+
+
+def test_what_shares_memory_shares_it_in_the_copy():
+    """A penalty on the way from `weight.data`, buffers over parts of a weight: they move with the weights."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.alias: Any = None
+            self.net = nn.Linear(3, 3)
+            self.alias, self.first = self.net.weight.data, self.net.weight.detach()[0]
+            self.register_buffer("column", self.net.weight.detach()[:, 1])
+
+    net = Net()
+    twin = module_copy(net, {})
+    twin.net.weight.data.fill_(7.0)
+    for tensor in (twin.alias, twin.first, twin.column):
+        assert torch.equal(tensor, torch.full_like(tensor, 7.0))
+    assert not net.net.weight.eq(7).any()
+    assert twin.net.weight.requires_grad
+    assert twin.column.stride() == net.column.stride()

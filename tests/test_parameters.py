@@ -182,3 +182,30 @@ def test_the_checksum_is_of_values_not_of_memory():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.bool, torch.complex64, torch.int64])
 def test_every_type_has_a_checksum(dtype):
     assert checksum([torch.ones((), dtype=dtype)]) != checksum([torch.zeros((), dtype=dtype)])
+
+
+def test_parameters_that_share_numbers_are_refused():
+    """A point would give each of them its own values, and the memory has one."""
+
+    def pair(make):
+        net = nn.Module()
+        net.a = nn.Parameter(torch.arange(12.0).reshape(3, 4))
+        net.b = make(net.a)
+        return net
+
+    shared = {
+        "whole": lambda a: nn.Parameter(a.data),
+        "transposed": lambda a: nn.Parameter(a.data.t()),
+        "part": lambda a: nn.Parameter(a.data[1]),
+        "bits": lambda a: nn.Parameter(a.data.view(torch.float16)[:, 6:]),
+    }
+    for make in shared.values():
+        with pytest.raises(ValueError, match="'a' and 'b' are two, but share their memory"):
+            Snapshot.of(pair(make))
+    whole = torch.zeros(4, 6)
+    apart = nn.Module()
+    apart.left, apart.right, apart.last = (nn.Parameter(whole[:, i : i + 2]) for i in (0, 2, 4))
+    assert len(Snapshot.of(apart).params) == 3
+    assert len(Snapshot.of(nn.LSTM(2, 3, 2)).params) == 8
+    tied = pair(lambda a: a)
+    assert list(Snapshot.of(tied).params) == ["a"]

@@ -146,6 +146,13 @@ class StepsTheOptimizer(Reaches):
         return optimizer
 
 
+class StepsWithoutGradients(Reaches):
+    def reach(self, trained: Any) -> None:
+        trained.trainer_optimizer.step()
+
+    configure_optimizers = StepsTheOptimizer.configure_optimizers
+
+
 class EditsWeights(Reaches):
     def reach(self, trained: Any) -> None:
         trained.net[0].weight.data.mul_(1.5)
@@ -197,6 +204,7 @@ class EditsBuffers(Reaches):
 
 REACHES: dict[type[Reaches], tuple[str, str]] = {  # what the warning says, and by which call in the rehearsal
     StepsTheOptimizer: ("the gradient of net.0.weight", r"by Adam\.step\(\) at test_steps\.py:\d+"),
+    StepsWithoutGradients: ("It was stopped", r"by Adam\.step\(\) at test_steps\.py:\d+"),
     EditsWeights: ("net.0.weight", r"by mul_\(\) on net\.0\.weight at test_steps\.py:\d+"),
     EditsWeightsUnseen: ("net.0.weight", ""),
     SwapsStorage: ("net.0.weight", r"by __set__\(\) on net\.0\.weight at test_steps\.py:\d+"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from ..effects import one_pass
+from ..module_copy import module_copy
 from ..objectives import Batch, LossFunction, Objective
 from ..plane import Plane
 from ..rng import preserved
@@ -85,7 +85,7 @@ def evaluate(
         objective = LossFunction(objective)
     columns: dict[str, np.ndarray] = {}
     with one_pass(), preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
-        own = copy.deepcopy(module).eval()
+        own = module_copy(module, {}).eval()
         for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
             for name, (value, _) in measured.items():
                 columns.setdefault(name, np.full(len(points), np.nan))[i] = value

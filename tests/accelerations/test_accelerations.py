@@ -18,7 +18,7 @@ from torch import nn
 
 from lightning_landscape import Random, Snapshot, accelerations
 from lightning_landscape.accelerations import ACCELERATIONS, applied
-from lightning_landscape.accelerations.choose import choose, timed
+from lightning_landscape.accelerations.choose import Choice, choose, fastest, timed
 from lightning_landscape.evaluators import Around, Measurement, Sequential
 from lightning_landscape.objectives import Batch, LossFunction
 from lightning_landscape.plane import Plane
@@ -209,6 +209,24 @@ def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.Monke
     assert "quick" in choice.names
     assert not {"wrong", "wrong_beside", "failing"} & set(choice.names)
     assert choice.speedup["quick"] > 3
+
+
+def test_nothing_is_tried_where_the_step_edits_its_weights(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another evaluator keeps the parameters elsewhere, where the edit of one point would stay for the next."""
+
+    def clips(module: nn.Module, data: Any) -> Any:
+        for parameter in module.parameters():
+            parameter.data.clamp_(-0.1, 0.1)
+        return loss(module, data)
+
+    pretend(monkeypatch, quick=quick)
+    module, _, batches = case
+    slow = Slow(module).eval()
+    plane = Plane(Snapshot.of(copy.deepcopy(slow)).params, Random()(Snapshot.of(copy.deepcopy(slow)), 2))
+    reference = Sequential(slow)
+    with preserved():
+        next(reference(LossFunction(clips), plane, POINTS, batches))
+        assert fastest(reference, LossFunction(clips), plane, batches, 10_000_000) == (reference, Choice())
 
 
 def test_nothing_is_tried_where_it_would_not_pay(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
