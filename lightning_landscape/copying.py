@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .parameters import is_refused, size_in_bytes
+from .rng import is_global_stream
 
 LONG = 256  # the items of longer containers are data, which nobody edits in place
 LARGE = 64 * 2**20  # bytes: larger arrays are shared for the same reason
@@ -84,6 +85,8 @@ class Copier:
     def make(self, value: Any, path: str) -> Any:
         """A copy of an object that has none yet."""
         kind = type(value)
+        if is_global_stream(value):
+            return value
         if kind in _EXACT_KINDS:
             return _EXACT_KINDS[kind](self, value, path)
         if isinstance(value, type | ModuleType | property) or connects(value):

@@ -6,9 +6,21 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
+
+_GLOBAL: tuple[Any, ...] = (torch.default_generator, random.random.__self__, np.random.rand.__self__)  # type: ignore[attr-defined]
+
+
+def is_global_stream(value: Any) -> bool:
+    """True for the generator behind a global random stream, to which ``from random import shuffle`` leads.
+
+    >>> is_global_stream(torch.default_generator), is_global_stream(torch.Generator())
+    (True, False)
+    """
+    return any(value is stream for stream in _GLOBAL)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import random
+from random import uniform
 from typing import Any
 
 import lightning.pytorch as L
@@ -571,6 +572,19 @@ class SavesCheckpoints(Automatic):
         return loss
 
 
+class DrawsFromGlobalStreams(Automatic):
+    """By names under which nobody looks for a generator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draw, self.rand, self.generator = uniform, np.random.rand, torch.default_generator
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        drawn = self.draw(0, 1) + uniform(0, 1) + self.rand() + float(torch.rand((), generator=self.generator))
+        self.log("drawn", drawn)
+        return self.loss(batch) * (1 + 0 * drawn)
+
+
 class Scales(Manual):
     """An own gradient scaler, switched off on the CPU."""
 
@@ -644,5 +658,6 @@ STEPS = [
     Accumulates, Gan, Lbfgs, ReadsItsRate, WarmsUp, ResetsMomentum, LoadsItsOptimizer, HooksItsOptimizer, ClipsWeights,
     ClipsWeightsData, ClipsWeightsByNumpy, ReplacesAParameter, StepsByHand, Teacher, Stops, KeepsLists, DrawsAndSeeds,
     SwitchesGradients, SwitchesModes, GradientPenalty, WritesMetrics, ReachesItselfByTheTrainer, SavesCheckpoints,
-    ClipsInALaterBatch, Scales, AnnealsByEpoch, ReturnsNothingButLogs, ReturnsADict, AddsAParameterGroup, TwoSchedulers,
+    ClipsInALaterBatch, DrawsFromGlobalStreams, Scales, AnnealsByEpoch, ReturnsNothingButLogs, ReturnsADict,
+    AddsAParameterGroup, TwoSchedulers,
 ]  # fmt: skip

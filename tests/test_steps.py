@@ -55,7 +55,12 @@ def test_a_step(tmp_path: Path, step: type[Automatic]) -> None:
     result = landscapes.landscape
     assert result is not None
     assert result.done.all()
-    for name in result.values.keys() & {"rate", "rate_2", "radius"}:  # every point begins with the same optimiser
+    for name in result.values.keys() & {
+        "rate",
+        "rate_2",
+        "radius",
+        "drawn",
+    }:  # each point begins with the same optimiser and streams
         assert np.ptp(result.values[name]) == 0
     module._trainer = None
 

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..rng import is_global_stream
+
 LONG = 256  # of longer containers the length is put back: they are data, to which code at most adds
 DEEP = 3  # levels of containers and objects in each other
 FOREIGN = {"torch", "lightning", "pytorch_lightning", "lightning_fabric", "torchmetrics", __name__.partition(".")[0]}
@@ -98,7 +100,7 @@ class Reached:
             _set(owner, name, value)
 
     def _visit(self, value: Any, depth: int) -> None:
-        if id(value) in self._seen or isinstance(value, int | float | str | bytes | None):
+        if id(value) in self._seen or isinstance(value, int | float | str | bytes | None) or is_global_stream(value):
             return
         self._seen[id(value)] = value
         if isinstance(value, FunctionType):
