@@ -198,7 +198,7 @@ def _tensor(copier: Copier, value: Tensor, path: str) -> Any:
     """With all that hangs on it; without its history, if it has any."""
     try:
         if type(value) is nn.Parameter:  # by itself it would leave the memory that it shares with other tensors
-            twin = nn.Parameter(copy.deepcopy(value.data, copier.memo), value.requires_grad)
+            twin: Tensor = nn.Parameter(copy.deepcopy(value.data, copier.memo), value.requires_grad)
         else:
             twin = value.detach().clone() if is_refused(value) else copy.deepcopy(value, copier.memo)
     except Exception as error:  # noqa: BLE001  # a class of tensors may raise anything

@@ -304,8 +304,9 @@ def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Mod
     loss = criterion if isinstance(criterion, nn.Module) else None
     both = nn.ModuleList([getattr(net, "_orig_mod", net), *([] if loss is None else [loss])])
     with writers_apart():
-        probe, *own = module_copy(both, {})
-    return probe.to(device), own[0].to(device) if own else criterion
+        twin = module_copy(both, {}).to(device)
+    probe, *own = twin.children()
+    return probe, own[0] if own else criterion
 
 
 def frozen_batches(
