@@ -20,8 +20,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, Plane
-from lightning_landscape.measure import Settings, measure
-from lightning_landscape.quiet import undisturbed
+from lightning_landscape.trainer.measure import Settings, measure
+from lightning_landscape.trainer.undisturbed import undisturbed
 
 from .workloads import Workload
 

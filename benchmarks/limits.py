@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_landscape.precision import matmul_precision_kept
+from lightning_landscape.isolation.precision import matmul_precision_kept
 
 
 class Limit(NamedTuple):

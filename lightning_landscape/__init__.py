@@ -15,9 +15,9 @@ _HOMES = {
     "LossLandscape": "loss_landscape",
     "LossLandscapeWriter": "writer",
     "sample_landscape": "writer",
-    "Recorder": "recorder",
-    "Bezier": "bezier",
-    "train_bezier": "bezier",
+    "Recorder": "paths.recorder",
+    "Bezier": "paths.bezier",
+    "train_bezier": "paths.bezier",
     # values and files
     "Grid": "landscape",
     "Landscape": "landscape",
@@ -28,8 +28,8 @@ _HOMES = {
     "load": "storage",
     "save": "storage",
     # the core
-    "Plane": "plane",
-    "Snapshot": "parameters",
+    "Plane": "weights.plane",
+    "Snapshot": "weights.parameters",
     "Between": "directions",
     "Joined": "directions",
     "PCA": "directions",
@@ -40,8 +40,6 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
-    from .bezier import Bezier as Bezier
-    from .bezier import train_bezier as train_bezier
     from .callback import LossLandscapeCallback as LossLandscapeCallback
     from .directions import PCA as PCA
     from .directions import Between as Between
@@ -54,12 +52,14 @@ if TYPE_CHECKING:
     from .landscape import Samples as Samples
     from .landscape import Trajectory as Trajectory
     from .loss_landscape import LossLandscape as LossLandscape
-    from .parameters import Snapshot as Snapshot
-    from .plane import Plane as Plane
-    from .recorder import Recorder as Recorder
+    from .paths.bezier import Bezier as Bezier
+    from .paths.bezier import train_bezier as train_bezier
+    from .paths.recorder import Recorder as Recorder
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
+    from .weights.parameters import Snapshot as Snapshot
+    from .weights.plane import Plane as Plane
     from .writer import LossLandscapeWriter as LossLandscapeWriter
     from .writer import sample_landscape as sample_landscape
 

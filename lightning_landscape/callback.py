@@ -11,31 +11,31 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
-from . import compat
 from .accelerations import ON_REQUEST, check_accelerate
-from .budget import Account, Deadline, now, parse_budget
 from .directions import KINDS, NORMALIZATIONS, Directions
-from .handover import Handover
-from .in_time import measure_in_time
+from .distributed.ranks import OtherRankError, exchange, merge, raise_together
+from .evaluators.modes import check_mode, flags_of
+from .interpolation.refinement import check_tolerance
+from .isolation.rng import preserved
 from .landscape import Grid, Landscape, grid_of
-from .lockstep import together
+from .local_paths import is_remote, local_path
 from .loggers import log
-from .measure import Settings, measure, rehearse, remarks, tidy
-from .modes import check_mode, flags_of
-from .objectives import CannotMeasureError
-from .pass_files import PassFiles, check_folder, continued_folders, how_to_continue
-from .paths import is_remote, local_path
+from .objectives.base import CannotMeasureError
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
-from .progress import progress
-from .quiet import undisturbed
-from .ranks import OtherRankError, exchange, merge, raise_together
-from .refinement import check_tolerance
 from .report import DATA_FORMATS, PICTURES, Look, Report, Write, report
-from .rng import preserved
-from .seal import TrainingMovedError, sealed
-from .sharding import is_sharded
 from .storage import FORMATS, check_writable, load
+from .survey.budget import Account, Deadline, now, parse_budget
+from .trainer import compat
+from .trainer.handover import Handover
+from .trainer.measure import Settings, measure, rehearse, remarks, tidy
+from .trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from .trainer.progress import progress
+from .trainer.seal import TrainingMovedError, sealed
+from .trainer.timed import measure_in_time
+from .trainer.undisturbed import undisturbed
+from .weights.lockstep import together
+from .weights.sharding import is_sharded
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback as _Callback

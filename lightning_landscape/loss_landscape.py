@@ -17,24 +17,24 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
-from .bezier import Bezier
-from .criteria import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
 from .directions import Between, Directions, Joined, Random, alike, checked_directions
 from .directions.between import Weights, check_frozen
-from .effects import one_pass
+from .evaluators.modes import check_mode, put_in_mode, training_flags
+from .interpolation.refinement import check_tolerance
+from .isolation.effects import one_pass
+from .isolation.rng import preserved
 from .landscape import Landscape, grid_of
-from .modes import check_mode, put_in_mode, training_flags
-from .objectives import Batch
-from .parameters import Snapshot
-from .paths import local_path
-from .plane import Plane
+from .local_paths import local_path
+from .objectives.base import Batch
+from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
+from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
-from .refinement import check_tolerance
-from .rng import preserved
 from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
-from .surface_file import SurfaceFile
-from .sweep import recipe_of, sweep
+from .survey.surface_file import SurfaceFile
+from .survey.survey import recipe_of, sweep
+from .weights.parameters import Snapshot
+from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
 SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from .criteria import frozen_batches, recognised
 from .directions import PCA, Directions, Random, random_walk_shares, recipe
 from .evaluators import evaluate
+from .evaluators.modes import MODES as MODEL_MODES
+from .isolation.module_copy import module_copy
+from .isolation.rng import preserved
 from .landscape import Landscape, Trajectory
+from .local_paths import local_path
 from .loss_landscape import LossLandscape
-from .modes import MODES as MODEL_MODES
-from .module_copy import module_copy
-from .objectives import LossFunction
-from .parameters import Params, Snapshot
-from .paths import local_path
-from .plane import Plane
-from .recorder import Recorder
-from .rng import preserved
+from .objectives.base import LossFunction
+from .objectives.criterion import frozen_batches, recognised
+from .paths.recorder import Recorder
 from .storage import write_whole
+from .weights.parameters import Params, Snapshot
+from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")

@@ -14,9 +14,9 @@ from torch import nn
 
 from lightning_landscape import Grid
 from lightning_landscape.evaluators import Affine, Sequential, recording
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 torch.set_num_threads(1)
 CLASSES = 10

@@ -21,9 +21,9 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
 from lightning_landscape.directions import NORMALIZATIONS, dead_filters
-from lightning_landscape.parameters import checksum
-from lightning_landscape.sharding import AtRest, local
-from lightning_landscape.sharding import whole as gather
+from lightning_landscape.weights.parameters import checksum
+from lightning_landscape.weights.sharding import AtRest, local
+from lightning_landscape.weights.sharding import whole as gather
 
 from ._training import RowLogger
 from ._two_processes import numbers

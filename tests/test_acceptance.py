@@ -13,9 +13,9 @@ from lightning_landscape.directions import PCA, Random, random_walk_shares
 from lightning_landscape.evaluators import evaluate
 from lightning_landscape.landscape import Grid, Landscape
 from lightning_landscape.models import LinearMNIST, TinyCNN
-from lightning_landscape.objectives import Batch
-from lightning_landscape.parameters import Snapshot
-from lightning_landscape.plane import Plane
+from lightning_landscape.objectives.base import Batch
+from lightning_landscape.weights.parameters import Snapshot
+from lightning_landscape.weights.plane import Plane
 
 GRID = Grid.from_ranges((-1.5, 1, 11), (-2, 2, 9))
 SIZES = (10, 10, 10, 3)

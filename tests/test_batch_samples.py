@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_landscape.batch_samples import IndivisibleError, counting, picked, rows, size_of
+from lightning_landscape.objectives.batch_samples import IndivisibleError, counting, picked, rows, size_of
 
 SEQUENCES = [torch.zeros(5, 4), torch.zeros(3, 4), torch.zeros(6, 4)]
 Named = namedtuple("Named", "x y")

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from lightning_landscape.batches import data_checksum, deep_copy, generators_at, leaves, own_copy
-from lightning_landscape.criteria import FrozenLoader
-from lightning_landscape.objectives import Batch
+from lightning_landscape.objectives.base import Batch
+from lightning_landscape.objectives.batches import data_checksum, deep_copy, generators_at, leaves, own_copy
+from lightning_landscape.objectives.criterion import FrozenLoader
 
 
 def digest(*data):

@@ -21,7 +21,7 @@ from benchmarks.rounds import Result, Row, compete, relative_error
 from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing, now
 from benchmarks.table import TOLERANCE, figure, landscape_table, markdown, summary
 from benchmarks.workloads import WORKLOADS, make
-from lightning_landscape.evaluators.closed_form import ClosedForm
+from lightning_landscape.evaluators.affine.closed_form import ClosedForm
 
 from ._formula import rounds_products
 
@@ -250,7 +250,7 @@ def test_what_was_timed_is_checked_where_only_that_is_accelerated(wrong: bool, m
 
     if wrong:
         monkeypatch.setattr(ClosedForm, "__call__", spoilt)
-        monkeypatch.setattr("lightning_landscape.evaluators.affine._proved", lambda *_: {})
+        monkeypatch.setattr("lightning_landscape.evaluators.affine.affine._proved", lambda *_: {})
     contender = Ours("ours", {"accelerate": True})
     (row,) = compete(make("W1", 300), [contender], rounds=1, budget=None, n=51).rows
     assert contender.note == "Used: W1: affine, closed form"

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import Bezier, LossLandscape, train_bezier
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.weights.parameters import Snapshot
 
 
 def three(seed=0):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import lightning_landscape.report as reports
-from lightning_landscape import LossLandscapeCallback, budget, load
-from lightning_landscape.budget import Account, Deadline, parse_budget
+from lightning_landscape import LossLandscapeCallback, load
+from lightning_landscape.survey import budget
+from lightning_landscape.survey.budget import Account, Deadline, parse_budget
 
 from . import _formula as formula
 from ._formula import callback, train

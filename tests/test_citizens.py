@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import Random, Snapshot
-from lightning_landscape.module_copy import UncopiedError
+from lightning_landscape.isolation.module_copy import UncopiedError
 
 from ._formula import callback, train
 from ._training import differences
@@ -414,7 +414,7 @@ def test_a_module_in_its_place_is_put_back_after_an_error(tmp_path: Path) -> Non
 
 
 def test_a_digest_leaves_the_memory_of_a_tensor_resizable() -> None:
-    from lightning_landscape.parameters import checksum
+    from lightning_landscape.weights.parameters import checksum
 
     tensor = torch.ones(3)
     checksum([tensor])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.copying import LARGE, ReadOnceError, private_copy
+from lightning_landscape.isolation.copying import LARGE, ReadOnceError, private_copy
 
 
 class Data:

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape.criteria import FrozenLoader, Unspoilt, copies, frozen_batches, recognised
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, CannotMeasureError, LossFunction
+from lightning_landscape.objectives.criterion import FrozenLoader, Unspoilt, copies, frozen_batches, recognised
+from lightning_landscape.weights.plane import Plane
 
 CPU = torch.device("cpu")
 CLASSES, SAMPLES = 4, 17

@@ -17,7 +17,7 @@ from lightning.pytorch.demos.mnist_datamodule import MNISTDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-import lightning_landscape.measure
+import lightning_landscape.trainer.measure
 
 from ._formula import callback, plain_surface, train
 from ._training import differences
@@ -143,14 +143,14 @@ def test_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     monkeypatch.setenv("PL_USE_MOCKED_MNIST", "1")
     make, data = DEMOS[name]
     batches: list[Any] = []
-    freeze = lightning_landscape.measure.freeze
+    freeze = lightning_landscape.trainer.measure.freeze
 
     def noted(*args: Any, **options: Any) -> Any:
         frozen = freeze(*args, **options)
         batches[:] = [(batch.data, batch.size) for batch in frozen.batches]
         return frozen
 
-    monkeypatch.setattr(lightning_landscape.measure, "freeze", noted)
+    monkeypatch.setattr(lightning_landscape.trainer.measure, "freeze", noted)
 
     def module() -> L.LightningModule:
         torch.manual_seed(0)

@@ -28,9 +28,9 @@ from torch.utils.data import (
     default_collate,
 )
 
-from lightning_landscape.frozen import FrozenData, freeze
-from lightning_landscape.quiet import probe_copy, undisturbed
-from lightning_landscape.sources import Source
+from lightning_landscape.trainer.frozen import FrozenData, freeze
+from lightning_landscape.trainer.loaders import Source
+from lightning_landscape.trainer.undisturbed import probe_copy, undisturbed
 
 N = 23
 

@@ -5,7 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
-from lightning_landscape.handover import Handover
+from lightning_landscape.trainer.handover import Handover
 
 PATHS = {3: Path("/a/step=000003/landscape.h5"), 1: Path("/a/step=000001/landscape.h5")}
 

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import PCA, LossLandscape, Random, load, train_bezier
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.weights.parameters import Snapshot
 
 RANGES = {"xrange": (-1, 0.5, 4), "yrange": (-0.5, 1, 3)}  # not square, not symmetric
 

@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, Random, Snapshot, load
 from lightning_landscape.landscape import Landscape
-from lightning_landscape.objectives import CannotMeasureError
+from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.plots.furniture import provenance
-from lightning_landscape.quiet import silenced
 from lightning_landscape.report import summary
+from lightning_landscape.trainer.undisturbed import silenced
 
 SEED = 4
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -325,7 +325,7 @@ def test_a_landscape_in_eval_mode_is_the_same_with_the_look_at_train_mode(
     landscapes = []
     for look in (True, False):
         if not look:
-            monkeypatch.setattr("lightning_landscape.measure.Pass._in_train_mode", lambda *args: {})
+            monkeypatch.setattr("lightning_landscape.trainer.measure.Pass._in_train_mode", lambda *args: {})
         torch.manual_seed(0)
         module, callback = Edits(), small()
         fit(tmp_path / str(look), module, callback)

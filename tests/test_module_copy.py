@@ -19,8 +19,8 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from lightning_landscape.copying import UncopyablePartError
-from lightning_landscape.module_copy import UncopiedError, module_copy
+from lightning_landscape.isolation.copying import UncopyablePartError
+from lightning_landscape.isolation.module_copy import UncopiedError, module_copy
 
 X = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
 

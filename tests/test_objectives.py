@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
+from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
 
 MODULE = nn.Identity()
 BATCH = Batch(torch.tensor([1.0, 2.0, 6.0]), size=3)

@@ -15,8 +15,8 @@ import torch.nn.utils.parametrizations as parametrizations
 from torch import Tensor, fx, nn
 from torch.nn.utils import prune
 
-from lightning_landscape.module_copy import module_copy
-from lightning_landscape.observers import TABLES, Observers, without_global_observers
+from lightning_landscape.isolation.module_copy import module_copy
+from lightning_landscape.isolation.observers import TABLES, Observers, without_global_observers
 
 from ._formula import callback, plain_surface, train
 from ._training import differences

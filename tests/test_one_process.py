@@ -16,9 +16,15 @@ import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 from torch.testing._internal.distributed.fake_pg import FakeStore
 
-from lightning_landscape.collectives import CollectiveError
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.one_process import InOneProcess, alone, forget_place, one_process, several_processes
+from lightning_landscape.distributed.collectives import CollectiveError
+from lightning_landscape.distributed.one_process import (
+    InOneProcess,
+    alone,
+    forget_place,
+    one_process,
+    several_processes,
+)
+from lightning_landscape.objectives.base import Batch, LossFunction
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*deprecated:FutureWarning"),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.parameters import (
+from lightning_landscape.weights.parameters import (
     FilterLayout,
     Snapshot,
     canonical_name,

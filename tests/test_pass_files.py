@@ -15,9 +15,9 @@ import pytest
 
 from lightning_landscape import Grid, Landscape, Sample, Samples, load, save
 from lightning_landscape.landscape import equal
-from lightning_landscape.objectives import CannotMeasureError
-from lightning_landscape.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.report import Look, report
+from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
 
 ALONE = SimpleNamespace(world_size=1)
 NAME = "step=000008"

@@ -20,7 +20,7 @@ from lightning_landscape import (
     save,
 )
 from lightning_landscape.directions.between import weights_of
-from lightning_landscape.paths import is_remote, local_path
+from lightning_landscape.local_paths import is_remote, local_path
 
 REMOTE = ["s3://bucket/run", "gs://b/a", "hdfs://host:9000/a", "memory://a", "file:///a", "http://host/a", "az://c/p"]
 REMOTE += [

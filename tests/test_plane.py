@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.plane import Plane
+from lightning_landscape.weights.plane import Plane
 
 SHAPES = {"a": (3, 4), "b": (5,), "c": (), "d": (2, 3, 1, 2)}
 TOTAL = 12 + 5 + 1 + 12

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import LossLandscape
 from lightning_landscape.accelerations import ACCELERATIONS
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.precision import matmul_precision, matmul_precision_kept
+from lightning_landscape.isolation.precision import matmul_precision, matmul_precision_kept
 
 from ._formula import callback, train
 from .test_tolerance import Net, loader

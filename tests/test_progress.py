@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from rich.console import Console
 from rich.progress import Progress
 
-from lightning_landscape.progress import progress
+from lightning_landscape.trainer.progress import progress
 
 
 def test_tqdm_shows_points_and_the_time_left(capsys: pytest.CaptureFixture[str]) -> None:

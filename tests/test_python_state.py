@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.python_state import MOST_ITEMS, PythonState
+from lightning_landscape.isolation.module_state import MOST_ITEMS, PythonState
 
 
 class Part(nn.Module):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape.module_copy import UncopiedError
-from lightning_landscape.quiet import probe_copy, undisturbed
+from lightning_landscape.isolation.module_copy import UncopiedError
+from lightning_landscape.trainer.undisturbed import probe_copy, undisturbed
 
 X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
-from lightning_landscape.ranks import merge
+from lightning_landscape.distributed.ranks import merge
 
 from ._limits import HANG
 from ._two_processes import Net, numbers, validated

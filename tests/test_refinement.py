@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from lightning_landscape.distributed.ranks import merge
+from lightning_landscape.interpolation.refinement import check_tolerance, least, levels, probes, refine
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.ranks import merge
-from lightning_landscape.refinement import check_tolerance, least, levels, probes, refine
 
 
 def swept(function, grid, tolerance, landscape=None, errors=None, skip=()):

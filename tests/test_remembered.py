@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_landscape.remembered import Remembered, ScriptState
+from lightning_landscape.isolation.tensor_state import Remembered, ScriptState
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*torch.jit", "ignore:Converting a tensor"

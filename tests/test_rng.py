@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.rng import keyed_seed, preserved, seed_streams
+from lightning_landscape.isolation.rng import keyed_seed, preserved, seed_streams
 
 
 def draw() -> list[float]:

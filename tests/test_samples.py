@@ -10,13 +10,11 @@ from torch import nn
 
 from lightning_landscape.directions import Random
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.frozen import FrozenData
-from lightning_landscape.loss_calls import MEAN_LOSSES, LossCalls
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.parameters import Snapshot
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
-from lightning_landscape.samples import (
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.objectives.loss_calls import MEAN_LOSSES, LossCalls
+from lightning_landscape.trainer.frozen import FrozenData
+from lightning_landscape.trainer.tiles import (
     EachSample,
     NotSeparable,
     classification,
@@ -24,6 +22,8 @@ from lightning_landscape.samples import (
     thumbnail,
     tile_stream,
 )
+from lightning_landscape.weights.parameters import Snapshot
+from lightning_landscape.weights.plane import Plane
 
 NOTHING = (None, None, None)
 

@@ -12,9 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from lightning_landscape import Random, Snapshot
-from lightning_landscape.module_copy import TREE, ModuleCopier
-from lightning_landscape.parameters import checksum, filter_norms
-from lightning_landscape.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
+from lightning_landscape.isolation.module_copy import TREE, ModuleCopier
+from lightning_landscape.weights.parameters import checksum, filter_norms
+from lightning_landscape.weights.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
 
 
 @pytest.fixture

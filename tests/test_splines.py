@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline, RegularGridInterpolator
 
-from lightning_landscape.splines import along_axes, local_matrix, spline_matrix
+from lightning_landscape.interpolation.splines import along_axes, local_matrix, spline_matrix
 
 
 def uneven(count: int) -> np.ndarray:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_landscape import Plane, evaluate
-from lightning_landscape.objectives import Batch
-from lightning_landscape.step import Recorder, StepObjective, returned_loss
+from lightning_landscape.objectives.base import Batch
+from lightning_landscape.objectives.lightning_step import Recorder, StepObjective, returned_loss
 
 BATCHES = [Batch({"x": torch.tensor([1.0, 2.0, 3.0])}, 3, 0), Batch({"x": torch.tensor([6.0])}, 1, 1)]
 POINTS = np.array([[0.0], [1.0], [2.0]])

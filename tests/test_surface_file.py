@@ -7,7 +7,7 @@ import pytest
 
 from lightning_landscape import Grid, Landscape, load, save
 from lightning_landscape.landscape import equal
-from lightning_landscape.surface_file import SurfaceFile
+from lightning_landscape.survey.surface_file import SurfaceFile
 
 LINE = Grid.from_ranges((-1, 1, 5))
 

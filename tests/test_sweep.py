@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import Between, Grid, Joined, Landscape, LossLandscape, Plane, Random, Snapshot
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.resume import FINGERPRINT, differences
-from lightning_landscape.rng import preserved
-from lightning_landscape.sweep import recipe_of, sweep
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.survey.resume import FINGERPRINT, differences
+from lightning_landscape.survey.survey import recipe_of, sweep
 
 GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
 BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]

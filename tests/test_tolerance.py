@@ -13,9 +13,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape import LossLandscape, LossLandscapeCallback, compat, load, save
+from lightning_landscape import LossLandscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
 from lightning_landscape.report import summary
+from lightning_landscape.trainer import compat
 
 from ._formula import callback, train
 from ._training import differences

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback
-from lightning_landscape.objectives import CannotMeasureError
-from lightning_landscape.touched import Touched
+from lightning_landscape.objectives.base import CannotMeasureError
+from lightning_landscape.objectives.touched import Touched
 
 X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 LOADER = DataLoader(TensorDataset(X, Y), 6)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
+from ..objectives.base import Batch
 from .bf16 import bf16
 from .channels_last import channels_last
 from .compiled import compiled

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..evaluators import Around, Evaluator, Measurement
-from ..objectives import Batch, Objective
-from ..plane import Plane
+from ..objectives.base import Batch, Objective
+from ..weights.plane import Plane
 
 CHECKED = 9  # points that are measured in float32 too
 CHECKED_BATCHES = 4  # on which

@@ -12,7 +12,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
+from ..objectives.base import Batch
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 

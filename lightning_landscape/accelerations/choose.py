@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..batches import leaves
 from ..evaluators import Evaluator, Measurement, Sequential
-from ..evaluators.affine import Affine, find_affine
-from ..objectives import Batch, Objective
-from ..parameters import shape_of
-from ..plane import Plane
+from ..evaluators.affine.affine import Affine, find_affine
+from ..objectives.base import Batch, Objective
+from ..objectives.batches import leaves
+from ..weights.parameters import shape_of
+from ..weights.plane import Plane
 from . import ACCELERATIONS, ON_REQUEST, applied
 from .equality import equal, off_axes
 from .several_points import POINTS

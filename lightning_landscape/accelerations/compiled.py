@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
+from ..objectives.base import Batch
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
+from ..objectives.base import Batch
 from .compiled import remade
 
 

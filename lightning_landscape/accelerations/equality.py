@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..evaluators import Measurement
-from ..plane import Plane
+from ..weights.plane import Plane
 
 EQUAL = 1e-6  # relative, of every metric
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from ..evaluators import Around, Evaluator, Measurement
-from ..objectives import Batch, Objective
-from ..plane import Plane
+from ..objectives.base import Batch, Objective
+from ..weights.plane import Plane
 
 CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {
     nn.Conv1d: F.conv1d,

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
+from ..objectives.base import Batch
 
 BYTES = 2**29  # of addresses: what is not used takes no memory
 BLOCK = 120 * 2**10  # bytes: blocks from 128 KiB on may be mapped by themselves, outside the heap

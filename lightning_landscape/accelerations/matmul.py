@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 
 from ..evaluators import Evaluator
-from ..objectives import Batch
-from ..precision import matmul_precision, matmul_precision_kept
+from ..isolation.precision import matmul_precision, matmul_precision_kept
+from ..objectives.base import Batch
 
 
 @contextmanager

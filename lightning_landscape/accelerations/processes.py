@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 
 from ..evaluators import Evaluator, Forked
-from ..objectives import Batch
-from ..parameters import size_in_bytes
+from ..objectives.base import Batch
+from ..weights.parameters import size_in_bytes
 
 MOST_BYTES = 2**30  # of parameters in all workers of all data sets together
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ..evaluators import Evaluator
-from ..objectives import Batch, Objective
-from ..plane import Plane
+from ..objectives.base import Batch, Objective
+from ..weights.plane import Plane
 from . import ON_REQUEST, applied
 from .choose import Choice
 from .equality import equal, off_axes

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from ..batches import leaves
 from ..evaluators import Evaluator, Vmapped
-from ..objectives import Batch
+from ..objectives.base import Batch
+from ..objectives.batches import leaves
 
 POINTS = 32
 GROUPS = 16  # points of one grouped convolution, whose activations outgrow the caches sooner

@@ -8,11 +8,11 @@ from operator import is_
 
 import numpy as np
 
-from ..batch_samples import IndivisibleError
 from ..evaluators import Around, Evaluator, Measurement
-from ..evaluators.halving import pieces
-from ..objectives import Batch, Objective
-from ..plane import Plane
+from ..evaluators.out_of_memory import pieces
+from ..objectives.base import Batch, Objective
+from ..objectives.batch_samples import IndivisibleError
+from ..weights.plane import Plane
 from .equality import equal, off_axes
 
 MOST = 64  # samples: convolutional nets were fastest with 16 to 64, compiled ones with more

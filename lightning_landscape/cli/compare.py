@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the numbers, write the picture and say where."""
-    from ..paths import local_path
+    from ..local_paths import local_path
     from ..plots import draw_comparison, encode_picture
     from ..report import PICTURES
     from ..storage import load, write_whole

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..paths import local_path
+from ..local_paths import local_path
 
 
 def add(commands: Any) -> None:

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file, and say which."""
-    from ..paths import local_path
+    from ..local_paths import local_path
     from ..storage import load, save
 
     suffix = f".{arguments.to}"

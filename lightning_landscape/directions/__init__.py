@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..parameters import Params, Snapshot
+from ..weights.parameters import Params, Snapshot
 from .between import Between
 from .checked import alike, checked_directions
 from .ignore import ignored_names

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..parameters import Params, Snapshot, canonical_name, working_dtype
-from ..paths import local_path
+from ..local_paths import local_path
+from ..weights.parameters import Params, Snapshot, canonical_name, working_dtype
 
 Weights = nn.Module | Params | str | PathLike
 KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep their state dict

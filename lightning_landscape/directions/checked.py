@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..parameters import Params, Snapshot, tensor_norm, working_dtype
+from ..weights.parameters import Params, Snapshot, tensor_norm, working_dtype
 
 
 def checked_directions(directions: Any, snapshot: Snapshot, k: int) -> tuple[Params, ...]:

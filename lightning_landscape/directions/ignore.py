@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from ..parameters import Snapshot
+from ..weights.parameters import Snapshot
 
 BIASBN = "biasbn"
 

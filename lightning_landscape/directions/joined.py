@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..parameters import Params, Snapshot
+from ..weights.parameters import Params, Snapshot
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch import Tensor
 
-from ..parameters import FilterLayout, Params, Snapshot, filter_norms, norm, tensor_norm
-from ..sharding import cut, local, whole
+from ..weights.parameters import FilterLayout, Params, Snapshot, filter_norms, norm, tensor_norm
+from ..weights.sharding import cut, local, whole
 
 EPSILON = 1e-10  # Li et al.: keeps a filter of zero noise at zero
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..parameters import CHUNK, Params, Snapshot, exact, working_dtype
+from ..weights.parameters import CHUNK, Params, Snapshot, exact, working_dtype
 
 RANK = 1e-10  # of the largest eigenvalue: below it a component is rounding
 

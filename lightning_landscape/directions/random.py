@@ -10,9 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
-from ..rng import keyed_seed
-from ..sharding import cut, local, whole, zero
+from ..isolation.rng import keyed_seed
+from ..weights.parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
+from ..weights.sharding import cut, local, whole, zero
 from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 

@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..effects import one_pass
-from ..module_copy import module_copy
-from ..objectives import Batch, LossFunction, Objective
-from ..plane import Plane
-from ..rng import preserved
-from .affine import Affine, find_affine
-from .around import Around
+from ..isolation.effects import one_pass
+from ..isolation.module_copy import module_copy
+from ..isolation.rng import preserved
+from ..objectives.base import Batch, LossFunction, Objective
+from ..weights.plane import Plane
+from .affine.affine import Affine, find_affine
 from .base import Evaluator, Measurement
 from .forked import Forked
 from .reduction import correction, mean_and_error
 from .sequential import Sequential
 from .vmapped import Vmapped
+from .wrapper import Around
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "sequential": Sequential,

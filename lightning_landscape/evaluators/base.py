@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from torch import nn
 
-from ..objectives import Batch, Objective
-from ..plane import Plane
+from ..objectives.base import Batch, Objective
+from ..weights.plane import Plane
 
 
 class Measurement(NamedTuple):

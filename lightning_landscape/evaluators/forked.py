@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..objectives import Batch, Objective
-from ..plane import Plane
-from .around import Around
+from ..objectives.base import Batch, Objective
+from ..weights.plane import Plane
 from .base import Evaluator, Measurement
+from .wrapper import Around
 
 AHEAD = 2  # turns that a worker may be ahead of what is asked for
 PATIENCE = 10.0  # seconds at least that a worker may take for a point, and

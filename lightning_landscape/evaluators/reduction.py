@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..objectives import Observation
-from ..single_losses import SingleLosses, at_once, joined
+from ..objectives.base import Observation
+from ..objectives.single_losses import SingleLosses, at_once, joined
 from .base import Measurement
 
 Array = NDArray[np.float64]

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..edits import EditWatch
-from ..modes import BATCH_NORMS, Flags, is_training, put_in_mode
-from ..objectives import Batch, CannotMeasureError, Objective, Observation, most_cautious
-from ..parameters import Params, canonical_name, same_bits, working_dtype
-from ..plane import Plane
-from ..remembered import Remembered, ScriptState
-from ..rng import seed_streams
-from ..sharding import AtRest, is_part, is_sharded, local
+from ..isolation.edits import EditWatch
+from ..isolation.rng import seed_streams
+from ..isolation.tensor_state import Remembered, ScriptState
+from ..objectives.base import Batch, CannotMeasureError, Objective, Observation, most_cautious
+from ..weights.parameters import Params, canonical_name, same_bits, working_dtype
+from ..weights.plane import Plane
+from ..weights.sharding import AtRest, is_part, is_sharded, local
 from .base import Measurement
-from .halving import halved, halves, is_out_of_memory
+from .modes import BATCH_NORMS, Flags, is_training, put_in_mode
+from .out_of_memory import halved, halves, is_out_of_memory
 from .reduction import reduce
 
 

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ..objectives import Batch, Objective, Observation
-from ..parameters import canonical_name
-from ..plane import Plane
-from ..single_losses import at_once
-from .around import Around
+from ..objectives.base import Batch, Objective, Observation
+from ..objectives.single_losses import at_once
+from ..weights.parameters import canonical_name
+from ..weights.plane import Plane
+from .affine.replay import moving_parameters
 from .base import Evaluator, Measurement
 from .grouped import Grouped
-from .replay import moving_parameters
+from .wrapper import Around
 
 log = logging.getLogger(__name__)
 EQUAL = 1e-6  # relative, of the point that is measured both ways

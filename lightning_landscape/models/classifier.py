@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import lightning.pytorch as L
 else:
     # A Trainer takes modules of its own namespace only: whoever uses pytorch_lightning imports it first.
-    from ..compat import lightning_pytorch
+    from ..trainer.compat import lightning_pytorch
 
     L = lightning_pytorch()
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, random_split
 if TYPE_CHECKING:
     import lightning.pytorch as L
 else:
-    from ..compat import lightning_pytorch  # see classifier.py
+    from ..trainer.compat import lightning_pytorch  # see classifier.py
 
     L = lightning_pytorch()
 

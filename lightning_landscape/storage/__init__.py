@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..landscape import Landscape
-from ..paths import local_path
+from ..local_paths import local_path
 from . import csv_text, hdf5, json_text, npz, vtp
 from .atomic import write_whole
 from .layout import LandscapeFileError, check_storable

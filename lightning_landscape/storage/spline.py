@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..interpolation.splines import along_axes, spline_matrix
 from ..landscape import Grid, Landscape
-from ..splines import along_axes, spline_matrix
 
 
 def refined(landscape: Landscape, metric: str, points: int) -> Landscape:

@@ -20,9 +20,9 @@ from lightning_landscape import Random, Snapshot, accelerations
 from lightning_landscape.accelerations import ACCELERATIONS, applied
 from lightning_landscape.accelerations.choose import Choice, choose, fastest, timed
 from lightning_landscape.evaluators import Around, Measurement, Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 from .._formula import rounds_products
 

@@ -16,27 +16,18 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape import (
-    LossLandscape,
-    LossLandscapeCallback,
-    Plane,
-    Random,
-    Snapshot,
-    accelerations,
-    compat,
-    load,
-    save,
-)
+from lightning_landscape import LossLandscape, LossLandscapeCallback, Plane, Random, Snapshot, accelerations, load, save
 from lightning_landscape.accelerations import applied
 from lightning_landscape.accelerations.bf16 import checked, control, errors
 from lightning_landscape.accelerations.choose import Choice, choose
-from lightning_landscape.criteria import LOSS
 from lightning_landscape.evaluators import Measurement, Sequential
+from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.landscape import Landscape
-from lightning_landscape.objectives import Batch, LossFunction
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.objectives.criterion import LOSS
 from lightning_landscape.plots.furniture import inexact
 from lightning_landscape.report import summary
-from lightning_landscape.rng import preserved
+from lightning_landscape.trainer import compat
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])
 QUIET: Any = {"logger": False, "enable_checkpointing": False}

@@ -10,9 +10,9 @@ from torch import nn
 
 from lightning_landscape.accelerations.channels_last import channels_last
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 
 def test_what_a_step_edits_is_put_back_there() -> None:

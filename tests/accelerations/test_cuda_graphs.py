@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lightning_landscape import Plane
 from lightning_landscape.accelerations import compiled, cuda_graphs
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
 
 DATA = [torch.tensor([[1.0], [2.0]]), torch.tensor([[3.0], [5.0]])]
 BATCHES = [Batch(data, 2, i) for i, data in enumerate(DATA)]

@@ -14,9 +14,9 @@ from lightning_landscape import Plane, Random, Snapshot
 from lightning_landscape.accelerations import applied
 from lightning_landscape.accelerations.equality import equal
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.modes import BATCH_NORMS
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.rng import preserved
+from lightning_landscape.evaluators.modes import BATCH_NORMS
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])
 

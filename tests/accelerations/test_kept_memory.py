@@ -20,9 +20,9 @@ from torch import nn
 from lightning_landscape import Random, Snapshot
 from lightning_landscape.accelerations.kept_memory import kept_memory
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 from .._limits import HANG
 

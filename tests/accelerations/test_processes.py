@@ -15,9 +15,9 @@ from torch import nn
 from lightning_landscape.accelerations import applied
 from lightning_landscape.accelerations.processes import processes
 from lightning_landscape.evaluators import Forked, Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks safely")
 

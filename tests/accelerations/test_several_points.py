@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_landscape.accelerations.several_points import several_points
 from lightning_landscape.evaluators import Sequential, Vmapped
-from lightning_landscape.objectives import Batch
+from lightning_landscape.objectives.base import Batch
 
 
 def test_small_ones_are() -> None:

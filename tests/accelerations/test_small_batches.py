@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lightning_landscape import Plane
 from lightning_landscape.accelerations.small_batches import small_batches
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction
 
 POINTS = np.array([[0.0], [0.5], [-2.0]])
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_landscape.directions import Between
 from lightning_landscape.directions.between import weights_of
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.weights.parameters import Snapshot
 
 
 class Net(nn.Module):

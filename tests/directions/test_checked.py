@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback
 from lightning_landscape.directions import alike, checked_directions
-from lightning_landscape.parameters import FilterLayout, Snapshot
-from lightning_landscape.plane import Plane
-from lightning_landscape.sweep import directions_recipe
+from lightning_landscape.survey.survey import directions_recipe
+from lightning_landscape.weights.parameters import FilterLayout, Snapshot
+from lightning_landscape.weights.plane import Plane
 
 X, Y = torch.randn(12, 3, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 2
 

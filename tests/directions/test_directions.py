@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_landscape.directions import KINDS, recipe
-from lightning_landscape.parameters import Snapshot
-from lightning_landscape.plane import Plane
+from lightning_landscape.weights.parameters import Snapshot
+from lightning_landscape.weights.plane import Plane
 
 # How to make one of each kind; a kind without a row here fails, so that it gets one.
 SETTINGS = {"random": {}}

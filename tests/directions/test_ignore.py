@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_landscape.directions import Random, ignored_names
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.weights.parameters import Snapshot
 
 BIASES = {"conv.bias", "grouped.bias", "up.bias", "up_grouped.bias", "head.bias", "scale"}
 WEIGHTS = {

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_landscape.directions import Between, Joined, Random, recipe
-from lightning_landscape.parameters import Snapshot
+from lightning_landscape.weights.parameters import Snapshot
 
 
 def test_each_part_gives_its_first_direction():

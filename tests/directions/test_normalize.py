@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_landscape.directions.normalize import NORMALIZATIONS, dead_filters, rescale
-from lightning_landscape.parameters import FilterLayout, Snapshot
+from lightning_landscape.weights.parameters import FilterLayout, Snapshot
 
 
 def normalized(direction, snapshot, how):

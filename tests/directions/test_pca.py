@@ -6,8 +6,8 @@ import torch
 
 from lightning_landscape.directions import PCA, random_walk_shares
 from lightning_landscape.directions import pca as module
-from lightning_landscape.parameters import Snapshot
-from lightning_landscape.plane import Plane
+from lightning_landscape.weights.parameters import Snapshot
+from lightning_landscape.weights.plane import Plane
 
 SHAPES = {"a": (3, 4), "b": (5,), "c": ()}
 

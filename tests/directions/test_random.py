@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lightning_landscape.directions import NORMALIZATIONS, Random, recipe
-from lightning_landscape.parameters import FilterLayout, Snapshot
-from lightning_landscape.plane import Plane
+from lightning_landscape.weights.parameters import FilterLayout, Snapshot
+from lightning_landscape.weights.plane import Plane
 
 
 def same(a, b) -> bool:

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, Plane
-from lightning_landscape.effects import HeldBack, noticing, one_pass, unheld
 from lightning_landscape.evaluators import Forked, Sequential
-from lightning_landscape.objectives import Batch, LossFunction
+from lightning_landscape.isolation.effects import HeldBack, noticing, one_pass, unheld
+from lightning_landscape.objectives.base import Batch, LossFunction
 
 
 def places() -> list[Any]:

@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.effects import HeldBack, one_pass, put_back_later
-from lightning_landscape.effects.reached import LONG, Reached
+from lightning_landscape.isolation.effects import HeldBack, one_pass, put_back_later
+from lightning_landscape.isolation.effects.reached import LONG, Reached
 
 ITEMS: list[Any] = [1, [2]]
 TABLE: dict[str, Any] = {"a": 1, "none": None}

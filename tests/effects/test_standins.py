@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_landscape.effects import stand_in, writers_apart
+from lightning_landscape.isolation.effects import stand_in, writers_apart
 
 
 class Holder:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_landscape.objectives import Batch
-from lightning_landscape.plane import Plane
+from lightning_landscape.objectives.base import Batch
+from lightning_landscape.weights.plane import Plane
 
 
 class Net(nn.Module):

@@ -14,17 +14,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_landscape import Grid
-from lightning_landscape.criteria import ACCURACY, LOSS, Criterion
 from lightning_landscape.evaluators import Affine, Sequential, find_affine, recording
 from lightning_landscape.evaluators import affine as affine_file
 from lightning_landscape.evaluators import factorised as maths
-from lightning_landscape.evaluators.closed_form import ClosedForm
-from lightning_landscape.evaluators.replay import candidates
-from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
-from lightning_landscape.samples import EachSample
-from lightning_landscape.step import Recorder, StepObjective
+from lightning_landscape.evaluators.affine.closed_form import ClosedForm
+from lightning_landscape.evaluators.affine.replay import candidates
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
+from lightning_landscape.objectives.criterion import ACCURACY, LOSS, Criterion
+from lightning_landscape.objectives.lightning_step import Recorder, StepObjective
+from lightning_landscape.trainer.tiles import EachSample
+from lightning_landscape.weights.plane import Plane
 
 CLASSES, FEATURES = 4, 6
 RTOL = {torch.float64: 1e-12, torch.float32: 1e-6}

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lightning_landscape.evaluators import evaluate, mean_and_error
-from lightning_landscape.objectives import Batch, LossFunction
-from lightning_landscape.plane import Plane
+from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 
 def test_it_gives_an_array_a_metric(net, plane, points, batches, mean_cross_entropy, losses, dtype):

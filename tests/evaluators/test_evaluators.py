@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from lightning_landscape.evaluators import EVALUATORS, Affine, Forked, forked
-from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
+from lightning_landscape.weights.plane import Plane
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 HERE = [Batch(None, 1)]

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_landscape.evaluators import Forked, Sequential, forked
-from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
+from lightning_landscape.weights.plane import Plane
 
 from .._limits import HANG
 
@@ -191,8 +191,8 @@ RUN = """
     import numpy as np, torch
     from torch import nn
     from lightning_landscape.evaluators import Forked, Sequential
-    from lightning_landscape.objectives import Batch, LossFunction
-    from lightning_landscape.plane import Plane
+    from lightning_landscape.objectives.base import Batch, LossFunction
+    from lightning_landscape.weights.plane import Plane
 
     here = os.getpid()
 

@@ -13,8 +13,8 @@ from torch.func import grad, vmap
 
 from lightning_landscape.evaluators import Sequential, Vmapped, grouped
 from lightning_landscape.evaluators.grouped import Grouped
-from lightning_landscape.objectives import LossFunction
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import LossFunction
 
 POINTS = 3
 

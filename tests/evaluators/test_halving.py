@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.batch_samples import rows
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.evaluators.halving import halves
-from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
+from lightning_landscape.evaluators.out_of_memory import halves
+from lightning_landscape.objectives.base import Batch, CannotMeasureError, LossFunction
+from lightning_landscape.objectives.batch_samples import rows
 
 
 class Small:

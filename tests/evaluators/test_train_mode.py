@@ -19,10 +19,10 @@ from lightning_landscape.accelerations import ACCELERATIONS
 from lightning_landscape.accelerations.choose import Choice
 from lightning_landscape.accelerations.proof import proved
 from lightning_landscape.evaluators import EVALUATORS, Affine, Sequential, Vmapped
-from lightning_landscape.modes import is_training
-from lightning_landscape.objectives import Batch, CannotMeasureError, LossFunction
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.evaluators.modes import is_training
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, CannotMeasureError, LossFunction
+from lightning_landscape.weights.plane import Plane
 
 SEED = 7
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9], [0.0, 0.0], [-0.1, -0.6], [0.5, 0.5], [-1.0, 0.2], [0.3, 0.1]])

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from lightning_landscape.accelerations.small_batches import small_batches
 from lightning_landscape.evaluators import Sequential, Vmapped, vmapped
-from lightning_landscape.objectives import Batch, LossFunction, Objective, Observation
-from lightning_landscape.plane import Plane
-from lightning_landscape.rng import preserved
+from lightning_landscape.isolation.rng import preserved
+from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
+from lightning_landscape.weights.plane import Plane
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-6}
 POINTS = np.linspace(-1, 1, 8)[:, None]

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from lightning_landscape.directions import NORMALIZATIONS, Random, dead_filters, ignored_names
 from lightning_landscape.evaluators import evaluate, mean_and_error
 from lightning_landscape.landscape import Grid, Landscape, equal
-from lightning_landscape.objectives import Batch
-from lightning_landscape.parameters import FilterLayout, Snapshot
-from lightning_landscape.plane import Plane
+from lightning_landscape.objectives.base import Batch
+from lightning_landscape.weights.parameters import FilterLayout, Snapshot
+from lightning_landscape.weights.plane import Plane
 
 from ._strategies import SEEDS, grids, masks, samples, surfaces
 

@@ -1,0 +1,1 @@
+"""Closed forms for models that are affine in the weights that move."""

@@ -1,0 +1,198 @@
+"""Eval and train mode: the training flag of each part of a module, and what a loss is in the other mode."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import nn
+
+from ..objectives.base import Batch, CannotMeasureError, Objective
+
+if TYPE_CHECKING:
+    from ..weights.plane import Plane
+    from . import Measurement, Sequential
+
+log = logging.getLogger(__name__)
+MODES = ("eval", "train")
+SHARE, ERRORS = 0.05, 2.0  # of the loss, and standard errors: what differs by more than both is said
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+Flags = Mapping[str, bool]
+NO_FLAGS: Flags = MappingProxyType({})
+
+
+def check_mode(mode: str) -> None:
+    """Raises ValueError unless it is one of MODES.
+
+    >>> check_mode("training")
+    Traceback (most recent call last):
+    ValueError: mode='training' is unknown; the choices are eval, train.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is unknown; the choices are {', '.join(MODES)}.")
+
+
+def flags_of(module: nn.Module) -> dict[str, bool]:
+    """The training flag of each part by its name, the module itself being "".
+
+    >>> flags_of(nn.Sequential(nn.Dropout().eval()))
+    {'': True, '0': False}
+    """
+    return {name: part.training for name, part in module.named_modules()}
+
+
+def training_flags(module: nn.Module) -> dict[str, bool]:
+    """`flags_of`; none of a module that is in eval mode as a whole, where they tell nothing of its training."""
+    return flags_of(module) if is_training(module) else {}
+
+
+def is_training(module: nn.Module) -> bool:
+    """Whether any part of a module is in train mode."""
+    return any(part.training for part in module.modules())
+
+
+def put_in_mode(module: nn.Module, mode: str, flags: Flags) -> None:
+    """Put a module into eval mode; or into train mode, part by part as in its training.
+
+    Args:
+        module: what is ours to change.
+        mode: one of MODES.
+        flags: of the parts in their training, by name; a part that is missing is in train mode. Where all are, the
+            module itself decides what its `train` does.
+    """
+    if mode == "eval":
+        module.eval()
+    elif not flags:
+        module.train()
+    else:
+        for name, part in module.named_modules():
+            part.training = flags.get(name, True)
+
+
+def normalises_by_batch(module: nn.Module) -> bool:
+    """Whether some BatchNorm takes its statistics from the batch, since it is in train mode."""
+    return any(part.training for part in module.modules() if isinstance(part, BATCH_NORMS))
+
+
+def refuse_synchronised(module: nn.Module) -> None:
+    """Raises CannotMeasureError for a SyncBatchNorm in train mode: it would wait for processes at other points."""
+    for name, part in module.named_modules():
+        if isinstance(part, nn.SyncBatchNorm) and part.training:
+            raise CannotMeasureError(
+                f"mode='train': {name} is a SyncBatchNorm, whose statistics are of the batches of all processes; here "
+                "each process measures points of its own. Give mode='eval', or train in one process."
+            )
+
+
+def at_origin_in_train_mode(
+    evaluator: Sequential, flags: Flags, make: Callable[[], Objective], plane: Plane, batches: Sequence[Batch]
+) -> dict[str, Measurement]:
+    """What a landscape in eval mode would have at its centre in train mode; nothing where that can't be had.
+
+    Args:
+        evaluator: of a module in eval mode, which it finds again.
+        flags: as of `put_in_mode`.
+        make: gives the objective, when the module is in train mode.
+        plane: on which the landscape lies.
+        batches: the frozen data.
+    """
+    try:
+        with warnings.catch_warnings(), evaluator.in_train_mode(flags) as other:
+            warnings.simplefilter("ignore")  # nobody has asked for train mode
+            return next(iter(other(make(), plane, np.zeros((1, plane.ndim)), batches)))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the landscape does not need it
+        log.debug("not measured in train mode: %s: %s", type(error).__name__, error)
+        return {}
+
+
+def compared(
+    name: str, evaluated: Measurement, trained: Measurement | None, module: nn.Module, flags: Flags
+) -> tuple[str, dict[str, Any]]:
+    """One line for the log and what a landscape's meta says, where a loss in both modes differs; else nothing.
+
+    Args:
+        name: of the loss.
+        evaluated: the loss in eval mode.
+        trained: that in train mode, where it is known.
+        module: what is measured.
+        flags: as of `put_in_mode`.
+    """
+    if trained is None or not differ(evaluated, trained):
+        return "", {}
+    why = reasons(module, flags)
+    value, error = trained
+    entry = {"value": value, "standard_error": error, "why": why}
+    return both_modes(name, evaluated, trained, why), {"in_train_mode": entry}
+
+
+def differ(evaluated: Measurement, trained: Measurement) -> bool:
+    """Whether a loss in train mode is 5 % and two standard errors of that in eval mode away from it.
+
+    An unknown error counts as none: the data are the same in both.
+
+    >>> from lightning_landscape.evaluators import Measurement
+    >>> differ(Measurement(1.0, 0.02), Measurement(1.06, 0.02)), differ(Measurement(1.0, 0.01), Measurement(1.04, 0.01))
+    (True, False)
+    >>> differ(Measurement(1.0, 0.04), Measurement(1.06, 0.04)), differ(Measurement(1.0, 1.0), Measurement(math.inf, 0))
+    (False, True)
+    """
+    if not (math.isfinite(evaluated.value) and math.isfinite(trained.value)):
+        return math.isfinite(evaluated.value) or math.isfinite(trained.value)
+    error = evaluated.standard_error if math.isfinite(evaluated.standard_error) else 0.0
+    return abs(evaluated.value - trained.value) > max(SHARE * abs(evaluated.value), ERRORS * error)
+
+
+def reasons(module: nn.Module, flags: Flags) -> str:
+    """Which of the parts that are in train mode by these flags do otherwise than in eval mode.
+
+    >>> reasons(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()), {"0": False})
+    'dropout is off in eval mode'
+    """
+    training = [part for name, part in module.named_modules() if flags.get(name, True)]
+    found = []
+    if any(getattr(part, "running_mean", None) is not None for part in training):
+        found.append("BatchNorm takes running statistics in eval mode, which lag behind early in a training")
+    if any(_drops(part) for part in training):
+        found.append("dropout is off in eval mode")
+    return "; ".join(found) or "the module's code asks for its training flag"
+
+
+def _drops(part: nn.Module) -> bool:
+    chance = part.p if isinstance(part, DROPOUTS) else getattr(part, "dropout", 0.0)  # of attention and recurrent nets
+    return isinstance(chance, int | float) and chance > 0
+
+
+def both_modes(name: str, evaluated: Measurement, trained: Measurement, why: str) -> str:
+    """One line on a loss that differs, with both numbers.
+
+    >>> from lightning_landscape.evaluators import Measurement
+    >>> both_modes("loss", Measurement(1.25, 0.02), Measurement(0.5, math.nan), "dropout is off in eval mode")
+    "loss at the centre: 1.25 ± 0.02 in eval mode, which is measured; 0.5 in train mode (dropout is off in eval mode). mode='train' measures that."
+    """  # noqa: E501
+    one, other = (
+        f"{m.value:.4g} ± {m.standard_error:.2g}" if math.isfinite(m.standard_error) else f"{m.value:.4g}"
+        for m in (evaluated, trained)
+    )
+    return (
+        f"{name} at the centre: {one} in eval mode, which is measured; {other} in train mode ({why}). mode='train' "
+        "measures that."
+    )
+
+
+def only_in_train_mode(error: Exception) -> Exception:
+    """The error of a loss that can be measured in train mode, but was not asked for in it.
+
+    >>> only_in_train_mode(RuntimeError("no"))
+    RuntimeError("no. In eval mode it fails; it works in train mode: give mode='train'.")
+    >>> only_in_train_mode(ValueError("too many values to unpack"))
+    RuntimeError("ValueError: too many values to unpack. In eval mode it fails; it works in train mode: give mode='train'.")
+    """  # noqa: E501
+    kind = CannotMeasureError if isinstance(error, CannotMeasureError) else RuntimeError
+    text = f"{error}" if type(error) is kind else f"{type(error).__name__}: {error}"
+    return kind(f"{text.removesuffix('.')}. In eval mode it fails; it works in train mode: give mode='train'.")

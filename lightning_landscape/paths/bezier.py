@@ -1,0 +1,142 @@
+"""Curves of low loss between two minima: quadratic Bézier curves, trained (Garipov et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..directions import Between
+from ..directions.between import Weights, check_frozen
+from ..isolation.effects import one_pass
+from ..isolation.rng import preserved, seed_streams
+from ..objectives.base import Batch
+from ..objectives.batch_samples import size_of
+from ..objectives.batches import generators_at, own_copy
+from ..objectives.criterion import MetricsFunction, copies, recognised
+from ..weights.parameters import Params, Snapshot, canonical_name
+
+
+@dataclass(frozen=True, eq=False)
+class Bezier:
+    """φ(t) = (1 − t)² θ₁ + 2t(1 − t) θ + t² θ₂ (Garipov et al. 2018, equation 3).
+
+    Args:
+        start: θ₁, φ(0).
+        bend: θ, the trained middle.
+        end: θ₂, φ(1).
+
+    The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola. As the directions
+    of `LossLandscape.compute_1d` it is the path itself; of `compute_2d`, that plane.
+
+    >>> start, bend, end = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [0.5, 1.0], [1.0, 0.0]))
+    >>> curve = Bezier(start, bend, end)
+    >>> curve.at(0.5)["w"], curve.points(np.array([0.0, 0.5, 1.0])).tolist()
+    (tensor([0.5000, 0.5000]), [[0.0, 0.0], [0.25, 0.5], [1.0, 0.0]])
+    """
+
+    start: Params
+    bend: Params
+    end: Params
+
+    def at(self, t: float) -> dict[str, Tensor]:
+        """The weights at t in [0, 1]."""
+        a, b, c = (1 - t) ** 2, 2 * t * (1 - t), t**2
+        return {name: a * w + b * self.bend[name] + c * self.end[name] for name, w in self.start.items()}
+
+    def points(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The coordinates of φ(t) on its plane, shape (n, 2)."""
+        return np.stack([t**2, 2 * t * (1 - t)], axis=1)
+
+    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """The directions θ₂ − θ₁ and θ − θ₁ of the plane that holds the curve; k is 2.
+
+        Raises:
+            ValueError: if k is not 2, or the snapshot is not of θ₁.
+        """
+        if any(not torch.equal(self.start[n].to(w.device), w) for n, w in snapshot.params.items() if n in self.start):
+            raise ValueError("The curve starts at other weights than the net's: give the net that it was trained from.")
+        return Between((self.end, self.bend))(snapshot, k)
+
+    def recipe(self) -> dict[str, Any]:
+        """What it is, as plain JSON values."""
+        return {"kind": "bezier"}
+
+
+def train_bezier(
+    net: nn.Module,
+    end: Weights,
+    dataloader: Any,
+    criterion: Any = None,
+    *,
+    epochs: int = 50,
+    lr: float = 0.05,
+    momentum: float = 0.9,
+    seed: int = 42,
+) -> Bezier:
+    """A curve from `net` to `end` along which the loss is low: minimises E_t L(φ(t)), t uniform in [0, 1].
+
+    Garipov et al. 2018, section 3.2: at every step one t is drawn, and the middle θ, which starts half-way, moves
+    down the gradient 2t(1 − t) ∇L(φ(t)), with SGD whose rate falls as a cosine. Neither net is changed. BatchNorm
+    normalises by its batch here: measure the curve with ``recalibrate=True``.
+
+    Args:
+        net: θ₁.
+        end: θ₂: a module of the same architecture, a mapping, or a checkpoint.
+        dataloader: as of `LossLandscape`.
+        criterion: a loss, as of `LossLandscape`.
+        epochs: passes over the data.
+        lr: learning rate in the first epoch.
+        momentum: of SGD.
+        seed: of the draws of t, and of the order of the loader.
+
+    Raises:
+        ValueError: if `end` lacks a parameter or differs in a frozen one, or no epoch is asked for.
+        TypeError: if the criterion is no loss.
+    """
+    if epochs < 1:
+        raise ValueError(f"epochs={epochs!r}: give at least 1.")
+    check_frozen(net, end)
+    start = {name: tensor.clone() for name, tensor in Snapshot.of(net).params.items()}
+    (towards,) = Between((end,))(Snapshot(start), 1)
+    curve = Bezier(
+        start,
+        {name: (w + towards[name] / 2).to(w.dtype) for name, w in start.items()},
+        {name: (w + towards[name]).to(w.dtype) for name, w in start.items()},
+    )
+    device = next(iter(start.values())).device
+    with one_pass(), preserved(), torch.inference_mode(False):
+        probe, own = copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
+        objective, kind = recognised(own)
+        if isinstance(objective, MetricsFunction):
+            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
+        weights = {canonical_name(name): p for name, p in probe.train().named_parameters() if p.requires_grad}
+        optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        generator = torch.Generator().manual_seed(seed)
+        rehearsed = False
+        seed_streams(seed)
+        with generators_at(dataloader, seed), torch.enable_grad():
+            for _ in range(epochs):
+                for data in dataloader:
+                    batch = Batch(own_copy(data, device), size_of(data))
+                    t = float(torch.rand((), generator=generator))
+                    with torch.no_grad():
+                        for name, value in curve.at(t).items():
+                            weights[name].copy_(value)
+                    probe.zero_grad()
+                    if not rehearsed:
+                        objective.rehearse(probe, batch)
+                        rehearsed = True
+                    observed = objective(probe, batch)
+                    observed[objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
+                    for name, middle in curve.bend.items():
+                        slope = weights[name].grad
+                        middle.grad = None if slope is None else 2 * t * (1 - t) * slope
+                    optimizer.step()
+                schedule.step()
+    return curve

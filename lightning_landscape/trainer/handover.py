@@ -1,0 +1,46 @@
+"""Paths that a spawned process leaves for the process that has started it, whose objects it can't reach."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import uuid
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..storage import write_whole
+
+
+class Handover:
+    """A note of where the landscape of each step is, in the system's folder for such files.
+
+    The process that makes it takes the note, at its end at the latest; its copies in other processes write it.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.gettempdir()) / f"lightning_landscape-{uuid.uuid4().hex}.json"
+        self.process = os.getpid()
+        weakref.finalize(self, _remove, self.path, self.process)
+
+    def leave(self, paths: Mapping[int, Path]) -> None:
+        """Write where the landscapes are.
+
+        Raises:
+            OSError: if it can't be written.
+        """
+        write_whole(self.path, json.dumps({step: str(path.absolute()) for step, path in paths.items()}).encode())
+
+    def take(self) -> dict[int, Path]:
+        """What another process has left since the last time, in its order; nothing in any other process."""
+        if os.getpid() != self.process or not self.path.exists():
+            return {}
+        paths = json.loads(self.path.read_bytes())
+        self.path.unlink()
+        return {int(step): Path(path) for step, path in paths.items()}
+
+
+def _remove(path: Path, process: int) -> None:
+    if os.getpid() == process:  # a forked one has the same finalizer
+        path.unlink(missing_ok=True)

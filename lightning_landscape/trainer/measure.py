@@ -1,0 +1,643 @@
+"""One landscape of a module in its Trainer, point by point: from the settings of a pass to a Landscape."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from .. import __version__
+from ..accelerations import ON_REQUEST
+from ..accelerations.bf16 import checked, control, errors, stated
+from ..accelerations.choose import Choice, fastest, told
+from ..accelerations.proof import proved
+from ..directions import Directions, alike, checked_directions
+from ..distributed.one_process import InOneProcess, several_processes
+from ..distributed.ranks import OtherRankError, check_agreement, merge
+from ..evaluators import Evaluator, Measurement, Sequential
+from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
+from ..interpolation.refinement import least, refine
+from ..isolation.effects import unheld
+from ..landscape import Grid, Landscape, Sample, Samples
+from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
+from ..objectives.lightning_step import LOGGED_SUFFIX, Recorder, StepObjective
+from ..objectives.spread import Spread, without_spread
+from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..survey.budget import Deadline
+from ..survey.resume import is_finished
+from ..survey.survey import HOW, directions_recipe
+from ..weights.parameters import Params, Snapshot, checksum
+from ..weights.plane import Plane
+from ..weights.sharding import author_class, cut, is_sharded
+from . import compat
+from .frozen import FrozenData, freeze
+from .probe import probing
+from .tiles import describe, tile_stream
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one pass measures.
+
+    Args:
+        grid: the points.
+        directions: gives the k directions of the plane.
+        data: "train", "val", "test"; several share the plane.
+        objective: ``(module, batch) -> tensor or mapping``, or None for the module's own step.
+        seed: of the data's choice and of the random numbers that all points share.
+        max_samples: a data set at most; None for all.
+        max_batches: a data set at most; None for all.
+        samples: how many single samples to measure too.
+        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
+        tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
+            evaluate every point.
+        mode: "eval" or "train".
+        flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
+    """
+
+    grid: Grid
+    directions: Directions
+    data: tuple[str, ...] = ("train",)
+    objective: Callable[[Any, Any], Any] | None = None
+    seed: int = 42
+    max_samples: int | None = 1024
+    max_batches: int | None = None
+    samples: int = 10
+    accelerate: bool | str = True
+    tolerance: float | None = None
+    mode: str = "eval"
+    flags: Flags = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class Surface:
+    """One data set on the plane: what is measured, on what, and under which names it is stored."""
+
+    data: str
+    objective: Objective
+    frozen: FrozenData
+    center: dict[str, Measurement] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def main(self) -> str:
+        """The measured name of the loss."""
+        return self.objective.main(list(self.center))
+
+    @property
+    def loss(self) -> str:
+        """The stored name of the loss."""
+        return self.names[self.main]
+
+    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
+        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
+
+
+MOST_FAILURES = 16  # at the first points; then the rest is not tried
+
+
+def measure(
+    trainer: Any,
+    module: nn.Module,
+    settings: Settings,
+    find: Callable[[Landscape], Landscape | None] | None = None,
+    tolerant: bool = False,
+) -> Generator[Landscape, None, None]:
+    """Yield the landscape after its preparation and after every point: one object that fills up.
+
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
+    processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
+    Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and call `tidy` when it is over.
+
+    Args:
+        trainer: the Trainer in the middle of its work.
+        module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
+            iteration is over or closed.
+        settings: what to measure.
+        find: gives, for the landscape of which only the centre is known, what there is of it already: its points
+            are taken over, and a finished one takes its place. All ranks call it, and get the same.
+        tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
+            refuses (``meta["no_tiles"]``).
+
+    Raises:
+        CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
+        ValueError: if no parameter may move.
+    """
+    with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
+        settings = replace(
+            settings, accelerate=settings.accelerate if probe is not module else False
+        )  # the user's own: plainly
+        # Sharded processes must take the same points together.
+        job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
+        yield from _points(job, find)
+
+
+def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
+    trainer, settings, grid = job.trainer, job.settings, job.settings.grid
+    surfaces = job.prepare()
+    job.first_centre(surfaces)
+    job.compare_modes(surfaces[0])
+    tiles = job.tiles(surfaces[0])
+    landscape = job.begin(surfaces, tiles)
+    earlier = None if find is None else find(landscape)
+    if earlier is not None and is_finished(earlier, landscape):
+        yield earlier
+        return
+    if earlier is not None:
+        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
+        untidy(earlier, landscape)
+        merge([landscape, earlier])
+    order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
+    if not is_sharded(job.probe):
+        order = order[trainer.global_rank :: trainer.world_size]
+    yield landscape
+    if landscape.done.all():
+        return
+
+    way: Evaluator = job.evaluator
+    choice = Choice()
+    expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
+    if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
+        first = surfaces[0]
+        way, choice = fastest(
+            job.evaluator, first.objective, job.plane, first.frozen.batches, grid.points[order], expected,
+            settings.accelerate,
+        )  # fmt: skip
+    orders: Iterable[NDArray[np.intp]] = [order]
+    if settings.tolerance is not None and way is job.evaluator:  # what is computed need not be interpolated
+        orders = refine(landscape, [s.loss for s in surfaces], settings.tolerance)
+    with job.faster(way, choice, surfaces, tiles, grid.points[order]) as (fast, measured, choice):
+        landscape.meta |= job.more
+        for _ in job.fill(landscape, surfaces, fast, measured, orders):
+            landscape.meta["accelerations"] = told(way, choice)
+            yield landscape
+    if landscape.interpolated.any():
+        yield landscape
+
+
+def everything(surfaces: Sequence[Surface]) -> list[Batch]:
+    """The batches of all surfaces, one after the other."""
+    return [batch for surface in surfaces for batch in surface.frozen.batches]
+
+
+def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+    """What is measured of each surface, on which of the batches, which are `everything` in another form."""
+    rest = iter(batches)
+    return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
+
+
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What is known of the tile samples, and what measures them."""
+
+    items: tuple[Sample, ...]
+    measured: tuple[Objective, list[Batch]]
+
+
+class Pass:
+    """What one landscape is measured with, from the data to the points.
+
+    Args:
+        trainer: the Trainer in the middle of its work.
+        probe: a copy of its module, which is moved.
+        recorder: of what the probe logs.
+        snapshot: the weights θ*.
+        settings: what to measure.
+        tolerant: as in `measure`.
+    """
+
+    def __init__(
+        self, trainer: Any, probe: nn.Module, recorder: Recorder, snapshot: Snapshot, settings: Settings, tolerant: bool
+    ) -> None:
+        self.started = time.perf_counter()
+        self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
+        self.settings, self.tolerant = settings, tolerant
+        self.plane = _plane(snapshot, settings)
+        self.evaluator = Sequential(probe, seed=settings.seed)
+        self._normalises_by_batch = normalises_by_batch(probe)
+        self.more: dict[str, Any] = {}  # what the landscape's meta says besides
+
+    def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
+        """The surfaces without their centres, of data that were read for so many seconds each, or all.
+
+        Args:
+            seconds: for each data set; None for all it takes.
+            first: how many batches of each to read; None for all.
+        """
+        settings, trainer = self.settings, self.trainer
+        surfaces = []
+        for i, data in enumerate(settings.data):
+            frozen = freeze(
+                trainer,
+                self.probe,
+                data,
+                max_samples=settings.max_samples,
+                max_batches=settings.max_batches,
+                samples=settings.samples if i == 0 else 0,
+                seed=settings.seed,
+                deadline=None if seconds is None else Deadline(seconds),
+                first=first,
+                as_trained=settings.mode == "train",
+            )
+            surfaces.append(Surface(data, self._objective(data, frozen), frozen))
+        return surfaces
+
+    def _objective(self, data: str, frozen: FrozenData) -> Objective:
+        """What is measured on a data set."""
+        lent = compat.lent(self.trainer)
+        objective: Objective
+        if self.settings.objective is not None:
+            objective = LossFunction(self.settings.objective, f"{data}_loss", [self.probe])
+        else:
+            objective = StepObjective(
+                self.probe,
+                compat.STEPS[data],
+                self.recorder,
+                f"{data}_loss",
+                compat.step_context(self.trainer, data),
+                frozen.several_loaders,
+                [twin for _, twin in lent.twins],
+                partial(_prepare_step, lent, data),
+            )
+        return Spread(InOneProcess(objective) if several_processes() else objective)
+
+    def first_centre(self, surfaces: Sequence[Surface]) -> None:
+        """As `centre`, without anything faster.
+
+        Raises:
+            RuntimeError: of what can be measured in train mode only, and was not asked for in it; what was raised is
+                in the message.
+        """
+        try:
+            self.centre(surfaces, self.evaluator)
+        except (OtherRankError, OriginalsTouchedError):
+            raise
+        except Exception as error:
+            if self.settings.mode == "eval" and all(self._in_train_mode(surface) for surface in surfaces):
+                raise only_in_train_mode(error) from error
+            raise
+
+    def compare_modes(self, surface: Surface) -> None:
+        """Say where the loss that is trained, and is measured in eval mode, is another one in train mode."""
+        if self.settings.mode == "train" or surface.data != "train":
+            return
+        main, trained = surface.main, self._in_train_mode(surface)
+        line, entry = compared(main, surface.center[main], trained.get(main), self.probe, self.settings.flags)
+        self.more |= entry
+        if line:
+            compat.info(self.trainer, line)
+
+    def _in_train_mode(self, surface: Surface) -> dict[str, Measurement]:
+        """A surface's values at θ* in train mode; nothing where they can't be had, or are those of eval mode.
+
+        Nothing of it stays: it has an objective of its own, which finds the module as it was.
+        """
+        synchronised = any(isinstance(part, nn.SyncBatchNorm) for part in self.probe.modules())
+        if is_sharded(self.probe) or (synchronised and self.trainer.world_size > 1):
+            return {}
+        surface.objective.start()
+        make = partial(self._objective, surface.data, surface.frozen)
+        found = at_origin_in_train_mode(self.evaluator, self.settings.flags, make, self.plane, surface.frozen.batches)
+        surface.objective.start()
+        return found
+
+    def centre(self, surfaces: Sequence[Surface], evaluator: Evaluator, batches: Sequence[Batch] | None = None) -> None:
+        """Measure the surfaces at θ*, which tells the names of their metrics.
+
+        Args:
+            surfaces: get their centres and names.
+            evaluator: measures them.
+            batches: their data in the form that the evaluator likes; None for their own.
+
+        Raises:
+            CannotMeasureError: if the step neither returns a loss nor logs anything, or differs between processes.
+        """
+        origin = np.zeros((1, self.plane.ndim))
+        measured = paired(surfaces, everything(surfaces) if batches is None else batches)
+        for surface, (objective, own) in zip(surfaces, measured, strict=True):
+            surface.center = next(iter(evaluator(objective, self.plane, origin, own)))
+            if not surface.center:
+                raise CannotMeasureError(
+                    f"data={surface.data!r}: {compat.STEPS[surface.data]} of {author_class(self.probe).__name__} "
+                    "returned no scalar loss and logged nothing. Return the loss, log it, or give "
+                    "objective=function(module, batch)."
+                )
+        for surface in surfaces:
+            others = {name for s in surfaces if s is not surface for name in s.center}
+            surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
+            # A step that logs "acc" and "train_acc" may need one more word.
+            taken = [name for s in surfaces for name in s.names.values()]
+            surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
+            check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
+
+    def tiles(self, surface: Surface) -> Tiles | None:
+        """The tiles of a surface; None without any, or where the step refuses them and that is tolerated.
+
+        In train mode it is: some losses are of whole batches only.
+        """
+        if not surface.frozen.singles:
+            return None
+        if self._normalises_by_batch:
+            self.more |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
+            return None
+        objective = without_spread(surface.objective)
+        try:
+            items = describe(self.evaluator, objective, surface.main, self.plane, surface.frozen.singles)
+            stream = tile_stream(self.evaluator, objective, surface.main, self.plane, surface.frozen)
+        except Exception as error:
+            if not self.tolerant and self.settings.mode == "eval":
+                raise
+            self.more |= {"tiles": 0, "no_tiles": _text(error)}
+            return None
+        return Tiles(items, stream)
+
+    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
+        """The landscape of which nothing but the centre is known."""
+        landscape = Landscape.empty(
+            self.settings.grid, [n for s in surfaces for n in s.names.values()], surfaces[0].loss
+        )
+        landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
+        landscape.meta = _meta(self, surfaces) | self.more
+        landscape.meta["data_of"] = {name: s.data for s in surfaces for name in s.names.values()}
+        if tiles is not None:
+            landscape.samples = Samples(np.full((len(tiles.items), *landscape.grid.shape), np.nan), tiles.items)
+        return landscape
+
+    @contextmanager
+    def faster(
+        self,
+        way: Evaluator,
+        choice: Choice,
+        surfaces: Sequence[Surface],
+        tiles: Tiles | None,
+        points: np.ndarray,
+        share: float = 1.0,
+    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
+        """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
+
+        And what was chosen of it: nothing, where it does not prove equal (`proved`).
+
+        Args:
+            way: what is made faster.
+            choice: how.
+            surfaces: on their whole data.
+            tiles: of the first of them.
+            points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
+            share: of the batches on which the proof is made.
+        """
+        more = [] if tiles is None else [tiles.measured]
+        some = checked(points) if "bf16" in choice.names else None
+        exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
+
+        def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+            """Each with that share of its batches."""
+            own = zip(surfaces, paired(surfaces, batches), strict=True)
+            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in own), *more]
+
+        with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
+            measured = [*paired(surfaces, batches), *more]
+            if some is not None:
+                found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
+                self.more["bf16_error"] = stated(some, len(measured[0][1]), found)
+            yield fast, measured, choice
+
+    def fill(
+        self,
+        landscape: Landscape,
+        surfaces: Sequence[Surface],
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None = None,
+    ) -> Generator[Landscape, None, None]:
+        """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
+
+        Args:
+            landscape: takes the values.
+            surfaces: tell their names.
+            evaluator: measures.
+            measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
+            orders: flat indices of the points.
+            deadline: when to stop.
+        """
+        failures, grid = 0, landscape.grid
+        for flat_index, results in self._results(grid, evaluator, measured, orders, deadline):
+            if isinstance(results, Exception):
+                failures += 1
+                if failures == MOST_FAILURES and not landscape.done.any():
+                    raise results
+                landscape.meta.setdefault("failure", _text(results))
+                yield landscape
+                continue
+            index = np.unravel_index(flat_index, grid.shape)
+            for surface, result in zip(surfaces, results, strict=False):
+                landscape.record(index, surface.recorded(result))
+            if landscape.samples is not None:
+                for place, (value, _) in results[-1].items():
+                    cell: tuple[Any, ...] = (int(place), *index)
+                    landscape.samples.values[cell] = value
+            landscape.meta["seconds"] = round(time.perf_counter() - self.started, 3)
+            if evaluator.parts is not None:
+                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+            yield landscape
+
+    def _results(
+        self,
+        grid: Grid,
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None,
+    ) -> Generator[tuple[np.intp, tuple[dict[str, Measurement], ...] | Exception], None, None]:
+        """The results at each point, by its flat index; or, if that is tolerated, what was raised there."""
+        for order in orders:
+            begin = 0
+            while begin < len(order):
+                points = grid.points[order[begin:]]
+                streams = [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
+                results = zip(*streams, strict=True)
+                try:
+                    while begin < len(order) and (deadline is None or not deadline()):
+                        measurements = next(results)
+                        begin += 1
+                        if deadline is not None:
+                            deadline.step()
+                        yield order[begin - 1], measurements
+                except Exception as error:
+                    if not self.tolerant:
+                        raise
+                    begin += 1
+                    yield order[begin - 1], error
+                finally:
+                    for stream in streams:
+                        stream.close()
+                if deadline is not None and deadline():
+                    break
+
+
+def _prepare_step(lent: compat.Lent, data: str) -> None:
+    """Before each point: stand-ins as they were, and the Trainer's counters as a step on these data reads them."""
+    lent.stand_ins.reset()
+    if lent.counters is not None:
+        lent.counters.show(data)
+
+
+def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
+    """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
+    tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
+    result = {s.names.get(n, n): e for s, table in zip(surfaces, tables, strict=False) for n, e in table.items()}
+    for tiles in tables[len(surfaces) :]:
+        result["samples"] = max(tiles.values(), key=lambda error: error["share"])
+    return result
+
+
+def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
+    """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
+    origin = snapshot.params
+    directions = checked_directions(settings.directions, snapshot, settings.grid.ndim)
+    return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
+
+
+def _cut_all(direction: Params, origin: Params) -> Params:
+    return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def remarks(landscape: Landscape) -> list[str]:
+    """What there is to warn of before a landscape is measured."""
+    text = alike(landscape.meta["directions"], landscape.grid.ndim)
+    return [text] if text else []
+
+
+def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
+    """Measure the centre on one batch of each data set: what can't work is found before the training.
+
+    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
+    has seen no batch yet has no weights to rehearse with.
+
+    Args:
+        trainer, module, settings: as in `measure`.
+        is_timed: whether a landscape's time is limited: then its data need not be.
+
+    Returns:
+        What there is to warn of.
+    """
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return []
+    with ExitStack() as until_the_end:
+        try:
+            modes = settings.mode, settings.flags
+            probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
+            small = replace(settings, samples=0)
+            job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
+        except ValueError as error:
+            raise CannotMeasureError(str(error)) from error
+        surfaces = job.prepare(0.0 if is_timed else None, first=1)
+        watched: list[tuple[Rehearsed, str]] = []
+        if not is_sharded(probe):  # which has no copy
+            for surface in surfaces:
+                step = author_class(probe).__name__ + "." + compat.STEPS[surface.data]
+                surface.objective = rehearsed = Rehearsed(
+                    surface.objective,
+                    Touched(snapshot.params, {}),
+                    f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
+                    "trained, which does not move: the landscape moves a copy. It reaches the module through a global, "
+                    "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
+                    "that are meant to stay.",
+                )
+                watched.append((rehearsed, compat.STEPS[surface.data]))
+        job.first_centre(surfaces)
+        first = surfaces[0]
+        if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
+            _check_feels_its_weights(job.evaluator, first, job.plane)
+        times = f"on every batch at each of {settings.grid.size:,} points"
+        advice = "Do it only where self.trainer.training is true, which it is not then."
+        noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
+        return [*filter(None, noticed), *remarks(job.begin(surfaces, None))]
+
+
+def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:
+    """Raises CannotMeasureError if the loss stays the same when every weight that moves becomes NaN."""
+    nowhere = np.full((1, plane.ndim), np.nan)
+    try:
+        measured = next(iter(evaluator(surface.objective, plane, nowhere, surface.frozen.batches)))
+    except OtherRankError:
+        raise
+    except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
+        return
+    loss = measured.get(surface.main)
+    if loss is not None and loss.value == surface.center[surface.main].value:
+        raise CannotMeasureError(
+            f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Does the step "
+            "use other modules than those of self, or does ignore= leave only weights that it does not use?"
+        )
+
+
+def tidy(landscape: Landscape) -> None:
+    """A step that logs the very loss it returns has one surface of it, not two."""
+    for name in list(landscape.values):
+        original = name.removesuffix(LOGGED_SUFFIX)
+        if original != name and original in landscape.values:
+            a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
+            if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
+                said, data_of = landscape.meta.get("interpolation", {}), landscape.meta["data_of"]
+                errors = [said.get(key, {}) for key in ("errors", "log_errors", "ways")]
+                for table in (landscape.values, landscape.standard_errors, landscape.center, data_of, *errors):
+                    table.pop(name, None)
+
+
+def untidy(earlier: Landscape, landscape: Landscape) -> None:
+    """Give an earlier part of a landscape the surfaces again that `tidy` has found twice."""
+    for name in landscape.values.keys() - earlier.values.keys():
+        original = name.removesuffix(LOGGED_SUFFIX)
+        if original != name and original in earlier.values:
+            earlier.values[name] = earlier.values[original].copy()
+            if original in earlier.standard_errors:
+                earlier.standard_errors[name] = earlier.standard_errors[original].copy()
+
+
+def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
+    trainer, probe, settings, snapshot = job.trainer, job.probe, job.settings, job.snapshot
+    main = surfaces[0].frozen
+    return {
+        "module": author_class(probe).__name__,
+        "step": compat.training_step_count(trainer),
+        "data": list(settings.data),
+        "samples": main.size,
+        "batches": len(main.batches),
+        "samples_by_data": {s.data: s.frozen.size for s in surfaces},
+        "drawn_from": {s.data: s.frozen.population for s in surfaces},
+        "choice": {s.data: s.frozen.note for s in surfaces},
+        "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
+        "weights_checksum": checksum(snapshot.params.values()),
+        "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
+        **HOW,
+        "mode": settings.mode,
+        "seed": settings.seed,
+        "tiles": len(main.singles),
+        "precision": str(trainer.precision),
+        **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
+        **({} if settings.tolerance is None else {"tolerance": settings.tolerance}),
+        "directions": directions_recipe(settings.directions, snapshot, job.plane),
+        "versions": {
+            "lightning_landscape": __version__,
+            "torch": torch.__version__,
+            "lightning": compat.version(trainer),
+            "python": platform.python_version(),
+        },
+    }

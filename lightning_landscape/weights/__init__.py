@@ -1,0 +1,1 @@
+"""Weights as one vector: named parameters, planes through them, and parameters that several processes share."""
