@@ -106,10 +106,10 @@ def test_errors_do_not_depend_on_the_batches(tmp_path: Path, loss: str) -> None:
 
 def test_errors_are_those_of_single_samples(tmp_path: Path) -> None:
     """With the correction for a part of a finite population, and Student's quantile: 2.0 of it cover 95.45 %."""
-    result, _ = measured(tmp_path, "loss function", 32, 160, 0)
+    result, _ = measured(tmp_path, "loss function", 32, 480, 0)
     everything, _ = measured(tmp_path, "loss function", 32, None, 0)
-    assert result.meta["samples"] == 160
+    assert result.meta["samples"] == 480
     assert everything.meta["samples"] == SIZE
     ratio = result.standard_errors["train_loss"] / everything.standard_errors["train_loss"]
-    # Twice the error for a quarter of the samples, and √(1 − 1/4) of it, since the others are the rest of a finite set.
-    np.testing.assert_allclose(ratio, 2 * 0.75**0.5, rtol=0.25)
+    # √(4/3) times the error for three quarters of the samples, and √(1 − 3/4) of it: the others are the rest of all.
+    np.testing.assert_allclose(ratio, (4 / 3) ** 0.5 * 0.25**0.5, rtol=0.25)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
@@ -78,11 +79,18 @@ def test_a_step(tmp_path: Path, step: type[Automatic]) -> None:
 
 
 def test_a_checkpoint_that_the_step_saves_is_that_of_the_training(tmp_path: Path) -> None:
-    saved = []
-    for name, callbacks in (("without", []), ("with", [callback()])):
+    class Counts(L.Callback):
+        saved = 0
+
+        def on_save_checkpoint(self, *_: Any) -> None:
+            self.saved += 1
+
+    saved, counts = [], [Counts(), Counts()]
+    for name, callbacks in (("without", counts[:1]), ("with", [counts[1], callback()])):
         train(made(SavesCheckpoints), data(), callbacks, tmp_path / name)
         saved.append(torch.load(tmp_path / name / "step.ckpt", weights_only=True)["state_dict"])
     assert differences(*saved) == []
+    assert counts[0].saved == counts[1].saved > 0
 
 
 def test_counters_are_those_of_the_weights(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is measured: a loss function, or (in quiet.py) the module's own step. Nothing about grids."""
+"""What is measured: a loss function, or (in lightning_step.py) a module's own step. Nothing about grids."""
 
 from __future__ import annotations
 
