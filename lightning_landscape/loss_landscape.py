@@ -31,8 +31,9 @@ from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
 from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .survey.plain import survey_module
+from .survey.recipe import recipe_of
 from .survey.surface_file import SurfaceFile
-from .survey.survey import recipe_of, sweep
 from .weights.parameters import Snapshot
 from .weights.plane import Plane
 
@@ -401,7 +402,7 @@ class LossLandscape:
             )  # fmt: skip
             if text := alike(meta["directions"], grid.ndim):
                 warnings.warn(text, stacklevel=3)
-            passes = sweep(
+            passes = survey_module(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
                 flags=flags if self.mode == "eval" else None,

@@ -84,7 +84,7 @@ def test_worker_processes_beside_those_of_the_loaders(tmp_path: Path, monkeypatc
             super().__init__(*args)
             forks.append(self.pid)
 
-    monkeypatch.setattr("lightning_landscape.trainer.measure.fastest", forced)
+    monkeypatch.setattr("lightning_landscape.survey.survey.fastest", forced)
     monkeypatch.setattr("lightning_landscape.evaluators.forked.Worker", Counted)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     before = torch.get_num_threads()

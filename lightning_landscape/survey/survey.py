@@ -1,238 +1,287 @@
-"""One objective over a grid, for a plain module: the values in, a Landscape that fills up out."""
+"""Survey: one landscape in the making, for a Trainer's module and a plain one alike."""
 
 from __future__ import annotations
 
-import platform
 import time
-import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from .. import __version__
-from ..accelerations import ON_REQUEST
 from ..accelerations.bf16 import checked, control, errors, stated
 from ..accelerations.choose import Choice, fastest, told
 from ..accelerations.proof import proved
-from ..directions import Directions, dead_filters, recipe
-from ..evaluators import Evaluator, Measurement, Sequential, correction
-from ..evaluators.modes import Flags, at_origin_in_train_mode, only_in_train_mode
+from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import least, refine
-from ..isolation.effects import unheld
-from ..landscape import ALIKE, Grid, Landscape
-from ..objectives.base import Batch, CannotMeasureError, Objective
-from ..objectives.batches import data_checksum
-from ..objectives.spread import Spread
-from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
-from ..weights.parameters import Params, Snapshot, canonical_name, checksum
+from ..landscape import Grid, Landscape, Sample, Samples
+from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
-from ..weights.sharding import whole
-from .resume import differences
+from .budget import Deadline
+from .data import FrozenData
+
+Array = NDArray[np.float64]
+MOST_FAILURES = 16  # at the first points; then the rest is not tried
 
 
-def sweep(
-    probe: nn.Module,
-    objective: Objective,
-    plane: Plane,
-    grid: Grid,
-    batches: Sequence[Batch],
-    *,
-    seed: int = 42,
-    recalibrate: bool = False,
-    accelerate: bool | str = True,
-    tolerance: float | None = None,
-    meta: dict[str, Any] | None = None,
-    earlier: Sequence[Landscape] = (),
-    flags: Flags | None = None,
-    population: int | None = None,
-    path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
-    originals: Params | None = None,
-) -> Generator[Landscape, None, None]:
-    """Yield the landscape before its first point and after every point: one object that fills up.
-
-    Call it inside `rng.preserved`.
+@dataclass(eq=False)
+class Surface:
+    """One data set on the plane: what is measured, on what, and under which names it is stored.
 
     Args:
-        probe: a copy that is ours to move, in the mode it is measured in.
+        data: the name of the data set.
         objective: what is measured.
-        plane: origin and k directions, on the probe's device.
-        grid: k axes; one along a path.
-        batches: the frozen data.
-        seed: of the random numbers that every point shares.
-        recalibrate: compute the statistics of BatchNorm anew at every point.
-        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
-        tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
-        meta: the recipe.
-        earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
-        flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
-            only is said to; else None.
-        population: of how many samples the batches are a part, none of them twice; None where nobody knows.
-        path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
-            starts at the origin.
-        originals: the weights of the user's own module, which the objective must not compute with.
-
-    Raises:
-        CannotMeasureError: if it does, or not with any weight that moves.
-        ValueError: if none of `earlier` is of this function and grid; the message says what differs.
-        RuntimeError: of what can be measured in train mode only; what was raised is in the message.
+        frozen: the data.
+        center: the measurements at the origin, by metric.
+        names: the name of each metric in the landscape.
     """
-    started = time.perf_counter()
-    objective = Spread(objective) if objective.divisible else objective
-    of_population = correction(sum(batch.size for batch in batches), population)
-    evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    try:
-        center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
-    except OriginalsTouchedError:
-        raise
-    except Exception as error:
-        if flags is not None and at_origin_in_train_mode(evaluator, flags, lambda: objective, plane, batches):
-            raise only_in_train_mode(error) from error
-        raise
-    landscape = Landscape.empty(grid, list(center), objective.main(list(center)))
-    landscape.center = {name: measured.value for name, measured in center.items()}
-    landscape.meta = dict(meta or {})
-    if accelerate in ON_REQUEST:
-        landscape.meta["rounding"] = accelerate
-    others = [differences(part, landscape) for part in earlier]
-    if earlier and all(others):
-        raise ValueError(
-            f"The earlier landscape can't be continued: it has another {', '.join(others[0])}. Measure anew "
-            "(resume=False), or into another file."
-        )
-    for part in [part for part, other in zip(earlier, others, strict=True) if not other]:
-        landscape.meta |= {key: value for key, value in part.meta.items() if key == "bf16_error"}
-        for flat in np.flatnonzero(part.evaluated.reshape(-1)):
-            index = np.unravel_index(flat, grid.shape)
-            landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})
-    todo = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
-    yield landscape
-    places = grid.points if path is None else path(grid.points)
-    way: Evaluator = evaluator
-    choice = Choice()
-    if accelerate and objective.divisible and not recalibrate:
-        expected = len(todo) if tolerance is None else min(len(todo), least(grid.shape))
-        way, choice = fastest(evaluator, objective, plane, batches, places[todo], expected, accelerate)
-    orders: Iterable[NDArray[np.intp]] = [todo]
-    if tolerance is not None and way is evaluator:  # what is computed need not be interpolated
-        orders = refine(landscape, [landscape.main], tolerance)
-    some = checked(places[todo]) if "bf16" in choice.names else None
-    exact = control(way, plane, some, [(objective, batches)]) if some is not None else []
-    with proved(choice, way, plane, batches, lambda given: [(objective, given)]) as (fast, converted, choice):
-        if some is not None:
-            (rounded,) = control(fast, plane, some, [(objective, converted)])
-            landscape.meta["bf16_error"] = stated(some, len(batches), errors(exact[0], rounded))
-        for order in orders:
-            for flat, measured in zip(order, fast(objective, plane, places[order], converted), strict=True):
-                stored = {name: m.corrected(of_population) for name, m in measured.items()}
-                landscape.record(np.unravel_index(flat, grid.shape), stored)
-                landscape.meta["accelerations"] = told(way, choice)
-                landscape.meta["seconds"] = round(time.perf_counter() - started, 3)
-                if evaluator.parts is not None:
-                    landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-                yield landscape
-    if landscape.interpolated.any():
-        yield landscape
+
+    data: str
+    objective: Objective
+    frozen: FrozenData
+    center: dict[str, Measurement] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def main(self) -> str:
+        """The measured name of the loss."""
+        return self.objective.main(list(self.center))
+
+    @property
+    def loss(self) -> str:
+        """The stored name of the loss."""
+        return self.names[self.main]
+
+    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
+        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
 
 
-def _centre(
-    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params, points: int
-) -> dict[str, Measurement]:
-    """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
-    module = evaluator.module
-    own = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
-    moving = {name: own[name] for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)}
-    touched = Touched(originals, moving)
-    refused = (
-        "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
-        "a copy. Take the model that the criterion is given, or a copy (copy.deepcopy) of weights that are meant to "
-        "stay."
-    )
-    rehearsed = Rehearsed(objective, touched, refused)
-    center = next(iter(evaluator(rehearsed, plane, np.zeros((1, plane.ndim)), batches)))
-    if not touched.watched and _is_the_same(evaluator, objective, plane, batches, center):
-        raise CannotMeasureError(
-            "The criterion does not depend on the weights that the directions move: take the model that it is given; "
-            "or does ignore= leave only weights that it does not use?"
-        )
-    times = f"on every batch at each of {points:,} points"
-    if text := unheld(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
-        warnings.warn(text, stacklevel=2)
-    return center
+@dataclass(frozen=True, eq=False)
+class Tiles:
+    """What is known of the tile samples, and what measures them."""
+
+    items: tuple[Sample, ...]
+    measured: tuple[Objective, list[Batch]]
 
 
-def _is_the_same(
-    evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], center: dict[str, Measurement]
-) -> bool:
-    """Whether the metrics stay what they are when every weight that moves becomes NaN."""
-    try:
-        measured = next(iter(evaluator(objective, plane, np.full((1, plane.ndim), np.nan), batches)))
-    except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it
-        return False
-    return all(name in measured and measured[name].value == value for name, (value, _) in center.items())
+def everything(surfaces: Sequence[Surface]) -> list[Batch]:
+    """The batches of all surfaces, one after the other."""
+    return [batch for surface in surfaces for batch in surface.frozen.batches]
 
 
-# What every landscape's file says of its values.
-HOW = {
-    "reduction": "mean over samples, accumulated in float64",
-    "standard_error": "of the mean against that of all the data that the samples are a random part of (finite "
-    "population correction); where all are taken, or nobody knows of how many, against that of all data of their kind. "
-    "From the spread of single samples, where the losses tell it, else from that of batches, where chance made these; "
-    "times t/2 of Student's t, so that ±2 cover 95.45 %; NaN where unknown",
-    "checksums": "XXH3, 128 bits, of types, shapes and bits",
-}
+def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+    """What is measured of each surface, on which of the batches, which are `everything` in another form."""
+    rest = iter(batches)
+    return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
 
 
-def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
-    """What a landscape's file says of its directions, as plain JSON values."""
-    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
-    axes = plane.axes() if len(moved) <= plane.ndim else []
-    return {
-        **recipe(directions),
-        **({"axes": axes} if axes else {}),
-        "cosine": plane.cosine(),
-        "span": plane.span(ALIKE),
-        "lengths": plane.norms(),
-        "moved_parameters": sum(plane.origin[name].numel() for name in moved),
-        "resting_parameters": sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
-        "dead_filters": dead_filters(snapshot, moved),
-    }
-
-
-def recipe_of(
-    net: nn.Module, snapshot: Snapshot, plane: Plane, directions: Directions, batches: Sequence[Batch], **more: Any
-) -> dict[str, Any]:
-    """What a landscape's file says of how it was made, as plain JSON values.
+class Survey:
+    """The landscape of some surfaces on one plane: centre → evaluator → order of the points → values.
 
     Args:
-        net: the user's module.
-        snapshot: its weights.
-        plane: on which the points lie.
-        directions: what gave the plane.
-        batches: the frozen data.
-        more: further entries, e.g. the objective's name.
+        evaluator: the plain one, on the probe.
+        plane: origin and k directions.
+        grid: the points.
+        accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
+        tolerance: of the losses: what can be interpolated within it, is (`refinement`); None to evaluate every point.
+        tolerant: leave out a point at which the objective raises (``meta["failure"]`` says what).
+        path: gives where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says.
+
+    Attributes:
+        found: entries of the recipe that were found on the way.
     """
-    size = sum(batch.size for batch in batches)
-    return {
-        "module": type(net).__name__,
-        "samples": size,
-        "batches": len(batches),
-        "samples_by_data": {"data": size},
-        "data_checksum": {"data": data_checksum(batches)},
-        "weights_checksum": checksum(snapshot.params.values()),
-        **HOW,
-        "precision": str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
-        "directions": {
-            **directions_recipe(directions, snapshot, plane),
-            "checksum": checksum(d[name] for d in plane.directions for name in plane.origin),
-        },
-        "versions": {
-            "lightning_landscape": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        **more,
-    }
+
+    def __init__(
+        self,
+        evaluator: Sequential,
+        plane: Plane,
+        grid: Grid,
+        *,
+        accelerate: bool | str = True,
+        tolerance: float | None = None,
+        tolerant: bool = False,
+        path: Callable[[Array], Array] | None = None,
+    ) -> None:
+        self.started = time.perf_counter()
+        self.evaluator, self.plane, self.grid = evaluator, plane, grid
+        self.accelerate, self.tolerance, self.tolerant = accelerate, tolerance, tolerant
+        self.places: Array = grid.points if path is None else path(grid.points)
+        self.found: dict[str, Any] = {}
+
+    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, meta: dict[str, Any]) -> Landscape:
+        """The landscape of which nothing but the centre is known.
+
+        Args:
+            surfaces: with their centres and names; the first has the main loss.
+            tiles: of the first of them.
+            meta: the recipe.
+        """
+        landscape = Landscape.empty(self.grid, [n for s in surfaces for n in s.names.values()], surfaces[0].loss)
+        landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
+        landscape.meta = meta | self.found
+        if tiles is not None:
+            landscape.samples = Samples(np.full((len(tiles.items), *self.grid.shape), np.nan), tiles.items)
+        return landscape
+
+    def run(
+        self, landscape: Landscape, surfaces: Sequence[Surface], tiles: Tiles | None, order: NDArray[np.intp]
+    ) -> Generator[Landscape, None, None]:
+        """Measure these points; yield the landscape after each, and once more where the rest was interpolated.
+
+        Args:
+            landscape: takes the values.
+            surfaces: on their whole data.
+            tiles: of the first of them.
+            order: flat indices of the points.
+        """
+        evaluator: Evaluator = self.evaluator
+        choice = Choice()
+        if self.accelerate:
+            expected = len(order) if self.tolerance is None else min(len(order), least(self.grid.shape))
+            evaluator, choice = self.choose(surfaces[0], surfaces[0].frozen.batches, order, expected)
+        orders: Iterable[NDArray[np.intp]] = [order]
+        if self.tolerance is not None and evaluator is self.evaluator:  # what is computed need not be interpolated
+            orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
+        with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
+            landscape.meta |= self.found
+            for _ in self.fill(landscape, surfaces, fast, measured, orders):
+                landscape.meta["accelerations"] = told(evaluator, choice)
+                yield landscape
+        if landscape.interpolated.any():
+            yield landscape
+
+    def choose(
+        self, surface: Surface, batches: Sequence[Batch], order: NDArray[np.intp], expected: int
+    ) -> tuple[Evaluator, Choice]:
+        """The evaluator that measures the points, and the accelerations that it gets (`fastest`)."""
+        points = self.places[order]
+        return fastest(self.evaluator, surface.objective, self.plane, batches, points, expected, self.accelerate)
+
+    @contextmanager
+    def faster(
+        self,
+        way: Evaluator,
+        choice: Choice,
+        surfaces: Sequence[Surface],
+        tiles: Tiles | None,
+        points: np.ndarray,
+        share: float = 1.0,
+    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
+        """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
+
+        And what was chosen of it: nothing, where it does not prove equal (`proved`).
+
+        Args:
+            way: what is made faster.
+            choice: how.
+            surfaces: on their whole data.
+            tiles: of the first of them.
+            points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
+            share: of the batches on which the proof is made.
+        """
+        more = [] if tiles is None else [tiles.measured]
+        some = checked(points) if "bf16" in choice.names else None
+        exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
+
+        def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
+            """Each with that share of its batches."""
+            own = zip(surfaces, paired(surfaces, batches), strict=True)
+            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in own), *more]
+
+        with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
+            measured = [*paired(surfaces, batches), *more]
+            if some is not None:
+                found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
+                self.found["bf16_error"] = stated(some, len(measured[0][1]), found)
+            yield fast, measured, choice
+
+    def fill(
+        self,
+        landscape: Landscape,
+        surfaces: Sequence[Surface],
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None = None,
+    ) -> Generator[Landscape, None, None]:
+        """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
+
+        Args:
+            landscape: takes the values.
+            surfaces: tell their names.
+            evaluator: measures.
+            measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
+            orders: flat indices of the points.
+            deadline: when to stop.
+        """
+        failures, grid = 0, landscape.grid
+        for flat_index, results in self._results(grid, evaluator, measured, orders, deadline):
+            if isinstance(results, Exception):
+                failures += 1
+                if failures == MOST_FAILURES and not landscape.done.any():
+                    raise results
+                landscape.meta.setdefault("failure", error_text(results))
+                yield landscape
+                continue
+            index = np.unravel_index(flat_index, grid.shape)
+            for surface, result in zip(surfaces, results, strict=False):
+                landscape.record(index, surface.recorded(result))
+            if landscape.samples is not None:
+                for place, (value, _) in results[-1].items():
+                    cell: tuple[Any, ...] = (int(place), *index)
+                    landscape.samples.values[cell] = value
+            landscape.meta["seconds"] = round(time.perf_counter() - self.started, 3)
+            if evaluator.parts is not None:
+                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+            yield landscape
+
+    def _results(
+        self,
+        grid: Grid,
+        evaluator: Evaluator,
+        measured: list[Any],
+        orders: Iterable[NDArray[np.intp]],
+        deadline: Deadline | None,
+    ) -> Generator[tuple[np.intp, tuple[dict[str, Measurement], ...] | Exception], None, None]:
+        """The results at each point, by its flat index; or, if that is tolerated, what was raised there."""
+        for order in orders:
+            begin = 0
+            while begin < len(order):
+                points = self.places[order[begin:]]
+                streams = [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
+                results = zip(*streams, strict=True)
+                try:
+                    while begin < len(order) and (deadline is None or not deadline()):
+                        measurements = next(results)
+                        begin += 1
+                        if deadline is not None:
+                            deadline.step()
+                        yield order[begin - 1], measurements
+                except Exception as error:
+                    if not self.tolerant:
+                        raise
+                    begin += 1
+                    yield order[begin - 1], error
+                finally:
+                    for stream in streams:
+                        stream.close()
+                if deadline is not None and deadline():
+                    break
+
+
+def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
+    """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
+    tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
+    result = {s.names.get(n, n): e for s, table in zip(surfaces, tables, strict=False) for n, e in table.items()}
+    for tiles in tables[len(surfaces) :]:
+        result["samples"] = max(tiles.values(), key=lambda error: error["share"])
+    return result
+
+
+def error_text(error: Exception) -> str:
+    """The class and the message of an error, for a recipe."""
+    return f"{type(error).__name__}: {error}"

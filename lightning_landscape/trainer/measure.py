@@ -3,40 +3,34 @@
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from .. import __version__
 from ..accelerations import ON_REQUEST
-from ..accelerations.bf16 import checked, control, errors, stated
-from ..accelerations.choose import Choice, fastest, told
-from ..accelerations.proof import proved
 from ..directions import Directions, alike, checked_directions
 from ..distributed.one_process import InOneProcess, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, merge
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
-from ..interpolation.refinement import least, refine
 from ..isolation.effects import unheld
-from ..landscape import Grid, Landscape, Sample, Samples
+from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LOGGED_SUFFIX, Recorder, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..survey.budget import Deadline
+from ..survey.recipe import HOW, directions_recipe
 from ..survey.resume import is_finished
-from ..survey.survey import HOW, directions_recipe
+from ..survey.survey import Surface, Survey, Tiles, error_text, everything, paired
 from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
@@ -80,34 +74,6 @@ class Settings:
     flags: Flags = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class Surface:
-    """One data set on the plane: what is measured, on what, and under which names it is stored."""
-
-    data: str
-    objective: Objective
-    frozen: FrozenData
-    center: dict[str, Measurement] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def main(self) -> str:
-        """The measured name of the loss."""
-        return self.objective.main(list(self.center))
-
-    @property
-    def loss(self) -> str:
-        """The stored name of the loss."""
-        return self.names[self.main]
-
-    def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
-        """The measurements of a point as they are stored: with these names, and errors against all of the data."""
-        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
-
-
-MOST_FAILURES = 16  # at the first points; then the rest is not tried
-
-
 def measure(
     trainer: Any,
     module: nn.Module,
@@ -145,12 +111,12 @@ def measure(
 
 
 def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
-    trainer, settings, grid = job.trainer, job.settings, job.settings.grid
+    trainer, grid = job.trainer, job.grid
     surfaces = job.prepare()
     job.first_centre(surfaces)
     job.compare_modes(surfaces[0])
     tiles = job.tiles(surfaces[0])
-    landscape = job.begin(surfaces, tiles)
+    landscape = job.landscape(surfaces, tiles)
     earlier = None if find is None else find(landscape)
     if earlier is not None and is_finished(earlier, landscape):
         yield earlier
@@ -166,48 +132,11 @@ def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> 
     if landscape.done.all():
         return
 
-    way: Evaluator = job.evaluator
-    choice = Choice()
-    expected = len(order) if settings.tolerance is None else min(len(order), least(grid.shape))
-    if settings.accelerate and trainer.world_size == 1:  # ranks that choose for themselves would differ in bits
-        first = surfaces[0]
-        way, choice = fastest(
-            job.evaluator, first.objective, job.plane, first.frozen.batches, grid.points[order], expected,
-            settings.accelerate,
-        )  # fmt: skip
-    orders: Iterable[NDArray[np.intp]] = [order]
-    if settings.tolerance is not None and way is job.evaluator:  # what is computed need not be interpolated
-        orders = refine(landscape, [s.loss for s in surfaces], settings.tolerance)
-    with job.faster(way, choice, surfaces, tiles, grid.points[order]) as (fast, measured, choice):
-        landscape.meta |= job.more
-        for _ in job.fill(landscape, surfaces, fast, measured, orders):
-            landscape.meta["accelerations"] = told(way, choice)
-            yield landscape
-    if landscape.interpolated.any():
-        yield landscape
+    yield from job.run(landscape, surfaces, tiles, order)
 
 
-def everything(surfaces: Sequence[Surface]) -> list[Batch]:
-    """The batches of all surfaces, one after the other."""
-    return [batch for surface in surfaces for batch in surface.frozen.batches]
-
-
-def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
-    """What is measured of each surface, on which of the batches, which are `everything` in another form."""
-    rest = iter(batches)
-    return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
-
-
-@dataclass(frozen=True, eq=False)
-class Tiles:
-    """What is known of the tile samples, and what measures them."""
-
-    items: tuple[Sample, ...]
-    measured: tuple[Objective, list[Batch]]
-
-
-class Pass:
-    """What one landscape is measured with, from the data to the points.
+class Pass(Survey):
+    """The survey of a module in its Trainer: its own step, on the data of its loaders.
 
     Args:
         trainer: the Trainer in the middle of its work.
@@ -221,13 +150,17 @@ class Pass:
     def __init__(
         self, trainer: Any, probe: nn.Module, recorder: Recorder, snapshot: Snapshot, settings: Settings, tolerant: bool
     ) -> None:
-        self.started = time.perf_counter()
+        super().__init__(
+            Sequential(probe, seed=settings.seed),
+            _plane(snapshot, settings),
+            settings.grid,
+            accelerate=settings.accelerate if trainer.world_size == 1 else False,  # ranks would differ in bits
+            tolerance=settings.tolerance,
+            tolerant=tolerant,
+        )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
-        self.settings, self.tolerant = settings, tolerant
-        self.plane = _plane(snapshot, settings)
-        self.evaluator = Sequential(probe, seed=settings.seed)
+        self.settings = settings
         self._normalises_by_batch = normalises_by_batch(probe)
-        self.more: dict[str, Any] = {}  # what the landscape's meta says besides
 
     def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
         """The surfaces without their centres, of data that were read for so many seconds each, or all.
@@ -295,7 +228,7 @@ class Pass:
             return
         main, trained = surface.main, self._in_train_mode(surface)
         line, entry = compared(main, surface.center[main], trained.get(main), self.probe, self.settings.flags)
-        self.more |= entry
+        self.found |= entry
         if line:
             compat.info(self.trainer, line)
 
@@ -350,7 +283,7 @@ class Pass:
         if not surface.frozen.singles:
             return None
         if self._normalises_by_batch:
-            self.more |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
+            self.found |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
             return None
         objective = without_spread(surface.objective)
         try:
@@ -359,132 +292,14 @@ class Pass:
         except Exception as error:
             if not self.tolerant and self.settings.mode == "eval":
                 raise
-            self.more |= {"tiles": 0, "no_tiles": _text(error)}
+            self.found |= {"tiles": 0, "no_tiles": error_text(error)}
             return None
         return Tiles(items, stream)
 
-    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
-        """The landscape of which nothing but the centre is known."""
-        landscape = Landscape.empty(
-            self.settings.grid, [n for s in surfaces for n in s.names.values()], surfaces[0].loss
-        )
-        landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
-        landscape.meta = _meta(self, surfaces) | self.more
-        landscape.meta["data_of"] = {name: s.data for s in surfaces for name in s.names.values()}
-        if tiles is not None:
-            landscape.samples = Samples(np.full((len(tiles.items), *landscape.grid.shape), np.nan), tiles.items)
-        return landscape
-
-    @contextmanager
-    def faster(
-        self,
-        way: Evaluator,
-        choice: Choice,
-        surfaces: Sequence[Surface],
-        tiles: Tiles | None,
-        points: np.ndarray,
-        share: float = 1.0,
-    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
-        """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
-
-        And what was chosen of it: nothing, where it does not prove equal (`proved`).
-
-        Args:
-            way: what is made faster.
-            choice: how.
-            surfaces: on their whole data.
-            tiles: of the first of them.
-            points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
-            share: of the batches on which the proof is made.
-        """
-        more = [] if tiles is None else [tiles.measured]
-        some = checked(points) if "bf16" in choice.names else None
-        exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
-
-        def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
-            """Each with that share of its batches."""
-            own = zip(surfaces, paired(surfaces, batches), strict=True)
-            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in own), *more]
-
-        with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
-            measured = [*paired(surfaces, batches), *more]
-            if some is not None:
-                found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
-                self.more["bf16_error"] = stated(some, len(measured[0][1]), found)
-            yield fast, measured, choice
-
-    def fill(
-        self,
-        landscape: Landscape,
-        surfaces: Sequence[Surface],
-        evaluator: Evaluator,
-        measured: list[Any],
-        orders: Iterable[NDArray[np.intp]],
-        deadline: Deadline | None = None,
-    ) -> Generator[Landscape, None, None]:
-        """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
-
-        Args:
-            landscape: takes the values.
-            surfaces: tell their names.
-            evaluator: measures.
-            measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
-            orders: flat indices of the points.
-            deadline: when to stop.
-        """
-        failures, grid = 0, landscape.grid
-        for flat_index, results in self._results(grid, evaluator, measured, orders, deadline):
-            if isinstance(results, Exception):
-                failures += 1
-                if failures == MOST_FAILURES and not landscape.done.any():
-                    raise results
-                landscape.meta.setdefault("failure", _text(results))
-                yield landscape
-                continue
-            index = np.unravel_index(flat_index, grid.shape)
-            for surface, result in zip(surfaces, results, strict=False):
-                landscape.record(index, surface.recorded(result))
-            if landscape.samples is not None:
-                for place, (value, _) in results[-1].items():
-                    cell: tuple[Any, ...] = (int(place), *index)
-                    landscape.samples.values[cell] = value
-            landscape.meta["seconds"] = round(time.perf_counter() - self.started, 3)
-            if evaluator.parts is not None:
-                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
-            yield landscape
-
-    def _results(
-        self,
-        grid: Grid,
-        evaluator: Evaluator,
-        measured: list[Any],
-        orders: Iterable[NDArray[np.intp]],
-        deadline: Deadline | None,
-    ) -> Generator[tuple[np.intp, tuple[dict[str, Measurement], ...] | Exception], None, None]:
-        """The results at each point, by its flat index; or, if that is tolerated, what was raised there."""
-        for order in orders:
-            begin = 0
-            while begin < len(order):
-                points = grid.points[order[begin:]]
-                streams = [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
-                results = zip(*streams, strict=True)
-                try:
-                    while begin < len(order) and (deadline is None or not deadline()):
-                        measurements = next(results)
-                        begin += 1
-                        if deadline is not None:
-                            deadline.step()
-                        yield order[begin - 1], measurements
-                except Exception as error:
-                    if not self.tolerant:
-                        raise
-                    begin += 1
-                    yield order[begin - 1], error
-                finally:
-                    for stream in streams:
-                        stream.close()
-                if deadline is not None and deadline():
-                    break
+    def landscape(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
+        """The landscape of which nothing but the centre is known, with its recipe."""
+        data_of = {name: s.data for s in surfaces for name in s.names.values()}
+        return self.begin(surfaces, tiles, _meta(self, surfaces) | {"data_of": data_of})
 
 
 def _prepare_step(lent: compat.Lent, data: str) -> None:
@@ -492,15 +307,6 @@ def _prepare_step(lent: compat.Lent, data: str) -> None:
     lent.stand_ins.reset()
     if lent.counters is not None:
         lent.counters.show(data)
-
-
-def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:
-    """The errors of bfloat16 by the names in the landscape; "samples" for the worst tile."""
-    tables = [errors(a, b) for a, b in zip(exact, rounded, strict=True)]
-    result = {s.names.get(n, n): e for s, table in zip(surfaces, tables, strict=False) for n, e in table.items()}
-    for tiles in tables[len(surfaces) :]:
-        result["samples"] = max(tiles.values(), key=lambda error: error["share"])
-    return result
 
 
 def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
@@ -512,10 +318,6 @@ def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
 
 def _cut_all(direction: Params, origin: Params) -> Params:
     return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def remarks(landscape: Landscape) -> list[str]:
@@ -568,7 +370,7 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true, which it is not then."
         noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
-        return [*filter(None, noticed), *remarks(job.begin(surfaces, None))]
+        return [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

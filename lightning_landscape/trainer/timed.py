@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..accelerations.choose import Choice, fastest, told
+from ..accelerations.choose import Choice, told
 from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
 from ..landscape import Landscape
 from ..survey.budget import Deadline, now
-from .measure import Pass, Settings, Surface, everything
+from ..survey.survey import Surface, everything
+from .measure import Pass, Settings
 from .probe import probing
 
 READING = 0.25  # of the time at most, for the data
@@ -52,7 +53,7 @@ def measure_in_time(
         )  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
         whole = job.prepare(READING * seconds / len(settings.data))
-        job.more["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
+        job.found["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
         few = _parts(whole, 0.0)
         job.first_centre(few)
         for surface, small in zip(whole, few, strict=True):
@@ -68,10 +69,7 @@ def measure_in_time(
             share = min(1.0, deadline.left / (AT_ONCE * full))
             some = whole[0].frozen.part(share).batches
             expected = int(min(grid.size, 1 + deadline.left / (share * full)))
-            points = grid.points[grid.outwards]
-            way, choice = fastest(
-                job.evaluator, whole[0].objective, job.plane, some, points, expected, settings.accelerate
-            )
+            way, choice = job.choose(whole[0], some, grid.outwards, expected)
 
         at_work = job.faster(way, choice, whole, tiles, grid.points[grid.outwards], share=0.0)
         with at_work as (fast, everything_measured, choice):
@@ -84,7 +82,7 @@ def measure_in_time(
                     for (objective, own), surface in zip(everything_measured, whole, strict=False)
                 ]
                 job.centre(surfaces, fast, [batch for _, own in measured for batch in own])
-                landscape = job.begin(surfaces, tiles)
+                landscape = job.landscape(surfaces, tiles)
                 landscape.meta["accelerations"] = told(way, choice)
                 measured += everything_measured[len(whole) :]  # the tiles
                 orders = (

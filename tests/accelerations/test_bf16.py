@@ -186,8 +186,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     def choice(reference: Any, *args: Any) -> Any:
         return reference, Choice(("bf16",) if args[-1] == "bf16" else (), {"bf16": 2.0} if args[-1] == "bf16" else {})
 
-    for room in ("sweep", "measure"):
-        monkeypatch.setattr(f"lightning_landscape.{room}.fastest", choice)
+    monkeypatch.setattr("lightning_landscape.survey.survey.fastest", choice)
 
 
 def swept(path: Path, accelerate: Any = "bf16", **options: Any) -> tuple[LossLandscape, Landscape]:
@@ -234,8 +233,8 @@ def test_a_stopped_pass_is_continued_with_the_same_rounding_only(
     stopped = load(tmp_path / "a.h5")
     stopped.done[0] = False
     save(stopped, tmp_path / "a.h5")
-    for room in ("sweep", "measure"):
-        monkeypatch.setattr(f"lightning_landscape.{room}.fastest", lambda reference, *args: (reference, Choice()))
+    nothing = lambda reference, *args: (reference, Choice())  # noqa: E731
+    monkeypatch.setattr("lightning_landscape.survey.survey.fastest", nothing)
     _, landscape = swept(tmp_path, resume=True)
     assert landscape.done.all()
     assert LOSS in landscape.meta["bf16_error"]["share"], "also where the rest is measured exactly"

@@ -54,11 +54,10 @@ class Domains(L.LightningModule):
 
 def chosen(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """A trial that takes these."""
-    for room in ("sweep", "measure", "in_time"):
-        monkeypatch.setattr(
-            f"lightning_landscape.{room}.fastest",
-            lambda reference, *args: (reference, Choice(names, dict.fromkeys(names, 2.0))),
-        )
+    monkeypatch.setattr(
+        "lightning_landscape.survey.survey.fastest",
+        lambda reference, *args: (reference, Choice(names, dict.fromkeys(names, 2.0))),
+    )
 
 
 def measured(path: Path, data: Any, val: list[Any], **options: Any) -> LossLandscapeCallback:

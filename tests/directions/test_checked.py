@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback
 from lightning_landscape.directions import alike, checked_directions
-from lightning_landscape.survey.survey import directions_recipe
+from lightning_landscape.survey.recipe import directions_recipe
 from lightning_landscape.weights.parameters import FilterLayout, Snapshot
 from lightning_landscape.weights.plane import Plane
 

@@ -11,8 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import Between, Grid, Joined, Landscape, LossLandscape, Plane, Random, Snapshot
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.survey.plain import survey_module
+from lightning_landscape.survey.recipe import recipe_of
 from lightning_landscape.survey.resume import FINGERPRINT, differences
-from lightning_landscape.survey.survey import recipe_of, sweep
 
 GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
 BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]
@@ -36,7 +37,7 @@ PLANE = Plane({"w": torch.tensor([1.0, 2.0]).double()}, tuple({"w": row} for row
 def run(**options):
     given = {"probe": Point(), "objective": LossFunction(loss), "plane": PLANE, "grid": GRID, "batches": BATCHES}
     with preserved():
-        yield from sweep(**{**given, **options})
+        yield from survey_module(**{**given, **options})
 
 
 def surface():

@@ -1,0 +1,68 @@
+"""FrozenData: the batches that every point of a surface is measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ..evaluators import correction
+from ..objectives.base import Batch
+from ..objectives.batches import data_checksum
+
+
+@dataclass(frozen=True, eq=False)
+class FrozenData:
+    """The data of one surface.
+
+    Args:
+        batches: what every point is measured on.
+        size: the number of samples in them.
+        checksum: of all tensors and values in the batches.
+        note: how the samples were chosen.
+        together: the tile samples as one batch, if they can be collated.
+        singles: the tile samples one by one, ``batch.sample`` being their place in the data set.
+        several_loaders: whether the batches come from several loaders in turn.
+        available: how many samples there would be without a time limit, as far as that is known.
+        population: of how many samples they are a part, none of them twice; None where nobody knows.
+    """
+
+    batches: list[Batch]
+    size: int
+    checksum: str
+    note: str
+    together: Batch | None = None
+    singles: list[Batch] = field(default_factory=list)
+    several_loaders: bool = False
+    available: int = 0
+    population: int | None = None
+
+    @property
+    def correction(self) -> float:
+        """The factor of the standard errors; see `evaluators.correction`."""
+        return correction(self.size, self.population)
+
+    def places(self, share: float) -> list[int]:
+        """Which batches make up that share of every loader's: its first ones; two at least, for a standard error."""
+        of_loader: dict[int, list[int]] = {}
+        for place, batch in enumerate(self.batches):
+            of_loader.setdefault(batch.loader, []).append(place)
+        return sorted(i for own in of_loader.values() for i in own[: max(2, int(share * len(own)))])
+
+    def part(self, share: float) -> FrozenData:
+        """That share of the batches, as data of its own."""
+        batches = [self.batches[i] for i in self.places(share)]
+        if len(batches) == len(self.batches):
+            return self
+        size = sum(batch.size for batch in batches)
+        return replace(self, batches=batches, size=size, checksum=data_checksum(batches))
+
+
+def frozen(batches: Sequence[Batch], population: int | None) -> FrozenData:
+    """The data of one surface that were read already.
+
+    Args:
+        batches: what every point is measured on.
+        population: of how many samples they are a part, none of them twice; None where nobody knows.
+    """
+    size = sum(batch.size for batch in batches)
+    return FrozenData(list(batches), size, "", "as given", population=population)
