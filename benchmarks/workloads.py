@@ -76,8 +76,7 @@ class Workload:
     def plane(self) -> Plane:
         """Two filter-normalised random directions through the weights, the defaults of the callback."""
         snapshot = Snapshot.of(self.module)
-        origin = {name: tensor.clone() for name, tensor in snapshot.params.items()}
-        return Plane(origin, Random()(snapshot, 2))
+        return Plane(snapshot.params, Random()(snapshot, 2))
 
     @cached_property
     def flops(self) -> int:

@@ -34,6 +34,9 @@ _HOMES = {
     "Joined": "directions",
     "PCA": "directions",
     "Random": "directions",
+    "Site": "directions",
+    "Batch": "objectives.base",
+    "Objective": "objectives.base",
     "evaluate": "evaluators",
 }
 
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from .directions import Between as Between
     from .directions import Joined as Joined
     from .directions import Random as Random
+    from .directions import Site as Site
     from .evaluators import evaluate as evaluate
     from .landscape import Grid as Grid
     from .landscape import Landscape as Landscape
@@ -52,6 +56,8 @@ if TYPE_CHECKING:
     from .landscape import Samples as Samples
     from .landscape import Trajectory as Trajectory
     from .loss_landscape import LossLandscape as LossLandscape
+    from .objectives.base import Batch as Batch
+    from .objectives.base import Objective as Objective
     from .paths.bezier import Bezier as Bezier
     from .paths.bezier import train_bezier as train_bezier
     from .paths.recorder import Recorder as Recorder

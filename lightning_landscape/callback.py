@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from .accelerations import ON_REQUEST, check_accelerate
-from .directions import KINDS, NORMALIZATIONS, Directions
+from .directions import NORMALIZATIONS, Directions, make_directions
 from .distributed.ranks import OtherRankError, exchange, merge, raise_together
 from .evaluators.modes import check_mode, flags_of
 from .interpolation.refinement import check_tolerance
@@ -62,7 +62,7 @@ class LossLandscapeCallback(_Callback):
         at_train_end: a landscape of the final weights.
         x: ``(low, high, points)`` along the first direction, in its lengths.
         y: the same along the second direction; None gives a 1-D curve.
-        directions: the kind, or a callable ``(snapshot, k) -> k directions``.
+        directions: the kind, or a callable ``(site, k) -> k directions``.
         normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
             "dlayer", "model" or "none".
         ignore: parameters that stay at rest: "biasbn" (all tensors of at most one dimension and all normalisation
@@ -638,8 +638,7 @@ def _restored(cls: type[LossLandscapeCallback], state: dict[str, Any]) -> LossLa
 
 def _directions(directions: Any, normalize: str, ignore: Any, orthogonalize: bool, seed: int) -> Directions:
     if isinstance(directions, str):
-        (kind,) = _choices("directions", (directions,), tuple(KINDS), also="a callable (snapshot, k)")
-        return KINDS[kind](normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)
+        return make_directions(directions, normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)
     return _callable("directions", directions)
 
 
@@ -668,15 +667,14 @@ def _pictures(plots: Sequence[str], ndim: int, samples: int) -> tuple[str, ...]:
 
 
 def _choices(
-    name: str, values: Sequence[str], known: Sequence[str], *, also: str = "", of: str = "", may_be_empty: bool = False
+    name: str, values: Sequence[str], known: Sequence[str], *, of: str = "", may_be_empty: bool = False
 ) -> tuple[str, ...]:
     """`values` as a tuple, each once."""
     if isinstance(values, str):
         raise ValueError(f"{name}={values!r} is one word: give a list, e.g. [{values!r}].")
     for value in values:
         if value not in known:
-            more = f", or {also}" if also else ""
-            raise ValueError(f"{name}={value!r} is unknown{of}; the choices are {', '.join(known)}{more}.")
+            raise ValueError(f"{name}={value!r} is unknown{of}; the choices are {', '.join(known)}.")
     if not values and not may_be_empty:
         raise ValueError(f"{name}={values!r} is empty; the choices are {', '.join(known)}.")
     return tuple(dict.fromkeys(values))

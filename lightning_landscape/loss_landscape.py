@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
-from .directions import Between, Directions, Joined, Random, alike, checked_directions
+from .directions import KINDS, Between, Directions, Joined, Site, alike, checked_directions, make_directions
 from .directions.between import Weights, check_frozen
 from .evaluators.modes import check_mode, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
@@ -156,7 +156,7 @@ class LossLandscape:
 
         Args:
             directions: "random"; "target", the line to `target_model`, which lies at 1; a `Bezier` curve from the
-                net, which ends at 1; or a callable ``(snapshot, k) -> k directions`` such as `PCA`.
+                net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`.
             xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter.
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
@@ -206,7 +206,7 @@ class LossLandscape:
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
-            directions: "random", or a callable ``(snapshot, k) -> k directions``; a `Bezier` curve gives its plane.
+            directions: "random", or a callable ``(site, k) -> k directions``; a `Bezier` curve gives its plane.
             dir_type, normalize, ignore, save, resume, recalibrate: as in `compute_1d`.
 
         Returns:
@@ -346,16 +346,16 @@ class LossLandscape:
             if target is not None:
                 check_frozen(self.net, target)
         aimed = all(target is not None for target in targets)
-        if isinstance(directions, str) and directions != "random" and not (aimed and directions == "target"):
+        if isinstance(directions, str) and directions not in KINDS and not (aimed and directions == "target"):
             raise ValueError(
-                f"directions={directions!r} is unknown; the choices are random, target (in compute_1d, with a "
-                "target_model), or a callable (snapshot, k)."
+                f"directions={directions!r} is unknown; the choices are {', '.join(KINDS)}, target (in compute_1d, "
+                "with a target_model), or a callable (site, k)."
             )
         if aimed:
             return Between(targets)
         kind: Directions = directions
         if isinstance(directions, str):
-            kind = Random(normalize=normalize, ignore=ignore, seed=self.seed)
+            kind = make_directions(directions, normalize=normalize, ignore=ignore, seed=self.seed)
         if all(target is None for target in targets):
             return kind
         return Joined(tuple(kind if target is None else Between((target,)) for target in targets))
@@ -390,10 +390,9 @@ class LossLandscape:
             )
             flags = training_flags(probe)
             put_in_mode(probe, self.mode, flags)
-            views = Snapshot.of(probe, buffers=dir_type == "states")
-            origin = {name: tensor.clone() for name, tensor in views.params.items()}  # the probe is going to move
-            snapshot = Snapshot(origin, views.filters, views.normalization)
-            self.plane = Plane(origin, checked_directions(directions, snapshot, grid.ndim if curve is None else 2))
+            snapshot = Snapshot.of(probe, buffers=dir_type == "states")
+            site = Site.at(snapshot, probe, objective, self._batches)
+            self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
             population = population_of(self.dataloader)
             meta = recipe_of(
                 probe, snapshot, self.plane, directions, self._batches,
@@ -407,7 +406,7 @@ class LossLandscape:
                 accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
                 flags=flags if self.mode == "eval" else None,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
-                originals=Snapshot.of(self.net, buffers=dir_type == "states").params,
+                originals=Snapshot.view(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)
         return self._result()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .directions import PCA, Directions, Random, random_walk_shares, recipe
+from .directions import PCA, Directions, Random, Site, random_walk_shares, recipe
 from .evaluators import evaluate
 from .evaluators.modes import MODES as MODEL_MODES
 from .isolation.module_copy import module_copy
@@ -168,7 +168,7 @@ class LossLandscapeWriter:
             ranges = [(-scale, scale, grid_size) for scale in [RANGE if range_scale is None else range_scale] * k]
             if isinstance(kind, PCA) and range_scale is None:
                 snapshot = Snapshot.of(net)
-                ranges = self._around_path(Plane(snapshot.params, kind(snapshot, k)), grid_size)
+                ranges = self._around_path(Plane(snapshot.params, kind(Site.at(snapshot, net, None, []), k)), grid_size)
             names = ("xrange", "yrange", "zrange")[:k]
             compute = (landscape.compute_1d, landscape.compute_2d, landscape.compute_3d)[k - 1]
             compute(**dict(zip(names, ranges, strict=True)), directions=kind, save=False)  # type: ignore[arg-type]

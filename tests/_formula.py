@@ -16,7 +16,7 @@ from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
 
 def plain_surface(module: Any, landscape: Any, seed: int, loss: Callable[[], Any]) -> np.ndarray:
     """``loss()`` with the module's weights at every point of a landscape's grid; then everything is put back."""
-    snapshot = Snapshot.of(module)
+    snapshot = Snapshot.view(module)
     origin = {name: tensor.clone() for name, tensor in snapshot.params.items()}
     plane = Plane(origin, Random(seed=seed)(Snapshot(origin, snapshot.filters, snapshot.normalization), 2))
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}

@@ -295,7 +295,7 @@ def counted(module: nn.Module) -> list[Any]:
 
 def plain(module: Any, landscape: Any) -> np.ndarray:
     """The plain formula, each point from the same state of everything: buffers, counters, strangers."""
-    snapshot = Snapshot.of(module)
+    snapshot = Snapshot.view(module)
     origin = {name: tensor.clone() for name, tensor in snapshot.params.items()}
     directions = Random(seed=4)(Snapshot(origin, snapshot.filters, snapshot.normalization), 2)
     tables = [(part, [(n, b, None if b is None else b.clone()) for n, b in part._buffers.items()])

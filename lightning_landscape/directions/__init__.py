@@ -1,11 +1,12 @@
-"""Directions: callables (snapshot, k) -> k vectors. One file a kind, one row in KINDS."""
+"""Directions: callables (site, k) -> k vectors. One file a kind, one row in KINDS."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
-from ..weights.parameters import Params, Snapshot
+from ..weights.parameters import Params
 from .between import Between
 from .checked import alike, checked_directions
 from .ignore import ignored_names
@@ -13,8 +14,9 @@ from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
 from .pca import PCA, random_walk_shares
 from .random import Random
+from .site import Site
 
-Directions = Callable[[Snapshot, int], tuple[Params, ...]]
+Directions = Callable[[Site, int], tuple[Params, ...]]
 
 # Those that need nothing but a module; Between and PCA are given models or a recording.
 KINDS: dict[str, Callable[..., Directions]] = {
@@ -29,13 +31,35 @@ __all__ = [
     "Directions",
     "Joined",
     "Random",
+    "Site",
     "alike",
     "checked_directions",
     "dead_filters",
     "ignored_names",
+    "make_directions",
     "random_walk_shares",
     "recipe",
 ]
+
+
+def make_directions(kind: str, **settings: Any) -> Directions:
+    """The directions of a kind by its name, with those of the settings that the kind has.
+
+    Raises:
+        ValueError: if there is no such kind.
+
+    >>> make_directions("random", seed=7, normalize="layer")
+    Random(normalize='layer', ignore='biasbn', orthogonalize=False, seed=7, vectors='random')
+    >>> make_directions("randon")
+    Traceback (most recent call last):
+    ValueError: directions='randon' is unknown; the choices are random, or a callable (site, k).
+    """
+    if kind not in KINDS:
+        raise ValueError(
+            f"directions={kind!r} is unknown; the choices are {', '.join(KINDS)}, or a callable (site, k)."
+        )
+    known = inspect.signature(KINDS[kind]).parameters
+    return KINDS[kind](**{name: value for name, value in settings.items() if name in known})
 
 
 def recipe(directions: Directions) -> dict[str, Any]:

@@ -8,21 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from ..weights.parameters import Params, Snapshot, tensor_norm, working_dtype
+from ..weights.parameters import Params, tensor_norm, working_dtype
+from .site import Site
 
 
-def checked_directions(directions: Any, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
-    """The k directions that a callable ``(snapshot, k)`` gives.
+def checked_directions(directions: Any, site: Site, k: int) -> tuple[Params, ...]:
+    """The k directions that a callable ``(site, k)`` gives.
 
     Raises:
         ValueError: if they are not k, or one does not fit the weights, is not finite or moves nothing.
 
     >>> from torch import nn
-    >>> checked_directions(lambda snapshot, k: snapshot.params, Snapshot.of(nn.Linear(1, 1)), 2)
+    >>> from ..weights.parameters import Snapshot
+    >>> checked_directions(lambda site, k: site.params, Snapshot.of(nn.Linear(1, 1)), 2)
     Traceback (most recent call last):
     ValueError: directions gave a single dict, and 2 are needed: return a tuple of 2 mappings from names to tensors.
     """
-    given = directions(snapshot, k)
+    given = directions(site, k)
     wanted = f"return a tuple of {k} mapping{'s' * (k > 1)} from names to tensors."
     if isinstance(given, Mapping | Tensor | str) or not isinstance(given, Iterable):
         raise ValueError(f"directions gave a single {type(given).__name__}, and {k} are needed: {wanted}")
@@ -32,8 +34,8 @@ def checked_directions(directions: Any, snapshot: Snapshot, k: int) -> tuple[Par
     for i, direction in enumerate(result):
         if not isinstance(direction, Mapping):
             raise ValueError(f"Direction {i} is of type {type(direction).__name__}: {wanted}")
-        _check_names(i, direction, snapshot.params)
-        _check_tensors(i, direction, snapshot.params)
+        _check_names(i, direction, site.params)
+        _check_tensors(i, direction, site.params)
         _check_length(i, direction)
     return result
 
@@ -63,7 +65,7 @@ def _check_tensors(i: int, direction: Params, params: Params) -> None:
             if has not in needed:
                 raise ValueError(
                     f"Direction {i} has {what} {has} for {name!r}, the parameter has "
-                    f"{' or '.join(map(str, needed))}: make it like snapshot.params[{name!r}]."
+                    f"{' or '.join(map(str, needed))}: make it like site.params[{name!r}]."
                 )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..weights.parameters import Params, Snapshot
+from ..weights.parameters import Params
+from .site import Site
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,10 @@ class Joined:
     """The first direction of each part.
 
     Args:
-        parts: callables ``(snapshot, k) -> k directions``, one a direction.
+        parts: callables ``(site, k) -> k directions``, one a direction.
 
     >>> from torch import nn
+    >>> from ..weights.parameters import Snapshot
     >>> from .random import Random
     >>> net = nn.Linear(2, 1)
     >>> d, e = Joined((Random(seed=1), Random(seed=2)))(Snapshot.of(net), 2)
@@ -24,9 +26,9 @@ class Joined:
     True
     """
 
-    parts: tuple[Callable[[Snapshot, int], tuple[Params, ...]], ...]
+    parts: tuple[Callable[[Site, int], tuple[Params, ...]], ...]
 
-    def __call__(self, snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+    def __call__(self, site: Site, k: int) -> tuple[Params, ...]:
         """The k directions.
 
         Raises:
@@ -34,7 +36,7 @@ class Joined:
         """
         if len(self.parts) != k:
             raise ValueError(f"{len(self.parts)} parts give as many directions, not {k}.")
-        return tuple(part(snapshot, 1)[0] for part in self.parts)
+        return tuple(part(site, 1)[0] for part in self.parts)
 
     def recipe(self) -> dict[str, Any]:
         """The settings of each part, as plain JSON values."""

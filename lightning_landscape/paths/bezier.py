@@ -101,7 +101,7 @@ def train_bezier(
     if epochs < 1:
         raise ValueError(f"epochs={epochs!r}: give at least 1.")
     check_frozen(net, end)
-    start = {name: tensor.clone() for name, tensor in Snapshot.of(net).params.items()}
+    start = Snapshot.of(net).params
     (towards,) = Between((end,))(Snapshot(start), 1)
     curve = Bezier(
         start,

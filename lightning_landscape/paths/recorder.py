@@ -55,7 +55,7 @@ class Recorder:
             step: when.
             metrics: numbers to keep beside them; None for unknown.
         """
-        self._keep(Snapshot.of(module, buffers=True).params, step, **metrics)
+        self._keep(Snapshot.view(module, buffers=True).params, step, **metrics)
 
     def _keep(self, weights: Params, step: float, **metrics: float | None) -> None:
         for name in self.metrics.keys() | metrics.keys():

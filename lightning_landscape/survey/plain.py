@@ -75,7 +75,8 @@ def survey_module(
     objective = Spread(objective) if objective.divisible else objective
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
     exact_ways = accelerate if objective.divisible and not recalibrate else False
-    survey = Survey(evaluator, plane, grid, accelerate=exact_ways, tolerance=tolerance, path=path)
+    survey = Survey(evaluator, grid, accelerate=exact_ways, tolerance=tolerance, path=path)
+    survey.plane = plane
     surface = Surface("data", objective, frozen(batches, population))
     try:
         surface.center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)

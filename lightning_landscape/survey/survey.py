@@ -84,7 +84,6 @@ class Survey:
 
     Args:
         evaluator: the plain one, on the probe.
-        plane: origin and k directions.
         grid: the points.
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`); None to evaluate every point.
@@ -92,13 +91,15 @@ class Survey:
         path: gives where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says.
 
     Attributes:
+        plane: origin and k directions; set it before anything else.
         found: entries of the recipe that were found on the way.
     """
+
+    plane: Plane
 
     def __init__(
         self,
         evaluator: Sequential,
-        plane: Plane,
         grid: Grid,
         *,
         accelerate: bool | str = True,
@@ -107,7 +108,7 @@ class Survey:
         path: Callable[[Array], Array] | None = None,
     ) -> None:
         self.started = time.perf_counter()
-        self.evaluator, self.plane, self.grid = evaluator, plane, grid
+        self.evaluator, self.grid = evaluator, grid
         self.accelerate, self.tolerance, self.tolerant = accelerate, tolerance, tolerant
         self.places: Array = grid.points if path is None else path(grid.points)
         self.found: dict[str, Any] = {}

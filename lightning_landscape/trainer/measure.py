@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from .. import __version__
 from ..accelerations import ON_REQUEST
-from ..directions import Directions, alike, checked_directions
+from ..directions import Directions, Site, alike, checked_directions
 from ..distributed.one_process import InOneProcess, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, merge
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -113,6 +113,7 @@ def measure(
 def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
     trainer, grid = job.trainer, job.grid
     surfaces = job.prepare()
+    job.lay_plane(surfaces[0])
     job.first_centre(surfaces)
     job.compare_modes(surfaces[0])
     tiles = job.tiles(surfaces[0])
@@ -152,7 +153,6 @@ class Pass(Survey):
     ) -> None:
         super().__init__(
             Sequential(probe, seed=settings.seed),
-            _plane(snapshot, settings),
             settings.grid,
             accelerate=settings.accelerate if trainer.world_size == 1 else False,  # ranks would differ in bits
             tolerance=settings.tolerance,
@@ -186,6 +186,20 @@ class Pass(Survey):
             )
             surfaces.append(Surface(data, self._objective(data, frozen), frozen))
         return surfaces
+
+    def lay_plane(self, surface: Surface) -> None:
+        """Make the directions, now that it is known what is measured.
+
+        Args:
+            surface: the first one.
+
+        Raises:
+            ValueError: if the directions are none of this module.
+        """
+        site = Site.at(self.snapshot, self.probe, surface.objective, surface.frozen.batches)
+        directions = checked_directions(self.settings.directions, site, self.grid.ndim)
+        origin = self.snapshot.params
+        self.plane = Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
 
     def _objective(self, data: str, frozen: FrozenData) -> Objective:
         """What is measured on a data set."""
@@ -309,14 +323,8 @@ def _prepare_step(lent: compat.Lent, data: str) -> None:
         lent.counters.show(data)
 
 
-def _plane(snapshot: Snapshot, settings: Settings) -> Plane:
-    """The plane through the snapshot; a callable may have given whole tensors for sharded ones."""
-    origin = snapshot.params
-    directions = checked_directions(settings.directions, snapshot, settings.grid.ndim)
-    return Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
-
-
 def _cut_all(direction: Params, origin: Params) -> Params:
+    """This process's part of a direction, which may have whole tensors for sharded ones."""
     return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
 
 
@@ -346,10 +354,14 @@ def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool
             modes = settings.mode, settings.flags
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
             small = replace(settings, samples=0)
-            job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
+        job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
         surfaces = job.prepare(0.0 if is_timed else None, first=1)
+        try:
+            job.lay_plane(surfaces[0])
+        except ValueError as error:
+            raise CannotMeasureError(str(error)) from error
         watched: list[tuple[Rehearsed, str]] = []
         if not is_sharded(probe):  # which has no copy
             for surface in surfaces:

@@ -43,7 +43,7 @@ def probing(
         copied = None if sharded else _copied(trainer, module, mode, flags)
         if copied is not None:
             forget_place(copied[0])
-            yield *copied, Snapshot.of(module)
+            yield *copied, Snapshot.view(module)
         else:
             with borrowed(trainer, module, mode, flags) as (recorder, snapshot):
                 forget_place(module)
@@ -78,7 +78,7 @@ def borrowed(
     others = {name: {key: getattr(p, key) for key in _LAID_ASIDE} for name, p in parameters.items()}
     memories = {} if is_sharded(module) else {name: p.data for name, p in parameters.items()}
     try:
-        snapshot = Snapshot.of(module)
+        snapshot = Snapshot.view(module)
         stays = {canonical_name(name): value for name, value in values.items()}
         recorder = _dressed(trainer, module, mode, flags)
         yield recorder, replace(snapshot, params={name: stays[name] for name in snapshot.params})

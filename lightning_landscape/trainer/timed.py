@@ -53,6 +53,7 @@ def measure_in_time(
         )  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
         whole = job.prepare(READING * seconds / len(settings.data))
+        job.lay_plane(whole[0])
         job.found["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
         few = _parts(whole, 0.0)
         job.first_centre(few)

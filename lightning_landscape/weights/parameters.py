@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -71,9 +71,9 @@ class Snapshot:
     """What directions need to know of a module: its perturbed parameters and their roles.
 
     Args:
-        params: detached **views** of the module's tensors (nothing is copied), by canonical name; tied
-            parameters once; frozen parameters (``requires_grad=False``), and those without values (on "meta"), not at
-            all.
+        params: the values by canonical name: copies (`Snapshot.of`), or views of the module's own (`Snapshot.view`).
+            Tied parameters are there once. Frozen ones (``requires_grad=False``) and those without values (on
+            "meta") are not.
         filters: how each tensor splits into filters.
         normalization: the names that belong to a normalisation layer.
     """
@@ -84,7 +84,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, module: nn.Module, *, buffers: bool = False) -> Snapshot:
-        """Read a module; it is not changed.
+        """Copies of a module's weights, which stay as they are when it moves.
 
         Args:
             module: whose trainable parameters to take.
@@ -93,10 +93,20 @@ class Snapshot:
         Raises:
             ValueError: if a parameter is not initialised yet, none is trainable, or two lie on the same memory.
 
-        >>> snapshot = Snapshot.of(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)))
+        >>> net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+        >>> snapshot = Snapshot.of(net)
         >>> sorted(snapshot.params), sorted(snapshot.normalization)
         (['0.bias', '0.weight', '1.bias', '1.weight'], ['1.bias', '1.weight'])
+        >>> _ = net[1].weight.data.fill_(7.0)
+        >>> snapshot.params["1.weight"]
+        tensor([1., 1.])
         """
+        live = cls.view(module, buffers=buffers)
+        return replace(live, params={name: tensor.clone() for name, tensor in live.params.items()})
+
+    @classmethod
+    def view(cls, module: nn.Module, *, buffers: bool = False) -> Snapshot:
+        """Detached views of a module's weights: nothing is copied, and they move with it. Else as `Snapshot.of`."""
         params, filters, normalization = {}, {}, set()
         roles: dict[int, tuple[FilterLayout, bool]] = {}
         for layer in module.modules():
