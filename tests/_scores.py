@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_landscape import Grid
-from lightning_landscape.evaluators import Affine, Sequential, recording
+from lightning_landscape.evaluators import Affine, Sequential
+from lightning_landscape.evaluators.affine import recording
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.weights.plane import Plane

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ from benchmarks.rounds import Result, Row, compete, relative_error
 from benchmarks.stopwatch import Clock, Cost, Enough, Stopwatch, Timing, now
 from benchmarks.table import TOLERANCE, figure, landscape_table, markdown, summary
 from benchmarks.workloads import WORKLOADS, make
+from lightning_landscape.accelerations.choose import fastest
+from lightning_landscape.accelerations.trial import TrialSettings
 from lightning_landscape.evaluators.affine.closed_form import ClosedForm
+from lightning_landscape.survey import survey
 
 from ._formula import rounds_products
 
@@ -84,7 +88,7 @@ def test_an_option_that_gets_lost_on_its_way_is_told() -> None:
 
 
 def test_ours_tells_what_it_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    monkeypatch.setattr(survey, "fastest", partial(fastest, settings=TrialSettings(affine_seconds=0.0)))
     fast, plain = ours()
     fast(make("W1", 300), 51, silent)
     plain(make("W1", 300), 3, silent)
@@ -242,7 +246,7 @@ def test_a_wrong_value_is_shown_and_a_failure_ends_nothing() -> None:
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_what_was_timed_is_checked_where_only_that_is_accelerated(wrong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    monkeypatch.setattr(survey, "fastest", partial(fastest, settings=TrialSettings(affine_seconds=0.0)))
     compute = ClosedForm.__call__
 
     def spoilt(self: Any, points: Any) -> Any:
@@ -260,7 +264,8 @@ def test_what_was_timed_is_checked_where_only_that_is_accelerated(wrong: bool, m
 
 def test_with_a_tolerance_the_check_is_between_the_evaluated_points(monkeypatch: pytest.MonkeyPatch) -> None:
     workload, said = make("W1", 20), []
-    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", np.inf)  # else it is on a slow machine
+    never = TrialSettings(affine_seconds=np.inf)  # it would be worth it on a slow machine
+    monkeypatch.setattr(survey, "fastest", partial(fastest, settings=never))
     monkeypatch.setattr(rounds, "BETWEEN", 33 * 33)
     first = compete(workload, [Tolerant(1e-2), Careful()], rounds=1, budget=None, n=33, check=2, say=said.append)
     row = first.rows[0]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lightning_landscape import LossLandscapeCallback
-from lightning_landscape.accelerations.choose import Choice
+from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators.forked import Worker
 
 from ._training import Net, differences, fit, loaders

@@ -79,5 +79,5 @@ def test_a_training_whose_backends_were_set_one_by_one_has_its_landscape(tmp_pat
     alone = LossLandscape(nn.Linear(2, 1), data, nn.MSELoss(), surf_file=tmp_path / "a.h5")
     assert np.isfinite(alone.compute_1d(xrange=(-1, 1, 5))["losses"]).all()
     with ExitStack() as stack, pytest.raises(ValueError, match="set for each backend already"):
-        stack.enter_context(ACCELERATIONS["fast_matmul"](Sequential(nn.Linear(2, 1)), []))
+        stack.enter_context(ACCELERATIONS["fast_matmul"].use(Sequential(nn.Linear(2, 1)), []))
     assert state() == before

@@ -1,6 +1,7 @@
 """A sweep: one landscape that fills up from the middle outwards, or along a path; what its recipe says."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import Between, Grid, Joined, Landscape, LossLandscape, Plane, Random, Snapshot
+from lightning_landscape.accelerations.choose import fastest
+from lightning_landscape.accelerations.trial import TrialSettings
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.survey import survey
 from lightning_landscape.survey.plain import survey_module
 from lightning_landscape.survey.recipe import recipe_of
 from lightning_landscape.survey.resume import FINGERPRINT, differences
@@ -128,7 +132,7 @@ def test_the_recipe_is_plain_and_tells_one_direction_from_another():
 
 def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
     """A linear model is affine in the point: its values follow from a few passes, and a tolerance saves nothing."""
-    monkeypatch.setattr("lightning_landscape.accelerations.choose.AFFINE_FROM", 0)
+    monkeypatch.setattr(survey, "fastest", partial(fastest, settings=TrialSettings(affine_seconds=0.0)))
     torch.manual_seed(0)  # of ten samples, an accuracy of 30 % may be anything that has three values
     net = nn.Linear(5, 3)
     data = TensorDataset(torch.randn(20, 5), torch.randint(3, (20,)))

@@ -1,45 +1,87 @@
-"""Accelerations: faster ways to the same values. One file a way, one row in ACCELERATIONS, in the order of trial.
+"""Accelerations: faster ways to the same values. One file each, and one row in ACCELERATIONS, in the order of trial.
 
-Each is a context: ``way(evaluator, batches)`` changes the probe, or what it runs in, and gives the evaluator and the
-batches to use; at its end all is as before. None is used before it has proved equal and faster on the module at hand
-(`choose.py`; kept memory: not slower). Those of ON_REQUEST are tried where the user names one, and need not be equal.
+Each is a context: ``use(evaluator, batches)`` changes the probe, or what it runs in, and gives the evaluator and the
+batches to use. At its end all is as before. None is used before it has proved equal and faster on the module at hand
+(`choose.py`). Those of ON_REQUEST are tried where the user names one, and need not be equal.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 
 from ..evaluators import Evaluator
 from ..objectives.base import Batch
 from .bf16 import bf16
 from .channels_last import channels_last
 from .compiled import compiled
-from .cuda_graphs import cuda_graphs
 from .folded import folded
 from .kept_memory import kept_memory
 from .matmul import fast_matmul
 from .processes import processes
-from .several_points import several_points
+from .several_points import POINTS, several_points
 from .small_batches import small_batches
 
+log = logging.getLogger(__name__)
 Faster = tuple[Evaluator, Sequence[Batch]]
-Way = Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
 
-ACCELERATIONS: dict[str, Way] = {
-    "small_batches": small_batches,
-    "channels_last": channels_last,
-    "kept_memory": kept_memory,  # inside what makes copies of the data, which would take all of it
-    "fast_matmul": fast_matmul,
-    "folded": folded,
-    "several_points": several_points,
-    "processes": processes,  # before what compiles, which is then for one thread
-    "cuda_graphs": cuda_graphs,
-    "compiled": compiled,
+
+@dataclass(frozen=True)
+class Compiler:
+    """The seconds that a compiler takes before it gains anything, about.
+
+    Args:
+        first_call: once.
+        per_shape: for each shape of the batches.
+        per_module: for each module and shape.
+        most_shapes: of batches. Each is compiled by itself, and torch gives up at eight of one function.
+    """
+
+    first_call: float = 8.0
+    per_shape: float = 1.0
+    per_module: float = 0.08
+    most_shapes: int = 4
+
+
+@dataclass(frozen=True)
+class Acceleration:
+    """One row of the table.
+
+    Args:
+        use: the context.
+        compiler: what it costs, if it compiles.
+        replaces: the name of a row that can't be used with it.
+        together_with: the name of a row with which it may gain where neither does alone.
+        points: that one call measures; 0 if that is not its purpose.
+        always: it costs nothing and changes no value: it is used without a trial wherever it can be had.
+    """
+
+    use: Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
+    compiler: Compiler | None = None
+    replaces: str | None = None
+    together_with: str | None = None
+    points: int = 0
+    always: bool = False
+
+
+ACCELERATIONS: dict[str, Acceleration] = {
+    "small_batches": Acceleration(small_batches),
+    "channels_last": Acceleration(channels_last),
+    # Inside what makes copies of the data, which would take all of it.
+    "kept_memory": Acceleration(kept_memory, always=True),
+    "fast_matmul": Acceleration(fast_matmul),
+    "folded": Acceleration(folded),
+    "several_points": Acceleration(several_points, points=POINTS),
+    # Before what compiles, which is then for one thread. One is short of threads, the other of work.
+    "processes": Acceleration(processes, together_with="several_points"),
+    # No call of several points can be compiled.
+    "compiled": Acceleration(compiled, compiler=Compiler(), replaces="several_points"),
 }
-ON_REQUEST: dict[str, Way] = {"bf16": bf16}
+ON_REQUEST: dict[str, Acceleration] = {"bf16": Acceleration(bf16)}
 
-__all__ = ["ACCELERATIONS", "ON_REQUEST", "Faster", "Way", "applied", "check_accelerate"]
+__all__ = ["ACCELERATIONS", "ON_REQUEST", "Acceleration", "Compiler", "Faster", "applied", "check_accelerate"]
 
 
 def check_accelerate(accelerate: bool | str) -> None:
@@ -55,9 +97,24 @@ def check_accelerate(accelerate: bool | str) -> None:
 
 
 @contextmanager
-def applied(names: Sequence[str], evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[Faster]:
-    """All the named accelerations, one in the other; gives the evaluator and the batches to use."""
+def applied(
+    names: Sequence[str], evaluator: Evaluator, batches: Sequence[Batch], *, always: bool = False
+) -> Iterator[Faster]:
+    """All the named accelerations, one in the other; gives the evaluator and the batches to use.
+
+    Args:
+        names: rows of ACCELERATIONS or ON_REQUEST; they are used in the order of these tables.
+        evaluator: what is made faster.
+        batches: the frozen data.
+        always: use the rows that need no trial, too, where they can be had.
+    """
     with ExitStack() as stack:
-        for name in names:
-            evaluator, batches = stack.enter_context({**ACCELERATIONS, **ON_REQUEST}[name](evaluator, batches))
+        for name, row in {**ACCELERATIONS, **ON_REQUEST}.items():
+            if name in names:
+                evaluator, batches = stack.enter_context(row.use(evaluator, batches))
+            elif row.always and always:
+                try:
+                    evaluator, batches = stack.enter_context(row.use(evaluator, batches))
+                except ValueError as error:
+                    log.debug("%s can't be had: %s", name, error)
         yield evaluator, batches

@@ -10,8 +10,8 @@ from ..evaluators import Evaluator
 from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
 from . import ON_REQUEST, applied
-from .choose import Choice
 from .equality import equal, off_axes
+from .trial import Choice
 
 log = logging.getLogger(__name__)
 Pairs = Callable[[Sequence[Batch]], Sequence[tuple[Objective, Sequence[Batch]]]]
@@ -43,7 +43,7 @@ def proved(
         exact = choice.names and not set(choice.names) & ON_REQUEST.keys()
         try:
             expected = [next(iter(way(own, plane, point, given))) for own, given in pairs(batches)] if exact else []
-            fast, converted = until_the_end.enter_context(applied(choice.names, way, batches))
+            fast, converted = until_the_end.enter_context(applied(choice.names, way, batches, always=choice.always))
             got = [next(iter(fast(own, plane, point, given))) for own, given in pairs(converted)] if exact else []
             good = all(map(equal, expected, got))
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything; what is the step's own comes again
@@ -53,4 +53,6 @@ def proved(
             yield fast, converted, choice
             return
     log.debug("%s are not used: they do not hold on all data", ", ".join(choice.names))
-    yield way, batches, Choice(tried=choice.tried)
+    nothing = Choice(tried=choice.tried, always=choice.always)
+    with applied((), way, batches, always=choice.always) as (plain, converted):
+        yield plain, converted, nothing

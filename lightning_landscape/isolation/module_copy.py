@@ -114,14 +114,18 @@ class ModuleCopier(Copier):
         """A module of `copy.deepcopy`, with what that forgets, and whose functions are those of the original."""
         twins = dict(twin.named_modules())
         for name, part in value.named_modules(prefix=path):
-            own: Any = twins[name.removeprefix(path).removeprefix(".")]
+            own: Any = twins.get(name.removeprefix(path).removeprefix("."))
+            if own is None:  # a __deepcopy__ may give something else
+                continue
             self.fill(part, own, name)
             own.__dict__.update({key: self.attribute(key, vars(part)[key], name) for key in TABLES & vars(part).keys()})
             for key, item in list(vars(own).items()):
                 if isinstance(item, FunctionType) and not self.is_made(item):
                     own.__dict__[key] = self(item, f"{name}.{key}")
-        for parameter, own_parameter in zip(value.parameters(), twin.parameters(), strict=True):
-            self.fill(parameter, own_parameter, path)
+        parameters = dict(twin.named_parameters())
+        for name, parameter in value.named_parameters():
+            if name in parameters:
+                self.fill(parameter, parameters[name], path)
         return twin
 
     def _uses_original(self, twin: Any, value: Any) -> bool:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..accelerations.bf16 import checked, control, errors, stated
-from ..accelerations.choose import Choice, fastest, told
+from ..accelerations.choose import fastest, told
 from ..accelerations.proof import proved
+from ..accelerations.trial import Choice
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import least, refine
 from ..landscape import Grid, Landscape, Sample, Samples

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..accelerations.choose import Choice, told
+from ..accelerations.choose import told
+from ..accelerations.trial import Choice
 from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
 from ..landscape import Landscape

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 from torch import nn
 
 from lightning_landscape import Random, Snapshot, accelerations
-from lightning_landscape.accelerations import ACCELERATIONS, applied
-from lightning_landscape.accelerations.choose import Choice, choose, fastest, timed
+from lightning_landscape.accelerations import ACCELERATIONS, Acceleration, applied
+from lightning_landscape.accelerations.choose import choose, fastest
+from lightning_landscape.accelerations.proof import proved
+from lightning_landscape.accelerations.trial import Choice, TrialSettings, timed
 from lightning_landscape.evaluators import Around, Measurement, Sequential
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
@@ -28,7 +31,7 @@ from .._formula import rounds_products
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9], [0.2, 0.8], [-0.1, -0.6]])
 LINUX = {"processes", "kept_memory"}
-ELSEWHERE = {"cuda_graphs"} | (LINUX if sys.platform != "linux" else set())  # refuse this net
+ELSEWHERE = LINUX if sys.platform != "linux" else set()  # refuse this net
 HERE = [name for name in ACCELERATIONS if name not in ELSEWHERE]
 
 
@@ -123,10 +126,14 @@ def test_a_module_is_as_it_was_after_an_error(case: Any) -> None:
     assert "forward" not in vars(module)
 
 
+ROWS = dict(ACCELERATIONS)
+
+
 def pretend(monkeypatch: pytest.MonkeyPatch, **ways: Any) -> None:
     """Put other ways in place of those there are."""
-    monkeypatch.setattr(accelerations, "ACCELERATIONS", ways)
-    monkeypatch.setattr(accelerations.choose, "ACCELERATIONS", ways)
+    rows = {name: replace(ROWS.get(name, Acceleration(use)), use=use) for name, use in ways.items()}
+    for module in (accelerations, accelerations.choose, accelerations.trial):
+        monkeypatch.setattr(module, "ACCELERATIONS", rows)
 
 
 @contextmanager
@@ -211,6 +218,37 @@ def test_what_is_equal_and_faster_is_chosen(case: Any, monkeypatch: pytest.Monke
     assert choice.speedup["quick"] > 3
 
 
+def test_what_costs_nothing_is_used_without_a_trial(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[str] = []
+
+    def row(name: str, is_refused: bool) -> Acceleration:
+        @contextmanager
+        def use(evaluator: Any, batches: Any) -> Iterator[Any]:
+            if is_refused:
+                raise ValueError("not here")
+            used.append(name)
+            yield evaluator, batches
+
+        return Acceleration(use, always=True)
+
+    rows = {"free": row("free", False), "refused": row("refused", True)}
+    for module in (accelerations, accelerations.choose, accelerations.trial):
+        monkeypatch.setattr(module, "ACCELERATIONS", rows)
+    choice = chosen(case, 10_000)
+    assert choice.names == ()
+    assert choice.always
+    assert used == ["free"]  # where the plain way is timed
+    module, plane, batches = case
+    evaluator, objective = Sequential(module), LossFunction(loss)
+    for accelerate in (choice, Choice()):
+        with (
+            preserved(),
+            proved(accelerate, evaluator, plane, batches, lambda given: [(objective, given)]) as (fast, *_),
+        ):
+            assert fast is evaluator
+    assert used == ["free"] * 2  # not where nothing may be faster
+
+
 def test_nothing_is_tried_where_the_step_edits_its_weights(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another evaluator keeps the parameters elsewhere, where the edit of one point would stay for the next."""
 
@@ -283,9 +321,9 @@ def compiles(layers: int, sizes: int, seconds: int, monkeypatch: pytest.MonkeyPa
         yield evaluator, batches
 
     pretend(monkeypatch, compiled=compiling)
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
-    monkeypatch.setattr(accelerations.choose, "_few", lambda batches: (list(batches), 1.0))
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
+    monkeypatch.setattr(accelerations.trial, "largest", lambda batches, count: (list(batches), 1.0))
     net = nn.Sequential(*(nn.Identity() for _ in range(layers)), nn.Linear(2, 3)).eval()
     snapshot = Snapshot.of(copy.deepcopy(net))
     data = [Batch((torch.ones(n % sizes + 1, 2), torch.zeros(n % sizes + 1).long()), n % sizes + 1) for n in range(10)]
@@ -306,8 +344,8 @@ def test_points_side_by_side_must_gain_more(
         return [{"loss": Measurement(1.0, 0.0)}] * (1 if plain else at_once), 1.0 if plain else takes
 
     pretend(monkeypatch, processes=way)
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", seconds)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", seconds)
     assert bool(chosen(case, 10_000).names) == kept
 
 
@@ -331,8 +369,8 @@ def test_what_is_compiled_takes_the_place_of_several_points(
         return [{"loss": Measurement(1.0, 0.0)}], seconds[names[-1]] if names else 1.0
 
     pretend(monkeypatch, **{name: named(name) for name in seconds})
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", timed)
     choice = chosen(case, 100_000)
     assert choice.speedup == kept
     assert list(choice.names) == list(kept)
@@ -349,12 +387,7 @@ GAIN = [1.0, 0.5, 1.0]  # seconds before, with a way, and before it again
         (["way"], [1.0, 0.9, 0.82], []),  # a neighbour has left since the first
         (["way"], [1.0, 1.1, 1.5], ["way"]),  # one has come
         (["way"], [1.0, 1.6], []),
-        (["way", "kept_memory"], [*GAIN, 0.52, 0.5], ["way", "kept_memory"]),  # what it spares, comes and goes
-        (["way", "kept_memory"], [*GAIN, 0.6, 0.5], ["way"]),
-        (["way", "kept_memory"], [*GAIN, 0.52, 0.43], ["way"]),
         (["way", "other"], [1.0, 1.0, 0.8, 0.74, 0.8], ["other"]),  # each beside what was timed around it
-        (["kept_memory"], [1.0, 1.0, 1.0], []),  # not worth the proof
-        (["kept_memory"], GAIN, ["kept_memory"]),
         (["way", "other"], [1.0, 0.5, RuntimeError("no compiler"), 0.6, 1.0], ["other"]),
     ],
 )
@@ -370,8 +403,8 @@ def test_what_was_before_is_timed_before_and_after(
         return [{"loss": Measurement(1.0, 0.0)}], seconds
 
     pretend(monkeypatch, **dict.fromkeys(names, nothing))
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", timed)
     assert list(chosen(case, 10_000).names) == kept
 
 
@@ -400,7 +433,7 @@ def test_rounds_that_live_on_others_are_timed_together(
                 time.sleep(0.03 if turn in slow else 0.0)
                 yield {}
 
-    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches, points)
+    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches, points, TrialSettings())
     assert expected <= seconds < expected + 0.005
 
 
@@ -423,7 +456,7 @@ def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int
                 taken.append(1)
                 yield {}
 
-    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches, asked)
+    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches, asked, TrialSettings())
     assert len(taken) == points
 
 
@@ -453,8 +486,8 @@ def test_several_points_and_processes_are_tried_together_too(
         return [{"loss": Measurement(1.0, 0.0)}] * (2 if tried[-1] else 1), times[tried[-1]]
 
     pretend(monkeypatch, several_points=named(several), processes=named(processes))
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", timed)
     choice = chosen(case, 100_000)
     assert choice.speedup == kept
     assert list(choice.names) == list(kept)
@@ -467,14 +500,14 @@ def test_on_quick_batches_more_of_them_are_tried(case: Any, monkeypatch: pytest.
     many = [Batch(batches[0].data, batches[0].size, i) for i in range(50)]
     asked: list[tuple[int, int]] = []
 
-    def timed(evaluator: Any, objective: Any, plane: Any, given: Any, points: int) -> Any:
+    def timed(evaluator: Any, objective: Any, plane: Any, given: Any, points: int, settings: Any) -> Any:
         asked.append((len(given), points))
         return [{"loss": Measurement(1.0, 0.0)}], 1.0
 
     pretend(monkeypatch)
-    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "timed", timed)
     for once, points in [(1.0, 10**6), (1e-3, 10**6), (1e-3, 800), (1e-3, 400), (1.0, 800)]:
-        monkeypatch.setattr(accelerations.choose, "once", lambda *args, once=once: once)
+        monkeypatch.setattr(accelerations.trial, "once", lambda *args, once=once: once)
         choose(Sequential(module), LossFunction(loss), plane, many, points)
     # 3 % of 800 points on all 50 batches are as many as 600 on two and 200 on six; of 400 points, as 200 on three.
     assert asked == [(2, 20), (10, 40), (6, 4), (3, 4), (2, 12)]
@@ -496,7 +529,7 @@ def test_several_points_are_tried_where_even_slow_ones_are_affordable(
 
     ways = {"way": named("way")} if times else {}
     pretend(monkeypatch, **ways, several_points=named("several_points"))
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.choose, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "timed", timed)
     chosen(case, points)
     assert (("several_points",) in seen) == tried

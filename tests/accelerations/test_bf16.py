@@ -5,6 +5,7 @@ Expected values: functional_call under autocast by hand, and differences counted
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, Plane, Random, Snapshot, accelerations, load, save
-from lightning_landscape.accelerations import applied
+from lightning_landscape.accelerations import Compiler, applied
 from lightning_landscape.accelerations.bf16 import checked, control, errors
-from lightning_landscape.accelerations.choose import Choice, choose
+from lightning_landscape.accelerations.choose import choose
+from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators import Measurement, Sequential
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.landscape import Landscape
@@ -168,10 +170,10 @@ def test_it_is_tried_on_request_alone_and_need_not_be_equal(case: Any, monkeypat
         rounded = type(evaluator).__name__ == "_Autocast"
         return [{"loss": Measurement(1.1 if rounded else 1.0, 0.0)}], 0.5 if rounded else 1.0
 
-    monkeypatch.setattr(accelerations.choose, "timed", seconds)
-    monkeypatch.setattr(accelerations.choose, "once", lambda *args: 1e-6)
-    monkeypatch.setattr(accelerations.choose, "COMPILERS", ("bf16",))
-    monkeypatch.setattr(accelerations.choose, "FIRST_CALL", 1e12)  # seconds: however long it may take
+    monkeypatch.setattr(accelerations.trial, "timed", seconds)
+    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1e-6)
+    slow = replace(accelerations.ON_REQUEST["bf16"], compiler=Compiler(first_call=1e12))  # however long it may take
+    monkeypatch.setitem(accelerations.ON_REQUEST, "bf16", slow)
     objective = LossFunction(loss)
     for accelerate in (True, "bf16"):
         with preserved():

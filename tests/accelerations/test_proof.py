@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, accelerations
-from lightning_landscape.accelerations.choose import Choice
+from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators import Around
 
 X = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -132,7 +132,7 @@ def test_all_batches_are_tried(
         landscape.compute_2d(xrange=AXIS, yrange=AXIS)
         surfaces.append(landscape.landscape)
         chosen(monkeypatch, "compiled")
-        monkeypatch.setitem(accelerations.ACCELERATIONS, "compiled", way)
+        monkeypatch.setitem(accelerations.ACCELERATIONS, "compiled", accelerations.Acceleration(way))
     plain, fast = surfaces
     assert fast.meta["accelerations"] == ({"compiled": 2.0} if samples == 24 else {})
     for name, values in plain.values.items():

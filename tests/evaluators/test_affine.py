@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_landscape import Grid
-from lightning_landscape.evaluators import Affine, Sequential, find_affine, recording
-from lightning_landscape.evaluators import affine as affine_file
-from lightning_landscape.evaluators import factorised as maths
+from lightning_landscape.evaluators import Affine, Sequential, find_affine
+from lightning_landscape.evaluators.affine import affine as affine_file
+from lightning_landscape.evaluators.affine import cross_entropy as maths
+from lightning_landscape.evaluators.affine import recording
 from lightning_landscape.evaluators.affine.closed_form import ClosedForm
 from lightning_landscape.evaluators.affine.replay import candidates
 from lightning_landscape.isolation.rng import preserved

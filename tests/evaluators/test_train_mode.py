@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from lightning_landscape import Random, Snapshot
 from lightning_landscape.accelerations import ACCELERATIONS
-from lightning_landscape.accelerations.choose import Choice
 from lightning_landscape.accelerations.proof import proved
+from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators import EVALUATORS, Affine, Sequential, Vmapped
 from lightning_landscape.evaluators.modes import is_training
 from lightning_landscape.isolation.rng import preserved
@@ -145,7 +145,7 @@ def test_every_evaluator_equals_the_naive_loop(case: Any, way: str) -> None:
 
 
 @pytest.mark.usefixtures("_two_threads_on_two_cores")
-@pytest.mark.parametrize("name", [n for n in ACCELERATIONS if n not in ("compiled", "cuda_graphs", "kept_memory")])
+@pytest.mark.parametrize("name", [n for n in ACCELERATIONS if n not in ("compiled", "kept_memory")])
 def test_what_is_proved_holds_at_all_points(case: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     several = importlib.import_module("lightning_landscape.accelerations.several_points")
     monkeypatch.setattr(several, "GROUPS", 4)
