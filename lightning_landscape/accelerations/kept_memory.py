@@ -21,10 +21,10 @@ def kept_memory(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tupl
     """Free memory below a block that is in use, which the C library therefore keeps. Exact to the bit.
 
     What is free at the end of the heap goes back to the system, which fills every page with zeros before it hands it
-    out again: activations of some megabytes may pay for that at every batch, as the heap happens to lie. Measured
-    where they do, with batches of 64 on two threads, a small CNN with channels_last takes 0.47 of the time, ResNet-56
-    0.56 (0.70 with channels_last), a small Transformer 0.9. Beginning and ending take 25 ms. No setting of the process is changed, and at the end the
-    memory is given back.
+    out again. Activations of some megabytes may pay for that at every batch, as the heap happens to lie. Where they do,
+    with batches of 64 on two threads, a small CNN with channels_last takes 0.47 of the time, ResNet-56 0.56 (0.70 with
+    channels_last), a small Transformer 0.9. Beginning and ending take 25 ms. No setting of the process is changed, and
+    at the end the memory is given back.
 
     Raises:
         ValueError: on other systems than Linux with glibc and its own allocator, and on accelerators; where the heap
