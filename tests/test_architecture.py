@@ -139,6 +139,12 @@ def test_every_room_has_a_floor():
     assert rooms - LEVEL.keys() == set(), "give the new room a floor in FLOORS"
 
 
+def test_the_page_of_the_rooms_has_each_of_them():
+    page = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {f"{room}/" if (ROOT / room).is_dir() else f"{room}.py" for room in LEVEL}
+    assert {room for room in rooms if room not in page} == set()
+
+
 def test_no_rooms_import_each_other_in_a_circle():
     arrows = {room: set() for room in LEVEL}
     for path in FILES:
