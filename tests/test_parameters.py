@@ -74,11 +74,15 @@ def test_complex_dot_is_the_real_inner_product():
     assert norm(a) == pytest.approx(np.sqrt(1 + 4 + 9))
 
 
-def test_the_snapshot_views_the_parameters_and_copies_nothing():
+def test_a_snapshot_copies_and_a_view_does_not():
     net = nn.Linear(3, 2)
-    snapshot = Snapshot.of(net)
-    assert snapshot.params["weight"].data_ptr() == net.weight.data_ptr()
-    assert not snapshot.params["weight"].requires_grad
+    before = net.weight.detach().clone()
+    copied, live = Snapshot.of(net), Snapshot.view(net)
+    net.weight.data.add_(1)
+    assert torch.equal(copied.params["weight"], before)
+    assert live.params["weight"].data_ptr() == net.weight.data_ptr()
+    for snapshot in (copied, live):
+        assert not snapshot.params["weight"].requires_grad
     assert net.weight.requires_grad
 
 
