@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 else:
 
     class _Callback(*compat.callback_bases()):
-        """Of every Lightning namespace that is imported."""
+        """A callback for every Lightning namespace that is imported."""
 
 
 log_ = logging.getLogger(__name__)
@@ -383,7 +383,10 @@ class LossLandscapeCallback(_Callback):
         return Settings(**settings)
 
     def _folder(self, trainer: Any) -> Path | None:
-        """Where the folders of the passes go; None for no files. Every rank must call it: log_dir broadcasts."""
+        """The folder in which the passes make their folders; None for no files.
+
+        Every rank must call this method, because log_dir broadcasts.
+        """
         log_dir = trainer.log_dir
         if trainer.fast_dev_run:
             return None
@@ -406,7 +409,7 @@ class LossLandscapeCallback(_Callback):
             compat.warn(trainer, note)
 
     def _spending(self) -> Any:
-        """What is done inside is for a landscape."""
+        """A context whose time counts as spent on landscapes, if there is a budget."""
         return nullcontext() if self._account is None else self._account.spending()
 
     def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:

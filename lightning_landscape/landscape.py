@@ -152,12 +152,12 @@ class Grid:
 
     @property
     def center_index(self) -> tuple[int, ...]:
-        """Where the grid is nearest to the origin θ*, one index an axis."""
+        """The indices of the grid point nearest to the origin θ*, one an axis."""
         return tuple(int(np.argmin(np.abs(axis))) for axis in self.axes)
 
     @property
     def has_center(self) -> bool:
-        """Whether the origin θ* is itself a point of the grid."""
+        """True if the origin θ* is itself a point of the grid."""
         return all(axis[i] == 0 for axis, i in zip(self.axes, self.center_index, strict=True))
 
     def __eq__(self, other: object) -> bool:
@@ -170,7 +170,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sample:
-    """What is known of one sample beside its landscape.
+    """Facts about one sample beside its landscape.
 
     Args:
         index: its place in the data set.
@@ -423,7 +423,7 @@ class Landscape:
 
 
 def equal(a: Landscape, b: Landscape) -> bool:
-    """Whether two landscapes hold the same: grids, values, errors, masks, samples, centre and recipe.
+    """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, centre and recipe.
 
     NaN equals NaN, and arrays must agree in every bit but the sign of zero.
     """

@@ -11,7 +11,7 @@ _REMOTE = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*::)*[A-Za-z][A-Za-z0-9+.\-]+:/")
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path names a place on another machine, as fsspec writes it.
+    """True if a path names a place on another machine, as fsspec writes it.
 
     >>> is_remote("s3://bucket/run"), is_remote("C:/run"), is_remote("a/b:c")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""What a finished pass leaves: a folder of files, and pictures and numbers for the loggers."""
+"""The output of a finished pass: a folder of files, and pictures and numbers for the loggers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _never() -> bool:
 
 @dataclass(frozen=True)
 class Look:
-    """How a landscape is drawn and which files it leaves.
+    """The way a landscape is drawn, and the files it leaves.
 
     Args:
         plots: kinds of `plots.PLOTS`.
@@ -156,7 +156,7 @@ def draw_pictures(
 
 
 def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
-    """Those of the formats that hold all of a landscape; ``["h5"]`` if none of them does, so that nothing is lost.
+    """The given formats that hold all of a landscape; ``["h5"]`` if none does, so that nothing is lost.
 
     >>> from .landscape import Grid
     >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")

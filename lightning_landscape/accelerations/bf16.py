@@ -84,7 +84,7 @@ def _row(
 def errors(
     exact: dict[str, NDArray[np.float64]], rounded: dict[str, NDArray[np.float64]]
 ) -> dict[str, dict[str, float]]:
-    """Of each metric the largest difference, and its share of the range of the exact values, where these are finite.
+    """The largest difference in each metric, and its share of the range of the finite exact values.
 
     Args:
         exact: the metrics in float32, each of shape (n,).
@@ -108,6 +108,6 @@ def errors(
 
 
 def stated(points: NDArray[np.float64], batches: int, found: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What a landscape's meta says: at how many points, on how many batches it was checked; `errors` by metric."""
+    """The entry for a landscape's meta: the numbers of checked points and batches, and each metric's `errors`."""
     by_key = {key: {name: error[key] for name, error in found.items()} for key in ("largest", "share")}
     return {"points": len(points), "batches": min(batches, CHECKED_BATCHES), **by_key}

@@ -1,4 +1,4 @@
-"""Which evaluator measures the points of a landscape, and which accelerations it gets."""
+"""The choice of the evaluator that measures a landscape's points, and of its accelerations."""
 
 from __future__ import annotations
 

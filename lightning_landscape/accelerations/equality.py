@@ -1,4 +1,4 @@
-"""When two ways to measure are taken for equal, and where they are compared."""
+"""The test that two ways to measure are equal, and the point at which they are compared."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ EQUAL = 1e-6  # relative, of every metric
 
 
 def equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
-    """Whether two ways give the same metrics, to EQUAL of their values."""
+    """True if two ways give the same metrics, within a relative difference of EQUAL."""
     return a.keys() == b.keys() and all(
         np.isclose(a[name].value, b[name].value, rtol=EQUAL, atol=0, equal_nan=True) for name in a
     )

@@ -104,7 +104,7 @@ def _set_forwards(forwards: list[tuple[dict[str, Any], Any]]) -> None:
 
 
 def _is_simple(part: Any) -> bool:
-    """Whether nobody else has a hand in its forward pass; padding with zeros, transposed ones in one group."""
+    """True if a part's forward pass is plain: not replaced, no hooks, zero padding, one group if transposed."""
     tables = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if "forward" in vars(part) or any(vars(part)[table] for table in tables):
         return False
@@ -148,7 +148,7 @@ def _followers(layers: list[nn.Module], norms: list[nn.Module]) -> Iterator[dict
 
 
 def _both(layer: Any, norm: Any, inputs: Tensor) -> Tensor:
-    """What the norm makes of what the layer makes of its inputs."""
+    """The output of the layer followed by the norm, computed by one layer with scaled weights."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
     mean = norm.running_mean if layer.bias is None else norm.running_mean - layer.bias

@@ -21,11 +21,11 @@ Pairs = Callable[[Sequence[Batch]], Sequence[tuple[Objective, Sequence[Batch]]]]
 def proved(
     choice: Choice, way: Evaluator, plane: Plane, batches: Sequence[Batch], pairs: Pairs
 ) -> Iterator[tuple[Evaluator, Sequence[Batch], Choice]]:
-    """What was chosen, at work, if it is equal on everything that is measured; else nothing of it.
+    """Apply the choice if it gives equal values on all data; else apply nothing of it.
 
-    It was tried on a few batches of one data set. Others may take another path through the module, in which another
-    layer is in front of a norm, or may have shapes that no compiler likes. Nothing is proved of bfloat16, whose error
-    is measured (`bf16`).
+    The choice was tried on a few batches of one data set. Other batches may take another path through the module, in
+    which another layer precedes a norm. Other batches may also have shapes that no compiler likes. Nothing is proved
+    of bfloat16, whose error is measured (`bf16`).
 
     Args:
         choice: of `choose`.

@@ -57,8 +57,10 @@ def several_points(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[t
 
 
 def _widest(module: nn.Module, numbers: int) -> float:
-    """How many numbers a layer returns at most, about, for so many at the first: convolutions without strides, or
-    linear layers and embeddings."""
+    """An estimate of the most numbers that any layer returns, for `numbers` numbers in the input.
+
+    Convolutions are taken to have no strides. Linear layers and embeddings count only where there are no convolutions.
+    """
     parts = list(module.modules())
     widths = [(part.in_channels, part.out_channels) for part in parts if isinstance(part, GROUPED)] or [
         (part.in_features, part.out_features) if isinstance(part, nn.Linear) else (1, part.embedding_dim)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """How the search for something faster spends its time.
+    """Settings for the time that the search for accelerations takes.
 
     Args:
         share: of the estimated total, that all of it may take.

@@ -1,4 +1,4 @@
-"""What the commands share: their help, choices from the tables, short names of files."""
+"""The parts that the commands share: their help, choices from the tables, short names of files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def add_command(
 
 
 def one_line(error: Exception) -> str:
-    """What failed, for people; with the type of the error where its text may not say enough.
+    """The message of an error in one line, for people.
+
+    The type of the error comes first where the text may not say enough.
 
     >>> one_line(ValueError("no\\nlandscape")), one_line(KeyError("x"))
     ('no landscape', "KeyError: 'x'")
@@ -102,7 +104,7 @@ def about(*files: Path) -> Iterator[None]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """What tells files apart: their paths without the parts that all have in common.
+    """Names that tell files apart: their paths without the parts that all have in common.
 
     >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
     ['step=10', 'step=20']

@@ -63,7 +63,7 @@ def make_directions(kind: str, **settings: Any) -> Directions:
 
 
 def recipe(directions: Directions) -> dict[str, Any]:
-    """What a landscape's file says of its directions: the kind and its settings, plain JSON values.
+    """The kind and settings of directions, as plain JSON values for a landscape's file.
 
     >>> recipe(Random(seed=7))["kind"], recipe(Random(seed=7))["seed"]
     ('random', 7)

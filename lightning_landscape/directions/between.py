@@ -79,7 +79,7 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
-    """What `torch.save` wrote; nothing of it is executed."""
+    """The content of a file that `torch.save` wrote; nothing in it is executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:

@@ -1,4 +1,4 @@
-"""Which parameters a plane leaves at rest."""
+"""The parameters that a plane leaves at rest."""
 
 from __future__ import annotations
 

@@ -88,7 +88,9 @@ def rescale(direction: Params, snapshot: Snapshot, normalize: str) -> None:
 
 
 def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:
-    """How many filters of the named weights (2 dims or more) are exactly zero: "filter" leaves them at rest.
+    """The number of filters of the named weights (2 dims or more) that are exactly zero.
+
+    The normalisation "filter" leaves zero filters at rest.
 
     >>> import torch
     >>> weight = torch.tensor([[0.0, 0.0], [1.0, 2.0]])

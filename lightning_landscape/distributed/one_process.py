@@ -25,7 +25,7 @@ from .collectives import ENVIRONMENT, LOCAL, MEETING, NAMESPACES, WAITING, metho
 
 
 def several_processes() -> bool:
-    """Whether this process is connected with others."""
+    """True if this process is connected with others."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -40,27 +40,27 @@ class InOneProcess(Objective):
         self.objective, self.divisible = objective, objective.divisible
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's."""
+        """Rehearse the objective in a world of one process."""
         with alone():
             self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """As the objective's."""
+        """Start the objective in a world of one process."""
         with alone():
             self.objective.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """As the objective's."""
+        """The objective's observations in a world of one process."""
         with alone():
             return self.objective(module, batch)
 
     def finish(self) -> dict[str, float]:
-        """As the objective's."""
+        """The objective's metrics of the whole set, in a world of one process."""
         with alone():
             return self.objective.finish()
 
     def main(self, names: list[str]) -> str:
-        """As the objective's."""
+        """The objective's choice of the loss among the measured names."""
         return self.objective.main(names)
 
 
@@ -78,7 +78,7 @@ class _Scope:
         self._others = [thread for thread in started if thread.ident != threading.get_ident()]
 
     def caller(self) -> str | None:
-        """Who makes the call that is made now: "step", "sharding" (FSDP, a DTensor), or None for all others."""
+        """The origin of the current call: "step", "sharding" (FSDP, a DTensor), or None for all others."""
         me = threading.get_ident()  # may have been that of a thread which is over
         if not self.active or any(thread.ident == me and thread.is_alive() for thread in self._others):
             return None

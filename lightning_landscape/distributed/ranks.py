@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 
 def exchange(trainer: Any, mine: T) -> list[T]:
-    """What every rank holds, in the order of the ranks; every rank must call it equally often.
+    """The objects that all ranks hold, in the order of the ranks.
+
+    Every rank must call this function equally often.
 
     >>> from types import SimpleNamespace
     >>> exchange(SimpleNamespace(world_size=1), "alone")
@@ -31,7 +33,10 @@ def exchange(trainer: Any, mine: T) -> list[T]:
 
 
 def from_first(trainer: Any, mine: T) -> T:
-    """What rank 0 holds; every rank must call it equally often."""
+    """The object that rank 0 holds.
+
+    Every rank must call this function equally often.
+    """
     if trainer.world_size == 1:
         return mine
     together()

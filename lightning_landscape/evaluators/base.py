@@ -1,4 +1,4 @@
-"""What every evaluator is."""
+"""The interface of every evaluator, and the measurements that it gives."""
 
 from __future__ import annotations
 

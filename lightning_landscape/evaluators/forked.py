@@ -28,7 +28,9 @@ SLOWER = 20.0  # times what this process takes for one
 
 
 class Forked(Around):
-    """Of W processes, this one measures every W-th point, and forked workers the others.
+    """An evaluator that measures points in W processes at once: this one and forked workers.
+
+    This process measures every W-th group of `inner.at_once` points, and the workers measure the other groups.
 
     A worker starts with all that this process has in memory, after the first point, so that it need not prepare or
     compile anything, and sends back plain numbers; nothing that it does is seen here. A worker whose step raises, or
@@ -54,7 +56,7 @@ class Forked(Around):
 
     @property
     def at_once(self) -> int:
-        """As many as all processes measure together."""
+        """The number of points that all processes measure together."""
         return self.processes * self.inner.at_once
 
     @property
@@ -163,7 +165,10 @@ class Worker:
 
 
 def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[dict[str, Measurement]]) -> None:
-    """What a worker does until its points end, or its parent, or an error comes, which the parent will meet too."""
+    """Measure the worker's points and send the values, until the points end, the parent ends or an error comes.
+
+    An error in a worker comes again in the parent. A worker also stops where a batch was cut to fit the memory.
+    """
     gc.freeze()  # what the parent has thrown away is for the parent to finalise
     _on_its_own()
     parts = evaluator.parts

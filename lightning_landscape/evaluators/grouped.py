@@ -114,7 +114,7 @@ def _is_wrapped(tensor: Tensor | None) -> bool:
 
 
 def _is_simple(tensor: Tensor) -> bool:
-    """Whether it has the values of several points, and they nothing else."""
+    """True if a tensor holds the values of several points, with no other functorch wrapper inside."""
     return functorch.is_batchedtensor(tensor) and not _is_wrapped(functorch.get_unwrapped(tensor))
 
 

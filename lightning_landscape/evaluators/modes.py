@@ -53,7 +53,7 @@ def training_flags(module: nn.Module) -> dict[str, bool]:
 
 
 def is_training(module: nn.Module) -> bool:
-    """Whether any part of a module is in train mode."""
+    """True if any part of a module is in train mode."""
     return any(part.training for part in module.modules())
 
 
@@ -76,7 +76,7 @@ def put_in_mode(module: nn.Module, mode: str, flags: Flags) -> None:
 
 
 def normalises_by_batch(module: nn.Module) -> bool:
-    """Whether some BatchNorm takes its statistics from the batch, since it is in train mode."""
+    """True if some BatchNorm takes its statistics from the batch, since it is in train mode."""
     return any(part.training for part in module.modules() if isinstance(part, BATCH_NORMS))
 
 
@@ -93,7 +93,7 @@ def refuse_synchronised(module: nn.Module) -> None:
 def at_origin_in_train_mode(
     evaluator: Sequential, flags: Flags, make: Callable[[], Objective], plane: Plane, batches: Sequence[Batch]
 ) -> dict[str, Measurement]:
-    """What a landscape in eval mode would have at its centre in train mode; nothing where that can't be had.
+    """The measurements at the centre of an eval-mode landscape, taken in train mode; empty where that fails.
 
     Args:
         evaluator: of a module in eval mode, which it finds again.
@@ -132,7 +132,9 @@ def compared(
 
 
 def differ(evaluated: Measurement, trained: Measurement) -> bool:
-    """Whether a loss in train mode is 5 % and two standard errors of that in eval mode away from it.
+    """True if a loss differs between train and eval mode by more than 5 % and two standard errors.
+
+    The 5 % and the standard errors are those of the loss in eval mode.
 
     An unknown error counts as none: the data are the same in both.
 
@@ -149,7 +151,7 @@ def differ(evaluated: Measurement, trained: Measurement) -> bool:
 
 
 def reasons(module: nn.Module, flags: Flags) -> str:
-    """Which of the parts that are in train mode by these flags do otherwise than in eval mode.
+    """The reasons, in words, why a loss in train mode by these flags differs from one in eval mode.
 
     >>> reasons(nn.Sequential(nn.BatchNorm1d(2), nn.Dropout()), {"0": False})
     'dropout is off in eval mode'

@@ -17,7 +17,7 @@ PROVED = 64  # samples at least, where there are so many
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an accelerator had no memory left.
+    """True if an error says that an accelerator had no memory left.
 
     >>> is_out_of_memory(RuntimeError("MPS backend out of memory")), is_out_of_memory(ValueError())
     (True, False)

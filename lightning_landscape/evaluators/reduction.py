@@ -54,7 +54,7 @@ def reduce(observations: Sequence[Observation], drawn: str = "samples") -> Measu
 
 
 def _singles(observations: Sequence[Observation]) -> tuple[Array, NDArray[np.intp]] | None:
-    """What is observed of all samples, and of how many in each batch; None where it is not known of some."""
+    """The values of all samples, and their number in each batch; None where some are unknown."""
     each = [observation.each for observation in observations]
     later = [own for own in each if isinstance(own, SingleLosses)]
     if len(later) == len(each) and (together := joined(later)) is not None:
@@ -152,7 +152,7 @@ def coverage_factor(degrees: int) -> float:
 
 
 def _within(t: float, degrees: int) -> float:
-    """How often Student's t is within ± t (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
+    """The probability that Student's t is within ± t (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4)."""
     cosine, sine = (degrees / (degrees + t * t)) ** 0.5, t / (degrees + t * t) ** 0.5
     is_odd = degrees % 2
     term = cosine if is_odd else 1.0

@@ -160,7 +160,10 @@ class Sequential:
         return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
 
     def _observations(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, list[Observation]]:
-        """What the objective says of each batch, by metric; every batch is met at the point."""
+        """The objective's observations of all batches, by metric.
+
+        Training flags and edited weights are put back, so that every batch is measured at the point.
+        """
         seen: dict[str, list[Observation]] = {}
         for batch in batches:
             self._put_flags_back()
@@ -298,7 +301,7 @@ class _Weights:
             torch._foreach_copy_(self._copies, here)
 
     def stayed(self) -> bool:
-        """Whether every parameter is the one that it was, with the same bits."""
+        """True if every parameter is still the same object, with the same bits."""
         if any(table.get(name) is not p for table, kept in self._tables for name, p in kept.items()):
             return False
         return all(same_bits(local(p).detach(), value) for p, value in zip(self._parameters, self._copies, strict=True))
@@ -317,7 +320,7 @@ class _Weights:
 
 
 def _are_alike(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """Whether tensors have the shapes and strides of others."""
+    """True if tensors have the shapes and strides of others."""
     return len(some) == len(others) and all(
         a.shape == b.shape and a.stride() == b.stride() for a, b in zip(some, others, strict=True)
     )

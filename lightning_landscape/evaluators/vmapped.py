@@ -87,7 +87,7 @@ class _Together(Objective):
         self._stacked: dict[str, Tensor] = {}
 
     def move(self, points: np.ndarray) -> None:
-        """What is called from now on is these points, shape (m, k)."""
+        """Set the points that later calls measure, shape (m, k)."""
         self.forget()
         lanes = [self.plane.at(point) for point in points]
         self._stacked = {
@@ -114,11 +114,11 @@ class _Together(Objective):
         return rows
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's, at one point."""
+        """Rehearse the objective at one point."""
         self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """As the objective's."""
+        """Start the objective."""
         self.objective.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
@@ -152,7 +152,10 @@ class _Call(nn.Module):
 
 
 def _moves_buffers(module: nn.Module, plane: Plane) -> bool:
-    """Whether some direction has other values for a buffer than zeros: points in one call would share those of one."""
+    """True if some direction has a non-zero value for a buffer.
+
+    Points in one call would share the buffers of a single point.
+    """
     buffers = plane.origin.keys() & {canonical_name(name) for name, _ in module.named_buffers()}
     return any(bool(direction[name].any()) for direction in plane.directions for name in buffers)
 

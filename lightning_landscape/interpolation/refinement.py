@@ -109,7 +109,7 @@ def probes(shape: Sequence[int], knots: Knots) -> Mask:
 
 
 def least(shape: Sequence[int], first: int = FIRST) -> int:
-    """How many points are evaluated at least, but for a few.
+    """The smallest number of points that refinement evaluates, approximately.
 
     >>> least((51, 51)), least((7, 5))
     (135, 35)
@@ -142,14 +142,14 @@ class _Ruler:
         return cls(width, logs, rounding / width if width else 0.0)
 
     def shares(self, a: Array, b: Array) -> Array:
-        """How far a is from b, as shares of the range; inf where nothing is known."""
+        """The distances between a and b, as shares of the range; inf where none is known."""
         if not np.isfinite(self.range):
             return np.full(np.shape(a), np.inf)
         with np.errstate(all="ignore"):
             return _known(np.abs(a - b) / self.range, a == b)
 
     def log_shares(self, a: Array, b: Array) -> Array:
-        """As `shares`, of the logarithms; 0 where these do not count."""
+        """The distances between the logarithms, as shares of their range; 0 where logarithms do not count."""
         if not self.logs:
             return np.zeros(np.shape(a))
         with np.errstate(all="ignore"):
@@ -348,7 +348,7 @@ def refine(
 
 
 def _mask(grid: Grid, knots: Knots) -> Mask:
-    """Where the knots are on the grid."""
+    """A mask of the grid, True at the knots."""
     result = np.zeros(grid.shape, dtype=bool)
     result[np.ix_(*knots)] = True
     return result

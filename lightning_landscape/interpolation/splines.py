@@ -21,9 +21,10 @@ def along_axes(matrices: Sequence[Array], values: Array) -> Array:
 
 
 def local_matrix(knots: Array, points: Array, width: int) -> Array:
-    """What maps values at the knots to polynomials through the nearest `width` of them, shape (points, knots).
+    """The matrix from values at the knots to values of local polynomials at the points, shape (points, knots).
 
-    Width 2 gives straight lines, width 4 cubics (Lagrange). A value reaches no further than its neighbours.
+    Each polynomial runs through the nearest `width` knots. Width 2 gives straight lines, width 4 cubics (Lagrange).
+    A value reaches no further than its neighbours.
 
     Args:
         knots: increasing, at least 2.
@@ -47,7 +48,7 @@ def local_matrix(knots: Array, points: Array, width: int) -> Array:
 
 
 def spline_matrix(knots: Array, points: Array) -> Array:
-    """What maps values at the knots to the cubic spline through them, shape (points, knots).
+    """The matrix from values at the knots to values of their cubic spline at the points, shape (points, knots).
 
     The third derivative is continuous at the second knot and the last but one (not-a-knot: de Boor, *A
     Practical Guide to Splines*, chapter IV); through three knots runs a parabola, through two a line.

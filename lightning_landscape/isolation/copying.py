@@ -32,7 +32,7 @@ _NOTHING = object()
 
 
 class ReadOnceError(TypeError):
-    """What would be copied can only be read once: an iterator, an open file."""
+    """Error: the object to be copied can only be read once, such as an iterator or an open file."""
 
 
 class UncopyablePartError(RuntimeError):
@@ -79,7 +79,7 @@ class Copier:
         return twin
 
     def is_made(self, value: Any) -> bool:
-        """Whether an object is one of the copies."""
+        """True if an object is one of the copies."""
         return id(value) in self._made
 
     def make(self, value: Any, path: str) -> Any:
@@ -97,11 +97,11 @@ class Copier:
         return self.by_class(value, path) if hasattr(kind, "__deepcopy__") else self.by_pickle(value, path)
 
     def refused(self, value: Any, path: str, error: Exception) -> Any:
-        """What stands for an object that can't be copied: itself."""
+        """The object itself, in place of a copy that can't be made."""
         return value
 
     def stand_in(self, value: Any, path: str, error: Exception) -> Any:
-        """What stands for an object that can't be copied, noted as such."""
+        """The result of `refused` for an object that can't be copied, noted as a stand-in."""
         result = self.refused(value, path, error)
         self._stand_ins.add(id(result))
         return result
@@ -344,7 +344,7 @@ def _queue(copier: Copier, value: queue.Queue[Any], path: str) -> Any:
 
 
 def _thread_local(copier: Copier, value: threading.local, path: str) -> threading.local:
-    """What this thread has of it."""
+    """A copy of a thread-local object, with the attributes that this thread has."""
     twin = copier.remember(value, type(value).__new__(type(value)))
     vars(twin).update(copier.attributes(vars(value), path))
     return twin
@@ -384,7 +384,7 @@ _KINDS: dict[type, Callable[[Copier, Any, str], Any]] = {
 
 
 def connects(value: Any) -> bool:
-    """Whether a value only connects threads, processes or streams: a lock, a thread, a process group, an event."""
+    """True if a value only connects threads, processes or streams: a lock, a thread, a process group, an event."""
     home = type(value).__module__
     if home in ("_thread", "threading", "multiprocessing.synchronize") or isinstance(value, threading.Thread):
         return not isinstance(value, threading.local)
@@ -423,14 +423,14 @@ def slots_of(kind: type) -> list[str]:
 
 
 def _has_state_of_python_only(kind: type, base: type) -> bool:
-    """Whether objects of a class hold nothing beside what `base` holds, but attributes and weak references."""
+    """True if objects of a class add only attributes and weak references to what `base` holds."""
     more = len(slots_of(kind)) + (kind.__dictoffset__ > 0) + (kind.__weakrefoffset__ > 0)
     more -= (base.__dictoffset__ > 0) + (base.__weakrefoffset__ > 0)
     return kind.__basicsize__ == base.__basicsize__ + POINTER * more and kind.__itemsize__ == base.__itemsize__
 
 
 def _is_foreign(kind: type) -> bool:
-    """Whether a class is Python's or torch's own, which know why their objects can't be copied."""
+    """True if a class is Python's or torch's own and no module: it has reasons to refuse a copy."""
     root = kind.__module__.partition(".")[0]
     return (root in sys.stdlib_module_names or root == "torch") and not issubclass(kind, nn.Module)
 
@@ -456,7 +456,7 @@ def generator_copy(generator: torch.Generator) -> torch.Generator:
 
 
 def is_filled(cell: CellType) -> bool:
-    """Whether a cell of a closure holds anything yet."""
+    """True if a cell of a closure holds anything yet."""
     try:
         cell.cell_contents  # noqa: B018
     except ValueError:
@@ -465,7 +465,7 @@ def is_filled(cell: CellType) -> bool:
 
 
 class _DataCopier(Copier):
-    """As `private_copy` says."""
+    """The copier of `private_copy`: large arrays and the items of long containers are shared."""
 
     def __init__(self, memo: dict[int, Any], may_read_once: bool) -> None:
         super().__init__(memo)

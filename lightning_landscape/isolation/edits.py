@@ -77,7 +77,7 @@ def _tensors(value: Any, depth: int = 0) -> Iterable[Tensor]:
 
 
 def _address(tensor: Tensor) -> int:
-    """Where a tensor's memory begins; 0 where it has none of its own that can be told."""
+    """The address of a tensor's memory; 0 if it has none of its own that can be told."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # sparse, quantised by a backend, of another process

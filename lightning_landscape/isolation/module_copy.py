@@ -129,7 +129,7 @@ class ModuleCopier(Copier):
         return twin
 
     def _uses_original(self, twin: Any, value: Any) -> bool:
-        """Whether a copy leads to a part, parameter or buffer of the original."""
+        """True if a copy leads to a part, parameter or buffer of the original."""
         seen: set[int] = set()
         waiting = [twin]
         while waiting:
@@ -143,7 +143,7 @@ class ModuleCopier(Copier):
         return False
 
     def refused(self, value: Any, path: str, error: Exception) -> Any:
-        """What stands for an object that can't be copied.
+        """The stand-in for an object that can't be copied: an `Uncopied`, or an open file or CUDA graph itself.
 
         Raises:
             UncopyablePartError: if it is a module, a tensor, or a CUDA graph, which runs on the memory of the original.

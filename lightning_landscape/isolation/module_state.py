@@ -126,7 +126,7 @@ class PythonState:
                 self._remember(value, tensors)
 
     def _undoing(self, value: Any) -> list[Callable[[], Any]]:
-        """What puts back a value that changes in another way than by its items and attributes."""
+        """The calls that put back a value which changes in another way than by its items and attributes."""
         if isinstance(value, torch.Generator):
             return [partial(value.set_state, value.get_state())]
         if isinstance(value, np.random.Generator):
@@ -165,6 +165,6 @@ _HOLDERS = (FunctionType, MethodType, BuiltinFunctionType, partial, type(cache(b
 
 
 def _is_object(value: Any) -> bool:
-    """Whether a value is of a class whose objects may hold a state of the step's in their attributes."""
+    """True if a value is of a class whose objects may hold a state of the step's in their attributes."""
     has_attributes = isinstance(getattr(value, "__dict__", None), dict) or bool(slots_of(type(value)))
     return has_attributes and root_of(type(value).__module__) not in _FOREIGN

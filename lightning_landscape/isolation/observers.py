@@ -1,4 +1,4 @@
-"""Which hooks of a module take part in what it computes, and which only look on: those of loggers and profilers."""
+"""Tells hooks that compute from hooks that only look on, such as those of loggers and profilers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def without_global_observers(module: nn.Module) -> Iterator[None]:
 
 
 def held_by(value: Any) -> Iterator[Any]:
-    """What an object holds: items, attributes, the contents of closures."""
+    """The objects that an object holds: items, attributes, the contents of closures."""
     if isinstance(value, dict):
         yield from [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset):
@@ -124,7 +124,7 @@ def _ids(values: Iterable[Any], without: Iterable[str]) -> set[int]:
 
 
 def _is_users(value: Any) -> bool:
-    """Whether an object may have a state that the user's code knows."""
+    """True if an object may have a state that the user's code knows."""
     root = root_of(type(value).__module__)
     return hasattr(value, "__dict__") and root not in sys.stdlib_module_names | _LIBRARIES | LOGGERS
 
@@ -154,7 +154,7 @@ def _unwrapped(hook: Any) -> Any:
 
 
 def _may_edit(hook: Any, depth: int = 0) -> bool:
-    """Whether the code of a hook may give something back, or sets an attribute of what it is given."""
+    """True if a hook may give something back, or may change what it is given."""
     if isinstance(hook, BuiltinFunctionType):
         return not isinstance(hook.__self__, list | dict | set)  # such as ``seen.append``
     function = _unwrapped(hook if isinstance(hook, FunctionType | MethodType) else type(hook).__call__)
@@ -189,7 +189,7 @@ def _stores_in(lines: list[dis.Instruction], place: int) -> str | None:
 
 
 def _first_called(function: FunctionType, lines: list[dis.Instruction]) -> Any:
-    """What a function calls whose code begins with that; None if it is not known."""
+    """The object that a function loads first in order to call it; None if it is not known."""
     begin = next((i for i, line in enumerate(lines) if line.opname.startswith("LOAD_")), len(lines))
     names = inspect.getclosurevars(function)
     known = {**names.builtins, **names.globals, **names.nonlocals}

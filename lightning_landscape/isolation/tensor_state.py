@@ -41,7 +41,7 @@ class Remembered:
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """Where the values of a tensor are."""
+    """The address, shape, strides and type of a tensor's values."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
@@ -54,9 +54,9 @@ def _once(tensor: Tensor) -> Tensor:
 
 
 class ScriptState:
-    """What the TorchScript modules of a tree hold beside parameters: buffers, numbers, lists, and whether they train.
+    """The state of a tree's TorchScript modules beside parameters: buffers, numbers, lists, training flags.
 
-    They keep it outside of Python, where the attributes of their Python objects do not lead.
+    TorchScript modules keep this state outside of Python, where the attributes of their Python objects do not lead.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -27,7 +27,7 @@ __all__ = ["LOGGERS", "Logged", "LoggerKind", "log"]
 
 @dataclass(frozen=True)
 class Logged:
-    """Where one pass went.
+    """The outcome of one pass: the loggers that took it, and those that failed.
 
     Args:
         taken: the kind of each logger that took it, in the loggers' order.
@@ -39,9 +39,9 @@ class Logged:
 
 
 def log(loggers: Iterable[Any], images: Images, scalars: Scalars, step: int) -> Logged:
-    """Who took the pictures and numbers of one pass, and who failed.
+    """Sends the pictures and numbers of one pass to the loggers, and gives those that took them or failed.
 
-    A failing logger does not keep the others from theirs. Loggers that we do not know, and loggers that do
+    A failing logger does not keep the others from logging. Loggers that we do not know, and loggers that do
     not log in this process (ranks other than 0, DummyLogger), are passed over.
 
     Args:
@@ -78,5 +78,5 @@ def log(loggers: Iterable[Any], images: Images, scalars: Scalars, step: int) -> 
 
 
 def _is_live(experiment: Any) -> bool:
-    """Whether an experiment logs at all: Lightning hands out a dummy on every rank but 0."""
+    """True if an experiment logs at all: Lightning hands out a dummy on every rank but 0."""
     return experiment is not None and not has_class(experiment, "_DummyExperiment")

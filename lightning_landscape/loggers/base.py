@@ -1,4 +1,4 @@
-"""What a kind of logger is to us, and how one is recognised."""
+"""The interface of a kind of logger, and the test that recognises one."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ class LoggerKind(Protocol):
     """One file of this folder: recognises its loggers and writes one pass to them."""
 
     def matches(self, logger: Any) -> bool:
-        """Whether the logger is of this kind; must not ask for its experiment, since that would start one."""
+        """True if the logger is of this kind.
+
+        The test must not ask for the logger's experiment, since that would start one.
+        """
 
     def log(self, logger: Any, images: Images, scalars: Scalars, step: int) -> None:
         """Writes the pictures and numbers of one pass; may raise whatever the logger raises."""
 
 
 def has_class(logger: Any, name: str) -> bool:
-    """Whether a class of this name is among the logger's classes.
+    """True if a class of this name is among the logger's classes.
 
-    By name, since `lightning.pytorch` and `pytorch_lightning` have one class each, and often only one of the
-    two is installed.
+    Names are compared, since `lightning.pytorch` and `pytorch_lightning` have one class each. Often only one of
+    these two packages is installed.
 
     >>> class TensorBoardLogger: ...
     >>> class Mine(TensorBoardLogger): ...

@@ -8,7 +8,7 @@ from .base import Images, Scalars, has_class
 
 
 def matches(logger: Any) -> bool:
-    """Whether it is Lightning's CometLogger."""
+    """True if the logger is Lightning's CometLogger."""
     return has_class(logger, "CometLogger")
 
 

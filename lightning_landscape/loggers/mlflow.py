@@ -11,7 +11,7 @@ from .base import Images, Scalars, has_class
 
 
 def matches(logger: Any) -> bool:
-    """Whether it is Lightning's MLFlowLogger."""
+    """True if the logger is Lightning's MLFlowLogger."""
     return has_class(logger, "MLFlowLogger")
 
 

@@ -1,4 +1,4 @@
-"""What the bundled DataModules share: loaders, bytes as normalised images, a clear error without data."""
+"""The parts that the bundled DataModules share: loaders, bytes as normalised images, a clear error without data."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

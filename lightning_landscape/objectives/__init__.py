@@ -1,1 +1,4 @@
-"""What is measured on a batch: a module's own step, a criterion, the losses of single samples; and the batches."""
+"""Objectives, which measure the metrics of one batch, and the batches themselves.
+
+An objective may be a module's own step or a criterion. An objective may also give the losses of single samples.
+"""

@@ -1,4 +1,7 @@
-"""What is measured: a loss function, or (in lightning_step.py) a module's own step. Nothing about grids."""
+"""The base class of objectives, their batches and observations, and a user's function as an objective.
+
+A module's own step is in lightning_step.py. Nothing in this file is about grids.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class Batch:
 
 
 def most_cautious(kinds: Iterable[str]) -> str:
-    """Of several kinds of what chance has chosen (`Batch.drawn`), the one of which least is concluded.
+    """The kind of `Batch.drawn`, among several, that allows the fewest conclusions.
 
     >>> most_cautious(["samples", "ordered"])
     'ordered'
@@ -48,11 +51,11 @@ def most_cautious(kinds: Iterable[str]) -> str:
 
 
 class CannotMeasureError(ValueError):
-    """What was asked for can't be measured: the user must change something."""
+    """An error for a measurement that is impossible until the user changes something."""
 
 
 class Observation(NamedTuple):
-    """What one batch says of one metric.
+    """The value of one metric on one batch, with its weight.
 
     Args:
         value: shape () for the batch as a whole, or (B,) for its samples.
@@ -70,7 +73,10 @@ class Observation(NamedTuple):
 
 
 class Objective:
-    """What an evaluator calls: once `rehearse`; then `start`, the objective on every batch, `finish`, a point.
+    """A measurement of batches, called by an evaluator.
+
+    The evaluator calls `rehearse` once. At each point the evaluator calls `start`, the objective on every
+    batch, then `finish`.
 
     Attributes:
         divisible: whether a batch may be given in parts where it does not fit into the memory.
@@ -98,7 +104,7 @@ class Objective:
         return {}
 
     def main(self, names: list[str]) -> str:
-        """Which of the measured names is the loss."""
+        """The name of the loss among the measured names."""
         return names[0]
 
 

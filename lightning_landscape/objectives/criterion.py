@@ -1,4 +1,4 @@
-"""What users measure a plain module with, as an objective: a loss module, a loss function, a metrics function."""
+"""Objectives for a plain module, from a loss module, a loss function or a metrics function."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Criterion(Objective):
 
 
 def _counted(criterion: Any, targets: Tensor) -> Tensor:
-    """Which targets a classifier's loss does not ignore, in the shape of the classes."""
+    """A mask of the targets that a classifier's loss counts, one entry for each sample or pixel."""
     if targets.is_floating_point():  # probabilities of the classes, along dimension 1
         return torch.ones_like(targets[:, 0], dtype=torch.bool)
     return targets != criterion.ignore_index
@@ -190,7 +190,7 @@ class Unspoilt(Objective):
 
 
 def _states(data: Any) -> list[tuple[Any, ...]]:
-    """Of every leaf its identity, how often it was edited, and whether it wants a gradient."""
+    """The identity of every leaf, and for a tensor its version and its `requires_grad`."""
     return [(id(v), v._version, v.requires_grad) if isinstance(v, Tensor) else (id(v),) for v in leaves(data)]
 
 
@@ -343,7 +343,7 @@ def frozen_batches(
 
 
 def population_of(loader: Any) -> int | None:
-    """How many samples the batches of a loader are drawn from, none of them twice; None where nobody knows.
+    """The number of samples that a loader draws from at random, none twice; None where it is unknown.
 
     >>> from torch.utils.data import DataLoader
     >>> population_of(DataLoader(range(9), shuffle=True)), population_of(DataLoader(range(9)))

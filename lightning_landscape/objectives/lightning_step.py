@@ -134,7 +134,10 @@ class StepObjective(Objective):
         return self._whole
 
     def _compute_metrics(self) -> None:
-        """As Lightning does at the end of each loader: a metric that several loaders update is not reset between."""
+        """Compute the logged torchmetrics objects at the end of each loader, as Lightning does.
+
+        A metric that several loaders update is not reset between the loaders.
+        """
         for name, metric in self.recorder.metrics.items():
             with self._held_back:
                 value = metric.compute()
@@ -172,7 +175,7 @@ def returned_loss(output: Any) -> Tensor | None:
 
 
 def _positional_arguments(step: Callable[..., Any]) -> int:
-    """How many of (batch, batch_idx, dataloader_idx) a step takes."""
+    """The number of positional arguments a step takes, of (batch, batch_idx, dataloader_idx); 3 for ``*args``."""
     kinds = [p.kind for p in inspect.signature(step).parameters.values()]
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return 3

@@ -75,11 +75,11 @@ class LossCalls(TorchFunctionMode):
         return result
 
     def call(self, function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
-        """What a call is remembered as, if it is."""
+        """The record of a call, or None if the call is no loss of MEAN_LOSSES."""
         return bound(function, args, kwargs, result) if function in DEFAULTS else None
 
     def given(self, result: Tensor) -> Tensor:
-        """What the step gets as the result of a call that is remembered."""
+        """The result that the step gets from a recorded call."""
         return result
 
 

@@ -25,7 +25,7 @@ class Reductions(LossCalls):
     """
 
     def call(self, function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
-        """What a call is remembered as, if it is."""
+        """The record of a loss of MEAN_LOSSES or of a mean over all numbers; None for other calls."""
         return _call(function, args, kwargs, result)
 
 
@@ -38,7 +38,7 @@ def _call(function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
 
 
 class _Here(threading.local):
-    """What sees the calls of this thread."""
+    """Thread-local storage for the `Watched` that sees this thread's calls."""
 
     watched: Watched | None = None
 

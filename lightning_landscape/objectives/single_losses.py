@@ -62,7 +62,7 @@ def rows(losses: Tensor, size: int) -> Tensor | None:
 
 
 def is_by_weights(call: Call, size: int) -> bool:
-    """Whether the mean of a loss on a batch of `size` is taken by weights, which may differ between samples."""
+    """True if the mean of a loss on a batch of `size` is weighted, and samples may weigh differently."""
     function, arguments, _ = call
     if function not in BY_WEIGHTS or arguments["reduction"] != "mean" or arguments["target"].is_floating_point():
         return False
@@ -78,7 +78,7 @@ def _plain(call: Call, size: int) -> Tensor | None:
 
 
 def _by_weights(call: Call, size: int) -> Tensor | None:
-    """What each sample contributes to a mean by weights, r = Σ a / Σ w: r + (a − r w) B / Σ w."""
+    """The contribution of each sample to a weighted mean r = Σ a / Σ w: r + (a − r w) B / Σ w."""
     losses, weights = rows(before_reduction(call), size), rows(_weights(call), size)
     if losses is None or weights is None:
         return None
@@ -123,7 +123,7 @@ def joined(batches: Sequence[SingleLosses]) -> Tensor | None:
 
 
 def _are_rows(shapes: Sequence[torch.Size], sizes: Sequence[int]) -> bool:
-    """Whether these are the shapes of the same number of rows a sample, of one shape."""
+    """True if the shapes have the same number of rows a sample, and rows of one shape."""
     alike = {(len(shape), shape[1:], shape[0] / size) for shape, size in zip(shapes, sizes, strict=True) if shape}
     return len(alike) == 1 and all(shapes)
 

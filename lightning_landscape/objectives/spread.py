@@ -47,14 +47,14 @@ class Spread(Objective):
         self._may_wait = False  # whether so little is kept of a batch that it may be kept until the last
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's; and see, once, what its values consist of."""
+        """Rehearse the objective, and find once the loss calls that its values consist of."""
         self.objective.rehearse(module, batch)
         if self._terms is None:
             with preserved():
                 self._terms = self._proved(module, batch)
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """As the objective's, with the losses of single samples."""
+        """The objective's observations, with the losses of single samples where these are proved."""
         if not self._terms:
             return self.objective(module, batch)
         with self._watch as seen:
@@ -71,7 +71,7 @@ class Spread(Objective):
         return observed
 
     def _proved(self, module: nn.Module, batch: Batch) -> dict[str, Terms]:
-        """Of each metric the calls that it consists of, where the proof succeeds."""
+        """The calls of each metric with their factors, for the metrics where the proof succeeds."""
         observed, calls = self._seen(module, batch)
         values = {n: _number(o.value) for n, o in observed.items() if o.reduce == "mean" and _is_number(o.value)}
         if not 0 < len(calls) <= MOST_CALLS or batch.size < 2 or not values:
@@ -108,7 +108,10 @@ class Spread(Objective):
     def _terms_of(
         self, module: nn.Module, batch: Batch, values: dict[str, float], calls: Sequence[Call]
     ) -> dict[str, Terms]:
-        """How each value changes with the result of each call; one that is the result of a call is nothing else."""
+        """The factors by which each value changes with the result of each call.
+
+        A value that equals the result of a call with a mean consists of that call alone.
+        """
         means = [k for k, (_, arguments, result) in enumerate(calls) if arguments["reduction"] == "mean"]
         same = {name: [k for k in means if _number(calls[k][2]) == value] for name, value in values.items()}
         terms: dict[str, Terms] = {name: {k: 1.0 for k in found[:1]} for name, found in same.items()}
@@ -132,7 +135,7 @@ class Spread(Objective):
             return self.objective(module, batch), seen.calls
 
     def _cheapest(self, module: nn.Module, batch: Batch, values: dict[str, float]) -> Reductions | Watched:
-        """What sees all these calls: under their names in `torch.nn.functional`, where that is enough."""
+        """The cheapest recorder that sees all these calls: `Watched` where that is enough, else `Reductions`."""
         few = Watched(dict.fromkeys(self._functions))
         seed_streams(0)
         self.objective.start()
@@ -155,7 +158,7 @@ class _Changed(Reductions):
 
 
 def _is_alone(call: Call, twin: Call, size: int, half: int) -> bool:
-    """Whether the losses of the first samples are the same when the others are exchanged."""
+    """True if the losses of the first samples stay the same when the other samples are exchanged."""
     pair = [rows(before_reduction(own), size) for own in (call, twin)]
     if pair[0] is None or pair[1] is None or pair[0].shape != pair[1].shape:
         return False
@@ -165,7 +168,7 @@ def _is_alone(call: Call, twin: Call, size: int, half: int) -> bool:
 
 
 def _numbers(call: Call) -> int:
-    """How many numbers its first argument has."""
+    """The number of entries in a call's first argument; 0 if it is no tensor."""
     first = next(iter(call[1].values()))
     return first.numel() if isinstance(first, Tensor) else 0
 

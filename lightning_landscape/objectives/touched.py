@@ -1,4 +1,7 @@
-"""Which weights a user's code computes with: those of the copy, which move, or the originals, which never do."""
+"""Detection of the weights that a user's code computes with: those of the copy, or the originals.
+
+The weights of the copy move. The original weights never move.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +111,7 @@ class Rehearsed(Objective):
         self._seen = False
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's.
+        """Rehearse the objective, and refuse a touch of the original weights.
 
         Raises:
             CannotMeasureError: if an original weight is touched.
@@ -116,7 +119,7 @@ class Rehearsed(Objective):
         self._watch(lambda: self.objective.rehearse(module, batch))
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """As the objective's.
+        """The objective's observations; the first call is watched for touches of the original weights.
 
         Raises:
             CannotMeasureError: if an original weight is touched.

@@ -63,7 +63,7 @@ class Bezier:
         return Between((self.end, self.bend))(snapshot, k)
 
     def recipe(self) -> dict[str, Any]:
-        """What it is, as plain JSON values."""
+        """The kind of these directions, as plain JSON values."""
         return {"kind": "bezier"}
 
 

@@ -37,7 +37,7 @@ class Recorder:
 
     @classmethod
     def of_files(cls, paths: Iterable[str | PathLike]) -> Recorder:
-        """What checkpoints on disk hold, in the order given; the steps are 0, 1, ….
+        """A recorder of the weights in checkpoint files, in the order given; the steps are 0, 1, ….
 
         Raises:
             ValueError: if a file holds no state dict.

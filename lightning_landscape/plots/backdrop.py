@@ -71,12 +71,16 @@ def edges(axis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def corner(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which cells between four points have one of `mask` at a corner, shape (nx - 1, ny - 1)."""
+    """The cells between four points with one of `mask` at a corner: bool, shape (nx - 1, ny - 1)."""
     return mask[1:, 1:] | mask[1:, :-1] | mask[:-1, 1:] | mask[:-1, :-1]
 
 
 def lone(scale: Scale) -> NDArray[np.bool_]:
-    """Which values touch no cell with three or more corners: they need a dot to be seen at all."""
+    """The visible values that touch no drawn cell, as a mask.
+
+    A cell is drawn if at least three of its corners are visible. A value without a drawn cell needs a dot to be
+    seen at all.
+    """
     visible = ~np.ma.getmaskarray(scale.shown)
     corners = (slice(None, -1), slice(1, None))
     cells = [(i, j) for i in corners for j in corners]

@@ -1,4 +1,4 @@
-"""What is written above a tile: which sample, and how well it is predicted."""
+"""The caption above a tile: the sample's index and classes, its probability and its loss."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def caption(item: Sample) -> tuple[str, str]:
 
 
 def is_wrong(item: Sample) -> bool:
-    """Whether the sample is known to be misclassified."""
+    """True if the sample is known to be misclassified."""
     return item.label is not None and item.prediction is not None and item.label != item.prediction
 
 

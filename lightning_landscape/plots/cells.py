@@ -1,4 +1,4 @@
-"""Where tiles, their colour bars and their thumbnails lie within a pair of axes."""
+"""The places of tiles, their colour bars and their thumbnails within a pair of axes."""
 
 from __future__ import annotations
 

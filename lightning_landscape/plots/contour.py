@@ -75,7 +75,7 @@ def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
 
 
 def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Where lines run, and which of them are labelled."""
+    """The values of the contour lines, and a mask of the labelled ones."""
     if not scale.asked:
         return round_levels(scale.low, scale.high, LEVELS, scale.log)
     major = np.zeros(len(scale.levels), bool)
@@ -84,6 +84,6 @@ def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
 
 
 def _has_room(place: tuple[float, float], grid: Grid) -> bool:
-    """Whether a label at that point is clear of the frame, which would cut it."""
+    """True if a label at `place` is clear of the frame, which would cut it."""
     ends = ((axis[0], axis[-1], 0.012 * (axis[-1] - axis[0])) for axis in grid.axes)
     return all(low + gap < at < high - gap for at, (low, high, gap) in zip(place, ends, strict=True))

@@ -1,4 +1,4 @@
-"""What every picture shares: its figure, title, axis labels, footer and star."""
+"""The parts that every picture shares: figure, title, axis labels, footer and star."""
 
 from __future__ import annotations
 
@@ -72,13 +72,16 @@ def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | No
 
 
 def inexact(landscape: Landscape, metric: str) -> str:
-    """What is no plane, of fewer samples, interpolated or rounded, and how well; empty where nothing is."""
+    """The remarks on what is not exact in a landscape; empty where all of it is exact.
+
+    The remarks tell of collapsed directions, samples left out, interpolated points and bfloat16.
+    """
     remarks = (told(landscape, metric) for told in (collapsed, sampled, spared, rounded))
     return " · ".join(part for part in remarks if part)
 
 
 def collapsed(landscape: Landscape, metric: str) -> str:
-    """That the directions span fewer dimensions than there are axes; empty where they do not.
+    """A remark that the directions span fewer dimensions than there are axes; empty where they do not.
 
     >>> from lightning_landscape.landscape import Grid
     >>> plane = Grid.from_ranges((-1, 1, 3), (-1, 1, 3))
@@ -99,7 +102,9 @@ def collapsed(landscape: Landscape, metric: str) -> str:
 
 
 def rounded(landscape: Landscape, metric: str) -> str:
-    """How far points in bfloat16 were from float32 where both were measured, rounded up.
+    """A remark on the error of points in bfloat16, rounded up; empty where the recipe has no `bf16_error`.
+
+    The error was measured at points that were evaluated in float32 too.
 
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 5))
@@ -118,7 +123,9 @@ def rounded(landscape: Landscape, metric: str) -> str:
 
 
 def sampled(landscape: Landscape, metric: str) -> str:
-    """How many of the samples a time budget was enough for, with the standard error where that is known.
+    """A remark on how many samples a time budget was enough for; empty where it was enough for all.
+
+    The remark has the median standard error where that is known.
 
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 3))
@@ -139,13 +146,18 @@ def sampled(landscape: Landscape, metric: str) -> str:
 
 
 def _data_of(landscape: Landscape, metric: str) -> str | None:
-    """Of which data a metric is, where that is known; all are of the first where nothing else is said."""
+    """The name of the data that a metric was measured on; None where it is not known.
+
+    A metric without an entry in `data_of` is taken to be of the first data.
+    """
     by_data = landscape.meta.get("samples_by_data", {})
     return landscape.meta.get("data_of", {}).get(metric, next(iter(by_data), None))
 
 
 def spared(landscape: Landscape, metric: str) -> str:
-    """What is interpolated and how well, with the error of that metric ("samples": of the worst one) rounded up.
+    """A remark on interpolated points and their error, rounded up; empty where no point is interpolated.
+
+    The error is that of the metric; for "samples" it is that of the worst sample.
 
     >>> from lightning_landscape.landscape import Grid
     >>> line, mask = Grid.from_ranges((-1, 1, 5)), np.array([False, True, False, True, False])
@@ -173,7 +185,7 @@ def _percent(value: float) -> str:
 
 
 def moment(landscape: Landscape) -> str:
-    """When in the training it was measured, where known.
+    """The epoch and step at which the landscape was measured, as far as they are known.
 
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 3))
@@ -206,7 +218,7 @@ def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
 
 
 def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
-    """How the numbers came about (centre, standard error, samples, mode, seed, directions), below the x label."""
+    """Writes the provenance below the x label: centre, standard error, samples, mode, seed and directions."""
     footing(ax, provenance(landscape, metric))
 
 

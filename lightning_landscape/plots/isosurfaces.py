@@ -81,7 +81,7 @@ def draw_isosurfaces(
 
 
 def _note(scale: Scale, grid: Grid, cut: tuple[int, ...]) -> str:
-    """What the surfaces leave out, and where they are cut open."""
+    """The note on what the surfaces leave out, and on where they are cut open."""
     text = scale.note(broken="hole", missing="hole", hidden="hole")
     text = text.replace("logarithmic colours", "logarithmic").replace("colours", "values")
     if min(grid.shape[:2]) < 3:
@@ -92,7 +92,7 @@ def _note(scale: Scale, grid: Grid, cut: tuple[int, ...]) -> str:
 
 
 def _inner(index: int, count: int) -> int:
-    """Where to cut an axis: at the centre if it lies inside, else in the middle."""
+    """The index at which an axis is cut: the centre if it lies inside, else the middle."""
     return index if 0 < index < count - 1 else count // 2
 
 
@@ -176,7 +176,7 @@ def isosurface(axes: Any, values: Any, level: float, marching_cubes: Any, log: b
 
 
 def _touched(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which cells between eight points have one of `mask` at a corner."""
+    """The cells between eight points that have one of `mask` at a corner."""
     for axis in range(3):
         near, far = np.delete(mask, -1, axis), np.delete(mask, 0, axis)
         mask = near | far

@@ -28,7 +28,7 @@ Extend = Literal["neither", "both", "min", "max"]
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """How one set of values is coloured.
+    """The colours of one set of values, with the points that they leave out.
 
     Args:
         norm: value to [0, 1].
@@ -59,7 +59,7 @@ class Scale:
 
     @property
     def empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """True if there is nothing to draw."""
         return bool(np.ma.getmaskarray(self.shown).all())
 
     @property
@@ -78,7 +78,10 @@ class Scale:
         return replace(self, shown=shown, missing=missing, broken=broken, hidden=hidden)
 
     def note(self, broken: str = "grey", missing: str = "hatched", hidden: str = "blank") -> str:
-        """What was clipped, hidden or changed; the arguments say how the three kinds of points look."""
+        """A note on what was clipped, hidden or changed.
+
+        The arguments say how points look that are not finite, not evaluated or hidden.
+        """
         total = self.missing.size
         parts = [self.remark] if self.remark else []
         for mask, what, look in (

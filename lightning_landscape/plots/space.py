@@ -1,4 +1,4 @@
-"""What the pictures in 3-D share: their axes, their panes and their lamp."""
+"""The parts that pictures in 3-D share: their axes, their panes and their lamp."""
 
 from __future__ import annotations
 

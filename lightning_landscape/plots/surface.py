@@ -84,7 +84,10 @@ def draw_surface(
 
 
 def heights(scale: Scale, values: Any) -> Any:
-    """Where values stand on the z axis: within the range of the colours, logarithmic as they are."""
+    """The heights of values on the z axis, clipped to the range of the colours.
+
+    The heights are logarithms if the colours are logarithmic.
+    """
     clipped = np.clip(values, scale.low, scale.high)
     return np.log10(clipped) if scale.log else clipped
 
@@ -108,7 +111,7 @@ def _sheet(grid: Grid, z: Any, scale: Scale) -> Poly3DCollection:
 
 
 def _shade(grid: Grid, quads: NDArray[np.float64], relief: float) -> NDArray[np.float64]:
-    """How bright each cell is under a lamp, from the normals as they look in the box."""
+    """The brightness of each cell under a lamp, from the normals as they look in the box."""
     spans = np.array([*(axis[-1] - axis[0] for axis in grid.axes), relief])
     return 0.62 + 0.38 * np.clip(normals(quads, spans / BOX) @ LIGHT, 0, 1)
 

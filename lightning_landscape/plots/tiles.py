@@ -143,7 +143,7 @@ def parse_layout(layout: str, name: str = "layout") -> tuple[int, int]:
 
 
 def _summary(scales: list[Scale]) -> str:
-    """What to say of many scales at once."""
+    """A remark on many scales at once: how many are logarithmic, clipped or flat."""
     text = "one colour scale each"
     for what, number in (
         ("logarithmic", sum(s.log for s in scales)),

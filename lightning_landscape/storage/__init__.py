@@ -28,7 +28,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of file is written and read.
+    """One kind of file, with its encoder, its reader and its limits.
 
     Args:
         encode: ``(landscape)`` gives the bytes of the whole file; `save` has made sure that the landscape can be

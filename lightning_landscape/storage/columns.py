@@ -1,6 +1,6 @@
-"""What is known of single samples as columns: one array a fact, one entry a sample, for any table-like file.
+"""The facts of single samples as columns, for any table-like file: one array a fact, one entry a sample.
 
-What may be unknown has a mask beside it (``label`` and ``label_known``); there are no magic values.
+A fact that may be unknown has a mask beside it (``label`` and ``label_known``); there are no magic values.
 Thumbnails of any size share one array, padded with black at the bottom and the right.
 """
 

@@ -29,7 +29,7 @@ EIGENVALUES = {"min_eig", "max_eig"}
 
 
 def is_surface(keys: Any) -> bool:
-    """Whether an HDF5 file with these keys is a surface of loss-landscape or LightZero."""
+    """True if an HDF5 file with these keys is a surface of loss-landscape or LightZero."""
     return AXES[0] in keys
 
 
@@ -73,7 +73,7 @@ def from_surface(arrays: Mapping[str, NDArray[Any]], by_li: bool) -> Landscape:
 
 
 def is_exploration(content: Any) -> bool:
-    """Whether the content of a JSON file is an export of PascalSun's LossLandscape."""
+    """True if the content of a JSON file is an export of PascalSun's LossLandscape."""
     return isinstance(content, dict) and any(key in content for key in _GRIDS)
 
 
@@ -131,7 +131,11 @@ def _unscrambled(array: Array) -> Array:
 
 
 def _known(values: Mapping[str, Array], key: str) -> NDArray[np.bool_]:
-    """Where a metric of loss-landscape was evaluated: a loss alone may be −1, with its accuracy it is not."""
+    """A mask of the points at which a metric of loss-landscape was evaluated.
+
+    A point counts as not evaluated if all metrics of the same split (such as train) are −1 there. The two
+    eigenvalues form a group of their own.
+    """
     split = key.partition("_")[0]
     pair = [k for k in values if k.partition("_")[0] == split] if key not in EIGENVALUES else EIGENVALUES & {*values}
     unset: NDArray[np.bool_] = np.all([values[k] == NOT_EVALUATED for k in pair], axis=0)

@@ -102,12 +102,12 @@ def read(path: Path) -> Landscape:
 
 
 def _is_numbers(item: Any) -> bool:
-    """Whether a member of another program's file is an array of numbers."""
+    """True if a member of another program's file is an array of numbers."""
     return isinstance(item, h5py.Dataset) and item.dtype.kind in REAL_NUMBERS and item.ndim > 0
 
 
 def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -> None:
-    """What the file says of itself, and the recipe."""
+    """Writes the attributes of a file: its mark, its convention, its metrics and the recipe."""
     attributes: dict[str, Any] = {
         "format": FORMAT_NAME,
         "format_version": VERSION,
@@ -137,7 +137,10 @@ def _text(value: Any) -> str:
 
 
 def _readable(key: str, value: Any) -> bool:
-    """Whether a value of the recipe can be an attribute of its own, beside the JSON that holds them all."""
+    """True if a value of the recipe can be an attribute of its own.
+
+    The JSON in the attribute `meta` holds every value of the recipe anyway.
+    """
     for text in (key, value):
         if isinstance(text, str) and ("\0" in text or text != text.encode("utf-8", "replace").decode("utf-8")):
             return False

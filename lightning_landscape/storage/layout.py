@@ -1,4 +1,4 @@
-"""What all formats have in common: the mark, the version check, the names of the data sets."""
+"""The parts that all formats share: the mark, the version check, the names of the data sets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_format(path: Path, name: Any, version: Any, newest: int) -> None:
 
 
 def header(landscape: Landscape, version: int) -> dict[str, Any]:
-    """What a file says of itself before its arrays, in strict JSON: its mark, the names of its data sets, the recipe.
+    """The head of a file in strict JSON: its mark, the names of its data sets, the recipe.
 
     >>> from ..landscape import Grid
     >>> header(Landscape(Grid.from_ranges((0, 1, 2)), {"val/acc": np.zeros(2)}, "val/acc"), 1)["metrics"]
@@ -89,7 +89,7 @@ def number_type(text: str) -> np.dtype[Any]:
 
 
 def type_name(name: str, array: NDArray[Any]) -> str:
-    """What `number_type` reads.
+    """The name of an array's type of numbers, as `number_type` reads it.
 
     Raises:
         ValueError: if Python's own numbers cannot hold the array's.
@@ -137,7 +137,7 @@ def mask_of(array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bo
 
 
 def axis_name(direction: int) -> str:
-    """What files call a direction: x, y, z, then axis3, axis4, …"""
+    """The name of a direction in files: x, y, z, then axis3, axis4 and so on."""
     return AXIS_NAMES[direction] if direction < len(AXIS_NAMES) else f"axis{direction}"
 
 

@@ -70,7 +70,7 @@ class Lock:
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whether the file at a path is the one that is open."""
+    """True if the file at a path is the one that is open."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except FileNotFoundError:

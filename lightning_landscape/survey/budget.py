@@ -22,7 +22,9 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """What landscapes may take: so many seconds each, or a share of all the time; one of the two.
+    """The time that landscapes may take: seconds for each, or a share of all the time.
+
+    Either `seconds` or `share` is set, not both.
 
     Args:
         given: as the user wrote it.
@@ -59,9 +61,9 @@ def parse_budget(budget: Any) -> Budget | None:
 
 
 class Deadline:
-    """When something must be over, told by a clock and the steps it takes.
+    """The end of some work, told by a clock and by the steps that the work takes.
 
-    Calling it tells whether the next step would end too late; once it would, it stays so.
+    A call gives True if the next step would end too late or be one too many. After a first True, every call gives True.
 
     Args:
         seconds: from now.
@@ -82,7 +84,7 @@ class Deadline:
         return max(0.0, self.end - now())
 
     def start(self) -> None:
-        """What was done until now was no step."""
+        """Begin to time the steps now; no earlier time counts as a step."""
         self._last, self._step = now(), 0.0
 
     def step(self) -> None:
@@ -102,7 +104,7 @@ WORTH = 12  # rehearsals that a landscape takes at least if it is to show more t
 
 
 class Account:
-    """What the landscapes of a run have taken and may take, on the wall clock.
+    """The time that the landscapes of a run have taken and may take, on the wall clock.
 
     Args:
         budget: what they may take.
@@ -121,7 +123,7 @@ class Account:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """What is done inside is for a landscape."""
+        """A context whose time counts as spent on a landscape."""
         began = now()
         try:
             yield
@@ -130,7 +132,7 @@ class Account:
 
     @property
     def share(self) -> float:
-        """Of the time since the beginning, what was taken."""
+        """The share of the time since the beginning that landscapes have taken."""
         return self.spent / max(now() - self.began, 1e-9)
 
     def left(self) -> float:

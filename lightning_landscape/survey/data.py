@@ -42,14 +42,17 @@ class FrozenData:
         return correction(self.size, self.population)
 
     def places(self, share: float) -> list[int]:
-        """Which batches make up that share of every loader's: its first ones; two at least, for a standard error."""
+        """The indices of the batches that make up a share of every loader's batches.
+
+        Each loader gives its first batches: at least two, where it has them, for a standard error.
+        """
         of_loader: dict[int, list[int]] = {}
         for place, batch in enumerate(self.batches):
             of_loader.setdefault(batch.loader, []).append(place)
         return sorted(i for own in of_loader.values() for i in own[: max(2, int(share * len(own)))])
 
     def part(self, share: float) -> FrozenData:
-        """That share of the batches, as data of its own."""
+        """The data that holds only this share of the batches."""
         batches = [self.batches[i] for i in self.places(share)]
         if len(batches) == len(self.batches):
             return self

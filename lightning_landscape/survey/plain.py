@@ -143,7 +143,7 @@ def _centre(
 def _is_the_same(
     evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], center: dict[str, Measurement]
 ) -> bool:
-    """Whether the metrics stay what they are when every weight that moves becomes NaN."""
+    """True if the metrics keep their values when every weight that moves becomes NaN."""
     try:
         measured = next(iter(evaluator(objective, plane, np.full((1, plane.ndim), np.nan), batches)))
     except Exception:  # noqa: BLE001  # whoever refuses NaN has seen it

@@ -30,7 +30,7 @@ HOW = {
 
 
 def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
-    """What a landscape's file says of its directions, as plain JSON values."""
+    """The entries of a landscape's file about its directions, as plain JSON values."""
     moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
     axes = plane.axes() if len(moved) <= plane.ndim else []
     return {
@@ -48,7 +48,7 @@ def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) 
 def recipe_of(
     net: nn.Module, snapshot: Snapshot, plane: Plane, directions: Directions, batches: Sequence[Batch], **more: Any
 ) -> dict[str, Any]:
-    """What a landscape's file says of how it was made, as plain JSON values.
+    """The entries of a landscape's file about how it was made, as plain JSON values.
 
     Args:
         net: the user's module.

@@ -1,4 +1,4 @@
-"""Whether points that are on disk are of a landscape in the making: what must be the same in both."""
+"""Tests that tell whether points on disk are of a landscape in the making."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOW_MANY = ("tolerance", "budget")  # what decides at which points a function is
 
 
 def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
-    """What tells that the points of `earlier` are not of this function on this grid; nothing if they are.
+    """The entries by which `earlier` is of another function or another grid; an empty list if there are none.
 
     The centre is measured anew and must be the same: two functions may have one name.
     """
@@ -28,15 +28,21 @@ def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
 
 
 def is_same_pass(earlier: Landscape, landscape: Landscape) -> bool:
-    """Whether `earlier`, whose points are of this function, is what this very pass makes, or a part of it."""
+    """True if `earlier` is what this very pass makes, or a part of it.
+
+    The points of `earlier` must be of this function.
+    """
     return all(earlier.meta.get(key) == landscape.meta.get(key) for key in HOW_MANY)
 
 
 def is_finished(earlier: Landscape | None, landscape: Landscape) -> bool:
-    """Whether `earlier`, whose points are of this function, is all that this pass would make."""
+    """True if `earlier` is all that this pass would make.
+
+    The points of `earlier`, if it is given, must be of this function.
+    """
     return earlier is not None and bool(earlier.done.all()) and is_same_pass(earlier, landscape)
 
 
 def _tiles(landscape: Landscape) -> list[int]:
-    """Which samples have one."""
+    """The indices of the samples that have a tile."""
     return [] if landscape.samples is None else [item.index for item in landscape.samples.items]

@@ -15,7 +15,9 @@ MOST_PARTS = 100  # files that are looked for; more surfaces in progress than an
 
 
 class SurfaceFile:
-    """Where a surface is kept: ``surface.h5``, and in progress, where there is one already, ``surface.part.h5``.
+    """The file that keeps a surface, ``surface.h5`` for example.
+
+    A surface in progress goes to ``surface.part.h5`` if ``surface.h5`` holds another one already.
 
     Args:
         path: its suffix says the format.

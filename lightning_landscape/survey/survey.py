@@ -63,7 +63,7 @@ class Surface:
 
 @dataclass(frozen=True, eq=False)
 class Tiles:
-    """What is known of the tile samples, and what measures them."""
+    """The tile samples, and the objective and batches that measure them."""
 
     items: tuple[Sample, ...]
     measured: tuple[Objective, list[Batch]]
@@ -75,7 +75,10 @@ def everything(surfaces: Sequence[Surface]) -> list[Batch]:
 
 
 def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
-    """What is measured of each surface, on which of the batches, which are `everything` in another form."""
+    """The objective of each surface with its own batches.
+
+    The given batches are those of `everything`, perhaps in another form.
+    """
     rest = iter(batches)
     return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
 
@@ -173,9 +176,9 @@ class Survey:
         points: np.ndarray,
         share: float = 1.0,
     ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
-        """What was chosen, at work: gives the evaluator, and the (objective, batches) of each surface and of the tiles.
+        """A context in which the chosen accelerations work; gives evaluator, (objective, batches) pairs and choice.
 
-        And what was chosen of it: nothing, where it does not prove equal (`proved`).
+        Each surface has one pair, and so have the tiles. The choice is empty if it does not prove equal (`proved`).
 
         Args:
             way: what is made faster.

@@ -54,7 +54,7 @@ def misconfiguration(trainer: Any, message: str) -> Exception:
 
 
 def is_overridden(name: str, instance: Any) -> bool:
-    """Whether a LightningModule or LightningDataModule implements a hook itself."""
+    """True if a LightningModule or LightningDataModule implements a hook itself."""
     if name in vars(instance):  # torch.compile puts its steps there
         return True
     hook = getattr(type(instance), name, None)
@@ -62,7 +62,7 @@ def is_overridden(name: str, instance: Any) -> bool:
 
 
 def takes_iterator(name: str, module: Any) -> bool:
-    """Whether a step of a LightningModule draws its batches itself, from a loader's iterator, as Lightning lets it."""
+    """True if a step of a LightningModule draws its batches itself, from a loader's iterator."""
     return "dataloader_iter" in inspect.signature(getattr(module, name)).parameters
 
 
@@ -70,7 +70,7 @@ _ROOTS = {name.partition(".")[0] for name in NAMESPACES} | {"lightning_fabric"} 
 
 
 def _has_class(thing: Any, name: str) -> bool:
-    """Whether `thing` is of Lightning's class `name`, in either namespace."""
+    """True if `thing` is of Lightning's class `name`, in either namespace."""
     return any(c.__name__ == name and c.__module__.split(".")[0] in _ROOTS for c in type(thing).__mro__)
 
 
@@ -107,9 +107,10 @@ def checkpoint_progress(checkpoint: dict[str, Any]) -> dict[str, int]:
 
 
 def batch_size(trainer: Any, data: Any, fallback: int) -> int:
-    """How many samples a batch holds, by Lightning's own rule (the weight it gives the batch in `self.log`).
+    """The number of samples in a batch, by Lightning's own rule.
 
-    It looks into all that can be iterated, and a batch may raise anything there.
+    Lightning gives a batch this number as its weight in `self.log`. The rule looks into all that can be iterated, where
+    a batch may raise anything. A batch that raises gets `fallback`.
     """
     utilities = _part(trainer, "utilities.data")
     try:
@@ -134,7 +135,7 @@ def combine(trainer: Any, loaders: Any, mode: str) -> Any:
 
 
 def loader_mode(combined: Any) -> str:
-    """How a CombinedLoader puts its loaders together, e.g. "sequential"."""
+    """The mode in which a CombinedLoader puts its loaders together, e.g. "sequential"."""
     return str(combined._mode)
 
 
@@ -157,7 +158,7 @@ def passed_loaders(trainer: Any, data: str) -> Any:
 
 
 def shared_objects(trainer: Any) -> Iterator[Any]:
-    """What a copy of the module must share with the original: the Trainer and all that belongs to it."""
+    """The objects that a module and its copy must share: the Trainer and all that belongs to it."""
     yield from (trainer, trainer.datamodule, trainer.strategy, *trainer.loggers, *trainer.callbacks)
     for data in DATA:
         passed = passed_loaders(trainer, data)
@@ -181,13 +182,13 @@ def drop_compiled_closures(module: nn.Module) -> None:
 
 
 def is_lightning_module(module: nn.Module) -> bool:
-    """Whether a module is a LightningModule of either namespace."""
+    """True if a module is a LightningModule of either namespace."""
     return _has_class(module, "LightningModule")
 
 
 @dataclass(eq=False)
 class Lent:
-    """What a step may reach in place of the user's objects while it is measured.
+    """The objects that a step may reach in place of the user's while it is measured.
 
     Args:
         stand_ins: for optimisers and schedulers.
@@ -374,7 +375,10 @@ def clocks_stopped(trainer: Any, now: Any) -> Iterator[None]:
 
 
 def is_spawned(trainer: Any) -> bool:
-    """Whether the Trainer works in a process that it started itself, from whose objects nothing comes back."""
+    """True if the Trainer works in a process that it started itself.
+
+    Changes to the objects in a spawned process do not come back.
+    """
     return _has_class(trainer.strategy.launcher, "_MultiProcessingLauncher")
 
 
@@ -408,7 +412,10 @@ def averaged(trainer: Any, module: nn.Module) -> Iterator[str | None]:
 
 
 def updates_statistics_only(trainer: Any) -> bool:
-    """Whether this epoch trains nothing: after weight averaging, BatchNorm's statistics are taken anew in one."""
+    """True if this epoch trains nothing and only takes BatchNorm's statistics anew.
+
+    After weight averaging, one epoch takes BatchNorm's statistics anew.
+    """
     return bool(getattr(trainer.fit_loop, "_skip_backward", False))
 
 
@@ -429,7 +436,7 @@ def unsupported(trainer: Any) -> str | None:
 
 
 def places(trainer: Any) -> Iterator[tuple[type, dict[str, Any]]]:
-    """What the Trainer's strategy says of its place among processes: classes, and their attributes in one process."""
+    """Classes that hold the strategy's place among processes, each with the attributes of a single process."""
     strategy = trainer.strategy
     if hasattr(strategy, "parallel_devices"):
         # The root device is the one of these with the local rank.

@@ -118,7 +118,10 @@ def freeze(
 
 
 def _batch(trainer: Any, item: Any, index: int, loader: int, sources: Sequence[Source], transfer: _Transfer) -> Batch:
-    """What the loaders gave, on the device; its size is that of the first of them."""
+    """The batch that the loaders gave, on the device.
+
+    A batch of several loaders has the size of the first one's part.
+    """
     parts: list[Counted] = []
 
     def data_of(part: Counted) -> Any:
@@ -151,7 +154,7 @@ def _evenly(sources: Sequence[Source], batches: Sequence[Iterable[Counted]]) -> 
 
 
 class _Clock:
-    """What reading takes, as long as there is a deadline.
+    """A clock that compares the time of reading with a deadline, if there is one.
 
     Args:
         deadline: when it must be over.
@@ -162,12 +165,12 @@ class _Clock:
         self.deadline, self.tiles, self.began = deadline, tiles, now()
 
     def is_over(self, batches: Sequence[Batch]) -> bool:
-        """Whether another batch, and the tiles after it, would come too late."""
+        """True if another batch, and the tiles after it, would come too late."""
         took = now() - self.began
         return self.deadline is not None and self.deadline.left < took / len(batches) + self._tiles(batches, took)
 
     def has_time_for_tiles(self, batches: Sequence[Batch]) -> bool:
-        """Whether they would come in time."""
+        """True if the tiles would come in time."""
         return self.deadline is None or self.deadline.left >= self._tiles(batches, now() - self.began)
 
     def _tiles(self, batches: Sequence[Batch], took: float) -> float:
@@ -206,7 +209,7 @@ def find_loaders(trainer: Any, probe: nn.Module, data: str) -> tuple[Any, str, b
 
 
 def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
-    """How many samples each of several loaders in turn may give: in proportion to their sizes."""
+    """The most samples that each of several loaders in turn may give, in proportion to their sizes; None for all."""
     total = sum(map(len, sources))
     if max_samples is None or total <= max_samples:
         return [None] * len(sources)
@@ -214,7 +217,7 @@ def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
 
 
 class _Transfer:
-    """What the Trainer does to a batch before a step; the hooks run on copies."""
+    """The Trainer's treatment of a batch before a step; the hooks run on copies."""
 
     def __init__(self, trainer: Any, probe: nn.Module) -> None:
         self.precision, self.device = trainer.precision_plugin, trainer.strategy.root_device

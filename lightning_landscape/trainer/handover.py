@@ -33,7 +33,10 @@ class Handover:
         write_whole(self.path, json.dumps({step: str(path.absolute()) for step, path in paths.items()}).encode())
 
     def take(self) -> dict[int, Path]:
-        """What another process has left since the last time, in its order; nothing in any other process."""
+        """Take the paths that another process has left since the last call, by step and in its order.
+
+        Only the process that made the note gets paths.
+        """
         if os.getpid() != self.process or not self.path.exists():
             return {}
         paths = json.loads(self.path.read_bytes())

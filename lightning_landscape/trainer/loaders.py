@@ -46,7 +46,7 @@ Transfer = Callable[[Any, int], Any]
 
 
 class Source:
-    """What one loader may give, and batches of our own from it.
+    """The data that one loader may give, and batches of our own from it.
 
     Args:
         loader: the user's; never iterated itself where its data can be indexed or copied.
@@ -129,12 +129,12 @@ class Source:
         return sum(map(len, self.pool)) if self.holds_batches else len(self.pool)
 
     def may_be_endless(self, max_samples: int | None, max_batches: int | None) -> bool:
-        """Whether nothing says when to stop reading."""
+        """True if nothing says when to stop reading."""
         return self.pool is None and self.limit is max_samples is max_batches is None
 
     @property
     def reads_tiles(self) -> bool:
-        """Whether single samples are read for tiles, rather than cut out of batches."""
+        """True if single samples are read for tiles, rather than cut out of batches."""
         return self.pool is not None and self.collates
 
     def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Counted]:
@@ -284,7 +284,7 @@ class _Rows(Dataset[list[torch.Tensor]]):
 
 
 def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
-    """Whether these batches of a loader, lists of indices, can be had from `_Rows`."""
+    """True if these batches of a loader, lists of indices, can be had from `_Rows`."""
     dataset: Any = loader.dataset
     while type(dataset) is Subset and _are_places(dataset.indices):
         dataset = dataset.dataset
@@ -295,7 +295,7 @@ def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
 
 
 def _are_places(indices: Any) -> bool:
-    """Whether each of a subset's indices is the place of one row: not several rows, nor a mask."""
+    """True if each of a subset's indices is the place of one row: not several rows, nor a mask."""
     if isinstance(indices, torch.Tensor):
         return indices.ndim == 1 and indices.dtype in (torch.int64, torch.int32)
     if isinstance(indices, np.ndarray):
@@ -307,13 +307,13 @@ _OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, Distributed
 
 
 def _is_in_order(sampler: Any) -> bool:
-    """Whether a sampler goes through the data set in its order, be it with other processes in turn."""
+    """True if a sampler goes through the data set in its order, alone or in turn with other processes."""
     shared = way_of(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
     return shared or way_of(sampler) is SequentialSampler.__iter__
 
 
 def _limited(batches: int, limit: float) -> int:
-    """How many of `batches` the Trainer takes under ``limit_<data>_batches``."""
+    """The number of `batches` that the Trainer takes under ``limit_<data>_batches``."""
     return int(batches * limit) if isinstance(limit, float) else min(limit, batches)
 
 

@@ -42,7 +42,7 @@ from .tiles import describe, tile_stream
 
 @dataclass(frozen=True)
 class Settings:
-    """What one pass measures.
+    """The settings of one pass: its points, its directions, its data and its objective.
 
     Args:
         grid: the points.
@@ -202,7 +202,7 @@ class Pass(Survey):
         self.plane = Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
 
     def _objective(self, data: str, frozen: FrozenData) -> Objective:
-        """What is measured on a data set."""
+        """The objective that is measured on a data set."""
         lent = compat.lent(self.trainer)
         objective: Objective
         if self.settings.objective is not None:
@@ -221,7 +221,7 @@ class Pass(Survey):
         return Spread(InOneProcess(objective) if several_processes() else objective)
 
     def first_centre(self, surfaces: Sequence[Surface]) -> None:
-        """As `centre`, without anything faster.
+        """Measure the centre with the plain evaluator.
 
         Raises:
             RuntimeError: of what can be measured in train mode only, and was not asked for in it; what was raised is
@@ -329,7 +329,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 
 def remarks(landscape: Landscape) -> list[str]:
-    """What there is to warn of before a landscape is measured."""
+    """The warnings to give before a landscape is measured."""
     text = alike(landscape.meta["directions"], landscape.grid.ndim)
     return [text] if text else []
 

@@ -89,7 +89,7 @@ class PassFiles:
         return files.failures
 
     def begin(self) -> Files | None:
-        """What writes the files of a landscape that is measured, on rank 0; None for no files."""
+        """The writer of a measured landscape's files, on rank 0; None for no files."""
         if self.folder is None and self.root is not None:
             try:  # there may be room now
                 self._take_new()
@@ -230,7 +230,7 @@ def how_to_continue(root: Path) -> str | None:
 
 
 def _is_taken(folder: Path) -> bool:
-    """Whether a process is at work in a folder."""
+    """True if a process is at work in a folder."""
     try:
         lock = Lock.take(folder)
     except OSError:  # where nobody can write
@@ -241,7 +241,9 @@ def _is_taken(folder: Path) -> bool:
 
 
 def continued_folders(root: Path, checkpoint: str | os.PathLike[str]) -> list[Path]:
-    """Where the training that goes on from a checkpoint may have left its landscapes: beside it, in other versions.
+    """Folders in which the training that goes on from a checkpoint may have left its landscapes.
+
+    The folders lie beside the checkpoint or in other versions of the run.
 
     Args:
         root: the folder of the passes of this run.
@@ -255,7 +257,7 @@ def continued_folders(root: Path, checkpoint: str | os.PathLike[str]) -> list[Pa
 
 @dataclass
 class Content:
-    """What one folder holds of a landscape.
+    """The contents of one folder, compared with a landscape.
 
     Args:
         same: the points that are of this very function and grid.
@@ -271,7 +273,10 @@ class Content:
 
     @classmethod
     def of(cls, folder: Path, landscape: Landscape) -> Content:
-        """What a folder holds of this landscape; what can't be read is another's."""
+        """The contents of a folder, compared with this landscape.
+
+        A folder with a file that can't be read is not this landscape's own.
+        """
         content, is_readable = cls(), True
         data = [path for name in DATA_FORMATS if (path := folder / f"{DATA_NAME}.{name}").exists()]
         for path in [*data[:1], *sorted(folder.glob(PARTS))]:
@@ -301,7 +306,7 @@ def _folders(root: Path, name: str) -> list[Path]:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Whether nobody has written anything to a folder; locks and halves of files do not count."""
+    """True if nobody has written anything to a folder; locks and halves of files do not count."""
     return not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
 
 

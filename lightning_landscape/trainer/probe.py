@@ -1,4 +1,4 @@
-"""What a pass may move: a copy of the module, or, where a part of it can't be copied, the module itself."""
+"""The module that a pass may move: a copy, or the user's own where a part of it can't be copied."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from .undisturbed import memo_of, probe_copy, silenced
 def probing(
     trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
 ) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
-    """What is ours to move, the recorder of what it logs, and the parameters that stay.
+    """The module to move, the recorder of what it logs, and a snapshot of the parameters that stay.
 
-    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move. It is in `mode`, as
+    Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move. The module is in `mode`, as
     `put_in_mode` says.
 
     Raises:

@@ -31,7 +31,10 @@ _NOT_HELD = (nn.Module, Generator, ModuleType, type, *weakref.ProxyTypes)  # not
 
 
 class TrainingMovedError(RuntimeError):
-    """What was measured has moved the user's training, which has been put back; or it was stopped before it could."""
+    """An error for a measurement that moved the user's training, or was stopped before it could.
+
+    A training that was moved has been put back.
+    """
 
 
 class Seal:
@@ -231,7 +234,7 @@ def _first_address(tensor: Tensor) -> int:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Whether two values are one object, or numbers or texts of one value."""
+    """True if two values are one object, or numbers or texts of one value."""
     if a is b:
         return True
     if not isinstance(a, bool | int | float | str) or type(a) is not type(b):

@@ -57,7 +57,7 @@ class StandIns:
         return self._made[id(original)]
 
     def table(self) -> dict[int, Any]:
-        """What stands for the user's objects, by their ids, as `copy.deepcopy` takes it."""
+        """The memo for `copy.deepcopy`: the replacements of the user's objects, by the ids of the originals."""
         return {**self.copies, **self._made}
 
     def reset(self) -> None:
@@ -92,7 +92,7 @@ class StandIns:
 
 
 class _Facts:
-    """What a stand-in knows: its original, the copies made so far, and which calls came to nothing.
+    """The facts that a stand-in knows: its original, the copies made so far, and the calls that came to nothing.
 
     Args:
         original: the user's optimiser or scheduler.
@@ -207,7 +207,7 @@ class StandIn:
 
 
 def _is_wrapper(cls: type) -> bool:
-    """Whether a class is Lightning's wrapper around a user's optimiser."""
+    """True if a class is Lightning's wrapper around a user's optimiser."""
     return any(c.__name__ == "LightningOptimizer" for c in cls.__mro__)
 
 

@@ -45,11 +45,11 @@ class EachSample(Objective):
         self.singles: list[Batch] = []
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's."""
+        """Rehearse the objective of the surface."""
         self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """As the objective's."""
+        """Start the objective of the surface."""
         self.objective.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
@@ -96,9 +96,10 @@ def _before_the_mean(loss: Any, calls: list[Any], size: int) -> Tensor:
 def tile_stream(
     evaluator: Sequential, objective: Objective, main: str, plane: Plane, data: FrozenData
 ) -> tuple[EachSample, list[Batch]]:
-    """What gives the tiles: all samples in one batch if that proves equal, else each alone.
+    """The objective and the batches of the tiles.
 
-    The one-batch form is tried at the origin and at a point off the axes against every sample alone.
+    All samples go in one batch if that proves equal, else each goes alone. The one-batch form is tried at the origin
+    and at a point off the axes against every sample alone.
     """
     single = EachSample(objective, main, {id(b): [i] for i, b in enumerate(data.singles)})
     if data.together is not None and len(data.singles) > 1:
@@ -130,7 +131,7 @@ def _table(
 def describe(
     evaluator: Sequential, objective: Objective, main: str, plane: Plane, singles: Sequence[Batch]
 ) -> tuple[Sample, ...]:
-    """What is known of each sample at the origin: its loss, class, prediction, probability and picture."""
+    """The facts about each sample at the origin: its loss, class, prediction, probability and picture."""
     origin = np.zeros((1, plane.ndim))
     result = []
     for batch in singles:

@@ -126,7 +126,7 @@ def _size(surfaces: Sequence[Surface]) -> int:
 
 
 def _seconds(job: Pass, surface: Surface) -> float:
-    """What a point takes, the first calls aside."""
+    """The seconds that a point takes, measured after a first point."""
     origin = np.zeros((2, job.plane.ndim))
     points = job.evaluator(surface.objective, job.plane, origin, surface.frozen.batches)
     next(points)

@@ -74,7 +74,7 @@ def probe_copy(
 
 
 def _addresses(module: nn.Module) -> set[int]:
-    """Where the values of the parameters are, as far as there are any."""
+    """The addresses of the parameters' values, empty and meta parameters aside."""
     return {p.data_ptr() for p in module.parameters() if p.numel() and not p.is_meta}
 
 
@@ -131,7 +131,10 @@ def _nothing(*args: Any, **options: Any) -> None:
 
 
 def memo_of(trainer: Any) -> dict[int, Any]:
-    """What a copy of the module has of the Trainer's, by the ids of the originals: the same, or a stand-in."""
+    """The Trainer's objects that a copy of the module gets, by the ids of the originals.
+
+    Each object is given as itself, as a copy or as a stand-in.
+    """
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     lent = compat.lent(trainer)
     memo |= {id(original): copied for original, copied in (*lent.twins, *lent.silent)}

@@ -43,7 +43,7 @@ TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTransp
 
 @dataclass(frozen=True)
 class FilterLayout:
-    """How a weight tensor splits into filters: along its **output** axis.
+    """The split of a weight tensor into filters, along its **output** axis.
 
     Args:
         axis: 0; 1 for a transposed convolution, whose weight is (in, out / groups, ...).
@@ -68,7 +68,7 @@ class FilterLayout:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What directions need to know of a module: its perturbed parameters and their roles.
+    """A module's perturbed parameters and their roles, as directions need them.
 
     Args:
         params: the values by canonical name: copies (`Snapshot.of`), or views of the module's own (`Snapshot.view`).
@@ -191,7 +191,9 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by th
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
-    """Whether two dense tensors agree in type, shape and every bit; NaN equals the same NaN, and -0 is not 0.
+    """True if two dense tensors agree in type, shape and every bit.
+
+    NaN equals a NaN of the same bits, and -0 does not equal 0.
 
     >>> nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
     >>> same_bits(nan, nan.clone()), same_bits(zero, -zero)
@@ -279,7 +281,7 @@ def size_in_bytes(tensor: Tensor) -> int:
 
 
 def is_refused(tensor: Tensor) -> bool:
-    """Whether `copy.deepcopy` refuses a tensor: one that is computed from others, nested, or sparse and compressed."""
+    """True if `copy.deepcopy` refuses a tensor: one that is computed from others, nested, or sparse and compressed."""
     return tensor.grad_fn is not None or tensor.is_nested or len(parts(tensor)) > 2
 
 

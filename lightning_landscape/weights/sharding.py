@@ -19,12 +19,12 @@ _FSDP = ("torch.distributed.fsdp", "torch.distributed._composable")
 
 
 def is_part(tensor: Tensor) -> bool:
-    """Whether a tensor is a DTensor: this process holds a part of it."""
+    """True if a tensor is a DTensor, of which this process holds a part."""
     return hasattr(tensor, "full_tensor")
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether the processes share the parameters of a module among them."""
+    """True if the processes share the parameters of a module among them."""
     return any(map(_is_fsdp, module.modules())) or any(map(is_part, module.parameters()))
 
 
@@ -91,7 +91,7 @@ def _is_fsdp(part: nn.Module) -> bool:
 
 
 class AtRest:
-    """What `fully_shard` remembers between two forward passes, in the whole of a module tree.
+    """The state of `fully_shard` between two forward passes, in the whole of a module tree.
 
     Making one puts every parameter into its sharded form. `restore` does it again, also where a forward pass has
     ended in an error, and puts all that FSDP has noted since back: its lazy initialisation, the order of the
@@ -138,7 +138,7 @@ class AtRest:
 
 
 def _is_note(value: Any) -> bool:
-    """Whether a value is an object of FSDP's own, neither a module nor a constant."""
+    """True if a value is an object of FSDP's own that is no module, constant or class."""
     return (
         type(value).__module__.startswith(_FSDP)
         and hasattr(value, "__dict__")

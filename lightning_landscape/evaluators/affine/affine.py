@@ -297,7 +297,7 @@ def _proved(
     measured: list[Measured],
     allowed: Callable[[Measurement], float],
 ) -> dict[tuple[float, ...], Measured]:
-    """What is known of the points that were measured, if the last of them is computed to the same values.
+    """The measurements by point, after a check that `compute` gives the same values at the last point.
 
     Raises:
         NotAffine: if it is not.

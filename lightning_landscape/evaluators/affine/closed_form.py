@@ -42,7 +42,7 @@ class Scores:
 
     @cached_property
     def margins(self) -> Margins:
-        """Those of the loss."""
+        """The margins of the loss for these scores."""
         return margins(self.parts, self.arguments, self.batches)
 
     @property
@@ -51,7 +51,7 @@ class Scores:
         return self.margins.parts.shape[1] // self.batches
 
     def hits(self, points: Product | Tensor) -> Tensor:
-        """How many samples of each batch are classified rightly, shape (G, P)."""
+        """The number of rightly classified samples in each batch at each point, shape (G, P)."""
         labels = self.arguments["target"].reshape(-1)
         pieces = zip(class_last(self.parts).chunk(self.batches, dim=1), labels.chunk(self.batches), strict=True)
         return torch.stack([correct(parts, own, points) for parts, own in pieces])
@@ -59,7 +59,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """How one observation of a batch follows from the scores.
+    """The rule by which one observation of a batch follows from the scores.
 
     Args:
         what: "loss": what the call gives, a scalar; "mean": the mean of what it gives; "losses": one value a sample,
@@ -121,7 +121,7 @@ class ClosedForm:
 
     @property
     def example(self) -> Tensor:
-        """Of which type and on which device points are wanted."""
+        """A tensor with the type and the device that points must have."""
         return self.groups[0][0].parts
 
     def cost(self) -> int:
@@ -129,7 +129,7 @@ class ClosedForm:
         return max(sum(s.parts[0].numel() for s, _ in self.groups), SUM_COST * max(s.batches for s, _ in self.groups))
 
     def bytes(self) -> int:
-        """What is kept."""
+        """The memory of the kept tensors in bytes."""
         return sum(scores.parts.nbytes + scores.margins.parts.nbytes for scores, _ in self.groups)
 
     def __call__(self, points: Product | Tensor) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -170,7 +170,7 @@ class ClosedForm:
         return {name: tally.result() for name, tally in tallies.items()}
 
     def tolerance(self, measurement: Measurement) -> float:
-        """How far a value may be off: the rounding of losses that are means of differences of scores."""
+        """The allowed error of a value, from the rounding of losses that are means of score differences."""
         samples = sum(scores.margins.parts.shape[1] for scores, _ in self.groups)
         size = max(float(scores.parts[0].abs().max()) for scores, _ in self.groups)
         rounding = torch.finfo(self.example.dtype).eps * (1 + size) / samples**0.5
@@ -179,7 +179,7 @@ class ClosedForm:
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """What the metrics of a batch follow from; or those of some batches, as if of one.
+    """The loss arguments and readings that give the metrics of a batch, or of G batches joined into one.
 
     Args:
         calls: the arguments of the loss at each point of the passes.
@@ -224,7 +224,7 @@ def _joined(found: Sequence[_Found]) -> Iterator[_Found]:
 
 
 def _readings(seen: Sequence[Seen]) -> tuple[int, dict[str, Reading]]:
-    """Which call of the loss tells all metrics of a batch, and how."""
+    """The index of the loss call that gives all metrics of a batch, and the reading of each metric."""
     first = seen[0]
     counts = {(len(s.losses), tuple(s.observations)) for s in seen}
     if len(counts) > 1:
@@ -267,7 +267,10 @@ def _reading(observed: Sequence[Observation], calls: Sequence[LossCall], row: in
 
 
 def _follows(what: str, value: Tensor, result: Tensor, row: int) -> bool:
-    """Whether a value is what a call of a loss gave; to the bit, except for a mean that the step has taken."""
+    """True if a value follows from the result of a loss call in the way that `what` names.
+
+    The value and the result must be equal to the bit, except for a mean that the step takes itself.
+    """
     if what == "loss":
         return value.numel() == result.numel() == 1 and float(value) == float(result)
     if result.ndim != 1:
@@ -280,7 +283,7 @@ def _follows(what: str, value: Tensor, result: Tensor, row: int) -> bool:
 
 
 def _counts(what: str, value: Tensor, call: LossCall, factor: float) -> bool:
-    """Whether a value is the accuracy of a batch (or of its samples)."""
+    """True if a value is `factor` times the accuracy of a batch, or of its samples."""
     scores, target = call[1]["input"], call[1]["target"]
     if scores.ndim != 2 or target.shape != scores.shape[:1] or target.is_floating_point():
         return False

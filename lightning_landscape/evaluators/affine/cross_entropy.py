@@ -160,7 +160,7 @@ def class_last(scores: Tensor) -> Tensor:
 
 
 def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
-    """How many samples have their greatest score at their label, at every point, float64, shape (P,).
+    """The number of samples with their greatest score at their label, at every point, float64, shape (P,).
 
     Along the last coordinate β every margin is a line, so the points where all other classes are lower are an
     interval: its ends take n · A · C divisions, not n · A · B · C comparisons. Of equal scores the first counts, as
@@ -299,7 +299,7 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _rows(parts: Tensor, numbers: int) -> int:
-    """How many samples a chunk holds, of which each takes so many numbers."""
+    """The number of samples in a chunk, if each sample takes `numbers` numbers."""
     return max(8, CACHED * (1 if parts.device.type == "cpu" else 64) // max(1, numbers) // 8 * 8)
 
 

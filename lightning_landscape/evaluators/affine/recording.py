@@ -25,12 +25,12 @@ ROUNDINGS = 128  # of the largest value: what an affine function may be off; TF3
 
 
 class NotAffine(Exception):
-    """What was found cannot be measured in this way; the message says why."""
+    """An error that rules out an affine way to measure; its message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was seen on one batch at one point.
+    """A record of one batch at one point: its observations, loss calls and module outputs.
 
     Args:
         batch: which one.
@@ -75,20 +75,20 @@ class Recording(Objective):
         self.seen: list[Seen] = []
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's."""
+        """Rehearse the objective."""
         self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """As the objective's."""
+        """Start the objective, and forget the last pass."""
         self.seen = []
         self.objective.start()
 
     def finish(self) -> dict[str, float]:
-        """As the objective's."""
+        """The objective's metrics of the whole set."""
         return self.objective.finish()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """As the objective's.
+        """The objective's observations, which are also recorded in `seen`.
 
         Raises:
             NotAffine: if there is too much to keep.

@@ -38,23 +38,23 @@ class Replay(Objective):
         self.point = np.zeros(0)
 
     def bytes(self) -> int:
-        """What is kept."""
+        """The memory of the kept tensors in bytes."""
         return sum(parts.nbytes for calls in self.memory.values() for parts in calls.values())
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """As the objective's."""
+        """Rehearse the objective."""
         self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """As the objective's."""
+        """Start the objective."""
         self.objective.start()
 
     def finish(self) -> dict[str, float]:
-        """As the objective's."""
+        """The objective's metrics of the whole set."""
         return self.objective.finish()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """As the objective's."""
+        """The objective's observations, with remembered module calls answered from memory."""
         memory = self.memory.get(id(batch), {})
         calls: dict[nn.Module, int] = {}
 
@@ -68,7 +68,7 @@ class Replay(Objective):
 
 
 def memory_of(passes: Sequence[Sequence[Seen]], where: np.ndarray) -> dict[int, dict[Key, Tensor]]:
-    """What a `Replay` needs, from passes at the origin, at a point on each axis and at others.
+    """The memory of a `Replay`, from passes at the origin, at a point on each axis and at others.
 
     Raises:
         NotAffine: if a watched output is not affine.

@@ -1,4 +1,4 @@
-"""What a user's code does outside of the module while it is measured: held back, put back, or at least noticed."""
+"""Effects of a user's code outside of the module while it is measured: held back, put back, or noticed."""
 
 from .held import HeldBack, one_pass, put_back_later
 from .noticed import noticing, unheld

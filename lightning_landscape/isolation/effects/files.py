@@ -26,7 +26,7 @@ COMPILERS = ("torch._inductor", "torch._dynamo", "torch.utils.cpp_extension", "t
 
 
 class Files:
-    """What has been written since hooks act: each file in a private place.
+    """The files written since hooks began to act, each in a private place.
 
     Attributes:
         temporary: paths of temporary files and folders that were made, which are nobody else's.
@@ -58,7 +58,7 @@ class Files:
         return place
 
     def to_read(self, path: str) -> str:
-        """Where a file is that is opened to be read."""
+        """The path at which to read a file: its private place, or else its own path."""
         self._complete(path)
         return self._places.get(path, path)
 
@@ -73,7 +73,7 @@ class Files:
                         shutil.copyfileobj(file, whole)
 
     def move(self, source: str, target: str) -> None:
-        """What is in the private place of `source` is in that of `target` from now on."""
+        """Give the private place of `source` to `target`."""
         self._places[target] = self._places.pop(source)
 
     def take(self, source: str, target: str) -> None:
@@ -87,7 +87,7 @@ class Files:
         self._tails.discard(path)
 
     def is_temporary(self, path: str) -> bool:
-        """Whether a path is a temporary file that was made, or in such a folder."""
+        """True if a path is a temporary file or folder that was made, or lies in such a folder."""
         return any(path == made or path.startswith(made + os.sep) for made in self.temporary)
 
     def _new(self) -> str:
@@ -101,7 +101,7 @@ class Files:
 
 
 def written() -> Files:
-    """What has been written in this thread since hooks act."""
+    """The `Files` of this thread since hooks began to act."""
     here.files = here.files or Files()
     return here.files
 
@@ -115,7 +115,7 @@ def path_of(file: Any) -> str | None:
 
 
 def at_work(modules: tuple[str, ...]) -> bool:
-    """Whether a function of these modules is at work in this thread, called by the code that is measured."""
+    """True if a function of `modules` is at work in this thread, called by the code that is measured."""
     frame: Any = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__name__") or ""
@@ -128,7 +128,7 @@ def at_work(modules: tuple[str, ...]) -> bool:
 
 
 def is_nobodys(path: str) -> bool:
-    """Whether what is done to a path has no effect that anybody sees."""
+    """True if nobody sees a change at a path: a temporary file, the null device, or a compiler's own file."""
     temporary = here.files is not None and here.files.is_temporary(path)
     return temporary or path == os.devnull or at_work((*TEMPORARY, *COMPILERS))
 
@@ -215,7 +215,7 @@ def remove(original: Any, path: Any, **kwargs: Any) -> None:
 
 
 def change(original: Any, path: Any, *args: Any, **kwargs: Any) -> None:
-    """What changes a file or folder: of nobody's, and of none."""
+    """Call the original only for a path that is nobody's or does not exist."""
     where = path_of(path)
     if where is None or where in written():
         return
@@ -224,7 +224,7 @@ def change(original: Any, path: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def nothing(original: Any, *args: Any, **kwargs: Any) -> None:
-    """What needs not be done at all."""
+    """Do nothing in place of the original."""
 
 
 def torch_save(original: Any, obj: Any, f: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a user's code does to the world that no hook holds back, as far as Python's audit events tell."""
+"""Notices effects of a user's code that no hook holds back, as far as Python's audit events tell."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _installed = False
 
 @contextmanager
 def noticing() -> Iterator[dict[str, int]]:
-    """What is done in this thread while hooks act inside, in words, and how often; e.g. ``{"starts ls": 1}``."""
+    """Yield this thread's effects that no hook holds back, in words, with their counts; e.g. ``{"starts ls": 1}``."""
     global _installed
     if not _installed:  # for good: there is no way to take it away
         _installed = True

@@ -54,7 +54,7 @@ class Reached:
         self._places = {(i, name): owner for (i, name), owner in self._places.items() if name in self._mentioned}
 
     def read(self) -> tuple[list[Any], list[Any]]:
-        """What there is now."""
+        """The items of each reached container (the length of a long one), and the value of each name."""
         names = [_get(owner, name) for (_, name), owner in self._places.items()]
         return [_items(container) for container in self._containers], names
 
@@ -171,7 +171,7 @@ class Reached:
                     self._visit(cell.cell_contents, 0)
 
     def _named(self, namespace: dict[str, Any], names: tuple[str, ...]) -> None:
-        """What names mean in a module; of another module of the user's, what they mean there."""
+        """Visit the values of `names` in a namespace, and in the user's modules found there."""
         if (id(namespace), names) in self._asked:
             return
         self._asked.add((id(namespace), names))
@@ -194,7 +194,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 @functools.cache
 def is_foreign(module: str) -> bool:
-    """Whether a module is of a library: its state is its affair."""
+    """True if a module belongs to a library or to Python: its state is left alone."""
     top = module.partition(".")[0]
     if top in FOREIGN or top in sys.stdlib_module_names or top == "builtins":
         return True
@@ -226,7 +226,7 @@ def _items(container: Any) -> Any:
 
 
 def _put_back(container: Any, items: Any) -> None:
-    """What a list, a set or a deque was."""
+    """Put back the items of a list, a set or a deque; a long one is only shortened."""
     if isinstance(items, int):
         while len(container) > items:
             container.pop()

@@ -1,4 +1,4 @@
-"""What a copy of a module gets for the open files and writers that the module holds: others, which write nothing."""
+"""Stand-ins for the open files and CSV writers of a copied module; they write nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _nowhere() -> int:
 
 
 class _Null:
-    """What both kinds of files have in common."""
+    """The base class of the two kinds of null files, binary and text."""
 
     def __init__(self, name: Any = None, mode: str = "w") -> None:
         self.name, self.mode = name, mode

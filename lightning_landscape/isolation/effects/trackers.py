@@ -36,7 +36,7 @@ WRITERS: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
 
 
 class Nothing:
-    """What a writer that does nothing gives back: all that is asked of it is nothing again.
+    """The result of a silenced writer: each attribute, item and call of it gives the same object again.
 
     >>> with Nothing().start(1)["run"] as run:
     ...     bool(run), list(run.info), str(run.name)
@@ -83,7 +83,7 @@ _shown: set[tuple[Any, ...]] = set()
 
 
 def shown_by() -> Any:
-    """What shows a warning now; code that catches warnings puts something else there."""
+    """The function that shows a warning now; code that catches warnings puts another one there."""
     return vars(warnings).get("_showwarnmsg_impl")
 
 
@@ -111,7 +111,7 @@ _known: tuple[list[ModuleType] | None, list[Hook]] = (None, [])
 
 
 def hooks() -> list[Hook]:
-    """Those of the libraries that are loaded; of logging and warnings in any case."""
+    """The hooks of logging and warnings, and those of the libraries in `WRITERS` that are loaded."""
     global _known
     loaded = [sys.modules[name] for name, _, _ in WRITERS if name in sys.modules]
     if loaded != _known[0]:
