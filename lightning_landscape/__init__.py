@@ -6,7 +6,7 @@ Names are loaded on first use (PEP 562), so that importing this package imports 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 _HOMES = {
     # in a Trainer

@@ -19,7 +19,7 @@ PACKAGE = "lightning_landscape"
 
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
-    "values": {"landscape", "local_paths", "interpolation", "storage", "loggers", "plots", "report"},
+    "values": {"version", "landscape", "local_paths", "interpolation", "storage", "loggers", "plots", "report"},
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
         "loss_landscape", "writer",

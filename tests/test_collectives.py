@@ -32,6 +32,10 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(ranks: 
         assert result["weights"] == result["weights without"]
 
 
+def test_a_metric_that_differs_between_the_processes_gets_no_surface(ranks: Any) -> None:
+    assert [rank["a_metric_of_each_rank"]["names"] for rank in ranks] == [["loss", "train_loss", "twice"]] * 2
+
+
 @pytest.mark.parametrize("way", REFUSED)
 def test_what_no_single_process_can_do_is_refused_on_every_rank_in_words(ranks: Any, way: str) -> None:
     for rank in ranks:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from .. import __version__
+from ..version import __version__
 from . import compare, demo, export, plot, view
 from .common import one_line
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -59,6 +59,23 @@ def check_agreement(trainer: Any, name: str, value: float) -> None:
             "surface is of one function. Either the weights of the ranks have drifted apart, or the step uses a "
             "rank that it keeps: ask for trainer.global_rank in the step itself."
         )
+
+
+def differing(trainer: Any, values: Mapping[str, float]) -> list[str]:
+    """The metrics that are not the same on every rank; every rank must call it equally often.
+
+    >>> from types import SimpleNamespace
+    >>> differing(SimpleNamespace(world_size=1), {"seconds": 0.1})
+    []
+    """
+    first, *others = exchange(trainer, dict(values))
+    names = dict.fromkeys(name for own in (first, *others) for name in own)
+    missing = object()
+
+    def is_the_same(a: Any, b: Any) -> bool:
+        return missing not in (a, b) and bool(np.isclose(a, b, rtol=AGREEMENT, equal_nan=True))
+
+    return [n for n in names if not all(is_the_same(first.get(n, missing), own.get(n, missing)) for own in others)]
 
 
 def raise_together(trainer: Any, error: Exception | None) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import __version__
 from ..directions import Directions, dead_filters, recipe
 from ..landscape import ALIKE
 from ..objectives.base import Batch
 from ..objectives.batches import data_checksum
+from ..version import __version__
 from ..weights.parameters import Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import whole

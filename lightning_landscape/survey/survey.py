@@ -38,6 +38,7 @@ class Surface:
         frozen: the data.
         center: the measurements at the origin, by metric.
         names: the name of each metric in the landscape.
+        left_out: metrics that have no surface.
     """
 
     data: str
@@ -45,6 +46,7 @@ class Surface:
     frozen: FrozenData
     center: dict[str, Measurement] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
 
     @property
     def main(self) -> str:
@@ -58,7 +60,8 @@ class Surface:
 
     def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
         """The measurements of a point as they are stored: with these names, and errors against all of the data."""
-        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in measured.items()}
+        kept = {name: m for name, m in measured.items() if name not in self.left_out}
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in kept.items()}
 
 
 @dataclass(frozen=True, eq=False)

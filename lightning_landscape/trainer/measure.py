@@ -14,11 +14,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from .. import __version__
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, alike, checked_directions
 from ..distributed.one_process import InOneProcess, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, merge
+from ..distributed.ranks import OtherRankError, check_agreement, differing, merge
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
 from ..isolation.effects import unheld
@@ -31,6 +30,7 @@ from ..survey.budget import Deadline
 from ..survey.recipe import HOW, directions_recipe
 from ..survey.resume import is_finished
 from ..survey.survey import Surface, Survey, Tiles, error_text, everything, paired
+from ..version import __version__
 from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
@@ -288,6 +288,11 @@ class Pass(Survey):
             taken = [name for s in surfaces for name in s.names.values()]
             surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
             check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
+            surface.left_out = set(differing(self.trainer, {n: m.value for n, m in surface.center.items()}))
+            for name in surface.left_out & surface.center.keys():
+                del surface.center[name], surface.names[name]
+            if surface.left_out:
+                self.found["left_out"] = sorted(surface.left_out)
 
     def tiles(self, surface: Surface) -> Tiles | None:
         """The tiles of a surface; None without any, or where the step refuses them and that is tolerated.
@@ -330,8 +335,10 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 def remarks(landscape: Landscape) -> list[str]:
     """The warnings to give before a landscape is measured."""
-    text = alike(landscape.meta["directions"], landscape.grid.ndim)
-    return [text] if text else []
+    texts = [alike(landscape.meta["directions"], landscape.grid.ndim)]
+    if names := landscape.meta.get("left_out"):
+        texts.append(f"{', '.join(names)} differs between the processes on the same data, and gets no landscape.")
+    return [text for text in texts if text]
 
 
 def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
