@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -61,22 +62,11 @@ def freeze(
         CannotMeasureError: if there is no such loader, it is empty, or nothing says when to stop reading it.
     """
     loaders, mode, own_hook = find_loaders(trainer, probe, data)
-    limit = getattr(trainer, f"limit_{data}_batches")
     seed_streams(keyed_seed(seed, "data", data))
     combined = compat.combine(trainer, loaders, mode)
-    flat = list(combined.flattened)
-    put_back_later(*(part for loader in flat for part in vars(loader).values() if hasattr(loader, "__dict__")))
-    seeds = [keyed_seed(seed, "samples", data, i) for i in range(len(flat))]
-    sources = [Source(loader, limit, s, as_trained) for loader, s in zip(flat, seeds, strict=True)]
-    if deadline is None and any(source.may_be_endless(max_samples, max_batches) for source in sources):
-        raise CannotMeasureError(
-            f"data={data!r}: the {data} loader has no length, it may never end: give max_samples, max_batches, or a "
-            f"budget, or the Trainer limit_{data}_batches as a whole number."
-        )
-    if trainer.world_size > 1:
-        firsts = from_first(trainer, [source.pool if source.is_drawn else None for source in sources])
-        for source, pool in zip(sources, firsts, strict=True):
-            source.pool = source.pool if pool is None else pool  # a sampler may know its rank
+    sources = _sources(trainer, list(combined.flattened), data, seed, as_trained)
+    if deadline is None:
+        _refuse_endless(sources, data, max_samples, max_batches)
     in_turn = mode == "sequential"
     wanted = _shares(sources, max_samples) if in_turn else [max_samples] * len(sources)
     combined.flattened = [s.batches(n, max_batches, deadline is not None) for s, n in zip(sources, wanted, strict=True)]
@@ -94,26 +84,52 @@ def freeze(
     if not batches:
         raise CannotMeasureError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
     batches.sort(key=lambda batch: (batch.loader, batch.index))
-    together: Batch | None = None
-    singles: list[Batch] = []
-    if samples and (len(flat) == 1 or in_turn) and clock.has_time_for_tiles(batches):
-        together, singles = sources[0].tiles(samples, transfer, sum(b.size for b in batches if b.loader == 0))
-    notes = list(dict.fromkeys(source.note for source in sources))
+    result = _frozen(batches, sources, in_turn)
     if own_hook:  # a split that is drawn in there is another than the Trainer's
-        notes.append(f"{data}_dataloader() called for the landscape, the Trainer has not called it yet")
+        called = f"{data}_dataloader() called for the landscape, the Trainer has not called it yet"
+        result = replace(result, note=f"{result.note}; {called}")
+    if samples and (len(sources) == 1 or in_turn) and clock.has_time_for_tiles(batches):
+        read = sum(batch.size for batch in batches if batch.loader == 0)
+        together, singles = sources[0].tiles(samples, transfer, read)
+        result = replace(result, together=together, singles=singles)
+    return result
+
+
+def _sources(trainer: Any, loaders: list[Any], data: str, seed: int, as_trained: bool) -> list[Source]:
+    """One source for each loader; of samplers that draw, with rank 0's draws."""
+    put_back_later(*(part for loader in loaders for part in vars(loader).values() if hasattr(loader, "__dict__")))
+    limit = getattr(trainer, f"limit_{data}_batches")
+    seeds = [keyed_seed(seed, "samples", data, i) for i in range(len(loaders))]
+    sources = [Source(loader, limit, s, as_trained) for loader, s in zip(loaders, seeds, strict=True)]
+    if trainer.world_size > 1:
+        firsts = from_first(trainer, [source.pool if source.is_drawn else None for source in sources])
+        for source, pool in zip(sources, firsts, strict=True):
+            source.pool = source.pool if pool is None else pool  # a sampler may know its rank
+    return sources
+
+
+def _refuse_endless(sources: Sequence[Source], data: str, max_samples: int | None, max_batches: int | None) -> None:
+    """Raises CannotMeasureError where nothing says when to stop reading."""
+    if any(source.may_be_endless(max_samples, max_batches) for source in sources):
+        raise CannotMeasureError(
+            f"data={data!r}: the {data} loader has no length, it may never end: give max_samples, max_batches, or a "
+            f"budget, or the Trainer limit_{data}_batches as a whole number."
+        )
+
+
+def _frozen(batches: list[Batch], sources: Sequence[Source], in_turn: bool) -> FrozenData:
+    """The data of a surface without tiles."""
     size = sum(batch.size for batch in batches)
     populations = [source.population for source in sources]
-    known = (len(flat) == 1 or in_turn) and None not in populations
+    known = (len(sources) == 1 or in_turn) and None not in populations
     return FrozenData(
         batches,
         size,
         data_checksum(batches),
-        "; ".join(notes),
-        together,
-        singles,
-        in_turn and len(flat) > 1,
-        max(size, sum(sum(source.sizes) for source in sources)),
-        sum(n for n in populations if n is not None) if known else None,
+        "; ".join(dict.fromkeys(source.note for source in sources)),
+        several_loaders=in_turn and len(sources) > 1,
+        available=max(size, sum(sum(source.sizes) for source in sources)),
+        population=sum(n for n in populations if n is not None) if known else None,
     )
 
 
