@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from ..accelerations.choose import told
@@ -49,80 +50,111 @@ def measure_in_time(
     """
     deadline = Deadline(seconds)
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
-        settings = replace(
-            settings, accelerate=settings.accelerate if probe is not module else False
-        )  # the user's own: plainly
-        job = Pass(trainer, probe, recorder, snapshot, settings, tolerant)
-        whole = job.prepare(READING * seconds / len(settings.data))
-        job.lay_plane(whole[0])
-        job.found["budget"] = {"seconds": round(seconds, 3), "samples": {s.data: s.frozen.available for s in whole}}
-        few = _parts(whole, 0.0)
+        accelerate = settings.accelerate if probe is not module else False  # the user's own: plainly
+        job = Pass(trainer, probe, recorder, snapshot, replace(settings, accelerate=accelerate), tolerant)
+        yield from _InTime(job, deadline, seconds).landscapes()
+
+
+class _InTime:
+    """The landscapes of a pass, each better than the one before, until a deadline.
+
+    Args:
+        job: the pass.
+        deadline: when it must be over.
+        seconds: until then, from its beginning.
+    """
+
+    def __init__(self, job: Pass, deadline: Deadline, seconds: float) -> None:
+        self.job, self.deadline, self.grid = job, deadline, job.grid
+        self.whole = job.prepare(READING * seconds / len(job.settings.data))
+        job.lay_plane(self.whole[0])
+        available = {s.data: s.frozen.available for s in self.whole}
+        job.found["budget"] = {"seconds": round(seconds, 3), "samples": available}
+        few = _parts(self.whole, 0.0)
         job.first_centre(few)
-        for surface, small in zip(whole, few, strict=True):
-            surface.center, surface.names = small.center, small.names
-        tiles = job.tiles(few[0])
-        least_costs = [_seconds(job, surface) for surface in few]
-        sizes = [len(w.frozen.batches) / len(f.frozen.batches) for w, f in zip(whole, few, strict=True)]
-        full = float(np.dot(least_costs, sizes))  # seconds that a point on all data takes
+        for surface, small in zip(self.whole, few, strict=True):
+            surface.center, surface.names, surface.left_out = small.center, small.names, small.left_out
+        self.tiles = job.tiles(few[0])
+        self.costs = [_seconds(job, surface) for surface in few]
+        sizes = [len(w.frozen.batches) / len(f.frozen.batches) for w, f in zip(self.whole, few, strict=True)]
+        self.full = float(np.dot(self.costs, sizes))  # seconds that a point on all data takes
 
-        way: Evaluator = job.evaluator
-        choice, share, grid = Choice(), 1.0, settings.grid
-        if settings.accelerate and SEARCH * least_costs[0] < TRYING * deadline.left:
-            share = min(1.0, deadline.left / (AT_ONCE * full))
-            some = whole[0].frozen.part(share).batches
-            expected = int(min(grid.size, 1 + deadline.left / (share * full)))
-            way, choice = job.choose(whole[0], some, grid.outwards, expected)
-
-        at_work = job.faster(way, choice, whole, tiles, grid.points[grid.outwards], share=0.0)
-        with at_work as (fast, everything_measured, choice):
-
-            def landscapes(share: float, until: Deadline) -> Generator[Landscape, None, None]:
-                """A landscape of that share of the batches, as it fills up."""
-                surfaces = _parts(whole, share)
-                measured: list[Any] = [
-                    (objective, [own[place] for place in surface.frozen.places(share)])
-                    for (objective, own), surface in zip(everything_measured, whole, strict=False)
-                ]
-                job.centre(surfaces, fast, [batch for _, own in measured for batch in own])
-                landscape = job.landscape(surfaces, tiles)
-                landscape.meta["accelerations"] = told(way, choice)
-                measured += everything_measured[len(whole) :]  # the tiles
-                orders = (
-                    refine(landscape, [s.loss for s in surfaces], settings.tolerance or 0.0, until, COARSEST)
-                    if way is job.evaluator
-                    else [grid.outwards]
-                )
-                until.start()
-                for _ in job.fill(landscape, surfaces, fast, measured, orders, until):
-                    yield landscape
-                yield landscape
-
+    def landscapes(self) -> Generator[Landscape, None, None]:
+        """A draft, and then the landscape on as many samples as there is time for."""
+        job, points = self.job, self.job.places[self.grid.outwards]
+        evaluator, choice, share = self._choose()
+        at_work = job.faster(evaluator, choice, self.whole, self.tiles, points, share=0.0)
+        with at_work as (fast, measured, choice):
             draft: Landscape | None = None
-            coarse = least(grid.shape, COARSE)
-            if way is job.evaluator:
-                point = full / float(np.prod(list(choice.speedup.values())))
-                share = DRAFT * deadline.left / (coarse * point)
-                final = MAIN * deadline.left / (least(grid.shape) * point)
-                if _size(_parts(whole, share)) < _size(_parts(whole, final)):
-                    began, first = now(), Deadline(deadline.left, steps=coarse)
-                    for draft in landscapes(share, first):
+            entry = told(evaluator, choice)
+            if evaluator is job.evaluator:
+                point = self.full / float(np.prod(list(choice.speedup.values())))
+                share = self._final(point)
+                first = DRAFT * self.deadline.left / (least(self.grid.shape, COARSE) * point)
+                if self._size(first) < self._size(share):
+                    began, until = now(), Deadline(self.deadline.left, steps=least(self.grid.shape, COARSE))
+                    for draft in self._filled(first, until, fast, measured, entry, is_computed=False):
                         yield draft
-                    point = (now() - began) / max(first.steps, 1) / _size(_parts(whole, share)) * _size(whole)
-                    final = MAIN * deadline.left / (least(grid.shape) * point)
-                share = final
-            if draft is None or not deadline():
-                for landscape in landscapes(min(1.0, share), deadline):
-                    enough = draft is None or int(landscape.evaluated.sum()) >= coarse
+                    point = (now() - began) / max(until.steps, 1) / self._size(first) * self._size(1.0)
+                    share = self._final(point)
+            if draft is None or not self.deadline():
+                is_computed = evaluator is not job.evaluator
+                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, entry, is_computed):
+                    enough = draft is None or int(landscape.evaluated.sum()) >= least(self.grid.shape, COARSE)
                     yield landscape if enough or draft is None else draft
+
+    def _choose(self) -> tuple[Evaluator, Choice, float]:
+        """The evaluator and its accelerations, where there is time to search for them.
+
+        And the share of the data on which it was looked for: one that computes the points takes no more.
+        """
+        job, deadline = self.job, self.deadline
+        if not job.accelerate or SEARCH * self.costs[0] >= TRYING * deadline.left:
+            return job.evaluator, Choice(), 1.0
+        share = min(1.0, deadline.left / (AT_ONCE * self.full))
+        expected = int(min(self.grid.size, 1 + deadline.left / (share * self.full)))
+        batches = self.whole[0].frozen.part(share).batches
+        return (*job.choose(self.whole[0], batches, self.grid.outwards, expected), share)
+
+    def _final(self, point: float) -> float:
+        """The share of the data on which the last landscape is measured, if a point on all takes so many seconds."""
+        return MAIN * self.deadline.left / (least(self.grid.shape) * point)
+
+    def _size(self, share: float) -> int:
+        """The number of batches in a share of the data."""
+        return len(everything(_parts(self.whole, share)))
+
+    def _filled(
+        self,
+        share: float,
+        until: Deadline,
+        fast: Evaluator,
+        measured: list[Any],
+        entry: dict[str, Any],
+        is_computed: bool,
+    ) -> Generator[Landscape, None, None]:
+        """A landscape on that share of the batches, as it fills up."""
+        job, surfaces = self.job, _parts(self.whole, share)
+        here: list[Any] = [
+            (objective, [own[place] for place in surface.frozen.places(share)])
+            for (objective, own), surface in zip(measured, self.whole, strict=False)
+        ]
+        job.centre(surfaces, fast, [batch for _, own in here for batch in own])
+        landscape = job.landscape(surfaces, self.tiles)
+        landscape.meta["accelerations"] = entry
+        here += measured[len(self.whole) :]  # the tiles
+        orders: Iterable[NDArray[np.intp]] = [self.grid.outwards]
+        if not is_computed:
+            orders = refine(landscape, [s.loss for s in surfaces], job.tolerance or 0.0, until, COARSEST)
+        until.start()
+        for _ in job.fill(landscape, surfaces, fast, here, orders, until):
+            yield landscape
+        yield landscape
 
 
 def _parts(surfaces: Sequence[Surface], share: float) -> list[Surface]:
     """The surfaces of that share of their batches."""
     return [Surface(s.data, s.objective, s.frozen.part(share)) for s in surfaces]
-
-
-def _size(surfaces: Sequence[Surface]) -> int:
-    return len(everything(surfaces))
 
 
 def _seconds(job: Pass, surface: Surface) -> float:
