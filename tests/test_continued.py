@@ -99,6 +99,27 @@ def content(folder: Path) -> dict[str, Any]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
 
 
+def test_a_finished_landscape_without_a_metric_that_is_logged_now_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(tmp_path, dirpath=tmp_path / "out")
+    kept, step = content(tmp_path / "out" / STEP), Net.training_step
+
+    def logs(self: Net, batch: Any, batch_idx: int) -> Tensor:
+        loss = step(self, batch, batch_idx)
+        self.log("twice", 2 * loss)
+        return loss
+
+    monkeypatch.setattr(Net, "training_step", logs)
+    again = Run(tmp_path, dirpath=tmp_path / "out")
+    assert again.measured == POINTS
+    np.testing.assert_allclose(again.landscape.values["twice"], 2 * again.landscape.loss, rtol=1e-6)
+    assert content(tmp_path / "out" / STEP) == kept
+    assert done(tmp_path / "out") == {STEP: POINTS, f"{STEP}_2": POINTS}
+    monkeypatch.setattr(Net, "training_step", step)
+    assert Run(tmp_path, dirpath=tmp_path / "out").measured == 0  # what it lacks was never asked for
+
+
 def test_a_finished_landscape_is_recognised_in_the_next_run(tmp_path: Path, caplog: Any) -> None:
     first = Run(tmp_path, dirpath=tmp_path / "out")
     assert first.measured == POINTS

@@ -68,6 +68,8 @@ def differing(trainer: Any, values: Mapping[str, float]) -> list[str]:
     >>> differing(SimpleNamespace(world_size=1), {"seconds": 0.1})
     []
     """
+    if trainer.world_size > 1:
+        together()  # a rank that has failed is not going to answer
     first, *others = exchange(trainer, dict(values))
     names = dict.fromkeys(name for own in (first, *others) for name in own)
     missing = object()

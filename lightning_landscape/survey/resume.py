@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..landscape import Landscape
+from ..objectives.lightning_step import LOGGED_SUFFIX
 
 FINGERPRINT = (
     "module", "data", "data_checksum", "weights_checksum", "objective", "mode", "seed", "precision", "rounding",
@@ -17,11 +18,14 @@ def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
     The centre is measured anew and must be the same: two functions may have one name.
     """
     common = earlier.center.keys() & landscape.center.keys()
+    # What is logged under another name is left out of a finished landscape, where it is the loss itself.
+    new = {name for name in landscape.center.keys() - common if not name.endswith(LOGGED_SUFFIX)}
     same = {
         "grid": earlier.grid == landscape.grid,
         "loss": earlier.main == landscape.main,
         **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta.get(key) for key in FINGERPRINT},
         "tiles": _tiles(earlier) == _tiles(landscape),
+        "metrics": not (new and common),
         "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
     }
     return [name for name, is_same in same.items() if not is_same]
