@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.cli import LightningArgumentParser
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
@@ -37,7 +36,10 @@ def test_every_kind_is_known_to_each_face(kind: str, tmp_path: Path) -> None:
     assert own.landscape.meta["directions"]["kind"] == kind
 
 
+@pytest.mark.filterwarnings("ignore")  # jsonargparse warns of versions
 def test_the_command_line_takes_every_kind() -> None:
+    from lightning.pytorch.cli import LightningArgumentParser
+
     declared = typing.get_type_hints(LossLandscapeCallback.__init__)["directions"]
     assert typing.get_args(typing.get_args(declared)[0]) == tuple(KINDS)
     parser = LightningArgumentParser()
