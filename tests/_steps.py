@@ -590,7 +590,8 @@ class Scales(Manual):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        scaler = torch.amp.GradScaler if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler  # torch 2.2
+        self.scaler = scaler(enabled=False)
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         optimizer = self.optimizers(use_pl_optimizer=False)

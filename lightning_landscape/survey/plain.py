@@ -120,7 +120,9 @@ def _centre(
     """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
     module = evaluator.module
     own = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
-    moving = {name: own[name] for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)}
+    moving = {
+        name: own[name] for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)
+    }
     touched = Touched(originals, moving)
     refused = (
         "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "

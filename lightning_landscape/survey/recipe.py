@@ -31,7 +31,7 @@ HOW = {
 
 def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> dict[str, Any]:
     """The entries of a landscape's file about its directions, as plain JSON values."""
-    moved = [name for name in plane.origin if any(bool(whole(d[name]).any()) for d in plane.directions)]
+    moved = [name for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)]
     axes = plane.axes() if len(moved) <= plane.ndim else []
     return {
         **recipe(directions),

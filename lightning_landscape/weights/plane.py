@@ -121,7 +121,7 @@ class Plane:
 
 def _only_number(direction: Params) -> str:
     """The name of the only real number of a direction that is not zero, e.g. "w[0, 1]"; empty if it is another."""
-    moved = [(name, tensor) for name, tensor in direction.items() if bool(whole(tensor).any())]
+    moved = [(name, tensor) for name, tensor in direction.items() if bool((whole(tensor) != 0).any())]
     if len(moved) != 1 or moved[0][1].is_complex():
         return ""
     name, tensor = moved[0]
