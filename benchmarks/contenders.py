@@ -116,7 +116,7 @@ class Ours(OnThePlane):
 
     def _keep(self, workload: Workload, landscape: Landscape) -> None:
         self.landscape = landscape
-        if used := landscape.meta.get("accelerations"):
+        if used := landscape.report.accelerations:
             self._uses[workload.name] = ", ".join(used)
             told = "; ".join(f"{name}: {names}" for name, names in self._uses.items())
             self.note = ". ".join(filter(None, [self.own_note, f"Used: {told}"]))

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -21,10 +22,10 @@ from .landscape import Grid, Landscape, grid_of
 from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
+from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, put_out
 from .plots import COLOR_SCALES, PLOTS
 from .plots.tiles import parse_layout
-from .report import DATA_FORMATS, PICTURES, Look, Report, Write, report
-from .storage import FORMATS, check_writable, load
+from .storage import EXPORTS, check_writable, load
 from .survey.budget import Account, Deadline, now, parse_budget
 from .trainer import compat
 from .trainer.handover import Handover
@@ -86,8 +87,8 @@ class LossLandscapeCallback(_Callback):
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
-            relative (other memory formats and kernels, compilation for long passes); the landscape's meta says which.
-            "bf16" tries bfloat16, too, whose error is measured at some points and stated in meta, log and pictures.
+            relative (other memory formats and kernels, compilation for long passes); the landscape's report says which.
+            "bf16" tries bfloat16, too, whose error is measured at some points and stated in report, log and pictures.
             For one process; several measure plainly.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
@@ -185,7 +186,7 @@ class LossLandscapeCallback(_Callback):
             tolerance,
             mode,
         )
-        files = [name for name in DATA_FORMATS if FORMATS[f".{name}"].ndim in (None, grid.ndim)]
+        files = [*DATA_FORMATS, *(name for name in EXPORT_FORMATS if EXPORTS[f".{name}"].ndim == grid.ndim)]
         self.look = Look(
             _pictures(plots, grid.ndim, samples),
             _choices("formats", formats, (*files, *PICTURES), of=f" for {grid.ndim}-D landscapes"),
@@ -194,7 +195,7 @@ class LossLandscapeCallback(_Callback):
             share_colorbar,
         )
         for name in self.look.formats:
-            if name in DATA_FORMATS:
+            if name in EXPORT_FORMATS:
                 check_writable(f".{name}", grid.ndim)
         self._landscape: Landscape | None = None
         self._landscapes: dict[int, Landscape | Path] = {}
@@ -372,6 +373,7 @@ class LossLandscapeCallback(_Callback):
 
     def _settings(self, trainer: Any) -> Settings:
         settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
+        settings |= {"epoch": trainer.current_epoch, **self._loaded}
         if trainer.state.fn != "fit":
             given = compat.flags_before_evaluation(trainer)
             # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
@@ -497,7 +499,6 @@ class LossLandscapeCallback(_Callback):
         size = "×".join(map(str, settings.grid.shape))
         side_by_side = is_sharded(pl_module)
         total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
-        epoch = trainer.current_epoch
         with (
             sealed(trainer, pl_module),
             undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
@@ -505,7 +506,7 @@ class LossLandscapeCallback(_Callback):
             progress(trainer, total, f"Landscape {size}") as shown,
         ):
             saved, landscape = time.monotonic(), None
-            weights = f"averaged by {averaging}" if averaging else "the module's"
+            settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
 
             def find(begun: Landscape) -> Landscape | None:
                 return self._find(trainer, begun, files, anew=seconds is not None)
@@ -520,7 +521,6 @@ class LossLandscapeCallback(_Callback):
                         if seconds is not None and files.folder is None and files.error is None:
                             find(landscape)
                         self._remark(trainer, remarks(landscape))
-                        landscape.meta |= {"epoch": epoch, "weights": weights, **self._loaded}
                         shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
@@ -565,44 +565,45 @@ class LossLandscapeCallback(_Callback):
         if missing:
             what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
             why = "the pass was stopped" if deadline is None else "the budget was spent"
-            self._failed(trainer, landscape.meta.get("failure", why), what)
+            self._failed(trainer, landscape.report.failure or why, what)
         if deadline is not None and not landscape.done.any():
             return
-        if "no_tiles" in landscape.meta:
-            what, why = "Single samples could not be measured, so there are no tiles", landscape.meta["no_tiles"]
-            if landscape.meta["mode"] == "train":
-                compat.info(trainer, f"{what} ({why}). Give samples=0, or mode='eval'.")
+        if (error := landscape.report.no_tiles) is not None:
+            what = "Single samples could not be measured, so there are no tiles"
+            if landscape.recipe.mode == "train":
+                compat.info(trainer, f"{what} ({error}). Give samples=0, or mode='eval'.")
             else:
-                self._failed(trainer, why, what)
+                self._failed(trainer, error, what)
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
         written = files.begin()
-        shown = self._report(landscape, None if written is None else written.write, tag, deadline)
-        for what, failure in shown.failures:
+        output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
+        for what, failure in output.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
-        for kind, failure in log(trainer.loggers, shown.images, shown.scalars, step).failed:
+        for kind, failure in log(trainer.loggers, output.shown, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
         unwritten = files.end(landscape, self.look.formats)
         if unwritten:
             names = ", ".join(name for name, _ in unwritten)
             self._failed(trainer, unwritten[0][1], f"{names} of the landscape of step {step} could not be written")
-        if shown.left_out:
+        if output.left_out:
             log_.info(
                 "no time was left for the pictures %s of step %d; lightning-landscape plot draws them from the file",
-                ", ".join(shown.left_out), step,
+                ", ".join(output.left_out), step,
             )  # fmt: skip
         if self._account is not None:
-            self._account.shown(now() - began, len(shown.images) / max(len(shown.images) + len(shown.left_out), 1))
+            drawn = len(output.shown.images)
+            self._account.shown(now() - began, drawn / max(drawn + len(output.left_out), 1))
 
-    def _report(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Report:
+    def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
         if deadline is None:
-            return report(landscape, self.look, write, tag)
+            return put_out(landscape, self.look, write, tag)
 
         def over() -> bool:
             deadline.step()
             return deadline()
 
         deadline.start()
-        return report(landscape, self.look, write, tag, over)
+        return put_out(landscape, self.look, write, tag, over)
 
     def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""

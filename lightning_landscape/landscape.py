@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .recipe import Recipe
+from .report import Report
+
 Array = NDArray[np.float64]
 AXIS_NAMES = ("x", "y", "z")
 ALIKE = 0.99  # |cosine| above which two directions count as one
@@ -245,8 +248,10 @@ class Landscape:
         done: bool, shape ``grid.shape``: the points that have values.
         center: each metric at the origin θ* itself, also where the grid does not hold it.
         samples: the landscapes of single samples, if asked for.
-        meta: the recipe: plain JSON values.
+        meta: notes of yours, or of the program that the landscape comes from: plain JSON values.
         interpolated: bool, shape ``grid.shape``: the points of `done` that were not evaluated (`refinement`).
+        recipe: how it was made.
+        report: what its pass took, and what went wrong.
 
     >>> grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 3))
     >>> x, y = grid.points.T
@@ -264,6 +269,8 @@ class Landscape:
     samples: Samples | None = None
     meta: dict[str, Any] = field(default_factory=dict)
     interpolated: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled below: no point
+    recipe: Recipe = field(default_factory=Recipe)
+    report: Report = field(default_factory=Report)
 
     def __post_init__(self) -> None:
         shape = self.grid.shape
@@ -326,7 +333,7 @@ class Landscape:
             done=self.evaluated,
             samples=self.samples and Samples(measured(self.samples.values), self.samples.items),
             interpolated=np.zeros(self.grid.shape, dtype=bool),
-            meta={key: value for key, value in self.meta.items() if key != "interpolation"},
+            report=replace(self.report, interpolation=None),
         )
 
     @property
@@ -423,7 +430,8 @@ class Landscape:
 
 
 def equal(a: Landscape, b: Landscape) -> bool:
-    """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, centre and recipe.
+    """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, centre,
+    recipe, report and notes.
 
     NaN equals NaN, and arrays must agree in every bit but the sign of zero.
     """
@@ -440,7 +448,7 @@ def equal(a: Landscape, b: Landscape) -> bool:
         and np.array_equal(a.done, b.done)
         and np.array_equal(a.interpolated, b.interpolated)
         and _equal_samples(a.samples, b.samples)
-        and repr(a.meta) == repr(b.meta)  # == would find NaN unequal to itself
+        and repr([a.meta, a.recipe, a.report]) == repr([b.meta, b.recipe, b.report])  # == finds NaN unequal to itself
     )
 
 

@@ -29,12 +29,13 @@ from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
 from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
+from .recipe import Recipe
 from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
 from .survey.plain import survey_module
-from .survey.recipe import recipe_of
+from .survey.recipe import directions_recipe, versions
 from .survey.surface_file import SurfaceFile
-from .weights.parameters import Snapshot
+from .weights.parameters import Snapshot, checksum
 from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class LossLandscape:
             statistics of each batch. Parts of the net that are in eval mode stay so; a net that is in eval mode as a
             whole is measured as its ``train()`` leaves it.
         accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative. "bf16"
-            tries bfloat16, too, whose error is measured at some points and stated in ``landscape.meta`` and pictures.
+            tries bfloat16, too, whose error is measured at some points and stated in its report and pictures.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
             fine until an estimate on held-out points is below it, and the rest is interpolated, which
             ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
@@ -394,17 +395,25 @@ class LossLandscape:
             site = Site.at(snapshot, probe, objective, self._batches)
             self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
             population = population_of(self.dataloader)
-            meta = recipe_of(
-                probe, snapshot, self.plane, directions, self._batches,
-                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__), mode=self.mode,
-                seed=self.seed, dir_type=dir_type, recalibrate=recalibrate, drawn_from={"data": population},
-            )  # fmt: skip
-            if text := alike(meta["directions"], grid.ndim):
+            about = directions_recipe(directions, snapshot, self.plane)
+            recipe = Recipe(
+                module=type(probe).__name__,
+                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__),
+                mode=self.mode,
+                seed=self.seed,
+                weights_checksum=checksum(snapshot.params.values()),
+                directions=about,
+                precision=str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
+                dir_type=dir_type,
+                recalibrate=recalibrate,
+                versions=versions(),
+            )
+            if text := alike(about, grid.ndim):
                 warnings.warn(text, stacklevel=3)
             passes = survey_module(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, tolerance=self.tolerance, meta=meta, earlier=earlier, population=population,
-                flags=flags if self.mode == "eval" else None,
+                accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
+                population=population, flags=flags if self.mode == "eval" else None,
                 path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.view(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip

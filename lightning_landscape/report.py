@@ -1,273 +1,90 @@
-"""The output of a finished pass: a folder of files, and pictures and numbers for the loggers."""
+"""The report of a pass: what it took, how well its values are known, and what went wrong."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from .landscape import Landscape, Samples
-from .plots import PLOTS, encode_picture, to_image
-from .storage import FORMATS, encode, write_whole
-from .storage.layout import data_set_names
-from .storage.recipe import number, plain
-
-PICTURES = ("png", "pdf", "svg")
-DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
-DATA_NAME = "landscape"
-LONGEST_STEM = 50  # letters, of up to 4 bytes each; file systems take 255 bytes a name
 
 
-def _never() -> bool:
-    return False
+@dataclass
+class Interpolation:
+    """How well the points that were not evaluated are known; errors are shares of a metric's range.
+
+    Args:
+        tolerance: the largest error that was allowed; None for as small as the time allows.
+        judged: the metrics that had to be within the tolerance.
+        errors: of each metric, estimated at points that were left out.
+        log_errors: the same of the logarithms, as shares of their range, where these were interpolated.
+        methods: how each metric was interpolated.
+        tiles: the error of each tile.
+    """
+
+    tolerance: float | None = None
+    judged: list[str] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    log_errors: dict[str, float] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
+    tiles: list[float] = field(default_factory=list)
+
+    def forget(self, metric: str) -> None:
+        """Leave out a metric that the landscape has no longer."""
+        for table in (self.errors, self.log_errors, self.methods):
+            table.pop(metric, None)
 
 
 @dataclass(frozen=True)
-class Look:
-    """The way a landscape is drawn, and the files it leaves.
+class RoundingError:
+    """How far points in bfloat16 are from float32, at points that were evaluated in both.
 
     Args:
-        plots: kinds of `plots.PLOTS`.
-        formats: of DATA_FORMATS and PICTURES.
-        color_scale: one of `plots.COLOR_SCALES`.
-        sample_layout: rows × columns of the tiles, e.g. "2x5".
-        share_colorbar: one colour bar for all tiles, or one each.
+        points: how many were checked.
+        batches: on how many batches.
+        largest: the largest difference of each metric; "samples" for the worst tile.
+        share: the same as a share of the metric's range over these points.
     """
 
-    plots: tuple[str, ...] = tuple(PLOTS)
-    formats: tuple[str, ...] = ("h5", "png", "pdf")
-    color_scale: str = "global"
-    sample_layout: str = "2x5"
-    share_colorbar: bool = True
+    points: int
+    batches: int
+    largest: dict[str, float] = field(default_factory=dict)
+    share: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class TrainModeLoss:
+    """The loss at the centre in train mode, where it differs from that in eval mode.
+
+    Args:
+        value: the loss.
+        standard_error: of the loss; NaN where unknown.
+        reason: the parts of the module that make the difference.
+    """
+
+    value: float
+    standard_error: float
+    reason: str
+
+
+@dataclass
 class Report:
-    """Pictures and numbers for the loggers, by tag; the pictures that could not be drawn, or not in time."""
-
-    images: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
-    scalars: dict[str, float] = field(default_factory=dict)
-    failures: list[tuple[str, Exception]] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-
-class Files:
-    """The files of one landscape in a folder: each is written whole or not at all, and none stops the others.
+    """What a pass took, found and could not do.
 
     Args:
-        folder: made with the first of them.
-        replace: files that are there already; else they are left as they are.
-
-    Attributes:
-        failures: the name of each file that could not be made or written, and why.
+        seconds: from its beginning to its last point.
+        accelerations: what the points were measured with, and its gain in a trial; None where there was no trial.
+        split_batches: the number of batches, where they did not fit into the memory as they were.
+        interpolation: how well the points that were not evaluated are known; None if all were.
+        rounding_error: of points in bfloat16; None for float32.
+        train_mode_loss: at the centre, where it differs from that in eval mode.
+        failure: the first error that cost a point.
+        no_tiles: why single samples could not be measured.
+        left_out: metrics without a surface, since they differ between the processes.
     """
 
-    def __init__(self, folder: Path, replace: bool = True) -> None:
-        self.folder, self.replace = folder, replace
-        self.failures: list[tuple[str, Exception]] = []
-
-    def write(self, name: str, encode: Callable[[], bytes]) -> None:
-        """Write the bytes that `encode` gives."""
-        try:
-            if self.replace or not (self.folder / name).exists():
-                write_whole(self.folder / name, encode())
-        except Exception as error:  # noqa: BLE001  # whatever a library raises: the caller tells it
-            self.failures.append((name, error))
-
-
-Write = Callable[[str, Callable[[], bytes]], None]
-
-
-def report(
-    landscape: Landscape,
-    look: Look,
-    write: Write | None,
-    tag: str = "landscape",
-    over: Callable[[], bool] = _never,
-) -> Report:
-    """Draw everything, write it with `write` (None: no files) and give what the loggers show.
-
-    Pictures other than the first are left out once the time is `over`.
-    """
-    if write is not None:
-        write_data(landscape, look.formats, write)
-        if landscape.samples is not None:
-            write("selected_samples.json", partial(samples_as_json, landscape.samples))
-    pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
-    images = {
-        f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
-        for (kind, name), pixels in pictures.pixels.items()
-    }
-    return Report(images, scalars(landscape, tag), pictures.failures, pictures.left_out)
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pixels by kind and metric (None: of the whole landscape), and what was not drawn."""
-
-    pixels: dict[tuple[str, str | None], NDArray[np.uint8]] = field(default_factory=dict)
-    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    seconds: float | None = None
+    accelerations: dict[str, float | None] = field(default_factory=dict)
+    split_batches: int | None = None
+    interpolation: Interpolation | None = None
+    rounding_error: RoundingError | None = None
+    train_mode_loss: TrainModeLoss | None = None
+    failure: str | None = None
+    no_tiles: str | None = None
     left_out: list[str] = field(default_factory=list)
-
-
-def draw_pictures(
-    landscape: Landscape,
-    look: Look,
-    write: Write | None,
-    metrics: Sequence[str],
-    strict: bool = False,
-    over: Callable[[], bool] = _never,
-) -> Pictures:
-    """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
-
-    A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
-    the rest is left out.
-    """
-    result = Pictures()
-    stems = data_set_names(landscape.values, LONGEST_STEM)
-    for kind in look.plots:
-        plot = PLOTS[kind]
-        fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)
-        if not (fits or strict):
-            continue
-        names: Sequence[str | None] = metrics if plot.per == "metric" else [None]
-        for name in names:
-            options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
-            if result.pixels and over():
-                result.left_out.append(kind if name is None else f"{kind} of {name}")
-                continue
-            stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
-            try:
-                figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
-                result.pixels[kind, name] = to_image(figure)
-            except Exception as error:  # noqa: BLE001  # the other pictures are worth having
-                result.failures.append((f"{kind} of {name or landscape.main}", error))
-                continue
-            for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
-                assert write is not None
-                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
-    return result
-
-
-def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
-    """The given formats that hold all of a landscape; ``["h5"]`` if none does, so that nothing is lost.
-
-    >>> from .landscape import Grid
-    >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
-    >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
-    (['csv'], ['h5'])
-    """
-    able = [name for name in formats if name in DATA_FORMATS]
-    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
-
-
-def write_data(landscape: Landscape, formats: Sequence[str], write: Write) -> None:
-    """Write the landscape's data files, at least one that holds all of it, and its log.txt."""
-    for suffix in dict.fromkeys([*whole_formats(landscape, formats), *formats]):
-        if suffix in DATA_FORMATS:
-            write(f"{DATA_NAME}.{suffix}", partial(encode, landscape, f".{suffix}"))
-    write("log.txt", lambda: summary(landscape).encode("utf-8"))
-
-
-def scalars(landscape: Landscape, tag: str) -> dict[str, float]:
-    """Centre loss, relief and the curvature of each slice, by tag."""
-    result = {f"{tag}/center_loss": landscape.center[landscape.main], f"{tag}/relief": landscape.relief()}
-    for i, curvature in enumerate(landscape.curvature(), start=1):
-        result[f"{tag}/curvature_{i}"] = curvature
-    return result
-
-
-def samples_as_json(samples: Samples) -> bytes:
-    """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known; "NaN", …: odd)."""
-    rows = [
-        {
-            "index": s.index,
-            "label": s.label,
-            "prediction": s.prediction,
-            "probability": None if s.probability is None else number(s.probability),
-            "center_loss": number(s.center),
-        }
-        for s in samples.items
-    ]
-    return f"{json.dumps(plain(rows, 'samples'), indent=2, allow_nan=False)}\n".encode()
-
-
-def summary(landscape: Landscape) -> str:
-    """A page for people: what was measured, how, on what, and what came out."""
-    meta, grid = landscape.meta, landscape.grid
-    recipe, mode = meta.get("directions", {}), f"{meta.get('mode', '?')} mode"
-    finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
-    rows: list[tuple[str, Any]] = [
-        ("loss", f"{landscape.main} of {meta.get('module', '?')} ({meta.get('objective', '?')}, {mode})"),
-        ("step, epoch", f"{meta.get('step', '?')}, {meta.get('epoch', '?')}"),
-        ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
-        ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
-        ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
-        ("first failure", meta.get("failure", "none")),
-        ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
-        *((("in train mode", _in_train_mode(meta["in_train_mode"])),) if "in_train_mode" in meta else ()),
-        ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
-        ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
-        ("standard error", _largest_error(landscape)),
-        ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
-        ("data", "; ".join(f"{d}: {n} samples" for d, n in meta.get("samples_by_data", {}).items())),
-        ("budget", _budget(meta)),
-        ("choice", "; ".join(f"{d}: {note}" for d, note in meta.get("choice", {}).items())),
-        ("data checksum", "; ".join(f"{d}: {c}" for d, c in meta.get("data_checksum", {}).items())),
-        ("weights", meta.get("weights", "?")),
-        ("weights checksum", meta.get("weights_checksum", "?")),
-        ("seed", meta.get("seed", "?")),
-        ("directions", ", ".join(f"{k} {v}" for k, v in recipe.items() if k not in ("cosine", "lengths"))),
-        ("cosine", f"{recipe.get('cosine', float('nan')):.3g}  (largest between two directions)"),
-        ("lengths", ", ".join(f"{length:.6g}" for length in recipe.get("lengths", []))),
-        ("precision", f"{meta.get('precision', '?')}{_rounding(landscape)}"),
-        ("versions", ", ".join(f"{name} {v}" for name, v in meta.get("versions", {}).items())),
-        ("seconds", meta.get("seconds", "?")),
-    ]
-    return "".join(f"{name:<17} {value}\n" for name, value in rows)
-
-
-def _in_train_mode(found: dict[str, Any]) -> str:
-    return f"the loss at the centre is {found['value']:.6g} there: {found['why']}"
-
-
-def _budget(meta: dict[str, Any]) -> str:
-    budget = meta.get("budget")
-    if budget is None:
-        return "none"
-    available = "; ".join(f"{n} samples of {data}" for data, n in budget["samples"].items())
-    return f"{budget['seconds']:.3g} s for measuring; there were {available}"
-
-
-def _interpolation(landscape: Landscape) -> str:
-    if not landscape.interpolated.any():
-        return ""
-    said = landscape.meta.get("interpolation", {})
-    errors = [f"{name} to {error:.2g}" for name, error in said.get("errors", {}).items()]
-    return f", the rest interpolated; shares of the range: {', '.join(errors)}" if errors else ", the rest interpolated"
-
-
-def _rounding(landscape: Landscape) -> str:
-    said = landscape.meta.get("bf16_error")
-    if not said:
-        return ""
-    off = [f"{name} {said['largest'][name]:.2g} ({share:.2g})" for name, share in said["share"].items()]
-    return (
-        f"; points in bfloat16, off float32 at {said['points']} points on {said['batches']} batches by at most (as a "
-        f"share of the range between these points): {', '.join(off)}"
-    )
-
-
-def _largest_error(landscape: Landscape) -> str:
-    errors = landscape.standard_errors.get(landscape.main)
-    known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
-    if not len(known):
-        return "unknown (one observation a point)"
-    with np.errstate(over="ignore"):
-        return f"{np.median(known):.3g} median, {known.max():.3g} largest"

@@ -24,6 +24,7 @@ from .objectives.base import LossFunction
 from .objectives.criterion import frozen_batches, recognised
 from .paths.recorder import Recorder
 from .storage import write_whole
+from .storage.codec import to_arrays
 from .weights.parameters import Params, Snapshot
 from .weights.plane import Plane
 
@@ -251,7 +252,8 @@ class LossLandscapeWriter:
         content = self._content()
         if not content:
             raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
-        kinds = {landscape.meta["directions"]["kind"] for landscape in self.landscapes.values()}
+        directions = [landscape.recipe.directions for landscape in self.landscapes.values()]
+        kinds = {recipe.kind for recipe in directions if recipe is not None}
         if self._path_recipe.get("kind") == "pca" and kinds - {"pca"}:
             log.warning(
                 "The path lies on its PCA directions, a landscape does not: call build_trajectory before "
@@ -314,7 +316,7 @@ class LossLandscapeWriter:
         if self.trajectory is not None:
             content["trajectory_data"] = self._trajectory_data()
         if content:
-            content["metadata"] = {f"landscape_{k}d": self.landscapes[k].meta for k in sorted(self.landscapes)}
+            content["metadata"] = {f"landscape_{k}d": to_arrays(self.landscapes[k])[0] for k in sorted(self.landscapes)}
             content["metadata"]["trajectory"] = self._path_recipe
         return {key: plain(value) for key, value in content.items()}
 

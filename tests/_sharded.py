@@ -228,7 +228,7 @@ def main(out: Path, mode: str) -> None:
         "values": landscape.values,
         "samples": landscape.samples.values,
         "done": int(landscape.done.sum()),
-        "meta": landscape.meta,
+        "recipe": landscape.recipe,
     }
     whole = {name: gather(tensor) for name, tensor in module.state_dict().items()}
     result["core"] = core(module, whole) if mode == "with" else []

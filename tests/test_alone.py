@@ -72,7 +72,7 @@ def test_a_checkpoint(tmp_path: Path, task: str, accumulate: int) -> None:
     expected = plain_surface(trained, result, 4, lambda: nn.functional.cross_entropy(trained.net(X), Y))
     np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
     step = 9 if accumulate == 1 else 6  # three batches an epoch; the last steps in any case
-    assert (result.meta["step"], result.meta["epoch"]) == (step, 3)
+    assert (result.recipe.step, result.recipe.epoch) == (step, 3)
     assert list(landscape.landscapes) == [step]
     assert [folder.name for folder in (tmp_path / "out").iterdir()] == [f"step={step:06d}-{task}"]
 
@@ -91,5 +91,5 @@ def test_the_next_task_without_a_checkpoint_is_of_no_step(tmp_path: Path) -> Non
     for path in (tmp_path / "end.ckpt", None):
         runner.validate(trained, data(), ckpt_path=path, verbose=False)
         assert landscape.landscape is not None
-        steps.append(landscape.landscape.meta["step"])
+        steps.append(landscape.landscape.recipe.step)
     assert steps == [6, 0]

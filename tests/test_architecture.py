@@ -19,7 +19,10 @@ PACKAGE = "lightning_landscape"
 
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
-    "values": {"version", "landscape", "local_paths", "interpolation", "storage", "loggers", "plots", "report"},
+    "values": {
+        "version", "recipe", "report", "landscape", "scalars", "local_paths", "interpolation", "storage", "loggers",
+        "plots", "output",
+    },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
         "loss_landscape", "writer",
@@ -31,7 +34,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in 
 
 # Libraries beside the standard library: the lowest floor that may know them.
 LIBRARIES = {
-    **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "wandb"], 0),
+    **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "msgspec", "wandb"], 0),
     **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
     **dict.fromkeys(["tqdm", "xxhash"], 1),
@@ -42,6 +45,7 @@ LIBRARIES = {
 # Libraries that one room alone may know.
 HOMES = {
     "h5py": "storage",
+    "msgspec": "storage",
     "matplotlib": "plots",
     "mpl_toolkits": "plots",
     "vtkmodules": "storage",
@@ -313,9 +317,9 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         import numpy as np
         from lightning_landscape import Grid, Landscape, Sample, Samples, load, save
         from lightning_landscape.landscape import equal
-        from lightning_landscape.loggers import log
+        from lightning_landscape.loggers import Shown, log
         from lightning_landscape.plots import PLOTS, to_image
-        from lightning_landscape.report import Look, report
+        from lightning_landscape.output import Look, put_out
 
         grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 4))
         values = (grid.points**2).sum(axis=1).reshape(grid.shape)
@@ -324,8 +328,8 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         for suffix in ("h5", "npz", "json"):
             assert equal(load(save(landscape, rf"{tmp_path}/a.{{suffix}}")), landscape)
         images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if 2 in p.ndims}}
-        log([object()], images, {{"relief": landscape.relief()}}, step=1)
-        assert report(landscape, Look(plots=("contour",), formats=()), None).images
+        log([object()], Shown(images, {{"relief": landscape.relief()}}, landscape), step=1)
+        assert put_out(landscape, Look(plots=("contour",), formats=()), None).shown.images
         print(*images)
         """
     )

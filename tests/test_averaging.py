@@ -91,7 +91,7 @@ def test_those_between_are_of_what_is_validated(tmp_path: Path, name: str) -> No
     passes: list[Any] = list(landscape.landscapes.values())
     said = f"averaged by {type(average).__name__}"
     # EveryOther has no average yet after the first epoch, and Lightning validates the initial weights.
-    assert [x.meta["weights"] for x in passes] == ["the module's" if name != "EMA" else said, said, said, said]
+    assert [x.recipe.weights for x in passes] == ["the module's" if name != "EMA" else said, said, said, said]
     start = 0 if name == "EMA" else 1
     between = [x.center["val_loss"] for x in passes[start:-1]]
     assert between == pytest.approx(module.validated[-EPOCHS + start : -1], rel=1e-6)
@@ -100,7 +100,7 @@ def test_those_between_are_of_what_is_validated(tmp_path: Path, name: str) -> No
 def test_swa_ends_with_an_epoch_that_is_not_measured_before_it_has_statistics(tmp_path: Path) -> None:
     landscape = callback(every_n_epochs=2, at_train_end=False)
     module, _, _ = fit(tmp_path, AVERAGES["SWA"](), landscape)
-    assert [x.meta["epoch"] for x in landscape.landscapes.values()] == [2, 5]  # type: ignore[union-attr]
+    assert [x.recipe.epoch for x in landscape.landscapes.values()] == [2, 5]  # type: ignore[union-attr]
     assert landscape.landscape is not None
     expected = plain_surface(module, landscape.landscape, 4, lambda: nn.functional.cross_entropy(module.net(X), Y))
     np.testing.assert_allclose(landscape.landscape.loss, expected, rtol=2e-6)

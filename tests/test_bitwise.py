@@ -58,7 +58,7 @@ def test_train_mode_leaves_the_training_alone(tmp_path: Path) -> None:
     with_it = fit(tmp_path / "with", [callback])
     assert callback.passes == 4
     assert callback.landscape is not None
-    assert callback.landscape.meta["mode"] == "train"
+    assert callback.landscape.recipe.mode == "train"
     assert differences(without, with_it) == []
 
 

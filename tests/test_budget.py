@@ -227,7 +227,7 @@ def test_landscapes_take_their_share_of_the_fit(tmp_path: Path, every: int | Non
     )
     landscape = landscapes.landscape
     assert share <= 0.055
-    whole = landscape.evaluated.all() and landscape.meta["samples"] == SAMPLES
+    whole = landscape.evaluated.all() and landscape.recipe.samples == SAMPLES
     assert whole or share >= 0.045
     assert whole == (cost < 1e-3)
     assert landscape.done.all()
@@ -263,11 +263,11 @@ def test_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
     train(module, [DataLoader(data, 16, shuffle=True)], [landscapes], tmp_path, max_epochs=1)
     found = landscapes.landscape
     assert found is not None
-    assert 60 <= found.meta["samples"] <= 120  # 2 s of the 8
-    assert found.meta["budget"]["samples"] == {"train": SAMPLES}
+    assert 60 <= found.recipe.samples <= 120  # 2 s of the 8
+    assert found.recipe.data["train"].available == SAMPLES
     with torch.no_grad():
         every = nn.functional.cross_entropy(module.net(data.x), data.y, reduction="none")
-    first = every[: found.meta["samples"]].mean()
+    first = every[: found.recipe.samples].mean()
     assert abs(found.center["train_loss"] - every.mean()) < 0.5 * abs(first - every.mean())
 
 
@@ -283,8 +283,8 @@ def test_what_a_point_takes_is_learned_off_the_centre_too(tmp_path: Path) -> Non
     train(Farther(0.01), [loader()], [landscapes], tmp_path, max_epochs=1)
     found = landscapes.landscape
     assert found is not None
-    assert 32 < found.meta["samples"] < SAMPLES
-    assert np.isfinite(found.meta["interpolation"]["errors"]["train_loss"])
+    assert 32 < found.recipe.samples < SAMPLES
+    assert np.isfinite(found.report.interpolation.errors["train_loss"])
 
 
 def test_the_draft_is_kept_where_nothing_better_comes_in_time(tmp_path: Path, clock: Clock) -> None:
@@ -292,7 +292,7 @@ def test_the_draft_is_kept_where_nothing_better_comes_in_time(tmp_path: Path, cl
     landscapes, _, _ = fit(tmp_path, 1, 0.01, budget="40s", every_n_epochs=None)
     found = landscapes.landscape
     assert found.done.all()
-    assert found.meta["samples"] == 64  # 41 points on 4 batches: a twentieth of the time
+    assert found.recipe.samples == 64  # 41 points on 4 batches: a twentieth of the time
     assert 13 <= found.evaluated.sum() <= 50
 
 
@@ -300,7 +300,7 @@ def test_more_time_gives_more_samples_then_more_points(tmp_path: Path) -> None:
     seen = []
     for seconds in (2, 8, 32, 180, 300):
         found, _, _ = fit(tmp_path, 1, 0.02, budget=f"{seconds}s")
-        seen.append((found.landscape.meta["samples"], int(found.landscape.evaluated.sum())))
+        seen.append((found.landscape.recipe.samples, int(found.landscape.evaluated.sum())))
     samples, points = zip(*seen, strict=True)
     assert list(samples) == sorted(samples)
     assert samples[0] < samples[2] < SAMPLES == samples[3] == samples[4]
@@ -321,8 +321,9 @@ def test_with_time_enough_it_is_the_landscape_without_a_budget(tmp_path: Path) -
     for name, values in plain.values.items():
         np.testing.assert_allclose(timed.values[name], values, rtol=1e-6)
         assert timed.center[name] == pytest.approx(plain.center[name], rel=1e-6)
-    assert timed.meta["samples_by_data"] == plain.meta["samples_by_data"] == {"train": SAMPLES, "val": 48}
-    assert "interpolation" not in timed.meta
+    for landscape in (timed, plain):
+        assert {name: data.samples for name, data in landscape.recipe.data.items()} == {"train": SAMPLES, "val": 48}
+    assert timed.report.interpolation is None
     assert "of 512 samples" not in reports.summary(timed)
 
 
@@ -333,18 +334,18 @@ def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_pat
     whole, _, _ = fit(tmp_path / "whole", 1, 0.02, every_n_epochs=None, max_samples=None)
     some, _, _ = fit(tmp_path / "some", 1, 0.02, budget="30s", every_n_epochs=None)
     a, b = whole.landscape, some.landscape
-    assert 16 <= b.meta["samples"] < SAMPLES
-    assert b.meta["budget"]["samples"] == {"train": SAMPLES}
+    assert 16 <= b.recipe.samples < SAMPLES
+    assert b.recipe.data["train"].available == SAMPLES
     assert b.interpolated.any()
     errors = b.standard_errors["train_loss"]
     off = abs(b.loss - a.loss) / errors
     assert np.median(off) < 3, "within the standard error, as random samples are"
-    assert 0 < b.meta["interpolation"]["errors"]["train_loss"] < 0.5
+    assert 0 < b.report.interpolation.errors["train_loss"] < 0.5
     page = reports.summary(b)
-    assert f"train: {b.meta['samples']} samples" in page
+    assert f"train: {b.recipe.samples} samples" in page
     assert "there were 512 samples of train" in page
     again = load(tmp_path / "some" / "landscape" / "step=000032" / "landscape.h5")
-    assert again.meta["budget"] == b.meta["budget"]
+    assert again.recipe == b.recipe
 
 
 def test_a_budget_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
@@ -381,7 +382,7 @@ def test_a_step_that_raises_off_the_centre_costs_these_points_only(tmp_path: Pat
     found = landscapes.landscape
     assert found is not None
     assert 0 < found.done.sum() < found.grid.size
-    assert "too far" in found.meta["failure"]
+    assert "too far" in found.report.failure
 
 
 def test_several_processes_are_refused(tmp_path: Path) -> None:

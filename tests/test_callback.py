@@ -108,7 +108,7 @@ def test_the_centre_is_what_lightning_logs(tmp_path: Path, loaders: int) -> None
         mean = (21 * logged["val_loss/dataloader_idx_0"] + 13 * logged["val_loss/dataloader_idx_1"]) / 34
         assert center["val_loss"] == pytest.approx(mean, rel=1e-6)
     assert callback.landscape.values["val_loss"][1, 1] == center["val_loss"]
-    assert callback.landscape.meta["samples"] == (21 if loaders == 1 else 34)
+    assert callback.landscape.recipe.samples == (21 if loaders == 1 else 34)
 
 
 def test_every_tile_has_the_samples_own_loss_at_its_centre(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_a_7_by_5_grid_comes_out_untransposed_in_memory_files_and_tiles(tmp_path
     expected = 10 * np.linspace(-3, 3, 7)[:, None] + np.linspace(-1, 1, 5)[None, :] ** 2
     folder = tmp_path / "out" / "step=000003"
     assert callback.landscape is not None
-    files = {suffix: ll.load(folder / f"landscape.{suffix}") for suffix in ("h5", "npz", "json", "csv", "vtp")}
+    files = {suffix: ll.load(folder / f"landscape.{suffix}") for suffix in ("h5", "npz", "json", "csv")}
     for suffix, landscape in {"memory": callback.landscape, **files}.items():
         np.testing.assert_allclose(landscape.loss, expected + 2.5, atol=1e-5)
-        if suffix in ("csv", "vtp"):
+        if suffix == "csv":
             continue
         assert landscape.samples is not None
         for item, values in zip(landscape.samples.items, landscape.samples.values, strict=True):
@@ -178,7 +178,7 @@ def test_same_seed_same_bits_other_seed_others(tmp_path: Path) -> None:
         callback = small(seed=seed, samples=2)
         fit(tmp_path, callback)
         assert callback.landscape is not None
-        callback.landscape.meta.pop("seconds")
+        callback.landscape.report.seconds = None
         return callback.landscape
 
     assert equal(surface(1), surface(1))
@@ -242,7 +242,7 @@ def test_passes_come_after_every_n_epochs_and_at_the_end(tmp_path: Path) -> None
     callback = small(every_n_epochs=2)
     fit(tmp_path, callback, max_epochs=5)  # 4 batches an epoch
     assert list(callback.landscapes) == [8, 16, 20]
-    assert [x.meta["epoch"] for x in callback.landscapes.values() if isinstance(x, ll.Landscape)] == [2, 4, 5]
+    assert [x.recipe.epoch for x in callback.landscapes.values() if isinstance(x, ll.Landscape)] == [2, 4, 5]
     callback = small(every_n_epochs=2, at_train_end=False)
     fit(tmp_path, callback, max_epochs=4)
     assert list(callback.landscapes) == [8, 16]
@@ -466,7 +466,7 @@ def test_both_namespaces_alone_or_in_a_list(tmp_path: Path) -> None:
         runner.fit(Old(), DataLoader(data(), 8))
         assert list(callback.landscapes) == [4]
         assert callback.landscape is not None
-        assert callback.landscape.meta["versions"]["lightning"].startswith("pytorch_lightning")
+        assert callback.landscape.recipe.versions["lightning"].startswith("pytorch_lightning")
 
 
 def test_pickled_and_back() -> None:
@@ -500,8 +500,8 @@ def test_data_that_can_only_be_iterated(tmp_path: Path) -> None:
     runner = trainer(tmp_path, callback)
     runner.fit(Classifier(), DataLoader(stream, 8))
     assert callback.landscape is not None
-    assert callback.landscape.meta["samples"] == 16
-    assert "only be iterated" in callback.landscape.meta["choice"]["train"]
+    assert callback.landscape.recipe.samples == 16
+    assert "only be iterated" in callback.landscape.recipe.data["train"].choice
     assert callback.landscape.samples is not None
     assert len(callback.landscape.samples.items) == 3
     assert stream.begun == 2  # the two epochs of the training
@@ -511,7 +511,7 @@ def test_two_callbacks_in_one_trainer_do_not_share_a_folder(tmp_path: Path) -> N
     first, second = small(seed=1, formats=["h5"]), small(seed=2, formats=["h5"])
     torch.manual_seed(0)
     trainer(tmp_path, first, second).fit(Classifier(), DataLoader(data(), 8))
-    seeds = {p.parent.parent.name: ll.load(p).meta["seed"] for p in tmp_path.glob("*/*/landscape.h5")}
+    seeds = {p.parent.parent.name: ll.load(p).recipe.seed for p in tmp_path.glob("*/*/landscape.h5")}
     assert seeds == {"landscape": 1, "landscape_2": 2}
 
 
@@ -741,7 +741,7 @@ def test_a_batch_dimension_that_is_not_the_first(tmp_path: Path) -> None:
     runner = trainer(tmp_path, callback)
     runner.fit(TimeFirst(), DataLoader(data(30), 8, collate_fn=time_first))
     assert callback.landscape is not None
-    assert callback.landscape.meta["samples"] == 30
+    assert callback.landscape.recipe.samples == 30
     np.testing.assert_allclose(callback.landscape.loss, callback.landscape.values["weighed"], rtol=1e-6)
 
 

@@ -13,7 +13,8 @@ import pytest
 from lightning_landscape import Grid, Landscape, load, save
 from lightning_landscape.cli import main
 from lightning_landscape.plots import COLOR_SCALES, PLOTS
-from lightning_landscape.storage import FORMATS
+from lightning_landscape.recipe import DirectionsRecipe, Recipe
+from lightning_landscape.storage import EXPORTS, FORMATS
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,11 +54,11 @@ def test_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 # files
 
 
-def bowl(ndim: int = 2, scale: float = 1.0, points: tuple[int, ...] = (7, 5, 3), **meta: Any) -> Landscape:
+def bowl(ndim: int = 2, scale: float = 1.0, points: tuple[int, ...] = (7, 5, 3), **recipe: Any) -> Landscape:
     """scale · (1 + x² + 4 y² + 9 z²)."""
     grid = Grid.from_ranges(*[(-1, 1, n) for n in points[:ndim]])
     values = scale * (1 + (grid.points**2 * [1, 4, 9][:ndim]).sum(axis=1).reshape(grid.shape))
-    return Landscape(grid, {"loss": values, "val_acc": 1 / values}, "loss", meta=meta)
+    return Landscape(grid, {"loss": values, "val_acc": 1 / values}, "loss", recipe=Recipe(**recipe))
 
 
 @pytest.fixture
@@ -84,8 +85,9 @@ def test_view_tells_centre_minimum_curvature_and_recipe(file: Path, capsys: pyte
 
 
 def test_view_keeps_to_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = {"kind": "random", "normalize": "filter", "ignore": "biasbn", "seed": 1234567, "dead filters": [0, 3]}
-    landscape = bowl(3, directions=recipe, versions={"torch": "2.15.0+cu130", "lightning": "2.6.6", "numpy": "2.4"})
+    settings = {"normalize": "filter", "ignore": "biasbn", "seed": 1234567}
+    directions = DirectionsRecipe("random", settings, dead_filters=3, lengths=[12.3456, 1.5, 2.0], checksum="0" * 32)
+    landscape = bowl(3, directions=directions, versions={"torch": "2.15.0+cu130", "lightning": "2.6.6", "numpy": "2.4"})
     assert run("view", save(landscape, tmp_path / "a.npz")) == 0
     lines = capsys.readouterr().out.splitlines()[2:]
     assert max(map(len, lines)) <= 80
@@ -122,7 +124,7 @@ def test_a_kind_that_does_not_fit_is_an_error_if_asked_for(file: Path, capsys: p
     assert output.out.count("2dheat.png") == 2
 
 
-@pytest.mark.parametrize("suffix", [s.removeprefix(".") for s in FORMATS if FORMATS[s].extra is None])
+@pytest.mark.parametrize("suffix", [s.removeprefix(".") for s in FORMATS])
 def test_export_writes_every_format(file: Path, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = file.with_name(f"copy.{suffix}")
     assert run("export", file, "--to", suffix, "--out", out) == 0
@@ -132,14 +134,14 @@ def test_export_writes_every_format(file: Path, suffix: str, capsys: pytest.Capt
 
 def test_export_goes_beside_the_file(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("export", file, "--to", "npz") == 0
-    assert load(file.with_suffix(".npz")).meta["step"] == 240
+    assert load(file.with_suffix(".npz")).recipe.step == 240
     for options, said in ((["--to", "h5"], "is FILE itself"), (["--to", "npz", "--out", "a.csv"], "not end in .npz")):
         assert run("export", file, *options) == 1
         assert said in capsys.readouterr().err
 
 
 def test_help_lists_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, words in (("plot", [*PLOTS, *COLOR_SCALES]), ("export", [s[1:] for s in FORMATS])):
+    for command, words in (("plot", [*PLOTS, *COLOR_SCALES]), ("export", [s[1:] for s in (*FORMATS, *EXPORTS)])):
         with pytest.raises(SystemExit, match="0"):
             run(command, "--help")
         text = capsys.readouterr().out

@@ -164,7 +164,7 @@ def test_a_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> N
     assert differences(without, with_it) == []
     result = landscape.landscape
     assert result is not None
-    assert sum(size for _, size in batches) == result.meta["samples"] > 2
+    assert sum(size for _, size in batches) == result.recipe.samples > 2
 
     def loss() -> float:
         if name == "LightningLSTM":

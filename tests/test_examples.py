@@ -46,7 +46,7 @@ def test_digits(tmp_path: Path, model: str) -> None:
 def test_mnist(tmp_path: Path, mnist_dir: Path) -> None:
     example("mnist").main([*TINY, "--data-dir", str(mnist_dir), "--log-dir", str(tmp_path)])
     (file,) = tmp_path.glob("mnist/version_0/landscape/*/landscape.h5")
-    assert load(file).meta["directions"]["moved_parameters"] == 7840  # the weights; the 10 biases rest
+    assert load(file).recipe.directions.moved_parameters == 7840  # the weights; the 10 biases rest
 
 
 def test_cifar10(tmp_path: Path, cifar10_dir: Path) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, Trajectory, axis_points, equal, grid_of
+from lightning_landscape.recipe import Recipe
+from lightning_landscape.report import Interpolation, Report
 
 
 def parabola(nx=7, ny=5, x=(-3, 3), y=(-2, 2), **fields) -> Landscape:
@@ -317,7 +319,9 @@ def test_nbytes_counts_every_array():
 def test_evaluated_points_have_values_that_are_not_interpolated():
     mask = np.zeros((7, 5), dtype=bool)
     mask[1, 2] = mask[0, 0] = True
-    landscape = parabola(interpolated=mask, meta={"seed": 1, "interpolation": {}}, samples=full().samples)
+    landscape = parabola(
+        interpolated=mask, meta={"seed": 1}, report=Report(1.0, interpolation=Interpolation()), samples=full().samples
+    )
     landscape.done[3, 3] = False
     assert np.argwhere(~landscape.evaluated).tolist() == [[0, 0], [1, 2], [3, 3]]
     bare = landscape.without_interpolated()
@@ -327,6 +331,8 @@ def test_evaluated_points_have_values_that_are_not_interpolated():
     assert np.isnan(bare.samples.values[:, 1, 2]).all()
     assert bare.loss[2, 2] == landscape.loss[2, 2]
     assert bare.meta == {"seed": 1}
+    assert bare.report == Report(1.0)
+    assert landscape.report.interpolation is not None
     assert landscape.loss[1, 2] == parabola().loss[1, 2]  # of which it is a copy
     landscape.record((1, 2), {"loss": (7.0, 0.1)})
     assert landscape.evaluated[1, 2]
@@ -379,6 +385,8 @@ CHANGES = {
     "interpolated": lambda a: a.interpolated.__setitem__((1, 1), True),
     "center": lambda a: a.center.update(loss=2.0),
     "meta": lambda a: a.meta.update(seed=2),
+    "recipe": lambda a: setattr(a, "recipe", Recipe(seed=2)),
+    "report": lambda a: setattr(a.report, "failure", "ValueError: no"),
     "no samples": lambda a: setattr(a, "samples", None),
     "sample value": lambda a: a.samples.values.__setitem__((0, 1, 1), -1),
     "sample label": lambda a: replace_item(a, label=0),

@@ -218,8 +218,8 @@ def test_a_loader(tmp_path: Path, name: str) -> None:
     np.testing.assert_allclose(result.loss, expected, rtol=2e-6)
     assert np.ptp(expected) > 1e-3
     if "own" in name:
-        assert result.meta["choice"]["train"] == "the first batches as the loader itself iterates"
-    checksums = [landscape.meta["data_checksum"] for landscape in landscape.landscapes.values()]  # type: ignore[union-attr]
+        assert result.recipe.data["train"].choice == "the first batches as the loader itself iterates"
+    checksums = [landscape.recipe.data for landscape in landscape.landscapes.values()]  # type: ignore[union-attr]
     assert checksums == [checksums[0]] * 2  # wherever the loader's generator is
 
 
@@ -335,8 +335,8 @@ def test_a_split_that_is_drawn_before_the_trainer_draws_its_own_says_so(tmp_path
     _, without = train(Splits(), [], [], tmp_path, **options)
     _, with_it = train(Splits(), [], [landscape], tmp_path, **options)
     assert differences(without, with_it) == []
-    metas = [x.meta for x in landscape.landscapes.values()]  # type: ignore[union-attr]
-    said = ["val_dataloader() called for the landscape" in m["choice"]["val"] for m in metas]
+    data = [x.recipe.data["val"] for x in landscape.landscapes.values()]  # type: ignore[union-attr]
+    said = ["val_dataloader() called for the landscape" in (d.choice or "") for d in data]
     assert said == [True, False, False, False]
-    own = [m["data_checksum"]["val"] for m in metas]
+    own = [d.checksum for d in data]
     assert own[1] == own[2] == own[3] != own[0]

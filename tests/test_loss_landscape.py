@@ -485,10 +485,10 @@ def test_the_keys_of_the_file(make, tmp_path):
 def test_the_recipe_of_the_file(make, net, data):
     make().compute_2d(**RANGES)
     landscape = load(make().surf_file)
-    assert landscape.meta["samples"] == 13
-    assert landscape.meta["seed"] == 42
-    assert landscape.meta["directions"]["kind"] == "random"
-    assert landscape.meta["objective"] == "CrossEntropyLoss"
+    assert landscape.recipe.samples == 13
+    assert landscape.recipe.seed == 42
+    assert landscape.recipe.directions.kind == "random"
+    assert landscape.recipe.objective == "CrossEntropyLoss"
     assert landscape.center["train_loss"] == pytest.approx(F.cross_entropy(net.eval()(data[0]), data[1]).item())
     assert landscape.done.all()
 
@@ -510,7 +510,7 @@ def test_a_surface_on_disk_is_drawn_without_computing(make, tmp_path):
 
 @pytest.mark.parametrize("name", ["surface", "surface.hdf5", "surface.pdf"])
 def test_an_unknown_suffix_is_told_before_anything_is_measured(make, name, tmp_path):
-    with pytest.raises(ValueError, match=rf"surf_file='.*{name}' must end in one of .h5, .npz, .json, .csv, .vtp"):
+    with pytest.raises(ValueError, match=rf"surf_file='.*{name}' must end in one of .h5, .npz, .json, .csv"):
         make(surf_file=str(tmp_path / name))
 
 
@@ -576,7 +576,7 @@ def test_a_finished_surface_is_not_replaced_by_a_part(make, tmp_path):
     rest = stopping(10**6)
     make(rest, surf_file=path).compute_2d(**RANGES, resume=True)
     assert len(rest.calls) <= 10 + 3 * (12 - part.done.sum())
-    assert load(path).meta["objective"] == "loss"
+    assert load(path).recipe.objective == "loss"
     assert [p.name for p in tmp_path.glob("*.h5")] == ["surface.h5"]
 
 
@@ -783,8 +783,8 @@ def test_other_directions(make, net):
     path = [{n: p.detach() + t * torch.randn_like(p) for n, p in net.named_parameters()} for t in (3, 2, 1, 0)]
     landscape = make()
     landscape.compute_2d(**RANGES, directions=PCA(path))
-    assert landscape.landscape.meta["directions"]["kind"] == "pca"
-    assert landscape.landscape.meta["directions"]["lengths"] == pytest.approx([1, 1])
+    assert landscape.landscape.recipe.directions.kind == "pca"
+    assert landscape.landscape.recipe.directions.lengths == pytest.approx([1, 1])
 
 
 def test_a_compiled_net_is_what_was_compiled(make, net):

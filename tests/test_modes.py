@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import LossLandscape, LossLandscapeCallback, Random, Snapshot, load
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.objectives.base import CannotMeasureError
+from lightning_landscape.output import summary
 from lightning_landscape.plots.furniture import provenance
-from lightning_landscape.report import summary
 from lightning_landscape.trainer.undisturbed import silenced
 
 SEED = 4
@@ -274,12 +274,12 @@ def test_a_centre_that_is_another_one_in_train_mode_is_one_line_with_both(tmp_pa
     fit(tmp_path, module, callback)
     landscape = measured(callback)
     (line,) = lines
-    said = landscape.meta["in_train_mode"]
+    said = landscape.report.train_mode_loss
     assert f"{landscape.center['train_loss']:.4g} ± " in line
-    assert f"{said['value']:.4g}" in line
+    assert f"{said.value:.4g}" in line
     assert "BatchNorm takes running statistics in eval mode, which lag behind early in a training" in line
-    assert said["value"] == pytest.approx(naive(module, landscape, 8)[1, 1], rel=1e-6)
-    assert f"in train mode     the loss at the centre is {said['value']:.6g} there: BatchNorm" in summary(landscape)
+    assert said.value == pytest.approx(naive(module, landscape, 8)[1, 1], rel=1e-6)
+    assert f"in train mode     the loss at the centre is {said.value:.6g} there: BatchNorm" in summary(landscape)
 
 
 def test_what_is_the_same_in_both_modes_or_not_trained_says_nothing(tmp_path: Path, lines: Any) -> None:
@@ -296,7 +296,7 @@ def test_what_is_the_same_in_both_modes_or_not_trained_says_nothing(tmp_path: Pa
     ):
         callback = small(**options)
         fit(tmp_path / str(options), module, callback, val=True)
-        assert "in_train_mode" not in measured(callback).meta
+        assert measured(callback).report.train_mode_loss is None
         assert lines == []
 
 
@@ -338,7 +338,7 @@ def test_a_landscape_in_eval_mode_is_the_same_with_the_look_at_train_mode(
             module.teacher.weight.copy_(teacher)  # every batch finds the weights of the point
             seen.append(float(module.training_step((X[i : i + 8].clone(), Y[i : i + 8]), 0)))
     one, other = landscapes
-    assert one.meta["in_train_mode"]["value"] == pytest.approx(np.mean(seen), rel=1e-6)
+    assert one.report.train_mode_loss.value == pytest.approx(np.mean(seen), rel=1e-6)
     assert list(one.values) == list(other.values) == ["logged"]
     assert np.array_equal(one.loss, other.loss)
 
@@ -415,7 +415,7 @@ def test_of_a_checkpoint_the_flags_are_those_it_is_given_with(tmp_path: Path, wh
         landscape = measured(callback)
         assert np.all(landscape.values["net"] == 1)
         assert np.all(landscape.values["still"] == float(whole))
-        assert landscape.meta["mode"] == "train"
+        assert landscape.recipe.mode == "train"
 
 
 def test_after_a_fit_a_module_in_eval_mode_has_the_flags_of_the_fit(tmp_path: Path) -> None:
@@ -434,7 +434,7 @@ def test_tiles_are_left_out_where_a_sample_has_no_loss_of_its_own(tmp_path: Path
     callback = small(mode="train", samples=3)
     fit(tmp_path, Base(), callback)
     assert measured(callback).samples is None
-    assert measured(callback).meta["tiles"] == 0
+    assert measured(callback).recipe.tiles == 0
     assert lines == [
         "Single samples could not be measured, so there are no tiles (BatchNorm takes its statistics from the batch in "
         "train mode). Give samples=0, or mode='eval'."
@@ -492,7 +492,7 @@ def test_files_pages_and_pictures_say_the_mode(tmp_path: Path) -> None:
         fit(tmp_path, Base(), callback)
         (file,) = (tmp_path / mode).glob("*/landscape.h5")
         landscape = load(file)
-        assert landscape.meta["mode"] == mode
+        assert landscape.recipe.mode == mode
         assert f"train_loss of Base (training_step, {mode} mode)" in file.with_name("log.txt").read_text()
         assert f" · {mode} mode · " in provenance(landscape, "train_loss")
 
@@ -534,7 +534,7 @@ def test_a_plain_net_is_measured_as_it_is_trained(tmp_path: Path, frozen: str) -
     flags = [part.training for part in module.modules()]
     landscape = compute(tmp_path, module, mode="train").landscape
     assert flags == [part.training for part in module.modules()]
-    assert landscape.meta["mode"] == "train"
+    assert landscape.recipe.mode == "train"
     expected = naive(module.train() if frozen == "everything" else module, landscape, 8, plain_step)
     np.testing.assert_allclose(landscape.loss, expected, rtol=1e-6)
 

@@ -16,7 +16,8 @@ import pytest
 from lightning_landscape import Grid, Landscape, Sample, Samples, load, save
 from lightning_landscape.landscape import equal
 from lightning_landscape.objectives.base import CannotMeasureError
-from lightning_landscape.report import Look, report
+from lightning_landscape.output import Look, put_out
+from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
 
 ALONE = SimpleNamespace(world_size=1)
@@ -24,7 +25,7 @@ NAME = "step=000008"
 GRID = Grid.from_ranges((-1, 1, 4), (-1, 1, 3))
 
 
-def surface(done: Any = None, center: float = 0.5, samples: int = 0, **meta: Any) -> Landscape:
+def surface(done: Any = None, center: float = 0.5, samples: int = 0, checksum: str = "a", **recipe: Any) -> Landscape:
     """x + 10 y at the points that are done, and NaN elsewhere."""
     x, y = GRID.points.T
     mask = np.zeros(GRID.size, dtype=bool)
@@ -32,9 +33,10 @@ def surface(done: Any = None, center: float = 0.5, samples: int = 0, **meta: Any
     mask = mask.reshape(GRID.shape)
     values = np.where(mask, (x + 10 * y).reshape(GRID.shape), np.nan)
     tiles = Samples(np.stack([values] * samples), tuple(Sample(i, 0.0) for i in range(samples))) if samples else None
-    recipe = {"seed": 1, "data_checksum": {"train": "a"}, **meta}
+    data = {"train": DataRecipe(8, checksum=checksum)}
     return Landscape(
-        GRID, {"loss": values}, "loss", {"loss": 0 * values}, mask, {"loss": center}, tiles, recipe
+        GRID, {"loss": values}, "loss", {"loss": 0 * values}, mask, {"loss": center}, tiles,
+        recipe=Recipe(**{"seed": 1, "data": data, **recipe}),
     )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def finish(root: Path, formats: Any = ("h5",), landscape: Landscape | None = Non
     files, _ = begin(root, surface(**recipe))
     written = files.begin()
     assert written is not None
-    report(landscape or surface(EVERYTHING, **recipe), Look(plots=("slices",), formats=formats), written.write)
+    put_out(landscape or surface(EVERYTHING, **recipe), Look(plots=("slices",), formats=formats), written.write)
     assert files.end(landscape or surface(EVERYTHING, **recipe), formats) == []
     files.close()
     assert files.folder is not None
@@ -77,7 +79,7 @@ def test_a_finished_landscape_is_recognised_and_not_touched(tmp_path: Path) -> N
     assert files.keep(surface([0])) == []
     written = files.begin()
     assert written is not None
-    report(earlier, Look(plots=("slices", "heat"), formats=("h5", "csv", "png")), written.write)
+    put_out(earlier, Look(plots=("slices", "heat"), formats=("h5", "csv", "png")), written.write)
     assert files.end(earlier, ("h5", "csv", "png")) == []
     files.close()
     after = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
@@ -86,7 +88,7 @@ def test_a_finished_landscape_is_recognised_and_not_touched(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "other", [{"seed": 2}, {"center": 0.25}, {"data_checksum": {"train": "b"}}, {"samples": 2}, {"tolerance": 0.1}]
+    "other", [{"seed": 2}, {"center": 0.25}, {"checksum": "b"}, {"samples": 2}, {"tolerance": 0.1}]
 )
 def test_another_recipe_gets_a_folder_of_its_own_and_comes_back_to_it(tmp_path: Path, other: dict[str, Any]) -> None:
     first = finish(tmp_path)
@@ -98,7 +100,7 @@ def test_another_recipe_gets_a_folder_of_its_own_and_comes_back_to_it(tmp_path: 
         files.close()
         assert (files.folder, files.finished) == (folder, True)
         assert earlier is not None
-        assert earlier.meta == surface(**recipe).meta
+        assert earlier.recipe == surface(**recipe).recipe
 
 
 def test_the_names_of_other_passes_are_others(tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ def test_the_points_of_all_ranks_are_taken_over_and_their_files_go_away_with_the
     assert np.flatnonzero(earlier.done).tolist() == [0, 1, 2, 3, 4, 6, 7, 8]
     written = files.begin()
     assert written is not None
-    report(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
+    put_out(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
     assert files.end(surface(EVERYTHING), ("h5",)) == []
     files.close()
     assert sorted(path.name for path in (tmp_path / NAME).iterdir()) == ["landscape.h5", "log.txt"]
@@ -147,7 +149,7 @@ def test_the_parts_of_ranks_stay_if_the_whole_can_not_be_written(tmp_path: Path,
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("lightning_landscape.report.write_whole", full)
-    report(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
+    put_out(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
     assert [name for name, _ in files.end(surface(EVERYTHING), ("h5",))] == ["landscape.h5", "log.txt"]
     files.close()
     assert [load(tmp_path / NAME / name).done.sum() for name in ("landscape.h5", "landscape.rank1.h5")] == [1, 1]
@@ -266,6 +268,7 @@ def test_a_pass_that_leaves_nothing_leaves_no_folder(tmp_path: Path) -> None:
         (["csv"], 2, {"csv", "h5"}),  # a table holds no samples
         (["csv"], 0, {"csv"}),
         (["vtp", "npz"], 2, {"vtp", "npz"}),
+        (["vtp"], 0, {"vtp", "h5"}),  # which nothing reads
         (["png"], 0, {"h5"}),
     ],
 )

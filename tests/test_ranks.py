@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
 from lightning_landscape.distributed.ranks import merge
+from lightning_landscape.report import Report
 
 from ._limits import HANG
 from ._two_processes import Net, numbers, validated
@@ -142,13 +143,13 @@ def test_the_points_of_all_ranks_outlive_a_kill_and_go_on_with_any_number_of_ran
 
 
 def test_a_point_that_another_rank_could_not_measure_is_told_by_the_whole() -> None:
-    def part(done: list[bool], **meta: str) -> Landscape:
+    def part(done: list[bool], **report: Any) -> Landscape:
         landscape = Landscape.empty(Grid((np.array([0.0, 1.0, 2.0, 3.0]),)), ["loss"], "loss")
         landscape.done[:] = done
         landscape.values["loss"][done] = 1.0
-        landscape.meta = {"data_checksum": "same", **meta}
+        landscape.report = Report(**report)
         return landscape
 
     whole = merge([part([True, False, True, False]), part([False, True, False, False], failure="ValueError: no")])
     assert whole.done.tolist() == [True, True, True, False]
-    assert whole.meta["failure"] == "ValueError: no"
+    assert whole.report.failure == "ValueError: no"

@@ -1,4 +1,4 @@
-"""The four additions of docs/architecture.md, followed in a scratch package: one file and one row each."""
+"""The five additions of docs/architecture.md, followed in a scratch package: one file and one row each."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import Grid, Landscape, LossLandscape, LossLandscapeCallback, load, save
 from lightning_landscape.directions import KINDS
 from lightning_landscape.landscape import equal
-from lightning_landscape.loggers import LOGGERS, log
+from lightning_landscape.loggers import LOGGERS, Shown, log
 from lightning_landscape.plots import PLOTS, Plot, to_image
-from lightning_landscape.storage import FORMATS, Format
+from lightning_landscape.recipe import Recipe
+from lightning_landscape.storage import EXPORTS, FORMATS, Export, Format
 
 from ._formula import callback, train
 from ._steps import BATCH, Automatic, X, Y
@@ -51,7 +52,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def bowl() -> Landscape:
     grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 4))
     values = (grid.points**2).sum(axis=1).reshape(grid.shape)
-    return Landscape(grid, {"loss": values}, "loss", center={"loss": 0.0}, meta={"seed": 0})
+    return Landscape(grid, {"loss": values}, "loss", center={"loss": 0.0}, recipe=Recipe(seed=0))
 
 
 def test_directions(follow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,9 +60,9 @@ def test_directions(follow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     own = callback(directions="layers")
     train(Automatic(), [DataLoader(TensorDataset(X, Y), BATCH)], [own], tmp_path)
     assert own.landscape is not None
-    assert own.landscape.meta["directions"]["kind"] == "layers"
-    assert own.landscape.meta["directions"]["cosine"] == 0.0  # each moves a layer of its own
-    assert own.landscape.meta["directions"]["seed"] == own.landscape.meta["seed"]
+    assert own.landscape.recipe.directions.kind == "layers"
+    assert own.landscape.recipe.directions.cosine == 0.0  # each moves a layer of its own
+    assert own.landscape.recipe.directions.settings["seed"] == own.landscape.recipe.seed
     net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
     plain = LossLandscape(net, DataLoader(TensorDataset(X, Y), BATCH), nn.CrossEntropyLoss(), seed=7)
     plain.compute_2d((-1, 1, 3), (-1, 1, 3), directions="layers", save=False)
@@ -93,7 +94,9 @@ def test_a_logger(follow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         experiment = SimpleNamespace(images=[], scalars=[])
 
     picture = np.zeros((4, 5, 3), np.uint8)
-    logged = log([NotebookLogger(), object()], {"landscape/loss": picture}, {"landscape/relief": 2.0}, step=7)
+    logged = log(
+        [NotebookLogger(), object()], Shown({"landscape/loss": picture}, {"landscape/relief": 2.0}, bowl()), step=7
+    )
     assert logged.taken == ("notebook",)
     assert NotebookLogger.experiment.images == [(7, "landscape/loss", (4, 5, 3))]
     assert NotebookLogger.experiment.scalars == [(7, "landscape/relief", 2.0)]
@@ -104,3 +107,12 @@ def test_a_file_format(follow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(FORMATS, ".jsonz", Format(module.encode, module.read))
     assert equal(load(save(bowl(), tmp_path / "bowl.jsonz")), bowl())
     assert (tmp_path / "bowl.jsonz").read_bytes()[:2] == b"\x1f\x8b"
+
+
+def test_an_export(follow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPORTS, ".xyz", Export(follow("An export").encode, 2, "numpy", "xyz"))
+    rows = np.loadtxt(save(bowl(), tmp_path / "bowl.xyz"))
+    assert rows.shape == (20, 3)
+    np.testing.assert_allclose(rows[:, 2], rows[:, 0] ** 2 + rows[:, 1] ** 2)
+    with pytest.raises(ValueError, match=r"\.xyz is written for other programs, and not read"):
+        load(tmp_path / "bowl.xyz")

@@ -43,7 +43,7 @@ def log_share(landscape, truth):
 
 
 def stated(landscape):
-    return landscape.meta["interpolation"]["errors"]["loss"]
+    return landscape.report.interpolation.errors["loss"]
 
 
 def box(*shape):
@@ -98,13 +98,13 @@ def test_a_quadratic_needs_few_points_and_is_exact():
     assert landscape.done.all()
     assert share(landscape, truth) < 1e-12
     assert share(landscape, truth) <= stated(landscape) < 1e-10
-    assert landscape.meta["interpolation"]["ways"] == {"loss": "cubic"}
-    assert landscape.meta["interpolation"]["log_errors"] == {}  # it spans less than two decades
+    assert landscape.report.interpolation.methods == {"loss": "cubic"}
+    assert landscape.report.interpolation.log_errors == {}  # it spans less than two decades
 
 
 def test_a_surface_over_decades_is_interpolated_in_its_logarithms():
     landscape, truth, asked = swept(lambda p: np.exp(5 * (p**2).sum(axis=1)), box(51, 51), 1e-3)
-    assert landscape.meta["interpolation"]["ways"] == {"loss": "cubic of logarithms"}
+    assert landscape.report.interpolation.methods == {"loss": "cubic of logarithms"}
     assert len(asked) < 180
     np.testing.assert_allclose(landscape.loss, truth, rtol=1e-9)  # its logarithm is a parabola
 
@@ -120,7 +120,7 @@ def test_where_a_surface_spans_decades_the_error_of_its_logarithms_is_stated_too
     """A thousandth of the range is a hundred times this minimum."""
     landscape, truth, _ = swept(lambda p: 1e-2 + 300 * (p**2).sum(axis=1) ** 1.5, box(51, 51), 1e-3)
     assert landscape.interpolated.any()
-    logs = landscape.meta["interpolation"]["log_errors"]["loss"]
+    logs = landscape.report.interpolation.log_errors["loss"]
     assert share(landscape, truth) <= stated(landscape) <= 1e-3 < logs
     assert log_share(landscape, truth) <= logs
     assert landscape.loss.min() >= 1e-2  # a spline may dip below zero, a loss does not
@@ -133,7 +133,7 @@ def test_noise_is_never_taken_for_smooth(shape, tolerance):
     landscape, _, asked = swept(lambda p: noise, box(*shape), tolerance)
     assert len(asked) == landscape.grid.size
     assert not landscape.interpolated.any()
-    assert landscape.meta["interpolation"]["errors"] == {}
+    assert landscape.report.interpolation.errors == {}
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (2,), (2, 2), (9, 9), (5, 4, 3)])
@@ -236,14 +236,14 @@ def test_every_metric_and_every_sample_is_interpolated_and_has_its_error():
             index = np.unravel_index(flat, grid.shape)
             landscape.record(index, {name: (v[index], error[index]) for name, v in truth.items()})
             landscape.samples.values[(slice(None), *index)] = tiles[(slice(None), *index)]
-    said = landscape.meta["interpolation"]
+    said = landscape.report.interpolation
     assert landscape.interpolated.sum() > 0.8 * grid.size
-    assert said["judged"] == ["loss"]
-    assert said["tolerance"] == 1e-3
-    assert said["errors"]["acc"] > 0.01 > said["errors"]["loss"]  # an accuracy has steps, and does not stop the rest
-    assert abs(landscape.values["acc"] - truth["acc"]).max() <= said["errors"]["acc"]
+    assert said.judged == ["loss"]
+    assert said.tolerance == 1e-3
+    assert said.errors["acc"] > 0.01 > said.errors["loss"]  # an accuracy has steps, and does not stop the rest
+    assert abs(landscape.values["acc"] - truth["acc"]).max() <= said.errors["acc"]
     assert 0 <= landscape.values["acc"].min() <= landscape.values["acc"].max() <= 1
-    for got, whole, stated_error in zip(landscape.samples.values, tiles, said["samples"], strict=True):
+    for got, whole, stated_error in zip(landscape.samples.values, tiles, said.tiles, strict=True):
         assert abs(got - whole).max() <= stated_error * np.ptp(whole)
     np.testing.assert_allclose(landscape.standard_errors["loss"], error, rtol=1e-12)  # linear, as they are interpolated
 
@@ -302,7 +302,6 @@ def test_a_finished_pass_can_be_made_finer():
 def test_an_evaluated_point_takes_the_place_of_an_interpolated_one():
     grid = box(3)
     a, b = (Landscape.empty(grid, ["loss"], "loss") for _ in range(2))
-    a.meta = b.meta = {"data_checksum": {}}
     a.record((0,), {"loss": (1.0, 0.1)})
     b.record((0,), {"loss": (9.0, 0.1)})
     b.record((1,), {"loss": (2.0, 0.1)})
@@ -350,7 +349,7 @@ def test_a_pass_may_be_over_at_any_moment(shape, coarsest):
             errors.append(share(landscape, truth))
     assert errors[-1] < errors[0] / 20
     assert all(later < 1.5 * earlier for earlier, later in pairwise(errors))
-    assert "interpolation" not in stopped(truth, grid, grid.size).meta
+    assert stopped(truth, grid, grid.size).report.interpolation is None
 
 
 def test_lines_that_are_complete_are_knots():
@@ -366,7 +365,7 @@ def test_how_well_is_unknown_until_nine_points_an_axis_have_been_tried():
     for count, known in ((13, False), (100, False), (185, True), (1000, True)):
         landscape = stopped(smooth(grid), grid, count)
         assert np.isfinite(stated(landscape)) == known
-        assert landscape.meta["interpolation"]["tolerance"] is None
+        assert landscape.report.interpolation.tolerance is None
 
 
 def test_within_a_tolerance_a_pass_ends_before_its_time():
@@ -433,7 +432,7 @@ def test_the_true_error_is_below_the_estimate_in_95_of_100_cases(shape, cases):
             if landscape.interpolated.any():
                 assert stated(landscape) <= tolerance
                 right.append(share(landscape, truth) <= stated(landscape))
-                if logs := landscape.meta["interpolation"]["log_errors"]:
+                if logs := landscape.report.interpolation.log_errors:
                     right_in_logs.append(log_share(landscape, truth) <= logs["loss"])
                 spared += grid.size - len(asked)
     assert len(right) >= 0.3 * cases * len(FAMILIES)  # else it promised nothing
@@ -453,7 +452,7 @@ def test_the_estimate_of_a_pass_that_was_stopped_holds_in_95_of_100_cases(shape)
                 landscape = stopped(truth, grid, count)
                 if np.isfinite(stated(landscape)):
                     right.append(share(landscape, truth) <= stated(landscape))
-                    if logs := landscape.meta["interpolation"]["log_errors"]:
+                    if logs := landscape.report.interpolation.log_errors:
                         right_in_logs.append(log_share(landscape, truth) <= logs["loss"])
     assert len(right) >= 48
     assert np.mean(right) >= 0.95

@@ -80,8 +80,10 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_pat
     for name, array in alone.values.items():
         np.testing.assert_allclose(first["values"][name], array, rtol=1e-6, err_msg=name)
     np.testing.assert_allclose(first["samples"], alone.samples.values, rtol=1e-6)
-    same = ("module", "data_checksum", "weights_checksum", "directions", "samples", "tiles")
-    assert {key: first["meta"][key] for key in same} == {key: alone.meta[key] for key in same}
+    for entry in ("module", "weights_checksum", "directions", "samples", "tiles"):
+        assert getattr(first["recipe"], entry) == getattr(alone.recipe, entry), entry
+    checksums = [{name: data.checksum for name, data in r.data.items()} for r in (first["recipe"], alone.recipe)]
+    assert checksums[0] == checksums[1]
     files = load(tmp_path / "out" / "files" / "step=000006" / "landscape.h5")
     assert np.array_equal(files.loss, first["values"]["train_loss"])
 

@@ -108,8 +108,8 @@ def test_errors_are_those_of_single_samples(tmp_path: Path) -> None:
     """With the correction for a part of a finite population, and Student's quantile: 2.0 of it cover 95.45 %."""
     result, _ = measured(tmp_path, "loss function", 32, 480, 0)
     everything, _ = measured(tmp_path, "loss function", 32, None, 0)
-    assert result.meta["samples"] == 480
-    assert everything.meta["samples"] == SIZE
+    assert result.recipe.samples == 480
+    assert everything.recipe.samples == SIZE
     ratio = result.standard_errors["train_loss"] / everything.standard_errors["train_loss"]
     # √(4/3) times the error for three quarters of the samples, and √(1 − 3/4) of it: the others are the rest of all.
     np.testing.assert_allclose(ratio, (4 / 3) ** 0.5 * 0.25**0.5, rtol=0.25)

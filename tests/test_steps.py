@@ -110,7 +110,7 @@ def test_counters_are_those_of_the_weights(tmp_path: Path) -> None:
         }.items():
             np.testing.assert_allclose(landscape.values[name], value, rtol=1e-6)
         np.testing.assert_array_equal(landscape.values["last"], 1.0)
-    assert [landscape.meta["epoch"] for landscape in (first, second)] == [1, 2]  # type: ignore[union-attr]
+    assert [landscape.recipe.epoch for landscape in (first, second)] == [1, 2]  # type: ignore[union-attr]
 
 
 def test_a_validation_reads_the_epoch_trained_and_all_steps(tmp_path: Path) -> None:

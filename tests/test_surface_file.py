@@ -7,6 +7,7 @@ import pytest
 
 from lightning_landscape import Grid, Landscape, load, save
 from lightning_landscape.landscape import equal
+from lightning_landscape.recipe import Recipe
 from lightning_landscape.survey.surface_file import SurfaceFile
 
 LINE = Grid.from_ranges((-1, 1, 5))
@@ -16,7 +17,7 @@ def line(done: int, seed: int = 1) -> Landscape:
     """Squares at the first points, of a recipe with this seed."""
     values = np.where(np.arange(5) < done, LINE.axes[0] ** 2, np.nan)
     return Landscape(
-        LINE, {"loss": values}, "loss", done=np.arange(5) < done, center={"loss": 0.0}, meta={"seed": seed}
+        LINE, {"loss": values}, "loss", done=np.arange(5) < done, center={"loss": 0.0}, recipe=Recipe(seed=seed)
     )
 
 

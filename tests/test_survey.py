@@ -1,6 +1,7 @@
 """A sweep: one landscape that fills up from the middle outwards, or along a path; what its recipe says."""
 
 import json
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -14,10 +15,12 @@ from lightning_landscape.accelerations.choose import fastest
 from lightning_landscape.accelerations.trial import TrialSettings
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
+from lightning_landscape.objectives.batches import data_checksum
+from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.survey import survey
 from lightning_landscape.survey.plain import survey_module
-from lightning_landscape.survey.recipe import recipe_of
-from lightning_landscape.survey.resume import FINGERPRINT, differences
+from lightning_landscape.survey.recipe import directions_recipe
+from lightning_landscape.survey.resume import FUNCTION, differences
 
 GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
 BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]
@@ -73,11 +76,11 @@ def test_a_path_leads_over_the_plane():
 
 
 def test_what_is_done_is_not_measured_again():
-    earlier = next(x for x in run(meta={"seed": 1}) if x.done.sum() == 5)
+    earlier = next(x for x in run(recipe=Recipe(seed=1)) if x.done.sum() == 5)
     earlier.values["loss"][GRID.center_index] = -1.0  # a mark
     calls = []
     counted = LossFunction(lambda module, data: calls.append(1) or loss(module, data))
-    first, *_, last = run(objective=counted, meta={"seed": 1}, earlier=[earlier])
+    first, *_, last = run(objective=counted, recipe=Recipe(seed=1), earlier=[earlier])
     expected = surface()
     expected[GRID.center_index] = -1
     np.testing.assert_allclose(last.loss, expected)
@@ -94,13 +97,21 @@ def test_a_stopped_sweep_leaves_its_landscape(tmp_path):
     assert landscape.done.sum() == 2
 
 
-@pytest.mark.parametrize("key", FINGERPRINT)
-def test_another_recipe_is_not_continued(key):
-    one, other = (Landscape(GRID, {"loss": surface()}, "loss", meta={key: value}) for value in ("a", "b"))
-    assert differences(one, other) == [key.replace("_", " ")]
+@pytest.mark.parametrize("name", FUNCTION)
+def test_another_recipe_is_not_continued(name):
+    one, other = (Landscape(GRID, {"loss": surface()}, "loss", recipe=Recipe(**{name: value})) for value in ("a", "b"))
+    assert differences(one, other) == [name.replace("_", " ")]
     assert differences(one, one) == []
-    with pytest.raises(ValueError, match=rf"can't be continued: it has another {key.replace('_', ' ')}\. Measure anew"):
-        list(run(earlier=[one], meta={key: "b"}))
+    if name != "rounding":  # which is that of the accelerations
+        with pytest.raises(ValueError, match=rf"can't be continued: it has another .*{name.replace('_', ' ')}"):
+            list(run(earlier=[one], recipe=Recipe(**{name: "b"})))
+
+
+def test_other_data_are_not_continued():
+    data = [{"train": DataRecipe(8, checksum="a")}, {"train": DataRecipe(8, checksum="b")}, {"val": DataRecipe(8)}]
+    one, other, val = (Landscape(GRID, {"loss": surface()}, "loss", recipe=Recipe(data=d)) for d in data)
+    assert differences(one, other) == ["data checksum"]
+    assert differences(one, val) == ["data", "data checksum"]
 
 
 def test_another_function_of_the_same_name_is_not_continued():
@@ -109,25 +120,28 @@ def test_another_function_of_the_same_name_is_not_continued():
         list(run(earlier=[one]))
 
 
-def test_the_recipe_is_plain_and_tells_one_direction_from_another():
+def test_the_recipe_tells_one_direction_from_another():
     net, other = nn.Linear(3, 2), nn.Linear(3, 2)
     snapshot = Snapshot.of(net)
 
     def recipe(directions):
-        plane = Plane(snapshot.params, directions(snapshot, 2))
-        return recipe_of(net, snapshot, plane, directions, BATCHES, seed=3)
+        return directions_recipe(directions, snapshot, Plane(snapshot.params, directions(snapshot, 2)))
 
     mirrored = {n: 2 * p - dict(other.named_parameters())[n] for n, p in net.named_parameters()}  # just as far away
     found = [recipe(Between((other, target))) for target in (nn.Linear(3, 2), mirrored, other)]
     found.append(recipe(Joined((Random(seed=1), Between((other,))))))
-    assert len({meta["directions"]["checksum"] for meta in found}) == 4
-    for meta in found:
-        assert json.loads(json.dumps(meta)) == meta
-        assert meta["samples"] == 3
-        assert meta["seed"] == 3
-        assert meta["directions"]["moved_parameters"] == 8
-    assert found[2]["directions"]["cosine"] == pytest.approx(1)
-    assert recipe(Random())["directions"]["resting_parameters"] == 2
+    assert len({directions.checksum for directions in found}) == 4
+    for directions in found:
+        assert json.loads(json.dumps(asdict(directions))) == asdict(directions)
+        assert directions.moved_parameters == 8
+    assert found[2].cosine == pytest.approx(1)
+    assert recipe(Random()).resting_parameters == 2
+
+
+def test_the_recipe_has_the_data():
+    (*_, landscape) = run(population=70)
+    data = {"data": DataRecipe(3, 2, data_checksum(BATCHES), "as given", 70)}
+    assert landscape.recipe.data == data
 
 
 def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
@@ -138,7 +152,7 @@ def test_what_is_computed_is_not_interpolated(tmp_path, monkeypatch):
     data = TensorDataset(torch.randn(20, 5), torch.randint(3, (20,)))
     landscape = LossLandscape(net, DataLoader(data, 10), surf_file=tmp_path / "a.h5", tolerance=0.1)
     landscape.compute_2d((-1, 1, 21), (-1, 1, 19))
-    assert landscape.landscape.meta["accelerations"] == {"affine, closed form": None}
+    assert landscape.landscape.report.accelerations == {"affine, closed form": None}
     assert not landscape.landscape.interpolated.any()
     plain = LossLandscape(net, DataLoader(data, 10), surf_file=tmp_path / "b.h5", accelerate=False)
     expected = plain.compute_2d((-1, 1, 21), (-1, 1, 19))["losses"]

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
-from lightning_landscape.report import summary
+from lightning_landscape.output import summary
 from lightning_landscape.trainer import compat
 
 from ._formula import callback, train
@@ -68,23 +68,23 @@ def test_the_callback_evaluates_less_within_its_estimate_and_the_training_is_the
     assert a is not None
     assert b is not None
     assert not a.interpolated.any()
-    assert "interpolation" not in a.meta
+    assert a.report.interpolation is None
     assert b.done.all()
     assert b.interpolated.sum() > 0.4 * b.grid.size
     for name, values in a.values.items():
         assert np.array_equal(b.values[name][b.evaluated], values[b.evaluated])
-    said = b.meta["interpolation"]
-    assert said["judged"] == ["train_loss", "val_loss"]
-    for name in said["judged"]:
-        assert share(b.values[name], a.values[name]) <= said["errors"][name] <= 2e-2
+    said = b.report.interpolation
+    assert said.judged == ["train_loss", "val_loss"]
+    for name in said.judged:
+        assert share(b.values[name], a.values[name]) <= said.errors[name] <= 2e-2
     assert "same" not in {
         *b.values,
-        *said["errors"],
-        *said["ways"],
+        *said.errors,
+        *said.methods,
     }  # what is logged twice is one surface, interpolated or not
     assert a.samples is not None
     assert b.samples is not None
-    for got, truth, error in zip(b.samples.values, a.samples.values, said["samples"], strict=True):
+    for got, truth, error in zip(b.samples.values, a.samples.values, said.tiles, strict=True):
         assert share(got, truth) <= error
     np.testing.assert_array_equal(a.curvature(), b.curvature())
     (path,) = (tmp_path / "few").rglob("landscape.h5")
@@ -191,7 +191,7 @@ def test_a_plain_net_with_and_without(tmp_path: Path) -> None:
     landscape = few.landscape
     assert landscape.interpolated.sum() > 0.4 * landscape.grid.size
     assert np.array_equal(got[landscape.evaluated], truth[landscape.evaluated])
-    assert share(got, truth) <= landscape.meta["interpolation"]["errors"]["train_loss"] <= 2e-2
+    assert share(got, truth) <= landscape.report.interpolation.errors["train_loss"] <= 2e-2
     assert equal(load(tmp_path / "b" / "surface.h5"), landscape)
     accuracy = landscape.values["train_acc"]
     assert 0 <= accuracy.min() <= accuracy.max() <= 100
@@ -201,11 +201,11 @@ def test_lines_and_volumes(tmp_path: Path) -> None:
     few, whole = plain(tmp_path, tolerance=2e-2), plain(tmp_path)
     got, truth = (each.compute_1d(xrange=(-1, 1, 51), save=False)["losses"] for each in (few, whole))
     assert few.landscape.interpolated.sum() > 10
-    assert share(got, truth) <= few.landscape.meta["interpolation"]["errors"]["train_loss"] <= 2e-2
+    assert share(got, truth) <= few.landscape.report.interpolation.errors["train_loss"] <= 2e-2
     ranges: Any = {"xrange": (-1, 1, 17), "yrange": (-1, 1, 3), "zrange": (-1, 1, 11)}
     got, truth = (each.compute_3d(**ranges, save=False)["losses"] for each in (few, whole))
     assert few.landscape.interpolated.any()
-    assert share(got, truth) <= few.landscape.meta["interpolation"]["errors"]["train_loss"] <= 2e-2
+    assert share(got, truth) <= few.landscape.report.interpolation.errors["train_loss"] <= 2e-2
 
 
 def test_a_file_is_made_finer_or_whole(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_file_is_made_finer_or_whole(tmp_path: Path) -> None:
     anew = plain(tmp_path / "anew").compute_2d(**RANGES)["losses"]
     np.testing.assert_array_equal(whole.landscape.loss, anew)
     assert not whole.landscape.interpolated.any()
-    assert "interpolation" not in whole.landscape.meta
+    assert whole.landscape.report.interpolation is None
 
 
 def test_a_pass_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

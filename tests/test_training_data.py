@@ -47,7 +47,7 @@ def test_a_loader_that_drops_its_last_batch_gives_whole_ones(
     landscapes = callback(max_samples=max_samples)
     train(Recurrent(), [DataLoader(TensorDataset(data), BATCH, shuffle=True, drop_last=True)], [landscapes], tmp_path)
     assert landscapes.landscape is not None
-    assert landscapes.landscape.meta["samples"] == expected
+    assert landscapes.landscape.recipe.samples == expected
 
 
 def test_a_part_of_sorted_data_is_in_random_order(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_endless_stream_needs_a_limit(tmp_path: Path) -> None:
         landscapes = callback(every_n_epochs=None, **limit)
         train(Automatic(), [DataLoader(Stream(), 8)], [landscapes], tmp_path, max_steps=3, max_epochs=-1)
         assert landscapes.landscape is not None
-        assert landscapes.landscape.meta["samples"] == 24
+        assert landscapes.landscape.recipe.samples == 24
     with pytest.raises(ValueError, match=r"may never end: give max_batches"):
         ll.LossLandscape(nn.Linear(6, 2), DataLoader(Stream(), 8)).compute_1d(save=False)
 
@@ -97,7 +97,7 @@ def test_a_budget_is_asked_after_every_batch(tmp_path: Path) -> None:
     assert time.monotonic() - began < HANG
     assert landscapes.landscape is not None
     assert landscapes.landscape.done.any()
-    assert 8 <= landscapes.landscape.meta["samples"] < 4000
+    assert 8 <= landscapes.landscape.recipe.samples < 4000
 
 
 @pytest.mark.filterwarnings("ignore:You are using the `dataloader_iter` step flavor")

@@ -518,7 +518,7 @@ def test_early_stopping_stops_where_it_would(tmp_path: Path) -> None:
     assert differences(without, with_it) == []
     stopped = with_it["stopping"]["stopped_epoch"]
     assert 0 < stopped < 19
-    assert [x.meta["epoch"] for x in landscape.landscapes.values()] == [*range(1, stopped + 2)]  # type: ignore[union-attr]
+    assert [x.recipe.epoch for x in landscape.landscapes.values()] == [*range(1, stopped + 2)]  # type: ignore[union-attr]
     result = landscape.landscape
     assert result is not None
     expected = plain_surface(module, result, 4, lambda: nn.functional.cross_entropy(module.net(X), Y))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..evaluators import Around, Evaluator, Measurement
 from ..objectives.base import Batch, Objective
+from ..report import RoundingError
 from ..weights.plane import Plane
 
 CHECKED = 9  # points that are measured in float32 too
@@ -107,7 +107,13 @@ def errors(
     return result
 
 
-def stated(points: NDArray[np.float64], batches: int, found: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """The entry for a landscape's meta: the numbers of checked points and batches, and each metric's `errors`."""
+def stated(points: NDArray[np.float64], batches: int, found: dict[str, dict[str, float]]) -> RoundingError:
+    """The part of a landscape's report on the rounding of its points.
+
+    Args:
+        points: those that were checked.
+        batches: how many there are.
+        found: the `errors` of each metric.
+    """
     by_key = {key: {name: error[key] for name, error in found.items()} for key in ("largest", "share")}
-    return {"points": len(points), "batches": min(batches, CHECKED_BATCHES), **by_key}
+    return RoundingError(len(points), min(batches, CHECKED_BATCHES), **by_key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -97,8 +96,8 @@ def fastest(
     return reference, choose(reference, objective, plane, batches, expected, accelerate, settings)
 
 
-def told(evaluator: Evaluator, choice: Choice) -> dict[str, Any]:
-    """The entry of the recipe on how the points were measured: each acceleration, and its gain in the trial."""
+def told(evaluator: Evaluator, choice: Choice) -> dict[str, float | None]:
+    """The part of a landscape's report on each acceleration and its gain in the trial."""
     if isinstance(evaluator, Affine) and evaluator.way:
         return {f"affine, {evaluator.way}": None}
     return dict(choice.speedup)

@@ -38,9 +38,9 @@ def color_scales() -> Iterable[str]:
 
 def formats() -> Iterable[str]:
     """The formats of files, as suffixes without the dot."""
-    from ..storage import FORMATS
+    from ..storage import EXPORTS, FORMATS
 
-    return [suffix.removeprefix(".") for suffix in FORMATS]
+    return [suffix.removeprefix(".") for suffix in (*FORMATS, *EXPORTS)]
 
 
 def add_choice(

@@ -43,8 +43,8 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the numbers, write the picture and say where."""
     from ..local_paths import local_path
+    from ..output import PICTURES
     from ..plots import draw_comparison, encode_picture
-    from ..report import PICTURES
     from ..storage import load, write_whole
 
     out = local_path("--out", arguments.out)

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Draw file by file, and print the path of each picture; 1 if one could not be drawn."""
     from ..local_paths import local_path
-    from ..report import Look, draw_pictures
+    from ..output import Look, draw_pictures
     from ..storage import load, write_whole
 
     names = short_names(arguments.files)

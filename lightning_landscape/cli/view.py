@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def page(landscape: Landscape, title: str) -> str:
     """The metrics as a table, then the recipe, in lines of at most WIDTH characters where words allow it."""
-    from ..report import summary
+    from ..output import summary
 
     lines = [title, "─" * min(len(title), WIDTH), *table(landscape), ""]
     for line in summary(landscape).splitlines():

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..recipe import DirectionsRecipe
 from ..weights.parameters import Params, tensor_norm, working_dtype
 from .site import Site
 
@@ -80,22 +81,21 @@ def _check_length(i: int, direction: Params) -> None:
         )
 
 
-def alike(recipe: Mapping[str, Any], k: int) -> str:
+def alike(recipe: DirectionsRecipe, k: int) -> str:
     """The warning that k directions do not span as many dimensions, and what to do; empty where they do.
 
     Args:
-        recipe: a landscape's ``meta["directions"]``.
+        recipe: of the directions.
         k: the number of directions.
 
-    >>> alike({"cosine": -1.0, "span": 1, "moved_parameters": 9}, 2).partition(":")[0]
+    >>> alike(DirectionsRecipe("random", cosine=-1.0, span=1, moved_parameters=9), 2).partition(":")[0]
     'Both directions are one (cosine -1.000)'
     """
-    span = recipe["span"]
-    if span >= k:
+    span, moved = recipe.span, recipe.moved_parameters
+    if span is None or moved is None or span >= k:
         return ""
     which = "Both directions are one" if k == 2 else f"Of {k} directions only {span} differ"
     shape = "a line" if span == 1 else "a plane"
-    moved = recipe["moved_parameters"]
     few = f"Only {moved} number{'s' * (moved > 1)} may move: let others move too (ignore=None)"
     advice = few if moved < k else "Make them orthogonal (orthogonalize=True), give others"
-    return f"{which} (cosine {recipe['cosine']:.3f}): the landscape is that of {shape}. {advice}, or measure {shape}."
+    return f"{which} (cosine {recipe.cosine:.3f}): the landscape is that of {shape}. {advice}, or measure {shape}."

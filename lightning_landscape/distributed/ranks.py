@@ -107,7 +107,8 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
     """One landscape out of those of all ranks, each with other points done."""
     whole = parts[0]
     for part in parts[1:]:
-        if part.meta["data_checksum"] != whole.meta["data_checksum"]:
+        checksums = [[data.checksum for data in x.recipe.data.values()] for x in (part, whole)]
+        if checksums[0] != checksums[1]:
             raise ValueError(
                 "The processes see different data, so their points are not of one function. Give every process the "
                 "same data set, and leave the sharding to the Trainer's sampler."
@@ -121,6 +122,6 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
             whole.samples.values[:, new] = part.samples.values[:, new]
         whole.done |= new
         whole.interpolated[new] = part.interpolated[new]
-        if "failure" in part.meta and not part.done.all():
-            whole.meta.setdefault("failure", part.meta["failure"])
+        if not part.done.all():
+            whole.report.failure = whole.report.failure or part.report.failure
     return whole

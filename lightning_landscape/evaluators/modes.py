@@ -7,12 +7,13 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
 from ..objectives.base import Batch, CannotMeasureError, Objective
+from ..report import TrainModeLoss
 
 if TYPE_CHECKING:
     from ..weights.plane import Plane
@@ -113,8 +114,8 @@ def at_origin_in_train_mode(
 
 def compared(
     name: str, evaluated: Measurement, trained: Measurement | None, module: nn.Module, flags: Flags
-) -> tuple[str, dict[str, Any]]:
-    """One line for the log and what a landscape's meta says, where a loss in both modes differs; else nothing.
+) -> tuple[str, TrainModeLoss | None]:
+    """One line for the log and the part of a landscape's report, where a loss in both modes differs; else nothing.
 
     Args:
         name: of the loss.
@@ -124,11 +125,10 @@ def compared(
         flags: as of `put_in_mode`.
     """
     if trained is None or not differ(evaluated, trained):
-        return "", {}
+        return "", None
     why = reasons(module, flags)
     value, error = trained
-    entry = {"value": value, "standard_error": error, "why": why}
-    return both_modes(name, evaluated, trained, why), {"in_train_mode": entry}
+    return both_modes(name, evaluated, trained, why), TrainModeLoss(value, error, why)
 
 
 def differ(evaluated: Measurement, trained: Measurement) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Array, Grid, Landscape
+from ..report import Interpolation
 from .splines import along_axes, local_matrix, spline_matrix
 
 Mask = NDArray[np.bool_]
@@ -272,7 +273,7 @@ def refine(
 
     The caller records each point before it asks for more; a point that it leaves out stays out. What is neither
     yielded nor done is interpolated in the end, which ``landscape.interpolated`` marks and
-    ``landscape.meta["interpolation"]`` describes. Points that are not finite are evaluated, as are those around them,
+    ``landscape.report.interpolation`` describes. Points that are not finite are evaluated, as are those around them,
     and those of `Landscape.curvature`.
 
     Args:
@@ -331,8 +332,7 @@ def refine(
             break
     complete = bool((tried | before).all())
     if tolerance or (passed and not complete):
-        empty: dict[str, Any] = {"errors": {}, "log_errors": {}, "ways": {}}
-        landscape.meta["interpolation"] = {"tolerance": tolerance or None, "judged": list(judged), **empty}
+        landscape.report.interpolation = Interpolation(tolerance or None, list(judged))
     if complete or not passed:
         return
     level = _Level(grid.axes, passed[-1], tried)
@@ -387,21 +387,22 @@ def _fill(
     """Interpolate what was not tried, every metric and every sample in its own way."""
     known, ways = landscape.done & level.tried, (CUBIC, LOGS, LINEAR)
     rest = ~level.tried & ~landscape.done
-    said = landscape.meta["interpolation"]
+    report = landscape.report.interpolation
+    assert report is not None
     for name, values in landscape.values.items():
-        if name in said["judged"]:
+        if name in report.judged:
             fit = fits.get(name) or fit_of(values, known, (CUBIC, LOGS), tolerance)
         else:
             fit = _bounded(fit_of(values, known, ways, tolerance), values[known])
         values[rest] = fit.values[rest]
-        said["errors"][name], said["ways"][name] = fit.error, fit.way
+        report.errors[name], report.methods[name] = fit.error, fit.way
         if fit.log_error is not None:
-            said["log_errors"][name] = fit.log_error
+            report.log_errors[name] = fit.log_error
     for errors in landscape.standard_errors.values():
         errors[rest] = along_axes(level.matrices("linear"), errors[np.ix_(*level.knots)])[rest]
     if landscape.samples is not None:
         tiles = [fit_of(values, known, ways, tolerance) for values in landscape.samples.values]
-        said["samples"] = [fit.error for fit in tiles]
+        report.tiles = [fit.error for fit in tiles]
         for values, fit in zip(landscape.samples.values, tiles, strict=True):
             values[rest] = fit.values[rest]
     landscape.interpolated |= rest

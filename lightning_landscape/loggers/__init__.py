@@ -8,12 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from . import comet, mlflow, tensorboard, wandb
-from .base import Images, LoggerKind, Scalars, has_class
+from .base import LoggerKind, Shown, has_class
 
 LOGGERS: dict[str, LoggerKind] = {
     "tensorboard": tensorboard,
@@ -22,7 +19,7 @@ LOGGERS: dict[str, LoggerKind] = {
     "comet": comet,
 }
 
-__all__ = ["LOGGERS", "Logged", "LoggerKind", "log"]
+__all__ = ["LOGGERS", "Logged", "LoggerKind", "Shown", "log"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Logged:
     failed: tuple[tuple[str, Exception], ...] = ()
 
 
-def log(loggers: Iterable[Any], images: Images, scalars: Scalars, step: int) -> Logged:
+def log(loggers: Iterable[object], shown: Shown, step: int) -> Logged:
     """Sends the pictures and numbers of one pass to the loggers, and gives those that took them or failed.
 
     A failing logger does not keep the others from logging. Loggers that we do not know, and loggers that do
@@ -46,30 +43,18 @@ def log(loggers: Iterable[Any], images: Images, scalars: Scalars, step: int) -> 
 
     Args:
         loggers: Lightning loggers of either namespace, e.g. ``trainer.loggers``.
-        images: uint8 pictures by tag, shape (height, width, 3).
-        scalars: numbers by tag; NaN and inf where the logger can show them.
+        shown: what they get.
         step: the optimiser's step, as the user's own metrics carry it.
-
-    Raises:
-        ValueError: if a picture is not uint8 RGB; then no logger gets anything.
-
-    >>> log([object(), None], {}, {"landscape/relief": 1.0}, step=3)
-    Logged(taken=(), failed=())
     """
-    for tag, image in images.items():
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(
-                f"images[{tag!r}] must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
-            )
     taken, failed = [], []
     for logger in loggers:
         kind = next((kind for kind, row in LOGGERS.items() if row.matches(logger)), None)
         if kind is None:
             continue
         try:
-            if not _is_live(logger.experiment):
+            if not _is_live(logger.experiment):  # type: ignore[attr-defined]
                 continue
-            LOGGERS[kind].log(logger, images, scalars, step)
+            LOGGERS[kind].log(logger, shown, step)
         except Exception as error:  # noqa: BLE001  # the caller warns; the next logger must get its share
             failed.append((kind, error))
         else:
@@ -77,6 +62,6 @@ def log(loggers: Iterable[Any], images: Images, scalars: Scalars, step: int) -> 
     return Logged(tuple(taken), tuple(failed))
 
 
-def _is_live(experiment: Any) -> bool:
+def _is_live(experiment: object) -> bool:
     """True if an experiment logs at all: Lightning hands out a dummy on every rank but 0."""
     return experiment is not None and not has_class(experiment, "_DummyExperiment")

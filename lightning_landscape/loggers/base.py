@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Images = Mapping[str, NDArray[np.uint8]]
-Scalars = Mapping[str, float]
+from ..landscape import Landscape
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What the loggers show of one landscape.
+
+    Args:
+        images: uint8 pictures by tag, shape (height, width, 3).
+        scalars: numbers by tag; NaN and inf where the logger can show them.
+        landscape: all of it, for loggers that show more than pixels.
+
+    Raises:
+        ValueError: if a picture is not uint8 RGB.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    scalars: dict[str, float]
+    landscape: Landscape
+
+    def __post_init__(self) -> None:
+        for tag, image in self.images.items():
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+                raise ValueError(
+                    f"images[{tag!r}] must be uint8 of shape (height, width, 3), got {image.dtype} {image.shape}."
+                )
 
 
 class LoggerKind(Protocol):
     """One file of this folder: recognises its loggers and writes one pass to them."""
 
-    def matches(self, logger: Any) -> bool:
+    def matches(self, logger: object) -> bool:
         """True if the logger is of this kind.
 
         The test must not ask for the logger's experiment, since that would start one.
         """
 
-    def log(self, logger: Any, images: Images, scalars: Scalars, step: int) -> None:
+    def log(self, logger: Any, shown: Shown, step: int) -> None:
         """Writes the pictures and numbers of one pass; may raise whatever the logger raises."""
 
 
-def has_class(logger: Any, name: str) -> bool:
+def has_class(logger: object, name: str) -> bool:
     """True if a class of this name is among the logger's classes.
 
     Names are compared, since `lightning.pytorch` and `pytorch_lightning` have one class each. Often only one of

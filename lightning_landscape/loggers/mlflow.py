@@ -7,25 +7,25 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from .base import Images, Scalars, has_class
+from .base import Shown, has_class
 
 
-def matches(logger: Any) -> bool:
+def matches(logger: object) -> bool:
     """True if the logger is Lightning's MLFlowLogger."""
     return has_class(logger, "MLFlowLogger")
 
 
-def log(logger: Any, images: Images, scalars: Scalars, step: int) -> None:
+def log(logger: Any, shown: Shown, step: int) -> None:
     """One artifact ``<tag>/step_<step>.png`` a picture, one metric a finite number.
 
     Only finite, since MLflow's databases turn inf into the largest float, which would look like a loss.
     """
     client, run_id = logger.experiment, logger.run_id
-    for tag, name in safe_names(images).items():
-        client.log_image(run_id, images[tag], artifact_file=f"{name}/step_{step:08d}.png")
-    for tag, name in safe_names(scalars).items():
-        if math.isfinite(scalars[tag]):
-            client.log_metric(run_id, name, float(scalars[tag]), step=step)
+    for tag, name in safe_names(shown.images).items():
+        client.log_image(run_id, shown.images[tag], artifact_file=f"{name}/step_{step:08d}.png")
+    for tag, name in safe_names(shown.scalars).items():
+        if math.isfinite(shown.scalars[tag]):
+            client.log_metric(run_id, name, float(shown.scalars[tag]), step=step)
 
 
 def safe_names(tags: Iterable[str]) -> dict[str, str]:

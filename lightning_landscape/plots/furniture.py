@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +10,9 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..landscape import ALIKE, Landscape
+from ..landscape import Landscape
+from ..recipe import DataRecipe
+from ..report import Interpolation
 from .levels import short
 
 COLORMAP = colormaps["viridis"]
@@ -83,43 +84,41 @@ def inexact(landscape: Landscape, metric: str) -> str:
 def collapsed(landscape: Landscape, metric: str) -> str:
     """A remark that the directions span fewer dimensions than there are axes; empty where they do not.
 
+    >>> from lightning_landscape.recipe import DirectionsRecipe, Recipe
     >>> from lightning_landscape.landscape import Grid
     >>> plane = Grid.from_ranges((-1, 1, 3), (-1, 1, 3))
-    >>> meta = {"directions": {"cosine": -0.9999}}
-    >>> collapsed(Landscape(plane, {"loss": np.zeros((3, 3))}, "loss", meta=meta), "loss")
+    >>> recipe = Recipe(directions=DirectionsRecipe("random", cosine=-0.9999, span=1))
+    >>> collapsed(Landscape(plane, {"loss": np.zeros((3, 3))}, "loss", recipe=recipe), "loss")
     'both directions are one (cosine −1.000): this is a line'
     """
-    recipe, ndim = landscape.meta.get("directions"), landscape.grid.ndim
-    if not isinstance(recipe, Mapping):
+    recipe, ndim = landscape.recipe.directions, landscape.grid.ndim
+    if recipe is None or recipe.span is None or recipe.span >= ndim:
         return ""
-    cosine = float(recipe.get("cosine") or 0.0)
-    span = int(recipe.get("span", ndim - (abs(cosine) > ALIKE)))  # older files have no span
-    if span >= ndim:
-        return ""
-    which = "both directions are one" if ndim == 2 else f"of {ndim} directions only {span} differ"
-    shape = "a line" if span == 1 else "a plane"
-    return f"{which} (cosine {cosine:.3f}): this is {shape}".replace("-", "−")
+    which = "both directions are one" if ndim == 2 else f"of {ndim} directions only {recipe.span} differ"
+    shape = "a line" if recipe.span == 1 else "a plane"
+    return f"{which} (cosine {recipe.cosine:.3f}): this is {shape}".replace("-", "−")
 
 
 def rounded(landscape: Landscape, metric: str) -> str:
-    """A remark on the error of points in bfloat16, rounded up; empty where the recipe has no `bf16_error`.
+    """A remark on the error of points in bfloat16, rounded up; empty for points in float32.
 
     The error was measured at points that were evaluated in float32 too.
 
+    >>> from lightning_landscape.report import Report, RoundingError
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 5))
-    >>> meta = {"bf16_error": {"points": 9, "share": {"loss": 0.00123}}}
-    >>> rounded(Landscape(line, {"loss": line.axes[0]}, "loss", meta=meta), "loss")
+    >>> report = Report(rounding_error=RoundingError(9, 2, share={"loss": 0.00123}))
+    >>> rounded(Landscape(line, {"loss": line.axes[0]}, "loss", report=report), "loss")
     'in bfloat16; at 9 points checked in float32, off by ≤ 0.13 % of their range'
     """
-    said = landscape.meta.get("bf16_error")
-    if not said:
+    error = landscape.report.rounding_error
+    if error is None:
         return ""
-    share = said.get("share", {}).get(metric, np.nan)
+    share = error.share.get(metric, np.nan)
     if not np.isfinite(share):
         return "in bfloat16, how exact is not known"
     off = _percent(100 * share)
-    return f"in bfloat16; at {said['points']} points checked in float32, off by ≤ {off} of their range"
+    return f"in bfloat16; at {error.points} points checked in float32, off by ≤ {off} of their range"
 
 
 def sampled(landscape: Landscape, metric: str) -> str:
@@ -127,31 +126,28 @@ def sampled(landscape: Landscape, metric: str) -> str:
 
     The remark has the median standard error where that is known.
 
+    >>> from lightning_landscape.recipe import Recipe
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 3))
-    >>> meta = {"budget": {"samples": {"train": 1024}}, "samples_by_data": {"train": 256}}
+    >>> recipe = Recipe(data={"train": DataRecipe(256, available=1024)})
     >>> errors = {"loss": np.array([0.01, 0.02, 0.04])}
-    >>> sampled(Landscape(line, {"loss": line.axes[0]}, "loss", errors, meta=meta), "loss")
+    >>> sampled(Landscape(line, {"loss": line.axes[0]}, "loss", errors, recipe=recipe), "loss")
     '256 of 1,024 samples, standard error 0.02'
     """
-    available = landscape.meta.get("budget", {}).get("samples", {})
-    taken = landscape.meta.get("samples_by_data", {})
     data = _data_of(landscape, metric)
-    if metric == "samples" or data not in available or not taken.get(data, 0) < available[data]:
+    if metric == "samples" or data is None or data.available is None or data.samples >= data.available:
         return ""
     errors = landscape.standard_errors.get(metric, np.zeros(0))[landscape.done]
     known = errors[np.isfinite(errors)]
     error = f", standard error {short(float(np.median(known)), 2)}" if len(known) else ""
-    return f"{taken[data]:,} of {available[data]:,} samples{error}"
+    return f"{data.samples:,} of {data.available:,} samples{error}"
 
 
-def _data_of(landscape: Landscape, metric: str) -> str | None:
-    """The name of the data that a metric was measured on; None where it is not known.
-
-    A metric without an entry in `data_of` is taken to be of the first data.
-    """
-    by_data = landscape.meta.get("samples_by_data", {})
-    return landscape.meta.get("data_of", {}).get(metric, next(iter(by_data), None))
+def _data_of(landscape: Landscape, metric: str) -> DataRecipe | None:
+    """The data that a metric was measured on; None where they are not known."""
+    recipe = landscape.recipe
+    name = recipe.data_name(metric)
+    return None if name is None else recipe.data.get(name)
 
 
 def spared(landscape: Landscape, metric: str) -> str:
@@ -159,21 +155,22 @@ def spared(landscape: Landscape, metric: str) -> str:
 
     The error is that of the metric; for "samples" it is that of the worst sample.
 
+    >>> from lightning_landscape.report import Report
     >>> from lightning_landscape.landscape import Grid
     >>> line, mask = Grid.from_ranges((-1, 1, 5)), np.array([False, True, False, True, False])
-    >>> meta = {"interpolation": {"errors": {"loss": 0.000771}}}
-    >>> spared(Landscape(line, {"loss": line.axes[0]}, "loss", meta=meta, interpolated=mask), "loss")
+    >>> report = Report(interpolation=Interpolation(errors={"loss": 0.000771}))
+    >>> spared(Landscape(line, {"loss": line.axes[0]}, "loss", interpolated=mask, report=report), "loss")
     '5 points, 3 evaluated, the rest interpolated to ≤ 0.078 % of the range'
     """
     if not landscape.interpolated.any():
         return ""
-    said = landscape.meta.get("interpolation", {})
-    known = said.get("samples") if metric == "samples" else [said.get("errors", {}).get(metric, np.nan)]
+    report = landscape.report.interpolation or Interpolation()
+    known = report.tiles if metric == "samples" else [report.errors.get(metric, np.nan)]
     error = 100 * float(np.max(known or [np.nan]))
     text = f"{landscape.grid.size:,} points, {landscape.evaluated.sum():,} evaluated, the rest interpolated"
     if not np.isfinite(error):
         return f"{text}, how well is not known"
-    logs = 100 * said.get("log_errors", {}).get(metric, 0.0)
+    logs = 100 * report.log_errors.get(metric, 0.0)
     more = "" if logs <= error else f", ≤ {_percent(logs)} of that of the logarithms"
     return f"{text} to ≤ {_percent(error)} of the range{more}"
 
@@ -187,13 +184,14 @@ def _percent(value: float) -> str:
 def moment(landscape: Landscape) -> str:
     """The epoch and step at which the landscape was measured, as far as they are known.
 
+    >>> from lightning_landscape.recipe import Recipe
     >>> from lightning_landscape.landscape import Grid
     >>> line = Grid.from_ranges((-1, 1, 3))
-    >>> moment(Landscape(line, {"loss": line.axes[0]}, "loss", meta={"epoch": 3, "step": 12000}))
+    >>> moment(Landscape(line, {"loss": line.axes[0]}, "loss", recipe=Recipe(epoch=3, step=12000)))
     ' · epoch 3 · step 12,000'
     """
-    known = {key: landscape.meta[key] for key in ("epoch", "step") if landscape.meta.get(key) is not None}
-    return "".join(f" · {key} {_count(value)}" for key, value in known.items())
+    known = {"epoch": landscape.recipe.epoch, "step": landscape.recipe.step}
+    return "".join(f" · {name} {number:,}" for name, number in known.items() if number is not None)
 
 
 def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
@@ -233,7 +231,7 @@ def footing(ax: Axes, text: str) -> None:
 
 def provenance(landscape: Landscape, metric: str) -> str:
     """One line with what is known of the recipe; empty for a bare landscape without a centre."""
-    parts, meta = [], landscape.meta
+    parts, recipe = [], landscape.recipe
     center = landscape.center.get(metric, np.nan)
     errors = landscape.standard_errors.get(metric, np.full(landscape.grid.shape, np.nan))
     errors = np.where(landscape.done & np.isfinite(errors), errors, np.nan)
@@ -243,20 +241,17 @@ def provenance(landscape: Landscape, metric: str) -> str:
         parts.append(f"★ θ*: {short(center)}{known}")
     if not np.isfinite(error) and np.isfinite(errors).any():
         parts.append(f"SE ≤ {short(np.nanmax(errors), 2)}")
-    samples = meta.get("samples_by_data", {}).get(_data_of(landscape, metric), meta.get("samples"))
-    if samples is not None:
-        parts.append(f"{_count(samples)} samples")
-    if meta.get("mode") is not None:
-        parts.append(f"{meta['mode']} mode")
-    if meta.get("seed") is not None:
-        parts.append(f"seed {meta['seed']}")
-    directions = meta.get("directions")
-    if isinstance(directions, Mapping):
-        kind, normalize = directions.get("kind"), directions.get("normalize")
-        words = [f"{kind} directions"] if kind else []
-        words = [f"axes {', '.join(directions['axes'])}"] if directions.get("axes") else words
-        words += [f"{normalize}-normalised"] if normalize and normalize != "none" else []
-        parts += [", ".join(words)] if words else []
+    data = _data_of(landscape, metric)
+    if data is not None:
+        parts.append(f"{data.samples:,} samples")
+    if recipe.mode is not None:
+        parts.append(f"{recipe.mode} mode")
+    if recipe.seed is not None:
+        parts.append(f"seed {recipe.seed}")
+    if (directions := recipe.directions) is not None:
+        axes, normalize = directions.axes, directions.normalize
+        kind = f"axes {', '.join(axes)}" if axes else f"{directions.kind} directions"
+        parts.append(f"{kind}, {normalize}-normalised" if normalize and normalize != "none" else kind)
     return " · ".join(parts)
 
 
@@ -296,8 +291,3 @@ def say(ax: Axes, text: str, size: float = TITLE_SIZE, height: float = 0.72) -> 
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": RULE}
     look: Any = {"ha": "center", "va": "center", "fontsize": size, "color": INK, "zorder": 11, "bbox": box}
     ax.annotate(text, (0.5, height), xycoords="axes fraction", **look)  # text() means another thing in 3-D
-
-
-def _count(value: Any) -> str:
-    """A whole number with its thousands separated; anything else as it is."""
-    return f"{value:,}" if isinstance(value, int | np.integer) else str(value)

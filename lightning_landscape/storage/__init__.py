@@ -1,7 +1,7 @@
 """Landscapes in files, for every floor: save() and load(), the format chosen by the suffix.
 
-One file a format, one row in `FORMATS`. Files need numpy and h5py only (to write .vtp: vtk): a landscape is
-read and plotted on a machine that has no torch.
+One file a format, one row in `FORMATS`, or in `EXPORTS` if it is only written. A landscape is read and plotted on a
+machine that has no torch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from .layout import LandscapeFileError, check_storable
 from .spline import refined
 
 __all__ = [
-    "FORMATS", "Format", "LandscapeFileError", "check_writable", "encode", "export_paraview", "load", "save",
-    "write_whole",
+    "EXPORTS", "FORMATS", "Export", "Format", "LandscapeFileError", "check_writable", "encode", "export_paraview",
+    "load", "save", "write_whole",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of file, with its encoder, its reader and its limits.
+    """One kind of file that is written and read.
 
     Args:
         encode: ``(landscape)`` gives the bytes of the whole file; `save` has made sure that the landscape can be
@@ -36,15 +36,28 @@ class Format:
         read: ``(path)`` gives the landscape back, bit by bit; whatever it raises becomes a
             `LandscapeFileError` in `load`.
         samples: whether it keeps the landscapes of single samples; else they are left out.
-        ndim: the only number of directions it can hold; None for any.
-        extra: a library that writing needs and its extra of our package; None for none.
     """
 
     encode: Callable[[Landscape], bytes]
     read: Callable[[Path], Landscape]
     samples: bool = True
-    ndim: int | None = None
-    extra: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Export:
+    """One kind of file that is written for another program, and never read.
+
+    Args:
+        encode: as that of a `Format`.
+        ndim: the number of directions of the landscapes that it holds.
+        library: what writing needs.
+        extra: the extra of our package that installs the library.
+    """
+
+    encode: Callable[[Landscape], bytes]
+    ndim: int
+    library: str
+    extra: str
 
 
 FORMATS: dict[str, Format] = {
@@ -52,19 +65,21 @@ FORMATS: dict[str, Format] = {
     ".npz": Format(npz.encode, npz.read),
     ".json": Format(json_text.encode, json_text.read),
     ".csv": Format(csv_text.encode, csv_text.read, samples=False),
-    ".vtp": Format(vtp.encode, vtp.read, samples=False, ndim=2, extra=("vtk", "paraview")),
+}
+EXPORTS: dict[str, Export] = {
+    ".vtp": Export(vtp.encode, 2, "vtk", "paraview"),
 }
 
 
 def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
-    """The path of the file that now holds the landscape: all of it, but in .csv and .vtp its single samples.
+    """The path of the file that now holds the landscape: all of it, but in .csv its single samples.
 
     The file appears complete or not at all: a crash leaves an older file at `path` as it was. Missing folders
     are made. NumPy scalars in the recipe become plain numbers, tuples become lists.
 
     Args:
         landscape: what to keep.
-        path: its suffix says the format: one of `FORMATS`.
+        path: its suffix says the format: one of `FORMATS`, or of `EXPORTS`, which `load` does not read.
 
     Raises:
         ValueError: if the suffix is unknown, or the landscape holds what no format can: a recipe that is not
@@ -82,19 +97,23 @@ def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
     (True, [1.0, 2.0])
     """
     path = local_path("path", path)
-    _format(path)
+    _check_suffix(path, [*FORMATS, *EXPORTS])
     return write_whole(path, encode(landscape, path.suffix.lower()))
 
 
 def encode(landscape: Landscape, suffix: str) -> bytes:
-    """The bytes of a file with that suffix, one of `FORMATS`; arguments and errors as `save`."""
+    """The bytes of a file with that suffix, one of `FORMATS` or `EXPORTS`; arguments and errors as `save`."""
     check_writable(suffix, landscape.grid.ndim)
     check_storable(landscape)
-    return FORMATS[suffix].encode(landscape)
+    return (FORMATS | EXPORTS)[suffix].encode(landscape)
 
 
 def check_writable(suffix: str, ndim: int) -> None:
-    """Nothing, if landscapes of so many directions can be written to files with that suffix, one of `FORMATS`.
+    """Nothing, if landscapes of so many directions can be written to files with that suffix.
+
+    Args:
+        suffix: one of `FORMATS` or `EXPORTS`.
+        ndim: the number of directions.
 
     Raises:
         ValueError: if the format holds other landscapes only.
@@ -104,15 +123,18 @@ def check_writable(suffix: str, ndim: int) -> None:
     Traceback (most recent call last):
     ValueError: .vtp holds 2-D landscapes, this one is 1-D: choose another of .h5, .npz, .json, .csv.
     """
-    form = FORMATS[suffix]
-    if form.ndim not in (None, ndim):
-        able = [name for name, other in FORMATS.items() if other.ndim in (None, ndim)]
+    export = EXPORTS.get(suffix)
+    if export is None:
+        return
+    if export.ndim != ndim:
+        able = [*FORMATS, *(name for name, other in EXPORTS.items() if other.ndim == ndim)]
         raise ValueError(
-            f"{suffix} holds {form.ndim}-D landscapes, this one is {ndim}-D: choose another of {', '.join(able)}."
+            f"{suffix} holds {export.ndim}-D landscapes, this one is {ndim}-D: choose another of {', '.join(able)}."
         )
-    if form.extra and importlib.util.find_spec(form.extra[0]) is None:
-        library, extra = form.extra
-        raise ImportError(f"{suffix} files are written by {library}: pip install 'lightning-landscape[{extra}]'")
+    if importlib.util.find_spec(export.library) is None:
+        raise ImportError(
+            f"{suffix} files are written by {export.library}: pip install 'lightning-landscape[{export.extra}]'"
+        )
 
 
 def export_paraview(
@@ -166,16 +188,16 @@ def load(path: str | os.PathLike[str]) -> Landscape:
 
     >>> load("surface.txt")
     Traceback (most recent call last):
-    ValueError: path='surface.txt' has the suffix '.txt': choose one of .h5, .npz, .json, .csv, .vtp.
+    ValueError: path='surface.txt' has the suffix '.txt': choose one of .h5, .npz, .json, .csv.
     """
     path = local_path("path", path)
-    form = _format(path)
+    _check_suffix(path, FORMATS)
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():  # to read a pipe would wait for ever
         raise LandscapeFileError(f"{path} is no landscape: it is a {'folder' if path.is_dir() else 'device'}, no file.")
     try:
-        return form.read(path)
+        return FORMATS[path.suffix.lower()].read(path)
     except (LandscapeFileError, PermissionError):
         raise
     # A damaged file can make the libraries below raise nearly anything: KeyError, OSError, RuntimeError,
@@ -184,9 +206,14 @@ def load(path: str | os.PathLike[str]) -> Landscape:
         raise LandscapeFileError(f"{path} is damaged or is no landscape: {error}") from error
 
 
-def _format(path: Path) -> Format:
-    """The row of `FORMATS` for this path."""
+def _check_suffix(path: Path, known: Iterable[str]) -> None:
+    """Nothing, if the path has a known suffix.
+
+    Raises:
+        ValueError: if it has not.
+    """
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: choose one of {', '.join(FORMATS)}.")
-    return FORMATS[suffix]
+    if suffix in known:
+        return
+    written = f"{suffix} is written for other programs, and not read; " if suffix in EXPORTS else ""
+    raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: {written}choose one of {', '.join(known)}.")

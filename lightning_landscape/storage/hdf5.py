@@ -2,8 +2,8 @@
 
 ::
 
-    /                    attributes: format, format_version, convention, main, metrics (data sets in order),
-                         meta (the recipe as JSON) and its plain top-level values as meta.<key>
+    /                    attributes: the header of `codec`, tables as JSON; and, to be read at a glance, the single
+                         values of recipe, report and notes, e.g. recipe.seed
     /xcoordinates …      the grid, as HDF5 dimension scales attached to every array
     /train_loss …        one data set a metric, attributes: metric (the exact name), center
     /standard_errors/    the same names
@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,51 +23,30 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..landscape import Grid, Landscape, Samples
+from ..landscape import Landscape
 from . import foreign
-from .columns import from_columns, to_columns
-from .layout import (
-    FORMAT_NAME,
-    REAL_NUMBERS,
-    axis_name,
-    check_format,
-    convention,
-    data_set_names,
-    mask_of,
-    real_numbers,
-)
-from .recipe import from_json, plain, to_json
+from .codec import ERRORS, SAMPLES, Arrays, Header, from_arrays, to_arrays
+from .json_values import loose
+from .layout import REAL_NUMBERS, check_header
 
-VERSION = 1
 PIXEL_AXES = ("row", "column", "channel")
+TABLES = ("metrics", "center", "recipe", "report", "meta", "arrays")  # of the header, kept as JSON
+DESCRIPTIONS = {
+    "done": "whether the point has values",
+    "interpolated": "whether the values were not evaluated, but interpolated",
+    "samples.index": "the sample's place in the data set",
+}
 
 
 def encode(landscape: Landscape) -> bytes:
     """The bytes of a file that holds the whole landscape; made in memory: on a full disk HDF5 ends the process."""
-    names = data_set_names(landscape.values)
+    header, arrays = to_arrays(landscape)
     # Of 1.10, since every part of a file of that layout carries a checksum: damage is told, not walked into.
     unique = uuid.uuid4().hex  # the name of no file, but HDF5 never has two of one name open
     with h5py.File(unique, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
-        _write_attributes(file, landscape, list(names.values()))
-        axes = [
-            _write_scale(file, f"{axis_name(i)}coordinates", axis, f"coordinate along direction {i}, in its lengths")
-            for i, axis in enumerate(landscape.grid.axes)
-        ]
-        errors = file.create_group("standard_errors")
-        errors.attrs["description"] = _fixed("of the mean over the samples; NaN where unknown")
-        for metric, name in names.items():
-            data = _write_array(file, name, landscape.values[metric], axes)
-            data.attrs["metric"] = _fixed(metric)
-            data.attrs["center"] = np.float64(landscape.center.get(metric, np.nan))
-            if metric in landscape.standard_errors:
-                _write_array(errors, name, landscape.standard_errors[metric], axes).attrs["metric"] = _fixed(metric)
-        done = _write_array(file, "done", np.asarray(landscape.done, dtype=bool), axes)
-        done.attrs["description"] = _fixed("whether the point has values")
-        if landscape.interpolated.any():
-            interpolated = _write_array(file, "interpolated", landscape.interpolated, axes)
-            interpolated.attrs["description"] = _fixed("whether the values were not evaluated, but interpolated")
-        if landscape.samples is not None:
-            _write_samples(file.create_group("samples"), landscape.samples, axes)
+        _write_header(file, header)
+        file.create_group("standard_errors").attrs["description"] = _fixed("of the mean over the samples")
+        _write_arrays(file, header, arrays)
         file.flush()
         return bytes(file.id.get_file_image())
 
@@ -74,53 +54,59 @@ def encode(landscape: Landscape) -> bytes:
 def read(path: Path) -> Landscape:
     """The landscape in a file that `encode` made, or in the surface file of another program (see `foreign`)."""
     with h5py.File(path, "r") as file:
-        mark = file.attrs.get("format")
-        if mark is None and foreign.is_surface(file):
+        if "format" not in file.attrs and foreign.is_surface(file):
             data = {key: item[()] for key, item in file.items() if _is_numbers(item)}
             return foreign.from_surface(data, foreign.MARK_OF_LI in file)
-        check_format(path, None if mark is None else _text(mark), file.attrs.get("format_version"), VERSION)
-        done = _read_array(file["done"])
-        axes = [real_numbers("axis", file[f"{axis_name(i)}coordinates"][()]) for i in range(done.ndim)]
-        values, errors, center = {}, {}, {}
-        for name in map(_text, file.attrs["metrics"]):
-            metric = _text(file[name].attrs["metric"])
-            values[metric] = real_numbers(name, file[name][()])
-            center[metric] = float(file[name].attrs["center"])
-            if name in file["standard_errors"]:
-                errors[metric] = real_numbers(name, file["standard_errors"][name][()])
-        return Landscape(
-            Grid(tuple(axes)),
-            values,
-            _text(file.attrs["main"]),
-            errors,
-            done=done.astype(bool),
-            center=center,
-            samples=_read_samples(file["samples"]) if "samples" in file else None,
-            meta=from_json(_text(file.attrs["meta"])),
-            interpolated=mask_of(file["interpolated"][()] if "interpolated" in file else None, done.shape),
-        )
+        attributes = {key: file.attrs[key] for key in ("format", "format_version", "main") if key in file.attrs}
+        header = check_header(path, {key: _text(value) for key, value in attributes.items()})
+        header |= {key: json.loads(_text(file.attrs[key])) for key in TABLES}
+        return from_arrays(header, {name: _read_array(file[_path(name)]) for name in header["arrays"]})
+
+
+def _path(name: str) -> str:
+    """The place of an array: a group a prefix."""
+    return name.replace(".", "/")
+
+
+def _write_header(file: h5py.File, header: Header) -> None:
+    """Writes the header, and its single values each on its own."""
+    for key, value in header.items():
+        file.attrs[key] = _fixed(json.dumps(value, allow_nan=False) if key in TABLES else value)
+    for table in ("recipe", "report", "meta"):
+        for key, value in loose(header[table]).items():
+            if _readable(key, value):
+                file.attrs[f"{table}.{key}"] = _fixed(value)
+
+
+def _write_arrays(file: h5py.File, header: Header, arrays: Arrays) -> None:
+    """Writes every array on its scales: the grid's axes, and the index and pixels of the samples."""
+    axes: list[h5py.Dataset] = []
+    pixels: list[h5py.Dataset] = []
+    for name, array in arrays.items():
+        if name.endswith("coordinates"):
+            axes.append(_write_scale(file, name, array, f"coordinate along direction {len(axes)}, in its lengths"))
+    if SAMPLES + "index" in arrays:
+        pixels = [_write_scale(file, "samples.index", arrays["samples.index"], DESCRIPTIONS["samples.index"])]
+    if SAMPLES + "thumbnail" in arrays:
+        lengths = zip(PIXEL_AXES, arrays["samples.thumbnail"].shape[1:], strict=True)
+        pixels += [_write_scale(file, SAMPLES + n, np.arange(k), f"{n} of a thumbnail") for n, k in lengths]
+    for name, array in arrays.items():
+        if _path(name) in file:
+            continue
+        scales = [pixels[0], *axes] if name == "samples.values" else pixels if name.startswith(SAMPLES) else axes
+        data = _write_array(file, name, array, scales[: array.ndim])
+        metric = header["metrics"].get(name.removeprefix(ERRORS))
+        attributes = {"metric": metric, "description": DESCRIPTIONS.get(name)}
+        for key, text in attributes.items():
+            if text is not None:
+                data.attrs[key] = _fixed(text)
+        if name in header["center"]:
+            data.attrs["center"] = np.float64(header["center"][name])
 
 
 def _is_numbers(item: Any) -> bool:
     """True if a member of another program's file is an array of numbers."""
     return isinstance(item, h5py.Dataset) and item.dtype.kind in REAL_NUMBERS and item.ndim > 0
-
-
-def _write_attributes(file: h5py.File, landscape: Landscape, names: list[str]) -> None:
-    """Writes the attributes of a file: its mark, its convention, its metrics and the recipe."""
-    attributes: dict[str, Any] = {
-        "format": FORMAT_NAME,
-        "format_version": VERSION,
-        "convention": convention(landscape.grid.ndim),
-        "main": landscape.main,
-        "metrics": names,
-        "meta": to_json(landscape.meta),
-    }
-    for key, value in plain(landscape.meta).items():
-        if _readable(key, value):
-            attributes[f"meta.{key}"] = value
-    for key, value in attributes.items():
-        file.attrs[key] = _fixed(value)
 
 
 def _fixed(value: Any) -> Any:
@@ -137,9 +123,9 @@ def _text(value: Any) -> str:
 
 
 def _readable(key: str, value: Any) -> bool:
-    """True if a value of the recipe can be an attribute of its own.
+    """True if a value of a table can be an attribute of its own.
 
-    The JSON in the attribute `meta` holds every value of the recipe anyway.
+    The JSON of the header holds every value anyway.
     """
     for text in (key, value):
         if isinstance(text, str) and ("\0" in text or text != text.encode("utf-8", "replace").decode("utf-8")):
@@ -150,8 +136,8 @@ def _readable(key: str, value: Any) -> bool:
 
 def _write_scale(group: h5py.Group, name: str, axis: NDArray[Any], description: str) -> h5py.Dataset:
     """Coordinates that arrays can be attached to."""
-    scale = group.create_dataset(name, data=axis, fletcher32=axis.size > 0)
-    scale.make_scale(name)
+    scale = group.create_dataset(_path(name), data=axis, fletcher32=axis.size > 0)
+    scale.make_scale(name.rpartition(".")[2])
     scale.attrs["description"] = _fixed(description)
     return scale
 
@@ -159,7 +145,7 @@ def _write_scale(group: h5py.Group, name: str, axis: NDArray[Any], description: 
 def _write_array(group: h5py.Group, name: str, array: NDArray[Any], scales: list[h5py.Dataset]) -> h5py.Dataset:
     """An array on its scales; truth values in xarray's way, since netCDF knows no booleans."""
     truth = array.dtype == np.bool_
-    data = group.create_dataset(name, data=array.astype(np.int8) if truth else array, fletcher32=array.size > 0)
+    data = group.create_dataset(_path(name), data=array.astype(np.int8) if truth else array, fletcher32=array.size > 0)
     if truth:
         data.attrs["dtype"] = _fixed("bool")
     for dimension, scale in zip(data.dims, scales, strict=True):
@@ -171,22 +157,3 @@ def _read_array(data: h5py.Dataset) -> NDArray[Any]:
     """The array that `_write_array` wrote."""
     array = data[()]
     return array.astype(bool) if _text(data.attrs.get("dtype")) == "bool" else array
-
-
-def _write_samples(group: h5py.Group, samples: Samples, axes: list[h5py.Dataset]) -> None:
-    """The landscapes of single samples and what is known of each."""
-    columns = to_columns(samples)
-    each = _write_scale(group, "index", columns.pop("index"), "the sample's place in the data set")
-    scales = [each]
-    if "thumbnail" in columns:
-        for name, length in zip(PIXEL_AXES, columns["thumbnail"].shape[1:], strict=True):
-            scales.append(_write_scale(group, name, np.arange(length), f"{name} of a thumbnail"))
-    _write_array(group, "values", samples.values, [each, *axes])
-    for name, column in columns.items():
-        _write_array(group, name, column, scales[: column.ndim])
-
-
-def _read_samples(group: h5py.Group) -> Samples:
-    """The samples that `_write_samples` wrote."""
-    columns = {name: _read_array(group[name]) for name in group if name not in ("values", *PIXEL_AXES)}
-    return from_columns(group["values"][()], columns)

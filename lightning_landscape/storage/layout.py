@@ -11,67 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import AXIS_NAMES, Landscape
-from .recipe import plain, strict
 
 FORMAT_NAME = "lightning_landscape"
+VERSION = 1  # of the header and the names of the arrays (`codec`)
 LONGEST_NAME = 100
 REAL_NUMBERS = "fiu"  # numpy's dtype kinds: float, int, unsigned int
-_RESERVED = re.compile(r"done|interpolated|samples|standard_errors|[xyz]|axis\d+|.*coordinates")
+# Of the codec, and of numpy.savez, whose own arguments share the names.
+_RESERVED = re.compile(
+    r"done|interpolated|samples|standard_errors|[xyz]|axis\d+|.*coordinates|header|file|allow_pickle"
+)
 
 
 class LandscapeFileError(ValueError):
     """A file that cannot be read as a landscape; the message names the file and says why."""
 
 
-def check_format(path: Path, name: Any, version: Any, newest: int) -> None:
-    """Nothing, if a file carries our mark and a version that we can read.
+def check_header(path: Path, header: Any) -> dict[str, Any]:
+    """The header itself, if it carries our mark and a version that we can read.
 
     Args:
         path: the file, for the message.
-        name: the mark found in the file; None for none.
-        version: the version of the file's layout.
-        newest: the newest layout that this version of the package reads.
+        header: what the file has in the place of a header; None for nothing.
 
     Raises:
-        LandscapeFileError: if the mark is missing or the layout is newer.
+        LandscapeFileError: if the mark is missing or the version is newer.
 
-    >>> check_format(Path("a.h5"), "lightning_landscape", 3, newest=1)
+    >>> check_header(Path("a.h5"), {"format": "lightning_landscape", "format_version": 3})
     Traceback (most recent call last):
     lightning_landscape.storage.layout.LandscapeFileError: a.h5 was written by a newer version: format 3, this
     version reads up to 1: upgrade lightning-landscape.
     """
-    if name != FORMAT_NAME:
+    if not isinstance(header, dict) or header.get("format") != FORMAT_NAME:
         raise LandscapeFileError(f"{path} is no landscape: it does not carry the mark {FORMAT_NAME!r}.")
-    if int(version) > newest:
+    if int(header["format_version"]) > VERSION:
         raise LandscapeFileError(
-            f"{path} was written by a newer version: format {version}, this version reads up to {newest}: "
-            "upgrade lightning-landscape."
+            f"{path} was written by a newer version: format {header['format_version']}, this version reads up to "
+            f"{VERSION}: upgrade lightning-landscape."
         )
-
-
-def header(landscape: Landscape, version: int) -> dict[str, Any]:
-    """The head of a file in strict JSON: its mark, the names of its data sets, the recipe.
-
-    >>> from ..landscape import Grid
-    >>> header(Landscape(Grid.from_ranges((0, 1, 2)), {"val/acc": np.zeros(2)}, "val/acc"), 1)["metrics"]
-    {'val_acc': 'val/acc'}
-    """
-    return {
-        "format": FORMAT_NAME,
-        "format_version": version,
-        "convention": convention(landscape.grid.ndim),
-        "main": landscape.main,
-        "metrics": {name: metric for metric, name in data_set_names(landscape.values).items()},
-        "meta": strict(plain(landscape.meta)),
-    }
-
-
-def check_header(path: Path, found: Any, newest: int) -> dict[str, Any]:
-    """The header itself, if it is one of ours that we can read (see `check_format`)."""
-    if not isinstance(found, dict):
-        check_format(path, None, None, newest)
-    check_format(path, found.get("format"), found.get("format_version"), newest)
-    return dict(found)
+    return header
 
 
 def number_type(text: str) -> np.dtype[Any]:
@@ -129,11 +106,6 @@ def real_numbers(name: str, array: Any) -> Any:
     if array.dtype.kind not in REAL_NUMBERS:
         raise ValueError(f"{name} must hold real numbers, got dtype {array.dtype}.")
     return array
-
-
-def mask_of(array: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """A stored mask as truth values of that shape; no point where a file has none."""
-    return np.zeros(shape, dtype=bool) if array is None else array.astype(bool).reshape(shape)
 
 
 def axis_name(direction: int) -> str:

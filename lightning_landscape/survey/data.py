@@ -68,4 +68,4 @@ def frozen(batches: Sequence[Batch], population: int | None) -> FrozenData:
         population: of how many samples they are a part, none of them twice; None where nobody knows.
     """
     size = sum(batch.size for batch in batches)
-    return FrozenData(list(batches), size, "", "as given", population=population)
+    return FrozenData(list(batches), size, data_checksum(batches), "as given", population=population)

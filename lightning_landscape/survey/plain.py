@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,16 @@ from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, Objective
 from ..objectives.spread import Spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..recipe import Recipe
 from ..weights.parameters import Params, canonical_name
 from ..weights.plane import Plane
 from ..weights.sharding import whole
 from .data import frozen
+from .recipe import data_recipe
 from .resume import differences
 from .survey import Surface, Survey
+
+NOTHING_KNOWN = Recipe()
 
 
 def survey_module(
@@ -37,7 +41,7 @@ def survey_module(
     recalibrate: bool = False,
     accelerate: bool | str = True,
     tolerance: float | None = None,
-    meta: dict[str, Any] | None = None,
+    recipe: Recipe = NOTHING_KNOWN,
     earlier: Sequence[Landscape] = (),
     flags: Flags | None = None,
     population: int | None = None,
@@ -58,7 +62,7 @@ def survey_module(
         recalibrate: compute the statistics of BatchNorm anew at every point.
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
-        meta: the recipe.
+        recipe: how it is made; the data are added here.
         earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
         flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
             only is said to; else None.
@@ -87,8 +91,9 @@ def survey_module(
             raise only_in_train_mode(error) from error
         raise
     surface.names = {name: name for name in surface.center}
-    rounding = {"rounding": accelerate} if accelerate in ON_REQUEST else {}
-    landscape = survey.begin([surface], None, {**(meta or {}), **rounding})
+    rounding = str(accelerate) if accelerate in ON_REQUEST else None
+    data = {surface.data: data_recipe(surface.frozen)}
+    landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))
     _take_over(landscape, earlier)
     order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
     yield landscape
@@ -108,7 +113,7 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
             "(resume=False), or into another file."
         )
     for part in [part for part, other in zip(earlier, others, strict=True) if not other]:
-        landscape.meta |= {key: value for key, value in part.meta.items() if key == "bf16_error"}
+        landscape.report.rounding_error = part.report.rounding_error or landscape.report.rounding_error
         for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, landscape.grid.shape)
             landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from typing import Any
+
 from ..landscape import Landscape
 from ..objectives.lightning_step import LOGGED_SUFFIX
+from ..recipe import Recipe
+from ..storage.json_values import plain
 
-FINGERPRINT = (
-    "module", "data", "data_checksum", "weights_checksum", "objective", "mode", "seed", "precision", "rounding",
-    "directions", "dir_type", "recalibrate",
+# Two landscapes that agree in these are of one function.
+FUNCTION = (
+    "module", "weights_checksum", "objective", "mode", "seed", "precision", "rounding", "directions", "dir_type",
+    "recalibrate",
 )  # fmt: skip
-HOW_MANY = ("tolerance", "budget")  # what decides at which points a function is evaluated
+# What decides at which points a function is evaluated.
+POINTS = ("tolerance", "budget")
 
 
 def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
@@ -20,10 +27,11 @@ def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
     common = earlier.center.keys() & landscape.center.keys()
     # What is logged under another name is left out of a finished landscape, where it is the loss itself.
     new = {name for name in landscape.center.keys() - common if not name.endswith(LOGGED_SUFFIX)}
+    first, second = _function(earlier.recipe), _function(landscape.recipe)
     same = {
         "grid": earlier.grid == landscape.grid,
         "loss": earlier.main == landscape.main,
-        **{key.replace("_", " "): earlier.meta.get(key) == landscape.meta.get(key) for key in FINGERPRINT},
+        **{name.replace("_", " "): first[name] == second[name] for name in first},
         "tiles": _tiles(earlier) == _tiles(landscape),
         "metrics": not (new and common),
         "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
@@ -36,7 +44,7 @@ def is_same_pass(earlier: Landscape, landscape: Landscape) -> bool:
 
     The points of `earlier` must be of this function.
     """
-    return all(earlier.meta.get(key) == landscape.meta.get(key) for key in HOW_MANY)
+    return all(getattr(earlier.recipe, name) == getattr(landscape.recipe, name) for name in POINTS)
 
 
 def is_finished(earlier: Landscape | None, landscape: Landscape) -> bool:
@@ -45,6 +53,17 @@ def is_finished(earlier: Landscape | None, landscape: Landscape) -> bool:
     The points of `earlier`, if it is given, must be of this function.
     """
     return earlier is not None and bool(earlier.done.all()) and is_same_pass(earlier, landscape)
+
+
+def _function(recipe: Recipe) -> dict[str, Any]:
+    """The entries of a recipe that decide the function, as they are read from a file."""
+    fields = plain(asdict(recipe), "recipe")
+    data = fields["data"]
+    return {
+        "data": [*data],
+        "data_checksum": [entry["checksum"] for entry in data.values()],
+        **{name: fields[name] for name in FUNCTION},
+    }
 
 
 def _tiles(landscape: Landscape) -> list[int]:

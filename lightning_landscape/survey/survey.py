@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
+from ..recipe import Recipe
+from ..report import Report
 from ..weights.plane import Plane
 from .budget import Deadline
 from .data import FrozenData
@@ -94,12 +96,12 @@ class Survey:
         grid: the points.
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
         tolerance: of the losses: what can be interpolated within it, is (`refinement`); None to evaluate every point.
-        tolerant: leave out a point at which the objective raises (``meta["failure"]`` says what).
+        tolerant: leave out a point at which the objective raises (``report.failure`` says what).
         path: gives where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says.
 
     Attributes:
         plane: origin and k directions; set it before anything else.
-        found: entries of the recipe that were found on the way.
+        report: what was found on the way.
     """
 
     plane: Plane
@@ -118,19 +120,19 @@ class Survey:
         self.evaluator, self.grid = evaluator, grid
         self.accelerate, self.tolerance, self.tolerant = accelerate, tolerance, tolerant
         self.places: Array = grid.points if path is None else path(grid.points)
-        self.found: dict[str, Any] = {}
+        self.report = Report()
 
-    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, meta: dict[str, Any]) -> Landscape:
+    def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
         """The landscape of which nothing but the centre is known.
 
         Args:
             surfaces: with their centres and names; the first has the main loss.
             tiles: of the first of them.
-            meta: the recipe.
+            recipe: how it is made.
         """
         landscape = Landscape.empty(self.grid, [n for s in surfaces for n in s.names.values()], surfaces[0].loss)
         landscape.center = {s.names[n]: m.value for s in surfaces for n, m in s.center.items()}
-        landscape.meta = meta | self.found
+        landscape.recipe, landscape.report = recipe, replace(self.report)
         if tiles is not None:
             landscape.samples = Samples(np.full((len(tiles.items), *self.grid.shape), np.nan), tiles.items)
         return landscape
@@ -155,9 +157,9 @@ class Survey:
         if self.tolerance is not None and evaluator is self.evaluator:  # what is computed need not be interpolated
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
-            landscape.meta |= self.found
+            landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
             for _ in self.fill(landscape, surfaces, fast, measured, orders):
-                landscape.meta["accelerations"] = told(evaluator, choice)
+                landscape.report.accelerations = told(evaluator, choice)
                 yield landscape
         if landscape.interpolated.any():
             yield landscape
@@ -204,7 +206,7 @@ class Survey:
             measured = [*paired(surfaces, batches), *more]
             if some is not None:
                 found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
-                self.found["bf16_error"] = stated(some, len(measured[0][1]), found)
+                self.report.rounding_error = stated(some, len(measured[0][1]), found)
             yield fast, measured, choice
 
     def fill(
@@ -232,7 +234,7 @@ class Survey:
                 failures += 1
                 if failures == MOST_FAILURES and not landscape.done.any():
                     raise results
-                landscape.meta.setdefault("failure", error_text(results))
+                landscape.report.failure = landscape.report.failure or error_text(results)
                 yield landscape
                 continue
             index = np.unravel_index(flat_index, grid.shape)
@@ -242,9 +244,8 @@ class Survey:
                 for place, (value, _) in results[-1].items():
                     cell: tuple[Any, ...] = (int(place), *index)
                     landscape.samples.values[cell] = value
-            landscape.meta["seconds"] = round(time.perf_counter() - self.started, 3)
-            if evaluator.parts is not None:
-                landscape.meta["batches"] = evaluator.parts  # they did not fit into the memory as they were
+            landscape.report.seconds = round(time.perf_counter() - self.started, 3)
+            landscape.report.split_batches = evaluator.parts
             yield landscape
 
     def _results(
@@ -291,5 +292,5 @@ def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[A
 
 
 def error_text(error: Exception) -> str:
-    """The class and the message of an error, for a recipe."""
+    """The class and the message of an error, for a report."""
     return f"{type(error).__name__}: {error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -26,11 +24,11 @@ from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LOGGED_SUFFIX, Recorder, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..recipe import Recipe
 from ..survey.budget import Deadline
-from ..survey.recipe import HOW, directions_recipe
+from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
 from ..survey.survey import Surface, Survey, Tiles, error_text, everything, paired
-from ..version import __version__
 from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
@@ -57,6 +55,9 @@ class Settings:
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
         mode: "eval" or "train".
+        step: of the optimiser, at which the weights were taken; None for the Trainer's.
+        epoch: the number of finished epochs.
+        weights: "the module's", or what averaged them.
         flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
     """
 
@@ -72,6 +73,9 @@ class Settings:
     tolerance: float | None = None
     mode: str = "eval"
     flags: Flags = field(default_factory=dict)
+    step: int | None = None
+    epoch: int | None = None
+    weights: str = "the module's"
 
 
 def measure(
@@ -94,8 +98,8 @@ def measure(
         settings: what to measure.
         find: gives, for the landscape of which only the centre is known, what there is of it already: its points
             are taken over, and a finished one takes its place. All ranks call it, and get the same.
-        tolerant: leave out a point at which the step raises (``meta["failure"]`` says what), and tiles that it
-            refuses (``meta["no_tiles"]``).
+        tolerant: leave out a point at which the step raises (``report.failure`` says what), and tiles that it
+            refuses (``report.no_tiles``).
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
@@ -123,7 +127,7 @@ def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> 
         yield earlier
         return
     if earlier is not None:
-        landscape.meta |= {key: value for key, value in earlier.meta.items() if key == "bf16_error"}
+        landscape.report.rounding_error = earlier.report.rounding_error
         untidy(earlier, landscape)
         merge([landscape, earlier])
     order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
@@ -160,6 +164,7 @@ class Pass(Survey):
         )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings = settings
+        self.budget: float | None = None  # seconds for measuring
         self._normalises_by_batch = normalises_by_batch(probe)
 
     def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
@@ -242,7 +247,7 @@ class Pass(Survey):
             return
         main, trained = surface.main, self._in_train_mode(surface)
         line, entry = compared(main, surface.center[main], trained.get(main), self.probe, self.settings.flags)
-        self.found |= entry
+        self.report.train_mode_loss = entry
         if line:
             compat.info(self.trainer, line)
 
@@ -292,7 +297,7 @@ class Pass(Survey):
             for name in surface.left_out & surface.center.keys():
                 del surface.center[name], surface.names[name]
             if surface.left_out:
-                self.found["left_out"] = sorted(surface.left_out)
+                self.report.left_out = sorted(surface.left_out)
 
     def tiles(self, surface: Surface) -> Tiles | None:
         """The tiles of a surface; None without any, or where the step refuses them and that is tolerated.
@@ -302,7 +307,7 @@ class Pass(Survey):
         if not surface.frozen.singles:
             return None
         if self._normalises_by_batch:
-            self.found |= {"tiles": 0, "no_tiles": "BatchNorm takes its statistics from the batch in train mode"}
+            self.report.no_tiles = "BatchNorm takes its statistics from the batch in train mode"
             return None
         objective = without_spread(surface.objective)
         try:
@@ -311,14 +316,37 @@ class Pass(Survey):
         except Exception as error:
             if not self.tolerant and self.settings.mode == "eval":
                 raise
-            self.found |= {"tiles": 0, "no_tiles": error_text(error)}
+            self.report.no_tiles = error_text(error)
             return None
         return Tiles(items, stream)
 
     def landscape(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
         """The landscape of which nothing but the centre is known, with its recipe."""
-        data_of = {name: s.data for s in surfaces for name in s.names.values()}
-        return self.begin(surfaces, tiles, _meta(self, surfaces) | {"data_of": data_of})
+        return self.begin(surfaces, tiles, self._recipe(surfaces))
+
+    def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
+        """How the landscape of these surfaces is made."""
+        trainer, settings = self.trainer, self.settings
+        step = compat.training_step_count(trainer) if settings.step is None else settings.step
+        return Recipe(
+            module=author_class(self.probe).__name__,
+            objective=getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
+            mode=settings.mode,
+            seed=settings.seed,
+            step=step,
+            epoch=settings.epoch,
+            weights=settings.weights,
+            weights_checksum=checksum(self.snapshot.params.values()),
+            data={s.data: data_recipe(s.frozen, is_timed=self.budget is not None) for s in surfaces},
+            data_of={name: s.data for s in surfaces for name in s.names.values()},
+            directions=directions_recipe(settings.directions, self.snapshot, self.plane),
+            precision=str(trainer.precision),
+            rounding=str(settings.accelerate) if settings.accelerate in ON_REQUEST else None,
+            tolerance=settings.tolerance,
+            budget=self.budget,
+            tiles=0 if self.report.no_tiles else len(surfaces[0].frozen.singles),
+            versions=versions(lightning=compat.version(trainer)),
+        )
 
 
 def _prepare_step(lent: compat.Lent, data: str) -> None:
@@ -335,8 +363,9 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 def remarks(landscape: Landscape) -> list[str]:
     """The warnings to give before a landscape is measured."""
-    texts = [alike(landscape.meta["directions"], landscape.grid.ndim)]
-    if names := landscape.meta.get("left_out"):
+    assert landscape.recipe.directions is not None
+    texts = [alike(landscape.recipe.directions, landscape.grid.ndim)]
+    if names := landscape.report.left_out:
         texts.append(f"{', '.join(names)} differs between the processes on the same data, and gets no landscape.")
     return [text for text in texts if text]
 
@@ -416,9 +445,9 @@ def tidy(landscape: Landscape) -> None:
         if original != name and original in landscape.values:
             a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
             if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
-                said, data_of = landscape.meta.get("interpolation", {}), landscape.meta["data_of"]
-                errors = [said.get(key, {}) for key in ("errors", "log_errors", "ways")]
-                for table in (landscape.values, landscape.standard_errors, landscape.center, data_of, *errors):
+                if landscape.report.interpolation is not None:
+                    landscape.report.interpolation.forget(name)
+                for table in (landscape.values, landscape.standard_errors, landscape.center, landscape.recipe.data_of):
                     table.pop(name, None)
 
 
@@ -430,35 +459,3 @@ def untidy(earlier: Landscape, landscape: Landscape) -> None:
             earlier.values[name] = earlier.values[original].copy()
             if original in earlier.standard_errors:
                 earlier.standard_errors[name] = earlier.standard_errors[original].copy()
-
-
-def _meta(job: Pass, surfaces: Sequence[Surface]) -> dict[str, Any]:
-    trainer, probe, settings, snapshot = job.trainer, job.probe, job.settings, job.snapshot
-    main = surfaces[0].frozen
-    return {
-        "module": author_class(probe).__name__,
-        "step": compat.training_step_count(trainer),
-        "data": list(settings.data),
-        "samples": main.size,
-        "batches": len(main.batches),
-        "samples_by_data": {s.data: s.frozen.size for s in surfaces},
-        "drawn_from": {s.data: s.frozen.population for s in surfaces},
-        "choice": {s.data: s.frozen.note for s in surfaces},
-        "data_checksum": {s.data: s.frozen.checksum for s in surfaces},
-        "weights_checksum": checksum(snapshot.params.values()),
-        "objective": getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
-        **HOW,
-        "mode": settings.mode,
-        "seed": settings.seed,
-        "tiles": len(main.singles),
-        "precision": str(trainer.precision),
-        **({"rounding": settings.accelerate} if settings.accelerate in ON_REQUEST else {}),
-        **({} if settings.tolerance is None else {"tolerance": settings.tolerance}),
-        "directions": directions_recipe(settings.directions, snapshot, job.plane),
-        "versions": {
-            "lightning_landscape": __version__,
-            "torch": torch.__version__,
-            "lightning": compat.version(trainer),
-            "python": platform.python_version(),
-        },
-    }

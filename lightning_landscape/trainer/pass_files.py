@@ -17,7 +17,7 @@ from typing import Any
 from ..distributed.ranks import from_first, merge
 from ..landscape import Landscape
 from ..objectives.base import CannotMeasureError
-from ..report import DATA_FORMATS, DATA_NAME, Files, whole_formats, write_data
+from ..output import DATA_FORMATS, DATA_NAME, Files, whole_formats, write_data
 from ..storage import LandscapeFileError, encode, load
 from ..storage.lock import Lock
 from ..survey.resume import differences, is_finished, is_same_pass

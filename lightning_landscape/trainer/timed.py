@@ -37,7 +37,7 @@ def measure_in_time(
 
     First a draft of few points on few samples, which tells what a point takes; then the same again on as many samples
     as the time is enough for, since theirs is the larger error (Li et al. use all), from coarse to fine in the points.
-    What is not evaluated in the end is interpolated, which ``meta["interpolation"]`` tells with its error. Where the
+    What is not evaluated in the end is interpolated, which ``report.interpolation`` tells with its error. Where the
     time is enough, all points are evaluated on all samples, as `measure` does. In one process; not continued later.
 
     Args:
@@ -68,8 +68,7 @@ class _InTime:
         self.job, self.deadline, self.grid = job, deadline, job.grid
         self.whole = job.prepare(READING * seconds / len(job.settings.data))
         job.lay_plane(self.whole[0])
-        available = {s.data: s.frozen.available for s in self.whole}
-        job.found["budget"] = {"seconds": round(seconds, 3), "samples": available}
+        job.budget = round(seconds, 3)
         few = _parts(self.whole, 0.0)
         job.first_centre(few)
         for surface, small in zip(self.whole, few, strict=True):
@@ -141,7 +140,7 @@ class _InTime:
         ]
         job.centre(surfaces, fast, [batch for _, own in here for batch in own])
         landscape = job.landscape(surfaces, self.tiles)
-        landscape.meta["accelerations"] = entry
+        landscape.report.accelerations = entry
         here += measured[len(self.whole) :]  # the tiles
         orders: Iterable[NDArray[np.intp]] = [self.grid.outwards]
         if not is_computed:

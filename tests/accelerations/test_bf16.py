@@ -27,8 +27,8 @@ from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.objectives.criterion import LOSS
+from lightning_landscape.output import summary
 from lightning_landscape.plots.furniture import inexact
-from lightning_landscape.report import summary
 from lightning_landscape.trainer import compat
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])
@@ -207,21 +207,22 @@ def test_a_landscape_says_how_far_it_is_from_float32(tmp_path: Path, chosen: Non
     np.testing.assert_allclose(landscape.loss.reshape(-1), rounded, rtol=1e-6)
     places = checked(grid.points[grid.outwards])
     a, b = (np.array([by_hand(net(), plane, p, rounded=r, batches=4) for p in places]) for r in (False, True))
-    said = landscape.meta["bf16_error"]
-    assert said["points"] == 9
-    assert said["batches"] == 4
+    said = landscape.report.rounding_error
+    assert said.points == 9
+    assert said.batches == 4
     largest = np.abs(a - b).max()
-    assert said["largest"][LOSS] == pytest.approx(largest, rel=1e-3)
-    assert said["share"][LOSS] == pytest.approx(largest / np.ptp(a), rel=1e-3)
-    assert landscape.meta["accelerations"] == {"bf16": 2.0}
+    assert said.largest[LOSS] == pytest.approx(largest, rel=1e-3)
+    assert said.share[LOSS] == pytest.approx(largest / np.ptp(a), rel=1e-3)
+    assert landscape.report.accelerations == {"bf16": 2.0}
     assert landscape.center[LOSS] == pytest.approx(by_hand(net(), plane, np.zeros(2), rounded=False), rel=1e-6)
-    assert f"{LOSS} {largest:.2g} ({said['share'][LOSS]:.2g})" in summary(load(tmp_path / "a.h5"))
+    assert f"{LOSS} {largest:.2g} ({said.share[LOSS]:.2g})" in summary(load(tmp_path / "a.h5"))
     assert "at 9 points checked in float32" in inexact(landscape, LOSS)
 
 
 def test_exact_landscapes_say_nothing_of_it(tmp_path: Path, chosen: None) -> None:
     _, landscape = swept(tmp_path, True)
-    assert not {"bf16_error", "rounding"} & landscape.meta.keys()
+    assert landscape.report.rounding_error is None
+    assert landscape.recipe.rounding is None
     assert "bfloat16" not in summary(landscape)
     assert not inexact(landscape, LOSS)
 
@@ -239,7 +240,7 @@ def test_a_stopped_pass_is_continued_with_the_same_rounding_only(
     monkeypatch.setattr("lightning_landscape.survey.survey.fastest", nothing)
     _, landscape = swept(tmp_path, resume=True)
     assert landscape.done.all()
-    assert LOSS in landscape.meta["bf16_error"]["share"], "also where the rest is measured exactly"
+    assert LOSS in landscape.report.rounding_error.share, "also where the rest is measured exactly"
 
 
 def test_the_callback_says_it_of_every_surface_and_of_the_tiles(tmp_path: Path, chosen: None) -> None:
@@ -254,13 +255,13 @@ def test_the_callback_says_it_of_every_surface_and_of_the_tiles(tmp_path: Path, 
     trainer.fit(Net().train(), *loaders)
     landscape = landscapes.landscape
     assert landscape is not None
-    said = landscape.meta["bf16_error"]
-    assert {"train_loss", "val_loss", "train_acc", "val_acc", "samples"} <= said["share"].keys()
-    assert 0 < said["share"]["train_loss"] < 0.1
-    assert 0 < said["share"]["val_loss"] < 0.1
-    assert 0 < said["largest"]["samples"] < 1
+    said = landscape.report.rounding_error
+    assert {"train_loss", "val_loss", "train_acc", "val_acc", "samples"} <= said.share.keys()
+    assert 0 < said.share["train_loss"] < 0.1
+    assert 0 < said.share["val_loss"] < 0.1
+    assert 0 < said.largest["samples"] < 1
     (log,) = tmp_path.rglob("log.txt")
-    assert f"val_loss {said['largest']['val_loss']:.2g}" in log.read_text()
+    assert f"val_loss {said.largest['val_loss']:.2g}" in log.read_text()
 
 
 def test_several_processes_are_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def test_a_norm_that_follows_on_one_data_set_alone_is_not_folded_for_all(
     assert plain is not None
     assert fast is not None
     assert fast.evaluated.all()
-    assert fast.meta["accelerations"] == ({"folded": 2.0} if holds else {})
+    assert fast.report.accelerations == ({"folded": 2.0} if holds else {})
     for name, values in plain.values.items():
         np.testing.assert_allclose(fast.values[name], values, rtol=1e-6)
 
@@ -134,6 +134,6 @@ def test_all_batches_are_tried(
         chosen(monkeypatch, "compiled")
         monkeypatch.setitem(accelerations.ACCELERATIONS, "compiled", accelerations.Acceleration(way))
     plain, fast = surfaces
-    assert fast.meta["accelerations"] == ({"compiled": 2.0} if samples == 24 else {})
+    assert fast.report.accelerations == ({"compiled": 2.0} if samples == 24 else {})
     for name, values in plain.values.items():
         np.testing.assert_array_equal(fast.values[name], values)

@@ -139,7 +139,7 @@ def test_the_callback_warns_once_of_directions_that_are_one_and_the_file_tells(t
     with pytest.warns(UserWarning, match=r"Both directions are one \(cosine 1\.000\)") as caught:
         landscape = fit(one, tmp_path, every_n_epochs=1)
     assert sum("directions are one" in str(warning.message) for warning in caught) == 1
-    assert landscape.meta["directions"]["span"] == 1
+    assert landscape.recipe.directions.span == 1
 
 
 def test_loss_landscape_warns_of_directions_that_are_one(tmp_path):

@@ -29,11 +29,11 @@ def test_every_kind_is_known_to_each_face(kind: str, tmp_path: Path) -> None:
     assert recipe(directions)["kind"] == kind
     plain = LossLandscape(net, DataLoader(TensorDataset(X, Y), BATCH), nn.CrossEntropyLoss(), seed=3)
     plain.compute_2d((-1, 1, 3), (-1, 1, 3), directions=kind, save=False)
-    assert plain.landscape.meta["directions"]["kind"] == kind
+    assert plain.landscape.recipe.directions.kind == kind
     own = callback(directions=kind)
     train(Automatic(), [DataLoader(TensorDataset(X, Y), BATCH)], [own], tmp_path)
     assert own.landscape is not None
-    assert own.landscape.meta["directions"]["kind"] == kind
+    assert own.landscape.recipe.directions.kind == kind
 
 
 @pytest.mark.filterwarnings("ignore")  # jsonargparse warns of versions

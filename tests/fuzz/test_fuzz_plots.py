@@ -13,9 +13,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lightning_landscape.landscape import Grid, Landscape
+from lightning_landscape.output import Files, Look, put_out, summary
 from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
 from lightning_landscape.plots.scales import HUGE, TINY, make_scale
-from lightning_landscape.report import Files, Look, report, scalars, summary
+from lightning_landscape.scalars import scalars
 
 from ._strategies import grids, masks, samples, surfaces
 
@@ -113,7 +114,7 @@ def test_the_page_for_people_tells_of_evaluated_points_only(landscape: Landscape
     assert rows["range"] == (f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value")
     assert rows["not finite"] == str(len(known) - len(finite))
     assert rows["done"].startswith(f"{len(known)} of {landscape.grid.size} points (")
-    assert len(scalars(landscape, "a")) == 2 + landscape.grid.ndim
+    assert len(scalars(landscape)) == 2 + landscape.grid.ndim
 
 
 METRICS = st.lists(
@@ -131,7 +132,7 @@ def test_every_picture_has_a_file_of_its_own(names: list[str]) -> None:
     landscape = Landscape(grid, {name: np.arange(3.0) for name in names}, names[0])
     with TemporaryDirectory() as folder:
         files = Files(Path(folder))
-        pictures = report(landscape, Look(plots=("slices",), formats=("png",)), files.write)
+        pictures = put_out(landscape, Look(plots=("slices",), formats=("png",)), files.write)
         assert len(pictures.images) == len(names)
         assert files.failures == []
         assert len([*Path(folder).glob("*.png")]) == len(names)

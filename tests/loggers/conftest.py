@@ -6,6 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lightning_landscape.landscape import Grid, Landscape
+from lightning_landscape.loggers import Shown
+
+LINE = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
+
 
 class Calls:
     """Keeps every call of every method, as (method, arguments, keywords)."""
@@ -46,7 +51,7 @@ def make_logger():
 def one_pass() -> SimpleNamespace:
     """Two pictures that no flip or swap of channels maps to themselves, numbers and a step."""
     generator = np.random.default_rng(0)
-    return SimpleNamespace(
+    shown = Shown(
         images={
             "landscape/surface": generator.integers(0, 256, (5, 7, 3), dtype=np.uint8),
             "landscape/contour": generator.integers(90, 120, (4, 3, 3), dtype=np.uint8),
@@ -56,5 +61,6 @@ def one_pass() -> SimpleNamespace:
             "landscape/curvature": float("nan"),
             "landscape/worst": float("inf"),
         },
-        step=12,
+        landscape=LINE,
     )
+    return SimpleNamespace(shown=shown, images=shown.images, scalars=shown.scalars, step=12)

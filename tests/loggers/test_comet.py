@@ -37,7 +37,7 @@ class Experiment:
 def experiment(make_logger, one_pass):
     """An experiment after one pass."""
     logger = make_logger("CometLogger", experiment=Experiment())
-    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).taken == ("comet",)
+    assert log([logger], one_pass.shown, one_pass.step).taken == ("comet",)
     return logger.experiment
 
 

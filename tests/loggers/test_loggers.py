@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import pytorch_lightning.loggers
 
-from lightning_landscape.loggers import LOGGERS, log
+from lightning_landscape.loggers import LOGGERS, Shown, log
+
+from .conftest import LINE
 
 NAMESPACES = [lightning.pytorch.loggers, pytorch_lightning.loggers]
 CLASSES = {
@@ -35,7 +37,7 @@ def test_each_kind_knows_lightnings_class_of_both_namespaces_and_no_other(namesp
 @pytest.mark.parametrize("kind", LOGGERS)
 def test_every_kind_takes_a_pass_of_a_users_subclass(kind, make_logger, one_pass):
     logger = make_logger(CLASSES[kind], run_id="run")
-    logged = log([logger], one_pass.images, one_pass.scalars, one_pass.step)
+    logged = log([logger], one_pass.shown, one_pass.step)
     assert logged.taken == (kind,)
     assert logged.failed == ()
     assert logger.metrics or logger.experiment.calls
@@ -44,7 +46,7 @@ def test_every_kind_takes_a_pass_of_a_users_subclass(kind, make_logger, one_pass
 @pytest.mark.parametrize("kind", LOGGERS)
 def test_nothing_to_log_is_no_error(kind, make_logger):
     logger = make_logger(CLASSES[kind], run_id="run")
-    assert log([logger], {}, {}, 0).taken == (kind,)
+    assert log([logger], Shown({}, {}, LINE), 0).taken == (kind,)
     assert [call for call in logger.experiment.calls if call[0] != "flush"] == []
     assert logger.metrics == []
 
@@ -60,7 +62,7 @@ def test_one_failure_leaves_the_others_their_share(make_logger, one_pass):
         make_logger("CometLogger", experiment=broken),
         make_logger("MLFlowLogger", run_id="run"),
     ]
-    logged = log(loggers, one_pass.images, one_pass.scalars, one_pass.step)
+    logged = log(loggers, one_pass.shown, one_pass.step)
     assert logged.taken == ("tensorboard", "mlflow")
     ((kind, error),) = logged.failed
     assert kind == "comet"
@@ -74,7 +76,7 @@ def test_an_experiment_that_cannot_start_is_a_failure(make_logger, one_pass):
         def experiment(self):
             raise PermissionError("no API key")
 
-    logged = log([CometLogger(), make_logger("TensorBoardLogger")], one_pass.images, one_pass.scalars, 0)
+    logged = log([CometLogger(), make_logger("TensorBoardLogger")], one_pass.shown, 0)
     assert logged.taken == ("tensorboard",)
     assert [(kind, str(error)) for kind, error in logged.failed] == [("comet", "no API key")]
 
@@ -85,19 +87,19 @@ def test_ctrl_c_is_no_failure_of_a_logger(make_logger, one_pass):
 
     logger = make_logger("CometLogger", experiment=SimpleNamespace(log_image=interrupt))
     with pytest.raises(KeyboardInterrupt, match="by the user"):
-        log([logger], one_pass.images, one_pass.scalars, 0)
+        log([logger], one_pass.shown, 0)
 
 
 def test_two_loggers_of_one_kind_both_take_it(make_logger, one_pass):
     loggers = [make_logger("TensorBoardLogger"), make_logger("TensorBoardLogger")]
-    assert log(iter(loggers), one_pass.images, {}, 0).taken == ("tensorboard", "tensorboard")
+    assert log(iter(loggers), Shown(one_pass.images, {}, LINE), 0).taken == ("tensorboard", "tensorboard")
     assert loggers[0].experiment.calls == loggers[1].experiment.calls
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
 def test_a_csv_log_stays_as_the_user_knows_it(namespace, one_pass, tmp_path):
     logger = namespace.CSVLogger(tmp_path)
-    logged = log([logger], one_pass.images, one_pass.scalars, one_pass.step)
+    logged = log([logger], one_pass.shown, one_pass.step)
     assert logged.taken == logged.failed == ()
     assert [*tmp_path.iterdir()] == []
 
@@ -108,7 +110,7 @@ def test_loggers_that_do_not_log_here_are_passed_over(namespace, one_pass, make_
     silent = make_logger("TensorBoardLogger", experiment=dummy.experiment)  # as on rank 1
     absent = make_logger("TensorBoardLogger")
     absent.experiment = None
-    logged = log([dummy, silent, absent, object(), None], one_pass.images, one_pass.scalars, one_pass.step)
+    logged = log([dummy, silent, absent, object(), None], one_pass.shown, one_pass.step)
     assert logged.taken == logged.failed == ()
 
 
@@ -123,7 +125,7 @@ def test_loggers_that_do_not_log_here_are_passed_over(namespace, one_pass, make_
 def test_a_picture_of_another_kind_is_refused_before_any_logging(image, shown, make_logger, one_pass):
     logger = make_logger("TensorBoardLogger")
     with pytest.raises(ValueError, match=rf"images\['bad'\] must be uint8 of shape .*, got {shown}"):
-        log([logger], {**one_pass.images, "bad": image}, {}, 0)
+        Shown({**one_pass.images, "bad": image}, {}, LINE)
     assert logger.experiment.calls == []
 
 

@@ -4,8 +4,10 @@ import re
 import numpy as np
 import pytest
 
-from lightning_landscape.loggers import log
+from lightning_landscape.loggers import Shown, log
 from lightning_landscape.loggers.mlflow import safe_names
+
+from .conftest import LINE
 
 
 class MlflowClient:
@@ -37,7 +39,7 @@ def logger(make_logger):
 
 
 def test_a_pass_is_one_artifact_a_picture_and_finite_metrics(logger, one_pass):
-    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).taken == ("mlflow",)
+    assert log([logger], one_pass.shown, one_pass.step).taken == ("mlflow",)
     images = logger.experiment.images
     assert [*images] == ["landscape/surface/step_00000012.png", "landscape/contour/step_00000012.png"]
     for found, image in zip(images.values(), one_pass.images.values(), strict=True):
@@ -47,7 +49,7 @@ def test_a_pass_is_one_artifact_a_picture_and_finite_metrics(logger, one_pass):
 
 def test_a_later_step_keeps_the_earlier_pictures(logger, one_pass):
     for step in (1, 2):
-        assert log([logger], one_pass.images, {}, step).failed == ()
+        assert log([logger], Shown(one_pass.images, {}, LINE), step).failed == ()
     assert len(logger.experiment.images) == 4
 
 
@@ -67,7 +69,7 @@ def test_any_tag_gets_a_name_of_its_own_that_mlflow_accepts(logger, one_pass):
         "a/",
     ]
     (image, *_) = one_pass.images.values()
-    logged = log([logger], dict.fromkeys(tags, image), dict.fromkeys(tags, 1.0), 3)
+    logged = log([logger], Shown(dict.fromkeys(tags, image), dict.fromkeys(tags, 1.0), LINE), 3)
     assert logged.failed == ()
     assert len(logger.experiment.images) == len(logger.experiment.metrics) == len(tags)
 

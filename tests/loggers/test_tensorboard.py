@@ -24,7 +24,7 @@ def events(logger) -> EventAccumulator:
 
 
 def test_pictures_return_pixel_by_pixel(logger, one_pass):
-    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).taken == ("tensorboard",)
+    assert log([logger], one_pass.shown, one_pass.step).taken == ("tensorboard",)
     found = events(logger)  # without closing the writer: what is logged is on disk
     assert set(found.Tags()["images"]) == {*one_pass.images}
     for tag, image in one_pass.images.items():
@@ -35,7 +35,7 @@ def test_pictures_return_pixel_by_pixel(logger, one_pass):
 
 
 def test_numbers_return_with_nan_and_inf(logger, one_pass):
-    log([logger], one_pass.images, one_pass.scalars, one_pass.step)
+    log([logger], one_pass.shown, one_pass.step)
     found = events(logger)
     values = {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in one_pass.scalars}
     assert values["landscape/relief"] == [(12, 1.5)]
@@ -45,5 +45,5 @@ def test_numbers_return_with_nan_and_inf(logger, one_pass):
 
 def test_passes_follow_each_other_under_one_tag(logger, one_pass):
     for step in (3, 8):
-        log([logger], one_pass.images, one_pass.scalars, step)
+        log([logger], one_pass.shown, step)
     assert [event.step for event in events(logger).Images("landscape/surface")] == [3, 8]

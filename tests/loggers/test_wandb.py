@@ -5,7 +5,9 @@ import lightning.pytorch.loggers
 import numpy as np
 import pytest
 
-from lightning_landscape.loggers import log
+from lightning_landscape.loggers import Shown, log
+
+from .conftest import LINE
 
 
 class Image:
@@ -31,7 +33,7 @@ def check(metrics, one_pass):
 
 def test_a_pass_is_one_call(make_logger, one_pass):
     logger = make_logger("WandbLogger")
-    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).taken == ("wandb",)
+    assert log([logger], one_pass.shown, one_pass.step).taken == ("wandb",)
     ((metrics, step),) = logger.metrics
     assert step == 12
     assert set(metrics) == {*one_pass.images, *one_pass.scalars}
@@ -48,7 +50,7 @@ def test_lightnings_own_log_metrics_logs_it_once_with_the_trainers_step(make_log
 
     logger = WandbLogger.__new__(WandbLogger)  # the real constructor needs wandb
     logger._prefix, logger._wandb_init = "", {}
-    assert log([logger], one_pass.images, one_pass.scalars, one_pass.step).failed == ()
+    assert log([logger], one_pass.shown, one_pass.step).failed == ()
     ((name, (metrics,), keywords),) = calls.calls
     assert (name, keywords) == ("log", {})
     assert metrics["trainer/global_step"] == 12
@@ -57,6 +59,6 @@ def test_lightnings_own_log_metrics_logs_it_once_with_the_trainers_step(make_log
 
 def test_a_missing_package_is_a_failure_that_says_so(make_logger, one_pass, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    ((kind, error),) = log([make_logger("WandbLogger")], one_pass.images, {}, 0).failed
+    ((kind, error),) = log([make_logger("WandbLogger")], Shown(one_pass.images, {}, LINE), 0).failed
     assert kind == "wandb"
     assert isinstance(error, ImportError)

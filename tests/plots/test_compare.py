@@ -4,6 +4,7 @@ from matplotlib.contour import ContourSet
 
 from lightning_landscape.plots import draw_comparison, to_image
 from lightning_landscape.plots.compare import difference
+from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 
 
 def bands(ax) -> ContourSet:
@@ -82,9 +83,12 @@ def test_odd_values_are_drawn_without_a_warning(make, ny, function, said, texts)
 
 @pytest.mark.parametrize("ny", [0, 5])
 def test_nothing_written_leaves_the_picture(make, ny):
-    meta = {"step": 120000, "epoch": 30, "samples": 1024, "seed": 7, "directions": {"kind": "random"}}
+    directions = DirectionsRecipe("random")
+    recipe = Recipe(step=120000, epoch=30, data={"train": DataRecipe(1024)}, seed=7, directions=directions)
     function = lambda x, y=0: np.where(x < -1, np.nan, np.exp(12 * x**2))  # noqa: E731
-    figure = draw_comparison(make(function, ny=ny, meta=meta), make(abs if not ny else np.hypot, ny=ny, meta=meta))
+    figure = draw_comparison(
+        make(function, ny=ny, recipe=recipe), make(abs if not ny else np.hypot, ny=ny, recipe=recipe)
+    )
     pixels = to_image(figure)
     frame = [pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:]]
     assert all((edge == 255).all() for edge in frame)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.plots import COLOR_SCALES, PLOTS, encode_picture, to_image
+from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 
 KINDS = sorted(PLOTS)
 ROWS = [(kind, ndim) for kind in KINDS for ndim in PLOTS[kind].ndims]
@@ -49,7 +50,12 @@ SAID = {
 }
 
 
-def landscape(surface: str, ndim: int, meta=None) -> Landscape:
+def recipe(epoch: int, step: int) -> Recipe:
+    directions = DirectionsRecipe("random", {"normalize": "filter"})
+    return Recipe(epoch=epoch, step=step, seed=7, data={"train": DataRecipe(1024)}, directions=directions)
+
+
+def landscape(surface: str, ndim: int, recipe=None) -> Landscape:
     grid = Grid.from_ranges(*[(-1, 1, points) for points in POINTS[ndim]])
     values = SURFACES[surface](grid.points).reshape(grid.shape)
     done = np.full(grid.shape, surface != "nothing done")
@@ -58,7 +64,7 @@ def landscape(surface: str, ndim: int, meta=None) -> Landscape:
     picture = np.full((8, 8, 3), 200, np.uint8)
     items = (Sample(0, 0.5, 1, 1, 0.9, picture), Sample(1, 0.5, 1, 2, 0.9), Sample(2, float("nan")))
     samples = Samples(np.stack([values] * 3), items)
-    return Landscape(grid, {"loss": values}, "loss", done=done, samples=samples, meta=meta or {})
+    return Landscape(grid, {"loss": values}, "loss", done=done, samples=samples, recipe=recipe or Recipe())
 
 
 @pytest.mark.parametrize("color_scale", COLOR_SCALES)
@@ -97,27 +103,27 @@ def test_every_kind_draws_to_axes_of_a_subfigure_outside_of_a_grid(kind, ndim):
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_every_kind_tells_where_its_numbers_come_from(kind, ndim, texts):
-    recipe = {"kind": "random", "normalize": "filter"}
-    meta = {"step": 12000, "epoch": 3, "samples": 1024, "seed": 7, "directions": recipe}
-    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, meta)))
+    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, recipe(3, 12000))))
     for part in ("epoch 3", "step 12,000", "1,024 samples", "seed 7", "filter-normalised", "★ θ*: 0.1"):
         assert part in text, part
 
 
 @pytest.mark.parametrize("kind, ndim", [row for row in ROWS if row[1] > 1])
 def test_every_kind_says_that_its_directions_are_one(kind, ndim, texts):
-    for recipe, said in (
-        ({"cosine": 0.9999, "span": 1}, "(cosine 1.000): this is a line"),
-        ({"cosine": -0.995}, "(cosine −0.995): this is a"),  # of a file without the number of dimensions
+    for cosine, span, said in (
+        (0.9999, 1, "(cosine 1.000): this is a line"),
+        (-0.995, 1, "(cosine −0.995): this is a"),
     ):
-        assert said in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
-    assert "cosine" not in texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": {"cosine": 0.985}})))
+        directions = DirectionsRecipe("random", cosine=cosine, span=span)
+        assert said in texts(PLOTS[kind].draw(landscape("bowl", ndim, Recipe(directions=directions))))
+    directions = DirectionsRecipe("random", cosine=0.985, span=ndim)
+    assert "cosine" not in texts(PLOTS[kind].draw(landscape("bowl", ndim, Recipe(directions=directions))))
 
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_every_kind_names_its_axes(kind, ndim, texts):
-    recipe = {"kind": "random", "normalize": "filter", "axes": ["net.weight", "net.bias"]}
-    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, {"directions": recipe})))
+    directions = DirectionsRecipe("random", {"normalize": "filter"}, axes=["net.weight", "net.bias"])
+    text = texts(PLOTS[kind].draw(landscape("bowl", ndim, Recipe(directions=directions))))
     assert "axes net.weight, net.bias, filter-normalised" in text
     assert "random" not in text
 
@@ -125,9 +131,7 @@ def test_every_kind_names_its_axes(kind, ndim, texts):
 @pytest.mark.parametrize("surface", ["bowl", "exploding", "exploding below zero", "inf", "partial", "worst"])
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_nothing_written_leaves_the_picture(kind, ndim, surface):
-    recipe = {"kind": "random", "normalize": "filter"}
-    meta = {"step": 120000, "epoch": 30, "samples": 1024, "seed": 7, "directions": recipe}
-    shown = landscape("exploding" if surface == "worst" else surface, ndim, meta)
+    shown = landscape("exploding" if surface == "worst" else surface, ndim, recipe(30, 120000))
     if surface == "worst":  # the longest note: exploding, not finite and not all evaluated
         shown.loss[:2] = np.nan
         shown.done[-2:] = False

@@ -1,12 +1,15 @@
 """Pictures of a surface that is partly interpolated say so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lightning_landscape.plots import PLOTS, draw_comparison
 from lightning_landscape.plots.furniture import inexact, rounded, spared
+from lightning_landscape.report import Interpolation, Report, RoundingError
 
-SAID = {"errors": {"loss": 0.000771}, "log_errors": {}, "samples": [0.01, 0.123]}
+SAID = Report(interpolation=Interpolation(errors={"loss": 0.000771}, tiles=[0.01, 0.123]))
 TOLD = "35 points, 25 evaluated, the rest interpolated to ≤ 0.078 % of the range"
 
 
@@ -19,7 +22,7 @@ def mask():
 
 @pytest.mark.parametrize("kind", [kind for kind, plot in PLOTS.items() if 2 in plot.ndims])
 def test_every_picture_says_it(kind, make, mask, texts):
-    landscape = make(samples=4, interpolated=mask, meta={"interpolation": SAID})
+    landscape = make(samples=4, interpolated=mask, report=SAID)
     told = TOLD if PLOTS[kind].per == "metric" else TOLD.replace("0.078", "13")
     assert told in texts(PLOTS[kind].draw(landscape))
     assert "evaluated" not in texts(PLOTS[kind].draw(make(samples=4)))
@@ -29,15 +32,15 @@ def test_every_picture_says_it(kind, make, mask, texts):
 def test_every_picture_of_a_volume_says_it(kind, make_volume, texts):
     mask = np.zeros((7, 5, 4), dtype=bool)
     mask[3, 2, 1] = True
-    landscape = make_volume(lambda x, y, z: x + y + z, interpolated=mask, meta={"interpolation": SAID})
+    landscape = make_volume(lambda x, y, z: x + y + z, interpolated=mask, report=SAID)
     assert "140 points, 139 evaluated, the rest interpolated to" in texts(PLOTS[kind].draw(landscape))
 
 
 def test_a_comparison_says_it_of_each(make, mask, texts):
-    spare = make(interpolated=mask, meta={"interpolation": SAID})
+    spare = make(interpolated=mask, report=SAID)
     assert texts(draw_comparison(spare, make())).count("25 evaluated") == 1
     assert texts(draw_comparison(spare, spare)).count("25 evaluated") == 2
-    line = make(lambda x: x, ny=None, interpolated=mask[:, 1], meta={"interpolation": SAID})
+    line = make(lambda x: x, ny=None, interpolated=mask[:, 1], report=SAID)
     assert texts(draw_comparison(line, make(lambda x: x, ny=None))).count("2 evaluated") == 1
 
 
@@ -61,23 +64,23 @@ def test_a_comparison_says_it_of_each(make, mask, texts):
     ],
 )
 def test_the_error_is_rounded_up(said, told, make, mask):
-    assert spared(make(interpolated=mask, meta={"interpolation": said}), "loss").endswith(told)
+    assert spared(make(interpolated=mask, report=Report(interpolation=Interpolation(**said))), "loss").endswith(told)
 
 
 def test_points_in_bfloat16_are_told_in_every_picture(make, mask, texts):
     """Rounded up; of tiles for the worst of them."""
-    said = {"points": 9, "share": {"loss": 0.00123, "samples": 0.0456}}
-    landscape = make(samples=4, meta={"bf16_error": said})
+    said = RoundingError(9, 2, share={"loss": 0.00123, "samples": 0.0456})
+    landscape = make(samples=4, report=Report(rounding_error=said))
     for kind, plot in PLOTS.items():
         if 2 in plot.ndims:
             share = "0.13" if plot.per == "metric" else "4.6"
             told = f"in bfloat16; at 9 points checked in float32, off by ≤ {share} % of their range"
             assert told in texts(plot.draw(landscape)), kind
-    both = make(interpolated=mask, meta={"bf16_error": said, "interpolation": SAID})
+    both = make(interpolated=mask, report=replace(SAID, rounding_error=said))
     assert inexact(both, "loss") == f"{TOLD} · {rounded(both, 'loss')}"
 
 
 @pytest.mark.parametrize("share", [{}, {"loss": np.inf}, {"loss": np.nan}])
 def test_an_error_of_bfloat16_that_no_number_tells(make, share):
-    landscape = make(meta={"bf16_error": {"points": 9, "share": share}})
+    landscape = make(report=Report(rounding_error=RoundingError(9, 2, share=share)))
     assert rounded(landscape, "loss") == "in bfloat16, how exact is not known"

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
+from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
+from lightning_landscape.report import Interpolation, Report, RoundingError, TrainModeLoss
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -35,7 +37,26 @@ def spared() -> Landscape:
     """Points of three kinds: evaluated, interpolated, without a value."""
     landscape = lopsided()
     landscape.interpolated[1:6, ::2] = True
-    landscape.meta["interpolation"] = {"tolerance": 1e-3, "errors": {"train_loss": 4e-4, "val/acc": float("inf")}}
+    landscape.report.interpolation = Interpolation(1e-3, errors={"train_loss": 4e-4, "val/acc": float("inf")})
+    return landscape
+
+
+def told() -> Landscape:
+    """Every entry of the recipe and the report is known."""
+    landscape = lopsided()
+    landscape.recipe = Recipe(
+        "Net", "training_step", "train", 7, 12, 3, "averaged by EMA", "w" * 32,
+        {"train": DataRecipe(8, 2, "a" * 32, "the first", 60_000, 1024), "val": DataRecipe(4)},
+        {"train_loss": "train", "val/acc": "val"},
+        DirectionsRecipe("pca", {"explained": [0.5, 0.25]}, -0.5, 2, [1.5, 2.0], ["net.weight"], 2, 30, 1, "d" * 32),
+        "16-mixed", "bf16", 1e-3, 2.5, 10, "states", True, {"torch": "2.2.0"},
+    )  # fmt: skip
+    landscape.report = Report(
+        1.5, {"bf16": 2.0, "affine, closed form": None}, 4,
+        Interpolation(1e-3, ["loss"], {"loss": 1e-4}, {"loss": np.nan}, {"loss": "cubic"}, [0.1]),
+        RoundingError(9, 2, {"train_loss": 0.1}, {"train_loss": np.inf}), TrainModeLoss(0.5, np.nan, "dropout"),
+        "ValueError: no", "no loss a sample", ["seconds"],
+    )  # fmt: skip
     return landscape
 
 
@@ -144,7 +165,8 @@ def bits(landscape: Landscape) -> dict[str, Any]:
         "main": landscape.main,
         "done": array(landscape.done),
         "interpolated": array(landscape.interpolated),
-        "meta": repr(landscape.meta),  # NaN is itself, -0.0 is not 0.0, True is not 1
+        # NaN is itself, -0.0 is not 0.0, True is not 1
+        "words": repr([landscape.recipe, landscape.report, landscape.meta]),
         "samples": samples and array(samples.values),
         "items": samples and [repr(item) for item in samples.items],
         "pictures": samples and [i.thumbnail is not None and array(i.thumbnail) for i in samples.items],

@@ -16,14 +16,14 @@ def path(lopsided, tmp_path):
 
 def test_numpy_reads_the_table(path):
     table = np.genfromtxt(path, delimiter=",", names=True, skip_header=1, deletechars="", comments="#")
-    assert table.dtype.names == ("x", "y", "train_loss", "train_loss.standard_error", "val_acc", "done")
+    assert table.dtype.names == ("x", "y", "train_loss", "val_acc", "standard_errors.train_loss", "done")
     assert len(table) == 35
     x, y = table["x"], table["y"]
     assert x[:6].tolist() == [-3, -3, -3, -3, -3, -1]  # the last axis fastest
     assert y[:6].tolist() == [-2, 0, 0.5, 1, 4, -2]
     np.testing.assert_array_equal(table["train_loss"], 10 * x + y)
     np.testing.assert_array_equal(table["val_acc"], x - 100 * y)
-    np.testing.assert_array_equal(table["train_loss.standard_error"], x**2 + 1)
+    np.testing.assert_array_equal(table["standard_errors.train_loss"], x**2 + 1)
     assert table["done"].sum() == 31
 
 

@@ -40,13 +40,14 @@ def test_a_json_parser_alone_reads_it(path):
         "resumed": False,
         "axes": [[1], None],
     }
-    x, y = content["xcoordinates"], content["ycoordinates"]
+    data = {name: array["values"] for name, array in content["data"].items()}
+    x, y = data["xcoordinates"], data["ycoordinates"]
     assert (x[-1], y[-1]) == (9, 4)
     for i, j in np.ndindex(7, 5):
-        assert content["values"]["train_loss"]["values"][i][j] == 10 * x[i] + y[j]
-        assert content["values"]["val_acc"]["values"][i][j] == x[i] - 100 * y[j]
-        assert content["standard_errors"]["train_loss"]["values"][i][j] == x[i] ** 2 + 1
-    assert content["done"]["values"][6] == [True, False, False, False, False]
+        assert data["train_loss"][i][j] == 10 * x[i] + y[j]
+        assert data["val_acc"][i][j] == x[i] - 100 * y[j]
+        assert data["standard_errors.train_loss"][i][j] == x[i] ** 2 + 1
+    assert data["done"][6] == [True, False, False, False, False]
     assert path.read_bytes().isascii()
 
 
@@ -58,11 +59,12 @@ def test_odd_numbers_are_words(landscape, tmp_path):
 def test_what_json_has_no_number_for_is_told_apart(lopsided, tmp_path):
     lopsided.loss[0, :3] = np.nan, np.inf, -np.inf
     content = json.loads(save(lopsided, tmp_path / "a.json").read_text())
-    assert content["values"]["train_loss"]["values"][0][:3] == ["NaN", "Infinity", "-Infinity"]
+    assert content["data"]["train_loss"]["values"][0][:3] == ["NaN", "Infinity", "-Infinity"]
 
 
 def test_samples_are_columns(with_samples, tmp_path):
-    samples = json.loads(save(with_samples, tmp_path / "a.json").read_text(), parse_constant=refuse)["samples"]
+    content = json.loads(save(with_samples, tmp_path / "a.json").read_text(), parse_constant=refuse)["data"]
+    samples = {name.removeprefix("samples."): array for name, array in content.items()}
     assert samples["values"]["shape"] == [4, 3, 2]
     assert samples["index"]["values"] == [5, 5, 2**40, 0]
     assert samples["probability"]["values"][0] == "NaN"
@@ -85,17 +87,19 @@ def test_another_json_file_is_no_landscape(content, tmp_path):
 @pytest.mark.parametrize(
     "where, to, message",
     [
-        (("values", "val_acc", "dtype"), "O", "'O' is no type of real numbers"),
-        (("values", "val_acc", "dtype"), "f8,f8", "'f8,f8' is no type of real numbers"),
-        (("values", "val_acc", "dtype"), "bool", "val_acc must hold real numbers"),
-        (("values", "val_acc", "shape"), [5, 7], r"val_acc has shape \(7, 5\), its file says \(5, 7\)"),
-        (("values", "val_acc", "values"), [[1]], r"val_acc has shape \(1, 1\), its file says \(7, 5\)"),
-        (("values", "val_acc", "values"), "text", "could not convert"),
-        (("values",), {}, "train_loss"),
-        (("ycoordinates",), [1, 0], "strictly increasing"),
+        (("data", "val_acc", "dtype"), "O", "'O' is no type of real numbers"),
+        (("data", "val_acc", "dtype"), "f8,f8", "'f8,f8' is no type of real numbers"),
+        (("data", "val_acc", "dtype"), "bool", "val_acc must hold real numbers"),
+        (("data", "val_acc", "shape"), [5, 7], r"val_acc has shape \(7, 5\), its file says \(5, 7\)"),
+        (("data", "val_acc", "values"), [[1]], r"val_acc has shape \(1, 1\), its file says \(7, 5\)"),
+        (("data", "val_acc", "values"), "text", "could not convert"),
+        (("data",), {}, "disagree on: .*train_loss"),
+        (("data", "ycoordinates"), {"dtype": "<f8", "shape": [2], "values": [1, 0]}, "strictly increasing"),
         (("main",), "other", "main='other' is not among"),
-        (("meta",), None, "the recipe is a NoneType"),
-        (("samples",), {"values": {"dtype": "<f8", "shape": [0, 7, 5], "values": []}}, "index"),
+        (("meta",), None, "Expected `object`, got `null`"),
+        (("recipe",), {"seed": "seven"}, r"Expected `int \| null`, got `str` - at `\$.seed`"),
+        (("report",), {"interpolation": {"errors": [1]}}, "Expected `object`, got `array`"),
+        (("arrays",), ["done"], "disagree on"),
     ],
 )
 def test_parts_that_do_not_fit_are_told(path, where, to, message):
@@ -108,6 +112,6 @@ def test_numbers_wider_than_text_are_refused(lopsided, tmp_path):
     if np.longdouble(0).itemsize <= 8:
         pytest.skip("no wider numbers on this machine")
     lopsided.values["train_loss"] = lopsided.loss.astype(np.longdouble)
-    for suffix in (".json", ".csv", ".vtp"):
+    for suffix in (".json", ".csv"):
         with pytest.raises(ValueError, match=r"train_loss has dtype .*, which text cannot hold: save as \.h5 or \.npz"):
             save(lopsided, tmp_path / f"a{suffix}")

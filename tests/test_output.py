@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.report import Files, Look, report, samples_as_json
+from lightning_landscape.output import Files, Look, put_out, samples_as_json
 
 
 def refuse(constant):
@@ -32,7 +32,7 @@ def test_metrics_of_long_equal_beginnings_get_a_picture_each(letter, tmp_path):
     names = [letter * 240 + end for end in ("", "x", "y")]
     landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {name: np.arange(3.0) for name in names}, names[0])
     files = Files(tmp_path)
-    assert report(landscape, Look(plots=("slices",), formats=("png",)), files.write).failures == files.failures == []
+    assert put_out(landscape, Look(plots=("slices",), formats=("png",)), files.write).failures == files.failures == []
     assert len([*tmp_path.glob("*.png")]) == 3
 
 
@@ -40,11 +40,11 @@ def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
     landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.arange(3.0)}, "loss", meta={"odd": {1, 2}})
     (tmp_path / "loss_1dslices.png").mkdir()
     files = Files(tmp_path)
-    shown = report(landscape, Look(plots=("slices",), formats=("h5", "png", "svg")), files.write)
+    output = put_out(landscape, Look(plots=("slices",), formats=("h5", "png", "svg")), files.write)
     assert [name for name, _ in files.failures] == ["landscape.h5", "loss_1dslices.png"]
-    assert "a recipe holds plain JSON" in str(files.failures[0][1])
+    assert "a file holds plain JSON" in str(files.failures[0][1])
     assert isinstance(files.failures[1][1], OSError)
-    assert [*shown.images] == ["landscape/loss/slices"]
+    assert [*output.shown.images] == ["landscape/loss/slices"]
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
 
 

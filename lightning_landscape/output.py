@@ -1,0 +1,291 @@
+"""The output of a finished pass: a folder of files, and pictures and numbers for the loggers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .landscape import Landscape, Samples
+from .loggers import Shown
+from .plots import PLOTS, encode_picture, to_image
+from .recipe import DirectionsRecipe, Recipe
+from .report import RoundingError, TrainModeLoss
+from .scalars import scalars
+from .storage import EXPORTS, FORMATS, encode, write_whole
+from .storage.json_values import number, plain
+from .storage.layout import data_set_names
+
+PICTURES = ("png", "pdf", "svg")
+DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
+EXPORT_FORMATS = tuple(suffix.removeprefix(".") for suffix in EXPORTS)
+DATA_NAME = "landscape"
+LONGEST_STEM = 50  # letters, of up to 4 bytes each; file systems take 255 bytes a name
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Look:
+    """The way a landscape is drawn, and the files it leaves.
+
+    Args:
+        plots: kinds of `plots.PLOTS`.
+        formats: of DATA_FORMATS, EXPORT_FORMATS and PICTURES.
+        color_scale: one of `plots.COLOR_SCALES`.
+        sample_layout: rows × columns of the tiles, e.g. "2x5".
+        share_colorbar: one colour bar for all tiles, or one each.
+    """
+
+    plots: tuple[str, ...] = tuple(PLOTS)
+    formats: tuple[str, ...] = ("h5", "png", "pdf")
+    color_scale: str = "global"
+    sample_layout: str = "2x5"
+    share_colorbar: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What the loggers show; the pictures that could not be drawn, and those for which there was no time."""
+
+    shown: Shown
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+class Files:
+    """The files of one landscape in a folder: each is written whole or not at all, and none stops the others.
+
+    Args:
+        folder: made with the first of them.
+        replace: files that are there already; else they are left as they are.
+
+    Attributes:
+        failures: the name of each file that could not be made or written, and why.
+    """
+
+    def __init__(self, folder: Path, replace: bool = True) -> None:
+        self.folder, self.replace = folder, replace
+        self.failures: list[tuple[str, Exception]] = []
+
+    def write(self, name: str, encode: Callable[[], bytes]) -> None:
+        """Write the bytes that `encode` gives."""
+        try:
+            if self.replace or not (self.folder / name).exists():
+                write_whole(self.folder / name, encode())
+        except Exception as error:  # noqa: BLE001  # whatever a library raises: the caller tells it
+            self.failures.append((name, error))
+
+
+Write = Callable[[str, Callable[[], bytes]], None]
+
+
+def put_out(
+    landscape: Landscape,
+    look: Look,
+    write: Write | None,
+    tag: str = "landscape",
+    over: Callable[[], bool] = _never,
+) -> Output:
+    """Draw everything, write it with `write` (None: no files) and give what the loggers show.
+
+    Pictures other than the first are left out once the time is `over`.
+    """
+    if write is not None:
+        write_data(landscape, look.formats, write)
+        if landscape.samples is not None:
+            write("selected_samples.json", partial(samples_as_json, landscape.samples))
+    pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
+    images = {
+        f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
+        for (kind, name), pixels in pictures.pixels.items()
+    }
+    numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
+    return Output(Shown(images, numbers, landscape), pictures.failures, pictures.left_out)
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pixels by kind and metric (None: of the whole landscape), and what was not drawn."""
+
+    pixels: dict[tuple[str, str | None], NDArray[np.uint8]] = field(default_factory=dict)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def draw_pictures(
+    landscape: Landscape,
+    look: Look,
+    write: Write | None,
+    metrics: Sequence[str],
+    strict: bool = False,
+    over: Callable[[], bool] = _never,
+) -> Pictures:
+    """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
+
+    A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
+    the rest is left out.
+    """
+    result = Pictures()
+    stems = data_set_names(landscape.values, LONGEST_STEM)
+    for kind in look.plots:
+        plot = PLOTS[kind]
+        fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)
+        if not (fits or strict):
+            continue
+        names: Sequence[str | None] = metrics if plot.per == "metric" else [None]
+        for name in names:
+            options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
+            if result.pixels and over():
+                result.left_out.append(kind if name is None else f"{kind} of {name}")
+                continue
+            stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
+            try:
+                figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
+                result.pixels[kind, name] = to_image(figure)
+            except Exception as error:  # noqa: BLE001  # the other pictures are worth having
+                result.failures.append((f"{kind} of {name or landscape.main}", error))
+                continue
+            for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
+                assert write is not None
+                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
+    return result
+
+
+def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
+    """The given formats that hold all of a landscape; ``["h5"]`` if none does, so that nothing is lost.
+
+    >>> from .landscape import Grid
+    >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
+    >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
+    (['csv'], ['h5'])
+    """
+    able = [name for name in formats if name in DATA_FORMATS]
+    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
+
+
+def write_data(landscape: Landscape, formats: Sequence[str], write: Write) -> None:
+    """Write the landscape's data files, at least one that holds all of it, and its log.txt."""
+    for suffix in dict.fromkeys([*whole_formats(landscape, formats), *formats]):
+        if suffix in DATA_FORMATS + EXPORT_FORMATS:
+            write(f"{DATA_NAME}.{suffix}", partial(encode, landscape, f".{suffix}"))
+    write("log.txt", lambda: summary(landscape).encode("utf-8"))
+
+
+def samples_as_json(samples: Samples) -> bytes:
+    """The tile samples as JSON: index, label, prediction, probability, centre loss (null: not known; "NaN", …: odd)."""
+    rows = [
+        {
+            "index": s.index,
+            "label": s.label,
+            "prediction": s.prediction,
+            "probability": None if s.probability is None else number(s.probability),
+            "center_loss": number(s.center),
+        }
+        for s in samples.items
+    ]
+    return f"{json.dumps(plain(rows, 'samples'), indent=2, allow_nan=False)}\n".encode()
+
+
+def summary(landscape: Landscape) -> str:
+    """A page for people: what was measured, how, on what, and what came out."""
+    recipe, report, grid = landscape.recipe, landscape.report, landscape.grid
+    finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
+    rows: list[tuple[str, object]] = [
+        (
+            "loss",
+            f"{landscape.main} of {_known(recipe.module)} ({_known(recipe.objective)}, {_known(recipe.mode)} mode)",
+        ),
+        ("step, epoch", f"{_known(recipe.step)}, {_known(recipe.epoch)}"),
+        ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
+        ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
+        ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
+        ("first failure", report.failure or "none"),
+        ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
+        *_train_mode(report.train_mode_loss),
+        ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
+        ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
+        ("standard error", _largest_error(landscape)),
+        ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
+        ("data", "; ".join(f"{name}: {data.samples} samples" for name, data in recipe.data.items())),
+        ("budget", _budget(recipe)),
+        ("choice", "; ".join(f"{name}: {data.choice}" for name, data in recipe.data.items() if data.choice)),
+        ("data checksum", "; ".join(f"{name}: {data.checksum}" for name, data in recipe.data.items())),
+        ("weights", _known(recipe.weights)),
+        ("weights checksum", _known(recipe.weights_checksum)),
+        ("seed", _known(recipe.seed)),
+        *_directions(recipe.directions),
+        ("precision", f"{_known(recipe.precision)}{_rounding(report.rounding_error)}"),
+        ("versions", ", ".join(f"{name} {v}" for name, v in recipe.versions.items())),
+        ("seconds", _known(report.seconds)),
+    ]
+    return "".join(f"{name:<17} {value}\n" for name, value in rows)
+
+
+def _known(value: object) -> object:
+    return "?" if value is None else value
+
+
+def _train_mode(loss: TrainModeLoss | None) -> list[tuple[str, str]]:
+    return (
+        [] if loss is None else [("in train mode", f"the loss at the centre is {loss.value:.6g} there: {loss.reason}")]
+    )
+
+
+def _directions(recipe: DirectionsRecipe | None) -> list[tuple[str, str]]:
+    if recipe is None:
+        return [("directions", "?")]
+    facts = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
+    if recipe.axes:
+        facts["axes"] = ", ".join(recipe.axes)
+    facts |= {
+        "moved": recipe.moved_parameters,
+        "resting": recipe.resting_parameters,
+        "dead filters": recipe.dead_filters,
+    }
+    return [
+        ("directions", ", ".join(f"{name} {value}" for name, value in facts.items())),
+        ("cosine", f"{recipe.cosine:.3g}  (largest between two directions)"),
+        ("lengths", ", ".join(f"{length:.6g}" for length in recipe.lengths)),
+    ]
+
+
+def _budget(recipe: Recipe) -> str:
+    if recipe.budget is None:
+        return "none"
+    available = "; ".join(f"{data.available} samples of {name}" for name, data in recipe.data.items())
+    return f"{recipe.budget:.3g} s for measuring; there were {available}"
+
+
+def _interpolation(landscape: Landscape) -> str:
+    if not landscape.interpolated.any():
+        return ""
+    report = landscape.report.interpolation
+    errors = [f"{name} to {error:.2g}" for name, error in report.errors.items()] if report else []
+    return f", the others interpolated{'; shares of the range: ' * bool(errors)}{', '.join(errors)}"
+
+
+def _rounding(error: RoundingError | None) -> str:
+    if error is None:
+        return ""
+    off = [f"{name} {error.largest[name]:.2g} ({share:.2g})" for name, share in error.share.items()]
+    return (
+        f"; points in bfloat16, off float32 at {error.points} points on {error.batches} batches by at most (as a "
+        f"share of the range between these points): {', '.join(off)}"
+    )
+
+
+def _largest_error(landscape: Landscape) -> str:
+    errors = landscape.standard_errors.get(landscape.main)
+    known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
+    if not len(known):
+        return "unknown (one observation a point)"
+    with np.errstate(over="ignore"):
+        return f"{np.median(known):.3g} median, {known.max():.3g} largest"

@@ -1,0 +1,126 @@
+"""The recipe of a landscape: what it is a landscape of, in enough detail to make the same again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """The data of one surface.
+
+    Args:
+        samples: how many every point is measured on.
+        batches: how many these make.
+        checksum: of types, shapes and bits of all tensors; XXH3, 128 bits.
+        choice: how the samples were chosen, in words.
+        population: of how many samples they are a random part, none of them twice; None where nobody knows.
+        available: how many there would be without a time limit; None where there was none.
+    """
+
+    samples: int
+    batches: int | None = None
+    checksum: str | None = None
+    choice: str | None = None
+    population: int | None = None
+    available: int | None = None
+
+
+@dataclass(frozen=True)
+class DirectionsRecipe:
+    """The k directions of the plane.
+
+    Args:
+        kind: e.g. "random", "pca", or the name of a user's callable.
+        settings: of that kind, e.g. "seed" and "normalize".
+        cosine: the largest |cosine| between two directions, with its sign.
+        span: the dimensions that they span.
+        lengths: the norm of each.
+        axes: the names of the numbers that move, where there are no more than directions.
+        moved_parameters: how many numbers move.
+        resting_parameters: how many do not.
+        dead_filters: filters of weight zero, which filter normalisation leaves at rest.
+        checksum: of types, shapes and bits of the directions.
+    """
+
+    kind: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    cosine: float = 0.0
+    span: int | None = None
+    lengths: list[float] = field(default_factory=list)
+    axes: list[str] = field(default_factory=list)
+    moved_parameters: int | None = None
+    resting_parameters: int | None = None
+    dead_filters: int | None = None
+    checksum: str | None = None
+
+    @property
+    def normalize(self) -> str | None:
+        """How the directions are scaled by the weights; None where that is not said."""
+        return self.settings.get("normalize")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a landscape was made. What is None is not known.
+
+    The mean over the samples is accumulated in float64. Standard errors are those of that mean: against all of the data
+    where the samples are a random part of a known number (finite population correction), else against all data of their
+    kind. They come from the spread of single samples where the losses tell it, else from that of random batches, times
+    t/2 of Student's t, so that ±2 cover 95.45 %.
+
+    Args:
+        module: the class of the module.
+        objective: the step, or the function in its place.
+        mode: "eval" or "train".
+        seed: of the choice of data and of the random numbers that all points share.
+        step: of the optimiser, at which the weights were taken.
+        epoch: the number of finished epochs.
+        weights: "the module's", or what averaged them.
+        weights_checksum: of types, shapes and bits; XXH3, 128 bits.
+        data: the data of each surface, the main one first.
+        data_of: the data on which each metric was measured.
+        directions: of the plane.
+        precision: of the numbers.
+        rounding: "bf16" where points may be in bfloat16.
+        tolerance: the largest error of interpolated points that was allowed, as a share of the range.
+        budget: the seconds that there were for measuring.
+        tiles: how many single samples have a landscape.
+        dir_type: "weights", or "states" where buffers move too.
+        recalibrate: True if the statistics of BatchNorm were computed anew at every point.
+        versions: of the libraries.
+    """
+
+    module: str | None = None
+    objective: str | None = None
+    mode: str | None = None
+    seed: int | None = None
+    step: int | None = None
+    epoch: int | None = None
+    weights: str | None = None
+    weights_checksum: str | None = None
+    data: dict[str, DataRecipe] = field(default_factory=dict)
+    data_of: dict[str, str] = field(default_factory=dict)
+    directions: DirectionsRecipe | None = None
+    precision: str | None = None
+    rounding: str | None = None
+    tolerance: float | None = None
+    budget: float | None = None
+    tiles: int = 0
+    dir_type: str | None = None
+    recalibrate: bool | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> int | None:
+        """The number of samples of the main data; None where it is not known.
+
+        >>> Recipe(data={"train": DataRecipe(1024), "val": DataRecipe(512)}).samples
+        1024
+        """
+        return next((data.samples for data in self.data.values()), None)
+
+    def data_name(self, metric: str) -> str | None:
+        """The data on which a metric was measured: the main data, unless `data_of` says another."""
+        return self.data_of.get(metric, next(iter(self.data), None))
