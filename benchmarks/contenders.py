@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -20,7 +20,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, Plane
-from lightning_landscape.trainer.measure import Settings, measure
+from lightning_landscape.trainer.measure import Settings, measuring
 from lightning_landscape.trainer.undisturbed import undisturbed
 
 from .workloads import Workload
@@ -100,7 +100,7 @@ class Ours(OnThePlane):
         class Measure(L.Callback):
             def on_train_start(self, trainer: Any, pl_module: Any) -> None:
                 tick(0)
-                with undisturbed(trainer), closing(measure(trainer, pl_module, callback.settings, **options)) as points:
+                with undisturbed(trainer), measuring(trainer, pl_module, callback.settings, **options) as points:
                     for landscape in points:
                         keep(workload, landscape)
                         tick(int(landscape.evaluated.sum()))
@@ -123,12 +123,12 @@ class Ours(OnThePlane):
 
 
 def _of_measure(settings: Settings, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those options that `measure` takes itself; the others must be in the settings.
+    """Those options that `measuring` takes itself; the others must be in the settings.
 
     Raises:
         RuntimeError: if one is in neither: the row would not be what its name says.
     """
-    taken = inspect.signature(measure).parameters
+    taken = inspect.signature(measuring).parameters
     for name in options:
         if name not in taken and not hasattr(settings, name):
             raise RuntimeError(f"{name} does not reach the measuring: the benchmark must learn where it goes.")

@@ -29,11 +29,11 @@ from .storage import EXPORTS, check_writable, load
 from .survey.budget import Account, Deadline, now, parse_budget
 from .trainer import compat
 from .trainer.handover import Handover
-from .trainer.measure import Settings, measure, rehearse, remarks, tidy
+from .trainer.measure import Settings, measuring, rehearse, remarks, tidy
 from .trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
 from .trainer.progress import progress
 from .trainer.seal import TrainingMovedError, sealed
-from .trainer.timed import measure_in_time
+from .trainer.timed import measuring_in_time
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import together
 from .weights.sharding import is_sharded
@@ -419,53 +419,67 @@ class LossLandscapeCallback(_Callback):
         step = self._loaded.get("step", compat.training_step_count(trainer))
         if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
             return
-        granted: tuple[float, float] | None = None
-        if self._account is not None and self.budget is not None:
-            granted = self._account.grant(last)
-            if granted is None and last:
-                compat.warn(
-                    trainer,
-                    f"budget={self.budget.given!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
-                    f"step {step}, and {2 * self._account.preparing:.2g} s are needed to begin with one: none is "
-                    'measured. Give a larger budget, e.g. "10s".',
-                )
-            if granted is None:
-                log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
-                return
+        granted = self._grant(trainer, step, last)
+        if granted is None and self._account is not None:
+            return
+        part, error = None, None
         with self._spending():
-            self._pass(trainer, pl_module, step, granted)
+            try:
+                with (
+                    compat.clocks_stopped(trainer, time.monotonic),
+                    preserved(),
+                    closing(self._files(trainer, step)) as files,
+                ):
+                    deadline = None if granted is None else Deadline(granted[1])
+                    try:
+                        part = self._measure(trainer, pl_module, files, None if granted is None else granted[0])
+                    except Exception as raised:  # noqa: BLE001  # raised below, on every rank
+                        error = raised
+                    landscape = self._together(trainer, files, part, error)
+                    self._finish(trainer, landscape, files, step, deadline)
+            except TrainingMovedError as error:
+                self._switch_off(trainer, error)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self._failed(trainer, error)
 
-    def _pass(self, trainer: Any, pl_module: Any, step: int, granted: tuple[float, float] | None) -> None:
-        deadline = None if granted is None else Deadline(granted[1])
+    def _grant(self, trainer: Any, step: int, last: bool) -> tuple[float, float] | None:
+        """Seconds for measuring and for all that the budget grants to the landscape of this step; None for none."""
+        if self._account is None or self.budget is None:
+            return None
+        granted = self._account.grant(last)
+        if granted is None and last:
+            compat.warn(
+                trainer,
+                f"budget={self.budget.given!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
+                f"step {step}, and {2 * self._account.preparing:.2g} s are needed to begin with one: none is "
+                'measured. Give a larger budget, e.g. "10s".',
+            )
+        if granted is None:
+            log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
+        return granted
+
+    def _finish(
+        self, trainer: Any, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
+    ) -> None:
+        """Keep a landscape that all ranks have, and show it on the first."""
+        self._landscape = landscape
+        taken = trainer.state.fn == "fit" or step not in self._landscapes
+        if taken:
+            self._landscapes[step] = landscape
+        failure = None
         try:
-            with (
-                compat.clocks_stopped(trainer, time.monotonic),
-                preserved(),
-                closing(self._files(trainer, step)) as files,
-            ):
-                landscape = self._together(trainer, pl_module, files, None if granted is None else granted[0])
-                self._landscape = landscape
-                taken = trainer.state.fn == "fit" or step not in self._landscapes
-                if taken:
-                    self._landscapes[step] = landscape
-                failure = None
-                try:
-                    if trainer.is_global_zero:
-                        self._show(trainer, landscape, files, step, deadline)
-                except Exception as raised:  # noqa: BLE001  # raised below, on every rank
-                    failure = raised
-                raise_together(trainer, failure)
-                path = files.data(landscape, self.look.formats)
-                if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
-                    self._landscapes[step] = path
-                if trainer.is_global_zero and compat.is_spawned(trainer):
-                    self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
-        except TrainingMovedError as error:
-            self._switch_off(trainer, error)
-        except Exception as error:
-            if self.strict:
-                raise
-            self._failed(trainer, error)
+            if trainer.is_global_zero:
+                self._show(trainer, landscape, files, step, deadline)
+        except Exception as raised:  # noqa: BLE001  # raised below, on every rank
+            failure = raised
+        raise_together(trainer, failure)
+        path = files.data(landscape, self.look.formats)
+        if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
+            self._landscapes[step] = path
+        if trainer.is_global_zero and compat.is_spawned(trainer):
+            self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
 
     def _files(self, trainer: Any, step: int) -> PassFiles:
         name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
@@ -475,13 +489,8 @@ class LossLandscapeCallback(_Callback):
             elsewhere = continued_folders(root, trainer.ckpt_path)
         return PassFiles(root, name, elsewhere, trainer.global_rank)
 
-    def _together(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
-        """The landscape of which every rank has measured its share; if one fails, all do, and keep what they have."""
-        part, error = None, None
-        try:
-            part = self._measure(trainer, pl_module, files, seconds)
-        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
-            error = raised
+    def _together(self, trainer: Any, files: PassFiles, part: Landscape | None, error: Exception | None) -> Landscape:
+        """The landscape of which every rank has measured its part; if one fails, all do, and keep what they have."""
         try:
             raise_together(trainer, error)
         except Exception:
@@ -512,12 +521,12 @@ class LossLandscapeCallback(_Callback):
                 return self._find(trainer, begun, files, anew=seconds is not None)
 
             if seconds is None:
-                passes = measure(trainer, pl_module, settings, find, not self.strict)
+                measured = measuring(trainer, pl_module, settings, find, not self.strict)
             else:
-                passes = measure_in_time(trainer, pl_module, settings, seconds, not self.strict)
+                measured = measuring_in_time(trainer, pl_module, settings, seconds, not self.strict)
             try:
-                with closing(passes) as points:
-                    for landscape in points:
+                with measured as landscapes:
+                    for landscape in landscapes:
                         if seconds is not None and files.folder is None and files.error is None:
                             find(landscape)
                         self._remark(trainer, remarks(landscape))

@@ -97,7 +97,8 @@ def survey_module(
     _take_over(landscape, earlier)
     order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
     yield landscape
-    yield from survey.run(landscape, [surface], None, order)
+    with survey.running(landscape, [surface], None, order) as landscapes:
+        yield from landscapes
 
 
 def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -137,10 +137,11 @@ class Survey:
             landscape.samples = Samples(np.full((len(tiles.items), *self.grid.shape), np.nan), tiles.items)
         return landscape
 
-    def run(
+    @contextmanager
+    def running(
         self, landscape: Landscape, surfaces: Sequence[Surface], tiles: Tiles | None, order: NDArray[np.intp]
-    ) -> Generator[Landscape, None, None]:
-        """Measure these points; yield the landscape after each, and once more where the rest was interpolated.
+    ) -> Iterator[Iterator[Landscape]]:
+        """A context that gives the landscape after each of these points, and once more if points were interpolated.
 
         Args:
             landscape: takes the values.
@@ -158,11 +159,9 @@ class Survey:
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            for _ in self.fill(landscape, surfaces, fast, measured, orders):
-                landscape.report.accelerations = told(evaluator, choice)
-                yield landscape
-        if landscape.interpolated.any():
-            yield landscape
+            landscape.report.accelerations = told(evaluator, choice)
+            with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
+                yield landscapes
 
     def choose(
         self, surface: Surface, batches: Sequence[Batch], order: NDArray[np.intp], expected: int
@@ -220,6 +219,8 @@ class Survey:
     ) -> Generator[Landscape, None, None]:
         """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
 
+        Where points were interpolated, it yields once more.
+
         Args:
             landscape: takes the values.
             surfaces: tell their names.
@@ -228,58 +229,57 @@ class Survey:
             orders: flat indices of the points.
             deadline: when to stop.
         """
-        failures, grid = 0, landscape.grid
-        for flat_index, results in self._results(grid, evaluator, measured, orders, deadline):
-            if isinstance(results, Exception):
-                failures += 1
-                if failures == MOST_FAILURES and not landscape.done.any():
-                    raise results
-                landscape.report.failure = landscape.report.failure or error_text(results)
-                yield landscape
-                continue
-            index = np.unravel_index(flat_index, grid.shape)
-            for surface, result in zip(surfaces, results, strict=False):
-                landscape.record(index, surface.recorded(result))
-            if landscape.samples is not None:
-                for place, (value, _) in results[-1].items():
-                    cell: tuple[Any, ...] = (int(place), *index)
-                    landscape.samples.values[cell] = value
-            landscape.report.seconds = round(time.perf_counter() - self.started, 3)
-            landscape.report.split_batches = evaluator.parts
-            yield landscape
-
-    def _results(
-        self,
-        grid: Grid,
-        evaluator: Evaluator,
-        measured: list[Any],
-        orders: Iterable[NDArray[np.intp]],
-        deadline: Deadline | None,
-    ) -> Generator[tuple[np.intp, tuple[dict[str, Measurement], ...] | Exception], None, None]:
-        """The results at each point, by its flat index; or, if that is tolerated, what was raised there."""
+        failures = 0
         for order in orders:
-            begin = 0
-            while begin < len(order):
-                points = self.places[order[begin:]]
-                streams = [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
-                results = zip(*streams, strict=True)
-                try:
-                    while begin < len(order) and (deadline is None or not deadline()):
-                        measurements = next(results)
-                        begin += 1
+            streams: list[Any] = []
+            try:
+                for place, flat in enumerate(order):
+                    if deadline is not None and deadline():
+                        break
+                    streams = streams or self._streams(evaluator, measured, order[place:])
+                    try:
+                        results = list(map(next, streams))
+                    except Exception as error:
+                        failures += 1
+                        streams = _closed(streams)
+                        if not self.tolerant or (failures == MOST_FAILURES and not landscape.done.any()):
+                            raise
+                        landscape.report.failure = landscape.report.failure or error_text(error)
+                    else:
+                        self._record(landscape, surfaces, flat, results)
+                        landscape.report.split_batches = evaluator.parts
                         if deadline is not None:
                             deadline.step()
-                        yield order[begin - 1], measurements
-                except Exception as error:
-                    if not self.tolerant:
-                        raise
-                    begin += 1
-                    yield order[begin - 1], error
-                finally:
-                    for stream in streams:
-                        stream.close()
-                if deadline is not None and deadline():
-                    break
+                    yield landscape
+            finally:
+                _closed(streams)
+        if landscape.interpolated.any():
+            yield landscape
+
+    def _streams(self, evaluator: Evaluator, measured: list[Any], order: NDArray[np.intp]) -> list[Any]:
+        """For each surface, and the tiles, the generator of its measurements at these points."""
+        points = self.places[order]
+        return [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
+
+    def _record(
+        self, landscape: Landscape, surfaces: Sequence[Surface], flat: np.intp, results: list[dict[str, Measurement]]
+    ) -> None:
+        """Take in the results at the point with this flat index."""
+        index = np.unravel_index(flat, landscape.grid.shape)
+        for surface, result in zip(surfaces, results, strict=False):
+            landscape.record(index, surface.recorded(result))
+        if landscape.samples is not None:
+            for tile, (value, _) in results[-1].items():
+                cell: tuple[Any, ...] = (int(tile), *index)
+                landscape.samples.values[cell] = value
+        landscape.report.seconds = round(time.perf_counter() - self.started, 3)
+
+
+def _closed(streams: list[Any]) -> list[Any]:
+    """An empty list, after all streams were closed."""
+    for stream in streams:
+        stream.close()
+    return []
 
 
 def _named_errors(surfaces: Sequence[Surface], exact: list[Any], rounded: list[Any]) -> dict[str, dict[str, float]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -78,23 +80,22 @@ class Settings:
     weights: str = "the module's"
 
 
-def measure(
-    trainer: Any,
-    module: nn.Module,
-    settings: Settings,
-    find: Callable[[Landscape], Landscape | None] | None = None,
-    tolerant: bool = False,
-) -> Generator[Landscape, None, None]:
-    """Yield the landscape after its preparation and after every point: one object that fills up.
+Find = Callable[[Landscape], Landscape | None]
+
+
+@contextmanager
+def measuring(
+    trainer: Any, module: nn.Module, settings: Settings, find: Find | None = None, tolerant: bool = False
+) -> Iterator[Iterator[Landscape]]:
+    """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
     processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
-    Call it inside `quiet.undisturbed`; stop iterating to stop the pass, and call `tidy` when it is over.
+    Enter it inside `undisturbed`; leave it to stop the pass, and call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
-        module: its LightningModule, which is only read; a sharded one is moved, and back in place when the
-            iteration is over or closed.
+        module: its LightningModule, which is only read; a sharded one is moved, and back in place at the end.
         settings: what to measure.
         find: gives, for the landscape of which only the centre is known, what there is of it already: its points
             are taken over, and a finished one takes its place. All ranks call it, and get the same.
@@ -111,33 +112,26 @@ def measure(
         )  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
-        yield from _points(job, find)
-
-
-def _points(job: Pass, find: Callable[[Landscape], Landscape | None] | None) -> Generator[Landscape, None, None]:
-    trainer, grid = job.trainer, job.grid
-    surfaces = job.prepare()
-    job.lay_plane(surfaces[0])
-    job.first_centre(surfaces)
-    job.compare_modes(surfaces[0])
-    tiles = job.tiles(surfaces[0])
-    landscape = job.landscape(surfaces, tiles)
-    earlier = None if find is None else find(landscape)
-    if earlier is not None and is_finished(earlier, landscape):
-        yield earlier
-        return
-    if earlier is not None:
-        landscape.report.rounding_error = earlier.report.rounding_error
-        untidy(earlier, landscape)
-        merge([landscape, earlier])
-    order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
-    if not is_sharded(job.probe):
-        order = order[trainer.global_rank :: trainer.world_size]
-    yield landscape
-    if landscape.done.all():
-        return
-
-    yield from job.run(landscape, surfaces, tiles, order)
+        surfaces = job.prepare()
+        job.lay_plane(surfaces[0])
+        job.first_centre(surfaces)
+        job.compare_modes(surfaces[0])
+        tiles = job.tiles(surfaces[0])
+        landscape = job.landscape(surfaces, tiles)
+        earlier = None if find is None else find(landscape)
+        if earlier is not None and is_finished(earlier, landscape):
+            yield iter([earlier])
+            return
+        if earlier is not None:
+            landscape.report.rounding_error = earlier.report.rounding_error
+            untidy(earlier, landscape)
+            merge([landscape, earlier])
+        order = job.mine(landscape)
+        if landscape.done.all():
+            yield iter([landscape])
+            return
+        with job.running(landscape, surfaces, tiles, order) as landscapes:
+            yield chain([landscape], landscapes)
 
 
 class Pass(Survey):
@@ -149,7 +143,7 @@ class Pass(Survey):
         recorder: of what the probe logs.
         snapshot: the weights θ*.
         settings: what to measure.
-        tolerant: as in `measure`.
+        tolerant: as in `measuring`.
     """
 
     def __init__(
@@ -324,6 +318,12 @@ class Pass(Survey):
         """The landscape of which nothing but the centre is known, with its recipe."""
         return self.begin(surfaces, tiles, self._recipe(surfaces))
 
+    def mine(self, landscape: Landscape) -> NDArray[np.intp]:
+        """The flat indices of the points that this process is to measure, those nearest to the centre first."""
+        outwards = self.grid.outwards
+        order = outwards[~landscape.done.reshape(-1)[outwards]]
+        return order if is_sharded(self.probe) else order[self.trainer.global_rank :: self.trainer.world_size]
+
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
         """How the landscape of these surfaces is made."""
         trainer, settings = self.trainer, self.settings
@@ -373,11 +373,11 @@ def remarks(landscape: Landscape) -> list[str]:
 def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
-    Call it inside `quiet.undisturbed`. Errors as `measure`, and whatever the step itself raises. A lazy module that
+    Call it inside `undisturbed`. Errors as `measuring`, and whatever the step itself raises. A lazy module that
     has seen no batch yet has no weights to rehearse with.
 
     Args:
-        trainer, module, settings: as in `measure`.
+        trainer, module, settings: as in `measuring`.
         is_timed: whether a landscape's time is limited: then its data need not be.
 
     Returns:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,29 +31,31 @@ SEARCH = 20  # passes over one batch that it takes, about, before it has found a
 AT_ONCE = 12  # passes over the data that an affine evaluator may take, about, before its first point
 
 
-def measure_in_time(
+@contextmanager
+def measuring_in_time(
     trainer: Any, module: nn.Module, settings: Settings, seconds: float, tolerant: bool = False
-) -> Generator[Landscape, None, None]:
-    """Yield the best landscape that there is, again and again, until the time is over.
+) -> Iterator[Iterator[Landscape]]:
+    """A context that gives the best landscape that there is, again and again, until the time is over.
 
     First a draft of few points on few samples, which tells what a point takes; then the same again on as many samples
     as the time is enough for, since theirs is the larger error (Li et al. use all), from coarse to fine in the points.
     What is not evaluated in the end is interpolated, which ``report.interpolation`` tells with its error. Where the
-    time is enough, all points are evaluated on all samples, as `measure` does. In one process; not continued later.
+    time is enough, all points are evaluated on all samples, as `measuring` does. In one process; not continued later.
 
     Args:
-        trainer, module, settings, tolerant: as in `measure`.
+        trainer, module, settings, tolerant: as in `measuring`.
         seconds: until it must be over. Two batches of every data set are measured at the centre in any case.
 
     Raises:
-        CannotMeasureError: as `measure`.
+        CannotMeasureError: as `measuring`.
         ValueError: if no parameter may move.
     """
     deadline = Deadline(seconds)
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         accelerate = settings.accelerate if probe is not module else False  # the user's own: plainly
         job = Pass(trainer, probe, recorder, snapshot, replace(settings, accelerate=accelerate), tolerant)
-        yield from _InTime(job, deadline, seconds).landscapes()
+        with closing(_InTime(job, deadline, seconds).landscapes()) as landscapes:
+            yield landscapes
 
 
 class _InTime:

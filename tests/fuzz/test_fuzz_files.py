@@ -37,15 +37,15 @@ JSON = st.recursive(
 REAL = st.sampled_from(["<f8", ">f8", "<f4", "<f2", "<i8", "|u1"])
 
 
-TEXT = st.none() | st.text(max_size=8)
+WORD = st.none() | st.text(max_size=8)
 WHOLE, NUMBER = st.none() | st.integers(), st.none() | st.floats()
 NUMBERS = st.dictionaries(st.text(max_size=8), st.floats(), max_size=2)
 SETTINGS = st.dictionaries(st.text(max_size=8), JSON, max_size=2)
 RECIPES = st.builds(
     Recipe,
-    module=TEXT,
+    module=WORD,
     seed=WHOLE,
-    data=st.dictionaries(st.text(max_size=8), st.builds(DataRecipe, st.integers(), WHOLE, TEXT, TEXT), max_size=2),
+    data=st.dictionaries(st.text(max_size=8), st.builds(DataRecipe, st.integers(), WHOLE, WORD, WORD), max_size=2),
     directions=st.none()
     | st.builds(
         DirectionsRecipe, st.text(max_size=8), st.dictionaries(st.text(max_size=8), JSON, max_size=2), st.floats()
@@ -57,7 +57,7 @@ REPORTS = st.builds(
     seconds=NUMBER,
     interpolation=st.none() | st.builds(Interpolation, NUMBER, errors=NUMBERS),
     rounding_error=st.none() | st.builds(RoundingError, st.integers(), st.integers(), NUMBERS, NUMBERS),
-    failure=TEXT,
+    failure=WORD,
 )
 
 
