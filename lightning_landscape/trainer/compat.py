@@ -159,14 +159,16 @@ def combined_loader(trainer: Trainer, data: str) -> CombinedLoader | None:
     return next((loop._combined_loader for loop in loops if loop._combined_loader is not None), None)
 
 
-def combine(trainer: Trainer, loaders: object, mode: str) -> CombinedLoader:
-    """A CombinedLoader over any structure of loaders."""
+def combine(trainer: Trainer, loaders: Any, mode: str) -> CombinedLoader:
+    """A new CombinedLoader over any structure of loaders; over those of another one, in the mode of that."""
+    if hasattr(loaders, "flattened"):
+        loaders, mode = loaders.iterables, loaders._mode
     return _submodule(trainer, "utilities.combined_loader").CombinedLoader(loaders, mode)
 
 
-def loader_mode(combined: CombinedLoader) -> str:
-    """The mode in which a CombinedLoader puts its loaders together, e.g. "sequential"."""
-    return str(combined._mode)
+def is_sequential(combined: CombinedLoader) -> bool:
+    """True if a CombinedLoader gives the batches of one loader after those of another."""
+    return combined._mode == "sequential"
 
 
 def users_sampler(sampler: Any) -> Any:
@@ -405,8 +407,7 @@ def updates_statistics_only(trainer: Trainer) -> bool:
 
 def step_context(trainer: Trainer, data: str) -> Callable[[], AbstractContextManager[Any]]:
     """The precision plugin's context around a step: autocast, default dtype."""
-    name = {"train": "train_step_context", "val": "val_step_context", "test": "test_step_context"}[data]
-    return getattr(trainer.precision_plugin, name)
+    return getattr(trainer.precision_plugin, f"{data}_step_context")
 
 
 def unsupported(trainer: Trainer) -> str | None:

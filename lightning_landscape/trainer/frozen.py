@@ -23,6 +23,7 @@ from .loaders import Source
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+    from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 
 def freeze(
@@ -42,8 +43,8 @@ def freeze(
 
     The batches are like the Trainer's: a random subset in random order, without replacement, or all samples in the
     loader's order where that is fixed. A short last batch is there unless the loader drops it. A batch sampler, or a
-    sampler of the user's own, gives whole batches. The first batches are taken of data that can only be iterated, and
-    of loaders whose class has its own way to iterate.
+    sampler of the user's own, gives whole batches. Data that can only be iterated give their first batches. So do
+    loaders of a class that iterates in its own way.
 
     A loader in a fixed order may have its batches limited (``limit_val_batches``, ``overfit_batches``). It gives the
     samples that the Trainer itself sees, on all processes together. Where ranks draw or iterate differently, rank 0's
@@ -66,13 +67,12 @@ def freeze(
     Raises:
         CannotMeasureError: if there is no such loader, it is empty, or nothing says when to stop reading it.
     """
-    loaders, mode, is_from_hook = find_loaders(trainer, probe, data)
+    combined, is_from_hook = find_loaders(trainer, probe, data)
     seed_streams(keyed_seed(seed, "data", data))
-    combined = compat.combine(trainer, loaders, mode)
     sources = _sources(trainer, list(combined.flattened), data, seed, as_trained)
     if deadline is None:
         _refuse_endless(sources, data, max_samples, max_batches)
-    in_turn = mode == "sequential"
+    in_turn = compat.is_sequential(combined)
     limits = _shares(sources, max_samples) if in_turn else [max_samples] * len(sources)
     combined.flattened = [s.batches(n, max_batches, deadline is not None) for s, n in zip(sources, limits, strict=True)]
     items: Iterable[Any] = combined if deadline is None or not in_turn else _alternate(sources, combined.flattened)
@@ -90,7 +90,7 @@ def freeze(
         raise CannotMeasureError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
     batches.sort(key=lambda batch: (batch.loader, batch.index))
     result = _frozen(batches, sources, in_turn)
-    if is_from_hook:  # a split that is drawn in there is another than the Trainer's
+    if is_from_hook:  # a random split in the hook differs from the Trainer's
         note = f"{data}_dataloader() called for the landscape, the Trainer has not called it yet"
         result = replace(result, note=f"{result.note}; {note}")
     if samples and (len(sources) == 1 or in_turn) and clock.has_time_for_tiles(batches):
@@ -115,7 +115,8 @@ def _sources(trainer: Trainer, loaders: list[Any], data: str, seed: int, as_trai
 
 def _refuse_endless(sources: Sequence[Source], data: str, max_samples: int | None, max_batches: int | None) -> None:
     """Raises CannotMeasureError where nothing says when to stop reading."""
-    if any(source.may_be_endless(max_samples, max_batches) for source in sources):
+    may_be_endless = any(source.pool is None and source.limit is None for source in sources)
+    if max_samples is max_batches is None and may_be_endless:
         raise CannotMeasureError(
             f"data={data!r}: the {data} loader has no length, it may never end: give max_samples, max_batches, or a "
             f"budget, or the Trainer limit_{data}_batches as a whole number."
@@ -176,12 +177,7 @@ def _alternate(sources: Sequence[Source], batches: Sequence[Iterable[Counted]]) 
 
 
 class _Clock:
-    """A clock that compares the time of reading with a deadline, if there is one.
-
-    Args:
-        deadline: when it must be over.
-        tiles: how many single samples are to be read then, each twice.
-    """
+    """A clock that compares the time of reading with a deadline, if there is one; each tile is read twice after it."""
 
     def __init__(self, deadline: Deadline | None, tiles: int) -> None:
         self.deadline, self.tiles, self.began = deadline, tiles, now()
@@ -201,17 +197,17 @@ class _Clock:
         return 2 * self.tiles * seconds / sum(batch.size for batch in batches)
 
 
-def find_loaders(trainer: Trainer, probe: nn.Module, data: str) -> tuple[Any, str, bool]:
-    """The user's loaders for `data`, in their structure; the mode that combines them; whether a hook was called.
+def find_loaders(trainer: Trainer, probe: nn.Module, data: str) -> tuple[CombinedLoader, bool]:
+    """The user's loaders for `data`, combined as the Trainer does it; and whether a hook was called for them.
 
     Hooks that the Trainer has not called itself are called on copies.
 
     Raises:
         CannotMeasureError: if there are none.
     """
-    default = "max_size_cycle" if data == "train" else "sequential"
-    combined, is_from_hook = compat.combined_loader(trainer, data), False
-    if combined is None:
+    loaders: Any = compat.combined_loader(trainer, data)
+    is_from_hook = False
+    if loaders is None:
         loaders = compat.passed_loaders(trainer, data)
         hook = f"{data}_dataloader"
         datamodule = compat.datamodule_copy(trainer)
@@ -226,14 +222,11 @@ def find_loaders(trainer: Trainer, probe: nn.Module, data: str) -> tuple[Any, st
                 f"data={data!r}: there is no {data} loader. Pass one to the Trainer, implement {hook}(), or choose "
                 f"another data from {', '.join(compat.DATA)}."
             )
-        if not hasattr(loaders, "flattened"):
-            return loaders, default, is_from_hook
-        combined = loaders
-    return combined.iterables, compat.loader_mode(combined), is_from_hook
+    return compat.combine(trainer, loaders, "max_size_cycle" if data == "train" else "sequential"), is_from_hook
 
 
 def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
-    """The maximum of samples of each of several loaders in turn, in proportion to their sizes; None for all."""
+    """The maximum number of samples of each loader, in proportion to their sizes; None for all."""
     total = sum(map(len, sources))
     if max_samples is None or total <= max_samples:
         return [None] * len(sources)
@@ -241,7 +234,7 @@ def _shares(sources: list[Source], max_samples: int | None) -> list[int | None]:
 
 
 class _Transfer:
-    """The Trainer's treatment of a batch before a step; the hooks run on copies."""
+    """The transfer of a batch to the device as the Trainer does it; the hooks run on copies."""
 
     def __init__(self, trainer: Trainer, probe: nn.Module) -> None:
         self.precision, self.device = trainer.precision_plugin, trainer.strategy.root_device

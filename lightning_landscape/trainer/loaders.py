@@ -128,10 +128,6 @@ class Source:
             return (length_of(self.loader) or 0) * (getattr(self.loader, "batch_size", None) or 1)
         return sum(map(len, self.pool)) if self.holds_batches else len(self.pool)
 
-    def may_be_endless(self, max_samples: int | None, max_batches: int | None) -> bool:
-        """True if nothing says when to stop reading."""
-        return self.pool is None and self.limit is max_samples is max_batches is None
-
     @property
     def reads_tiles(self) -> bool:
         """True if single samples are read for tiles, rather than cut out of batches."""
@@ -239,35 +235,20 @@ class Source:
         return [Batch(transfer(rows(b.data, row, row + 1, b.size), 0), 1, sample=i) for i, b, row in chosen]
 
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
-        """A loader of our own over the same data, in this order; its workers end with it.
-
-        A worker is a process of its own. Without one, a data set that counts or caches would see our reads.
-        """
+        """A loader over the same data, in this order."""
         original: Any = self.loader
-        generator = torch.Generator().manual_seed(self.seed)
         if self.collates and _is_of_rows(original, order):
-            rows_alone = _Rows(private_copy(original.dataset))
-            return DataLoader(rows_alone, sampler=order, batch_size=None, generator=generator)
-        alone = not original.num_workers
+            generator = torch.Generator().manual_seed(self.seed)
+            dataset = _Rows(private_copy(original.dataset))
+            return DataLoader(dataset, sampler=order, batch_size=None, generator=generator)
         options: dict[str, Any] = {"batch_sampler": order} if self.collates else {"sampler": order, "batch_size": None}
-        if not alone:
+        if original.num_workers:
             options["multiprocessing_context"] = original.multiprocessing_context
-        return DataLoader(
-            private_copy(original.dataset) if alone else original.dataset,
-            num_workers=min(original.num_workers, 2),
-            collate_fn=private_copy(original.collate_fn) if alone else original.collate_fn,
-            worker_init_fn=original.worker_init_fn,
-            generator=generator,
-            **options,
-        )
+        return _new_loader(original, self.seed, max_workers=2, may_read_once=True, **options)
 
 
 class _Batches:
-    """Batches that can be iterated again, because a loader may be shorter than another one.
-
-    Args:
-        read: gives an iterator over them.
-    """
+    """Batches that can be iterated again, because a loader may be shorter than another one."""
 
     def __init__(self, read: Callable[[], Iterator[Counted]]) -> None:
         self._read = read
@@ -277,11 +258,7 @@ class _Batches:
 
 
 class _Rows(Dataset[list[torch.Tensor]]):
-    """A `TensorDataset`, or a subset of one, by whole batches: the bits that `default_collate` stacks.
-
-    Args:
-        dataset: the data set.
-    """
+    """A `TensorDataset`, or a subset of one, by whole batches: the bits that `default_collate` stacks."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self.dataset = dataset
@@ -348,22 +325,34 @@ def _copied(loader: Iterable[Any], seed: int) -> Iterable[Any]:
             return private_copy(loader, may_read_once=False)
         if has_own_way(loader):
             return _loader_copy(loader, seed)
-        alone = not loader.num_workers
-        plain = DataLoader(
-            private_copy(loader.dataset, may_read_once=False) if alone else loader.dataset,
-            batch_size=loader.batch_size,
-            drop_last=loader.drop_last,
-            collate_fn=private_copy(loader.collate_fn) if alone else loader.collate_fn,
-            num_workers=min(loader.num_workers, 1),
-            worker_init_fn=loader.worker_init_fn,
-            generator=torch.Generator().manual_seed(seed),
-        )
+        options = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
+        plain = _new_loader(loader, seed, max_workers=1, may_read_once=False, **options)
         return plain if loader.batch_size is None else counting(plain)
     except ReadOnceError as error:
         raise CannotMeasureError(
             f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
             "training would miss. Give a data set that can be indexed, or that starts anew at each iter()."
         ) from error
+
+
+def _new_loader(
+    original: DataLoader[Any], seed: int, max_workers: int, may_read_once: bool, **options: Any
+) -> DataLoader[Any]:
+    """A loader over the same data, with a generator of its own, and workers that end with it.
+
+    A worker is a process of its own. Without one, a data set that counts or caches would see our reads.
+    """
+    dataset, collate = original.dataset, original.collate_fn
+    if not original.num_workers:
+        dataset, collate = private_copy(dataset, may_read_once=may_read_once), private_copy(collate)
+    return DataLoader(
+        dataset,
+        num_workers=min(original.num_workers, max_workers),
+        collate_fn=collate,
+        worker_init_fn=original.worker_init_fn,
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
 
 
 def _loader_copy(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:

@@ -142,19 +142,14 @@ class PassFiles:
     def _take(self, landscape: Landscape, anew: bool) -> Landscape | None:
         """Take the folder of this landscape, or a new one; gives its points that are in any folder."""
         assert self.root is not None
-        parts: list[Landscape] = []
-        strangers: list[tuple[Path, Landscape, list[str]]] = []
-        resumable: list[Path] = []
-        for folder in [] if anew else [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]:
-            content = Content.of(folder, landscape)
+        folders = [] if anew else [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]
+        contents: dict[Path, Content] = {}
+        for folder in folders:
+            contents[folder] = content = Content.of(folder, landscape)
             if content.finished is not None:
                 return self._finish(folder, content.finished)
-            parts += content.same
-            if folder.parent == self.root:
-                strangers += [(folder, part, reasons) for part, reasons in content.different]
-            if content.is_resumable:
-                resumable.append(folder)
-        for folder in resumable:
+        parts = [part for content in contents.values() for part in content.same]
+        for folder in [folder for folder, content in contents.items() if content.is_resumable]:
             self._lock = Lock.take(folder)
             if self._lock is not None:
                 content = Content.of(folder, landscape)  # another process may have gone on since
@@ -165,11 +160,11 @@ class PassFiles:
                 break
         else:
             self._take_new()
-        self.notes = [
-            _note(folder, part, reasons, self.folder)
-            for folder, part, reasons in strangers
-            if not part.done.all() and not _is_taken(folder)
-        ]
+        self.notes = []
+        for folder, content in contents.items():
+            unfinished = [entry for entry in content.different if not entry[0].done.all()]
+            if unfinished and folder.parent == self.root and not _is_taken(folder):
+                self.notes += [_note(folder, part, reasons, self.folder) for part, reasons in unfinished]
         return merge([part.without_interpolated() for part in parts]) if parts else None
 
     def _finish(self, folder: Path, landscape: Landscape) -> Landscape:
@@ -185,13 +180,11 @@ class PassFiles:
         assert self.root is not None
         for number in count(1):
             folder = self.root / (self.name if number == 1 else f"{self.name}_{number}")
-            is_made = not folder.exists()
-            if not is_made and not _is_empty(folder):
-                continue
-            lock = Lock.take(folder)
+            is_new = not folder.exists()
+            lock = Lock.take(folder) if is_new or _is_empty(folder) else None
             if lock is None:
                 continue
-            if (lock.is_sure or is_made) and _is_empty(folder):
+            if (lock.is_sure or is_new) and _is_empty(folder):
                 self.folder, self._lock = folder, lock
                 return
             lock.release()
@@ -208,10 +201,8 @@ def check_folder(root: Path) -> OSError | None:
         with tempfile.TemporaryFile(dir=root):
             pass
     except OSError as error:
-        if (
-            not isinstance(error, FileExistsError | NotADirectoryError | PermissionError)
-            and error.errno not in PERMANENT
-        ):
+        is_permanent = isinstance(error, FileExistsError | NotADirectoryError | PermissionError)
+        if not is_permanent and error.errno not in PERMANENT:
             return error
         raise CannotMeasureError(
             f"dirpath={str(root)!r} can't be written ({error.strerror}): give another dirpath."
@@ -314,9 +305,8 @@ def _folders(root: Path, name: str) -> list[Path]:
     """The folders of a pass and those that were numbered after it, in that order."""
     pattern = re.compile(rf"{re.escape(name)}(?:_(\d+))?")
     matches = [(pattern.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
-    return [
-        path for _, path in sorted((int(match[1] or 1), path) for match, path in matches if match and path.is_dir())
-    ]
+    numbered = sorted((int(match[1] or 1), path) for match, path in matches if match and path.is_dir())
+    return [path for _, path in numbered]
 
 
 def _is_empty(folder: Path) -> bool:

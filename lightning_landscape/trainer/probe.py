@@ -1,4 +1,4 @@
-"""The probe: the module that a pass may move, a copy or the user's own where a part of it can't be copied."""
+"""The probe: a copy of the module that a pass may move; or the user's own, where that can't be copied."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def probe_copy(
 ) -> tuple[nn.Module, Recorder]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
-    The copy shares the Trainer, the data and locks with the original. Open files, parameters, buffers and metric states
-    are its own. Other things that can't be copied are not in it: a step that uses one is told its name. The copy is
-    set up as `set_up_probe` says.
+    The copy shares the Trainer, the data and locks with the original, but no parameter, buffer or metric state. Other
+    objects that can't be copied are not in it: a step that uses one gets an error with its name. `set_up_probe` makes
+    the copy ready for a step.
 
     Raises:
         UncopyablePartError: if a part of the module can't be copied.
@@ -83,10 +83,7 @@ def probe_copy(
 
 
 def _memo(trainer: Trainer) -> dict[int, Any]:
-    """The memo of a copy of the module: what the copy gets for the Trainer's objects, by the ids of the originals.
-
-    Each object is given as itself, as a copy or as a stand-in.
-    """
+    """The memo for copying the module: for each of the Trainer's objects itself, a copy or a stand-in, by its id."""
     memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
     substitutes = substitutes_of(trainer)
     memo |= {id(original): twin for original, twin in (*substitutes.copies, *substitutes.silent)}
@@ -102,10 +99,10 @@ def _addresses(module: nn.Module) -> set[int]:
 def probe_in_place(trainer: Trainer, module: nn.Module, mode: str, flags: Flags) -> Iterator[tuple[Recorder, Snapshot]]:
     """The user's module as a probe: at the end it is as it was, bit by bit, also after an error.
 
-    FSDP ties its notes to the very modules and parameters, and a CUDA graph its work, so that these can't be copied.
-    All else can. Inside, the modules have copies of their attributes (buffers, metric states, lists, hooks). The
-    parameters that this process holds are moved and written back; their gradients and hooks are laid aside. Leaving
-    needs no other process.
+    Modules and parameters can't be copied where FSDP keeps notes on them, or a CUDA graph works on them. All else
+    can. Inside, the modules have copies of their attributes (buffers, metric states, lists, hooks). The parameters that
+    this process holds are moved and written back; their gradients and hooks are laid aside. Leaving needs no other
+    process.
     """
     at_rest, script = AtRest(module), ScriptState(module)
     attributes = [(vars(part), dict(vars(part))) for part in module.modules()]
@@ -141,15 +138,15 @@ _LAID_ASIDE = ("requires_grad", "grad", "_backward_hooks", "_post_accumulate_gra
 def _replace_attributes(trainer: Trainer, module: nn.Module) -> None:
     """Give every module of the tree copies of its attributes, and lay the gradients and hooks of parameters aside.
 
-    TorchScript holds its own outside of Python: they are used, and put back.
+    TorchScript modules hold their attributes outside of Python: `ScriptState` puts these back.
 
     Raises:
         UncopyablePartError: if a module or tensor among the attributes can't be copied.
     """
     parts = {name: part for name, part in module.named_modules() if not isinstance(part, torch.jit.ScriptModule)}
-    shared = {id(thing): thing for thing in (trainer, *(part._get_fsdp_state() for part in fsdp_parts(module)))}
+    shared = {id(o): o for o in (trainer, *(part._get_fsdp_state() for part in fsdp_parts(module)))}
     stand_ins = substitutes_of(trainer).stand_ins
-    stand_ins.copies |= {id(thing): thing for thing in (*module.modules(), *module.parameters())}
+    stand_ins.copies |= {id(o): o for o in (*module.modules(), *module.parameters())}
     copier = ModuleCopier(module, _memo(trainer) | shared, stand_ins, in_place=True)
     copies = []
     with stand_ins.met_by_copies(), writers_apart():
@@ -172,7 +169,7 @@ def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) ->
 
     Args:
         trainer: whose strategy connects the ranks.
-        probe: what is ours to change.
+        probe: the module to move.
         mode, flags: as in `put_in_mode`.
 
     Raises:
@@ -198,16 +195,9 @@ def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) ->
 def _redirect_calls(module: LightningModule, trainer: Trainer, recorder: Recorder) -> None:
     """Let a LightningModule log to the recorder; its calls that write or train do nothing."""
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
-    vars(module).update(
-        log=recorder.log,
-        log_dict=recorder.log_dict,
-        print=_nothing,
-        manual_backward=_backward,
-        toggle_optimizer=_nothing,
-        untoggle_optimizer=_nothing,
-        toggled_optimizer=lambda optimizer: nullcontext(),
-        clip_gradients=_nothing,
-    )
+    vars(module).update(dict.fromkeys(("print", "toggle_optimizer", "untoggle_optimizer", "clip_gradients"), _nothing))
+    vars(module).update(log=recorder.log, log_dict=recorder.log_dict, manual_backward=_backward)
+    vars(module).update(toggled_optimizer=lambda optimizer: nullcontext())
 
 
 def _backward(loss: Tensor, *args: Any, **options: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import weakref
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -84,13 +83,7 @@ class Seal:
                 self._add(".".join(filter(None, (name, key))), tensor)
 
     def _add(self, name: str, value: object, levels: int = 7) -> None:
-        """Add a tensor, or the tensors and numbers in containers and plain objects.
-
-        Args:
-            name: of the value, for messages.
-            value: what to add.
-            levels: how deep to look into optimisers and schedulers.
-        """
+        """Add a tensor, or the tensors and numbers in so many levels of containers and plain objects."""
         if value is None or id(value) in self._seen or not levels:
             return
         self._seen.add(id(value))
@@ -125,19 +118,7 @@ class Seal:
         return [(state.name, state.tensor) for state in self._states if isinstance(state, _TensorState)]
 
 
-class _State(ABC):
-    """The state of one object that must not change, and its name."""
-
-    name: str
-
-    @abstractmethod
-    def is_unchanged(self) -> bool: ...
-
-    @abstractmethod
-    def restore(self) -> None: ...
-
-
-class _TensorState(_State):
+class _TensorState:
     """The bits of a tensor, in the memory where they lay; `copy_to` must be called once."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
@@ -165,7 +146,7 @@ class _TensorState(_State):
             part.copy_(value)
 
 
-class _ContainerState(_State):
+class _ContainerState:
     """The items of a container; numbers and texts by their values, all else as the same objects."""
 
     def __init__(self, name: str, container: dict[Any, Any] | list[Any] | set[Any] | deque[Any]) -> None:
@@ -189,7 +170,7 @@ class _ContainerState(_State):
             self._container.update(self._items)
 
 
-class _AttributeState(_State):
+class _AttributeState:
     """An attribute that is one object, number or flag."""
 
     def __init__(self, name: str, owner: object, attribute: str) -> None:
@@ -203,7 +184,7 @@ class _AttributeState(_State):
         setattr(self._owner, self._attribute, self._value)
 
 
-class _RandomState(_State):
+class _RandomState:
     """The global random streams of torch, NumPy and Python."""
 
     name = "a global random stream"
@@ -227,6 +208,9 @@ class _RandomState(_State):
         random.setstate(self._python)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+
+
+_State = _TensorState | _ContainerState | _AttributeState | _RandomState
 
 
 def _aligned(part: Tensor) -> int:

@@ -91,16 +91,12 @@ class StandIns:
 
 
 class _Access:
-    """The access of a stand-in to its original: copies of attributes, and calls on a scratch copy.
-
-    Args:
-        original: the user's optimiser or scheduler.
-        stand_ins: all of them.
-    """
+    """The access of a stand-in to its original: copies of attributes, and calls on a scratch copy."""
 
     def __init__(self, original: object, stand_ins: StandIns) -> None:
         self.original, self.stand_ins = original, stand_ins
-        self.wrapped = vars(original).get("_optimizer") if _is_wrapper(type(original)) else None
+        is_wrapper = any(c.__name__ == "LightningOptimizer" for c in type(original).__mro__)
+        self.wrapped = vars(original).get("_optimizer") if is_wrapper else None
         self.idle: set[str] = set()
         self.reset()
 
@@ -203,11 +199,6 @@ class StandIn:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
-
-
-def _is_wrapper(cls: type) -> bool:
-    """True if a class is Lightning's wrapper around a user's optimiser."""
-    return any(c.__name__ == "LightningOptimizer" for c in cls.__mro__)
 
 
 def _stand_in_class(cls: type) -> type:

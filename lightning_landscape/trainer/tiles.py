@@ -39,15 +39,8 @@ class EachSample(Objective):
 
     def __init__(self, objective: Objective, main: str, places: dict[int, list[int]]) -> None:
         self.objective, self.main_name, self.places = objective, main, places
+        self.rehearse, self.start = objective.rehearse, objective.start  # type: ignore[method-assign]
         self.singles: list[Batch] = []
-
-    def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """Rehearse the objective of the surface."""
-        self.objective.rehearse(module, batch)
-
-    def start(self) -> None:
-        """Start the objective of the surface."""
-        self.objective.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """One observation a tile.

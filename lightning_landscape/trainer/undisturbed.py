@@ -40,9 +40,9 @@ class Substitutes:
 def undisturbed(trainer: Trainer, counters: compat.Counters | None = None) -> Iterator[None]:
     """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
-    These come back: the random streams, the attributes of the Trainer and of Lightning's own objects behind it, grad
-    mode, cuDNN's and the matmul settings, and the globals that the user's code reaches. The module that is measured
-    inside must be a probe (`probing`), on batches of its own.
+    This holds for the random streams, grad mode, and the settings of cuDNN and of matrix products. The attributes of
+    the Trainer and of Lightning's objects behind it come back too, and the globals that the user's code reaches. The
+    module that is measured inside must be a probe (`probing`), on batches of its own.
 
     Args:
         trainer: in the middle of its work.
