@@ -115,7 +115,7 @@ def warn(trainer: Trainer, message: str) -> None:
 
 
 def training_step_count(trainer: Trainer) -> int:
-    """The step that loggers are given: as LearningRateMonitor does."""
+    """The step that loggers are given, as by Lightning's LearningRateMonitor."""
     return int(trainer.fit_loop.epoch_loop._batches_that_stepped) if trainer.fit_loop.epoch_loop else 0
 
 
@@ -225,11 +225,11 @@ class Counters:
         self._now: list[dict[str, Any]] = []
 
     def record(self) -> None:
-        """Remember the counters of now; called before each training step."""
+        """Remember the present counters; called before each training step."""
         self._recorded = [dict(vars(progress)) for progress in self._all]
 
     def begin(self) -> None:
-        """Remember the counters of now as those after the steps; called before the first `show`."""
+        """Remember the present counters as those after the steps; called before the first `show`."""
         self._now = [dict(vars(progress)) for progress in self._all]
 
     def show(self, data: str) -> None:

@@ -1,4 +1,4 @@
-"""One of the user's data loaders as a source of batches of our own, read without disturbing it."""
+"""A source of batches for landscapes: one of the user's data loaders, read without disturbing it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Transfer = Callable[[object, int], Any]  # from the data of a batch and the inde
 
 
 class Source:
-    """The data that one loader may give, and batches of our own from it.
+    """The data that one loader may give, and the batches of a landscape from it.
 
     Args:
         loader: the user's; never iterated itself where its data can be indexed or copied.

@@ -41,8 +41,8 @@ def undisturbed(trainer: Trainer, counters: compat.Counters | None = None) -> It
     """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
     This holds for the random streams, grad mode, and the settings of cuDNN and of matrix products. The attributes of
-    the Trainer and of Lightning's objects behind it come back too, and the globals that the user's code reaches. The
-    module that is measured inside must be a probe (`probing`), on batches of its own.
+    the Trainer, and of Lightning's objects behind it, come back too. So do the globals that the user's code reaches.
+    The module that is measured inside must be a probe (`probing`), on batches of its own.
 
     Args:
         trainer: in the middle of its work.
