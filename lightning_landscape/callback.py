@@ -30,7 +30,7 @@ from .survey.budget import Account, Deadline, now, parse_budget
 from .trainer import compat
 from .trainer.handover import Handover
 from .trainer.measure import Settings, measuring, rehearse, remarks, tidy
-from .trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
 from .trainer.seal import TrainingMovedError, sealed
 from .trainer.timed import measuring_in_time
@@ -407,7 +407,7 @@ class LossLandscapeCallback(_Callback):
             return
         if (error := check_folder(folder)) is not None:
             self._failed(trainer, error, f"Nothing can be written to {folder} now")
-        if self.dirpath is None and trainer.ckpt_path is None and (note := how_to_continue(folder)) is not None:
+        if self.dirpath is None and trainer.ckpt_path is None and (note := continuation_advice(folder)) is not None:
             compat.warn(trainer, note)
 
     def _spending(self) -> Any:

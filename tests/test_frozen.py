@@ -30,7 +30,8 @@ from torch.utils.data import (
 
 from lightning_landscape.trainer.frozen import FrozenData, freeze
 from lightning_landscape.trainer.loaders import Source
-from lightning_landscape.trainer.undisturbed import probe_copy, undisturbed
+from lightning_landscape.trainer.probe import probe_copy
+from lightning_landscape.trainer.undisturbed import undisturbed
 
 N = 23
 

@@ -24,7 +24,7 @@ from lightning_landscape.landscape import Landscape
 from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.output import summary
 from lightning_landscape.plots.furniture import provenance
-from lightning_landscape.trainer.undisturbed import silenced
+from lightning_landscape.trainer.probe import set_up_probe
 
 SEED = 4
 X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
@@ -480,7 +480,7 @@ def test_statistics_of_several_processes_are_refused() -> None:
     with pytest.raises(
         CannotMeasureError, match=r"mode='train': 1 is a SyncBatchNorm.*Give mode='eval', or train in one"
     ):
-        silenced(SimpleNamespace(world_size=2), module, "train", {})
+        set_up_probe(SimpleNamespace(world_size=2), module, "train", {})
 
 
 # What says it

@@ -18,7 +18,7 @@ from lightning_landscape.landscape import equal
 from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.output import Look, put_out
 from lightning_landscape.recipe import DataRecipe, Recipe
-from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continued_folders, how_to_continue
+from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 
 ALONE = SimpleNamespace(world_size=1)
 NAME = "step=000008"
@@ -343,34 +343,34 @@ def test_a_training_that_goes_on_finds_its_landscapes_where_they_were(tmp_path: 
 
 def test_a_rerun_is_told_how_to_continue_the_run_before(tmp_path: Path) -> None:
     roots = [tmp_path / f"version_{number}" / "landscape" for number in range(12)]
-    assert how_to_continue(roots[0]) is None
-    assert how_to_continue(roots[1]) is None
+    assert continuation_advice(roots[0]) is None
+    assert continuation_advice(roots[1]) is None
     leave(roots[10], EVERYTHING, name="step=000004")
     os.utime(roots[10] / "step=000004" / "landscape.h5", (1, 1))
     leave(roots[10], [1, 2, 3])
-    note = how_to_continue(roots[11])
+    note = continuation_advice(roots[11])
     assert note is not None
     assert (
         f'{roots[10] / NAME} with 3 of 12 points. To continue it, train again as then with dirpath="{roots[10]}"'
         in note
     )
-    assert how_to_continue(tmp_path / "landscape") is None
+    assert continuation_advice(tmp_path / "landscape") is None
     leave(roots[10], EVERYTHING)
-    assert how_to_continue(roots[11]) is None
+    assert continuation_advice(roots[11]) is None
     (roots[10] / NAME / "landscape.h5").write_bytes(b"damaged")
-    assert how_to_continue(roots[11]) is None
+    assert continuation_advice(roots[11]) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX locks")
 def test_a_run_that_is_at_work_has_left_nothing(tmp_path: Path) -> None:
     first, second = (tmp_path / version / "landscape" for version in ("version_0", "version_1"))
     leave(first, [1])
-    assert how_to_continue(second) is not None
+    assert continuation_advice(second) is not None
     with subprocess.Popen([sys.executable, "-c", HOLDS, str(first / NAME)], stdout=subprocess.PIPE, text=True) as owner:
         try:
             assert owner.stdout is not None
             assert owner.stdout.readline() == "taken\n"
-            assert how_to_continue(second) is None
+            assert continuation_advice(second) is None
         finally:
             owner.kill()
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape.isolation.module_copy import UncopiedError
-from lightning_landscape.trainer.undisturbed import probe_copy, undisturbed
+from lightning_landscape.trainer.probe import probe_copy
+from lightning_landscape.trainer.undisturbed import undisturbed
 
 X, Y = torch.randn(24, 4, generator=torch.Generator().manual_seed(0)), torch.arange(24) % 3
 

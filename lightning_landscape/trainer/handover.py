@@ -45,5 +45,5 @@ class Handover:
 
 
 def _remove(path: Path, process: int) -> None:
-    if os.getpid() == process:  # a forked one has the same finalizer
+    if os.getpid() == process:  # a forked process has the same finalizer
         path.unlink(missing_ok=True)

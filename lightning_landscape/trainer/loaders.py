@@ -1,10 +1,10 @@
-"""One of the user's data loaders as a source of batches of our own, read without disturbing it."""
+"""A source of batches for landscapes: one of the user's data loaders, read without disturbing it."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import islice
 from typing import Any
 
@@ -42,28 +42,28 @@ from ..objectives.batches import generators_of
 from . import compat
 
 log = logging.getLogger(__name__)
-Transfer = Callable[[Any, int], Any]
+Transfer = Callable[[object, int], Any]  # from the data of a batch and the index of its loader
 
 
 class Source:
-    """The data that one loader may give, and batches of our own from it.
+    """The data that one loader may give, and the batches of a landscape from it.
 
     Args:
         loader: the user's; never iterated itself where its data can be indexed or copied.
-        limit: the Trainer's ``limit_<data>_batches``; it bounds only what comes in a fixed order.
+        limit: the Trainer's ``limit_<data>_batches``; it bounds only data in a fixed order.
         seed: of the choice of samples.
         as_trained: batches are as full and as mixed as the user's, since a batch may be more than its samples.
 
     Attributes:
-        pool: what there is to choose from: indices, or batches of indices; None for data that can only be iterated.
-        is_drawn: whether the pool is what the user's own sampler gave this process.
+        pool: the indices, or batches of indices, to choose from; None for data that can only be iterated.
+        is_drawn: whether the user's own sampler has drawn the pool in this process.
         note: how the samples are chosen.
-        drawn: what chance chooses of them, see `Batch`.
-        population: of how many samples they are a part, none of them twice; None where nobody knows.
+        drawn: as of a `Batch`.
+        population: the number of samples that they are chosen from, none of them twice; None where nobody knows.
         sizes: of the batches that were chosen, where they are known without loading any.
     """
 
-    def __init__(self, loader: Any, limit: float, seed: int, as_trained: bool = False) -> None:
+    def __init__(self, loader: Iterable[Any], limit: float, seed: int, as_trained: bool = False) -> None:
         self.loader, self.seed, self.as_trained = loader, seed, as_trained
         self.generator = torch.Generator().manual_seed(seed)
         self.pool: list[Any] | None = None
@@ -73,24 +73,24 @@ class Source:
         self.sizes: list[int] = []
         self.chosen: list[Any] = []
         self.read: list[Any] = []  # the batches of a source that can only be iterated
-        own_way = isinstance(loader, DataLoader) and has_own_way(loader)
-        if own_way or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
-            how = "as the loader itself iterates" if own_way else "of data that can only be iterated"
-            self.note = f"the first batches {how}"
+        iterates_itself = isinstance(loader, DataLoader) and has_own_way(loader)
+        if iterates_itself or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+            origin = "as the loader itself iterates" if iterates_itself else "of data that can only be iterated"
+            self.note = f"the first batches {origin}"
             length = length_of(loader)
             self.limit = _limited(length, limit) if length is not None else limit if isinstance(limit, int) else None
             return
-        self._choose_from(loader, limit)
+        self._fill_pool(loader, limit)
 
-    def _choose_from(self, loader: DataLoader[Any], limit: float) -> None:
-        """The pool of a loader whose data can be indexed."""
+    def _fill_pool(self, loader: DataLoader[Any], limit: float) -> None:
+        """Set the pool of a loader whose data can be indexed."""
         batch_sampler, sampler = loader.batch_sampler, loader.sampler
         self.batch_size, self.drops_last, self.collates = None, False, batch_sampler is not None
         if way_of(batch_sampler) is BatchSampler.__iter__:
             sampler = batch_sampler.sampler  # type: ignore[union-attr]
             self.batch_size, self.drops_last = batch_sampler.batch_size, batch_sampler.drop_last  # type: ignore[union-attr]
         elif batch_sampler is not None:
-            self.pool, self.is_drawn, self.holds_batches = _drawn(batch_sampler, loader, self.seed), True, True
+            self.pool, self.is_drawn, self.holds_batches = _draw(batch_sampler, loader, self.seed), True, True
             self.note = "random batches of the loader's own batch sampler"
             if _is_in_order(getattr(batch_sampler, "sampler", None)):
                 self.pool = self.pool[: _limited(len(self.pool), limit)]
@@ -102,16 +102,16 @@ class Source:
         elif way_of(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
-            self.pool, self.is_drawn = _drawn(sampler, loader, self.seed), True
+            self.pool, self.is_drawn = _draw(sampler, loader, self.seed), True
             self.note = "random ones of an epoch's draws of the loader's own sampler"
             if way_of(sampler) is not WeightedRandomSampler.__iter__ and self.batch_size is not None:
                 self.pool, self.holds_batches = self._batched(self.pool), True  # its order may make its batches
                 self.note = "random batches of the loader's own sampler"
-        if _is_in_order(sampler):  # what comes later or is dropped is never seen
-            seen = _limited(len(loader), limit) * (self.batch_size or 1)
-            if isinstance(sampler, DistributedSampler):  # by all processes in turn
-                seen = min(seen * sampler.num_replicas, sampler.total_size)
-            self.pool = self.pool[:seen]
+        if _is_in_order(sampler):  # the Trainer never sees later or dropped samples
+            count = _limited(len(loader), limit) * (self.batch_size or 1)
+            if isinstance(sampler, DistributedSampler):  # of all processes in turn
+                count = min(count * sampler.num_replicas, sampler.total_size)
+            self.pool = self.pool[:count]
             if self.as_trained and self.batch_size is not None:
                 self.pool, self.holds_batches = self._batched(self.pool), True
                 self.note = "random batches in the loader's order"
@@ -123,14 +123,10 @@ class Source:
         return batches[:-1] if self.drops_last and batches and len(batches[-1]) < self.batch_size else batches
 
     def __len__(self) -> int:
-        """Samples, as far as they are known without loading any."""
+        """The number of samples, as far as it is known without loading any."""
         if self.pool is None:
             return (length_of(self.loader) or 0) * (getattr(self.loader, "batch_size", None) or 1)
         return sum(map(len, self.pool)) if self.holds_batches else len(self.pool)
-
-    def may_be_endless(self, max_samples: int | None, max_batches: int | None) -> bool:
-        """True if nothing says when to stop reading."""
-        return self.pool is None and self.limit is max_samples is max_batches is None
 
     @property
     def reads_tiles(self) -> bool:
@@ -140,9 +136,8 @@ class Source:
     def batches(self, max_samples: int | None, max_batches: int | None, shuffled: bool = False) -> Iterable[Counted]:
         """The batches for a surface, not yet on the device; each is read when it is asked for.
 
-        All there are come in the order of the data set (or of the loader's own sampler). A part comes in a random one,
-        so that each batch, and the first of them together, are random sets of the samples (or of the loader's own
-        batches).
+        All of them come in the order of the data set, or of the loader's own sampler. A part of them comes in random
+        order: each batch, and the first batches together, are random sets of the samples, or of the loader's batches.
 
         Args:
             max_samples: how many samples at most, but one batch at least; None for all.
@@ -150,13 +145,13 @@ class Source:
             shuffled: in random order in any case.
         """
         if self.pool is None:
-            most = min((n for n in (self.limit, max_batches) if n is not None), default=None)
-            return _Batches(lambda: self._iterated(max_samples, most))
+            maximum = min((n for n in (self.limit, max_batches) if n is not None), default=None)
+            return _Batches(lambda: self._iterate(max_samples, maximum))
         if not self.collates:  # the data set gives whole batches
-            whole = max_samples is max_batches is None and not shuffled
-            self.drawn = "ordered" if whole else "batches"
-            self.chosen = [self.pool[i] for i in self._order(whole)[:max_batches]]
-            return _Batches(lambda: _some(counted(self._loader(self.chosen)), max_samples))
+            is_whole = max_samples is max_batches is None and not shuffled
+            self.drawn = "ordered" if is_whole else "batches"
+            self.chosen = [self.pool[i] for i in self._order(is_whole)[:max_batches]]
+            return _Batches(lambda: _until(counted(self._loader(self.chosen)), max_samples))
         lists = self._lists(max_samples, max_batches, shuffled)
         self.chosen = [index for batch in lists for index in batch]
         self.sizes = [len(batch) for batch in lists]
@@ -170,21 +165,21 @@ class Source:
             totals = np.cumsum([len(self.pool[i]) for i in order])
             fitting = len(order) if max_samples is None else max(1, int((totals <= max_samples).sum()))
             count = min(n for n in (len(order), fitting, max_batches) if n is not None)
-            whole = count == len(order) and not shuffled
-            self.drawn, self.population = "ordered" if whole else "batches", len(self)
-            return [list(self.pool[i]) for i in (self._order(whole) if whole else order[:count])]
+            is_whole = count == len(order) and not shuffled
+            self.drawn, self.population = "ordered" if is_whole else "batches", len(self)
+            return [list(self.pool[i]) for i in (self._order(is_fixed=True) if is_whole else order[:count])]
         assert self.batch_size is not None
-        most = len(self.pool) // self.batch_size * self.batch_size if self.drops_last else len(self.pool)
-        count = most if max_samples is None else min(max_samples, most)
-        if self.drops_last or (self.as_trained and count < most):
-            count = min(max(count // self.batch_size, 1) * self.batch_size, most)
+        maximum = len(self.pool) // self.batch_size * self.batch_size if self.drops_last else len(self.pool)
+        count = maximum if max_samples is None else min(max_samples, maximum)
+        if self.drops_last or (self.as_trained and count < maximum):
+            count = min(max(count // self.batch_size, 1) * self.batch_size, maximum)
         if max_batches is not None:
             count = min(count, max_batches * self.batch_size)
-        whole = count == len(self.pool) and not (shuffled or self.as_trained)
-        # What a sampler has drawn with weights is in random order, and some of it twice.
-        self.drawn = "ordered" if whole and not self.is_drawn else "samples"
+        is_whole = count == len(self.pool) and not (shuffled or self.as_trained)
+        # A sampler that draws with weights gives random order, and samples twice.
+        self.drawn = "ordered" if is_whole and not self.is_drawn else "samples"
         self.population = None if self.is_drawn else len(self.pool)
-        return self._batched([self.pool[i] for i in self._order(whole)[:count]])
+        return self._batched([self.pool[i] for i in self._order(is_whole)[:count]])
 
     def _order(self, is_fixed: bool) -> list[int]:
         """The places in the pool, as they are or shuffled."""
@@ -193,19 +188,25 @@ class Source:
             return list(range(len(self.pool)))
         return torch.randperm(len(self.pool), generator=self.generator).tolist()
 
-    def _iterated(self, max_samples: int | None, most: int | None) -> Iterator[Counted]:
+    def _iterate(self, max_samples: int | None, max_batches: int | None) -> Iterator[Counted]:
         if self.is_read:  # another loader has more: they come again
             yield from self.read
             return
-        for batch in islice(_some(counted(_again(self.loader, self.seed)), max_samples), most):
+        for batch in islice(_until(counted(_copied(self.loader, self.seed)), max_samples), max_batches):
             self.read.append(batch)
             yield batch
         self.is_read = True
 
     def tiles(self, count: int, transfer: Transfer, read: int) -> tuple[Batch | None, list[Batch]]:
-        """`count` random ones of the first `read` samples: as one batch where they can be collated, and singly.
+        """The tiles, in one batch and singly.
 
-        None where the samples of a batch that was only iterated can't be told apart.
+        There is no one batch where the samples can't be collated. There are no tiles where the samples of a batch that
+        was only iterated can't be told apart.
+
+        Args:
+            count: how many to choose at random.
+            transfer: puts a batch onto the device.
+            read: how many samples, the first ones, to choose from.
         """
         if not self.reads_tiles:
             try:
@@ -215,49 +216,39 @@ class Source:
                 return None, []
         chosen = self.chosen[:read]
         order = torch.randperm(len(chosen), generator=self.generator)[:count].tolist()
-        picked = [chosen[i] for i in sorted(order)]
-        one_by_one = iter(self._loader([[index] for index in picked]))
-        names = [i if isinstance(i, int) else place for place, i in enumerate(picked)]
-        singles = [Batch(transfer(d, 0), 1, sample=i) for i, d in zip(names, one_by_one, strict=True)]
+        indices = [chosen[i] for i in sorted(order)]
+        names = [index if isinstance(index, int) else place for place, index in enumerate(indices)]
+        one_by_one = zip(names, self._loader([[index] for index in indices]), strict=True)
+        singles = [Batch(transfer(data, 0), 1, sample=name) for name, data in one_by_one]
         try:
-            together = Batch(transfer(next(iter(self._loader([picked]))), 0), len(picked))
+            together = Batch(transfer(next(iter(self._loader([indices]))), 0), len(indices))
         except (RuntimeError, TypeError, ValueError) as error:
-            log.debug("The tile samples can't be collated into one batch: %s", error)
+            log.debug("The tiles can't be collated into one batch: %s", error)
             return None, singles
         return together, singles
 
     def _sliced(self, count: int, transfer: Transfer) -> list[Batch]:
+        """Tiles cut out of the batches that were read."""
         places = [(batch, row) for batch in self.read for row in range(batch.size)]
-        order = torch.randperm(len(places), generator=self.generator)[:count].tolist()
-        return [Batch(transfer(_row(*places[i]), 0), 1, sample=i) for i in sorted(order)]
+        order = sorted(torch.randperm(len(places), generator=self.generator)[:count].tolist())
+        chosen = [(i, *places[i]) for i in order]
+        return [Batch(transfer(rows(b.data, row, row + 1, b.size), 0), 1, sample=i) for i, b, row in chosen]
 
     def _loader(self, order: Sequence[Any]) -> DataLoader[Any]:
-        """A loader of our own over the same data: own order, own generator, no persistent workers."""
-        own = self.loader
-        generator = torch.Generator().manual_seed(self.seed)
-        if self.collates and _is_of_rows(own, order):
-            return DataLoader(_Rows(private_copy(own.dataset)), sampler=order, batch_size=None, generator=generator)
-        # A worker is a process of its own; without one, a data set that counts or caches would see our reads.
-        dataset = own.dataset if own.num_workers else private_copy(own.dataset)
-        options: dict[str, Any] = {"multiprocessing_context": own.multiprocessing_context} if own.num_workers else {}
-        how = {"batch_sampler": order} if self.collates else {"sampler": order, "batch_size": None}
-        return DataLoader(
-            dataset,
-            num_workers=min(own.num_workers, 2),
-            collate_fn=own.collate_fn if own.num_workers else private_copy(own.collate_fn),
-            worker_init_fn=own.worker_init_fn,
-            generator=generator,
-            **how,
-            **options,
-        )
+        """A loader over the same data, in this order."""
+        original: Any = self.loader
+        if self.collates and _is_of_rows(original, order):
+            generator = torch.Generator().manual_seed(self.seed)
+            dataset = _Rows(private_copy(original.dataset))
+            return DataLoader(dataset, sampler=order, batch_size=None, generator=generator)
+        options: dict[str, Any] = {"batch_sampler": order} if self.collates else {"sampler": order, "batch_size": None}
+        if original.num_workers:
+            options["multiprocessing_context"] = original.multiprocessing_context
+        return _new_loader(original, self.seed, max_workers=2, may_read_once=True, **options)
 
 
 class _Batches:
-    """Batches that can be iterated again: a loader may be shorter than another one.
-
-    Args:
-        read: gives an iterator over them.
-    """
+    """Batches that can be iterated again, because a loader may be shorter than another one."""
 
     def __init__(self, read: Callable[[], Iterator[Counted]]) -> None:
         self._read = read
@@ -267,24 +258,20 @@ class _Batches:
 
 
 class _Rows(Dataset[list[torch.Tensor]]):
-    """A `TensorDataset`, or a subset of one, by whole batches: the bits that `default_collate` stacks, at once.
-
-    Args:
-        dataset: the data set.
-    """
+    """A `TensorDataset`, or a subset of one, by whole batches: the bits that `default_collate` stacks."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset: Any = dataset
+        self.dataset = dataset
 
     def __getitem__(self, indices: list[int]) -> list[torch.Tensor]:
-        dataset = self.dataset
+        dataset: Any = self.dataset
         while isinstance(dataset, Subset):
             indices, dataset = [int(dataset.indices[i]) for i in indices], dataset.dataset
         return [tensor[indices] for tensor in dataset.tensors]
 
 
 def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
-    """True if these batches of a loader, lists of indices, can be had from `_Rows`."""
+    """True if `_Rows` gives these batches of a loader, which are lists of indices."""
     dataset: Any = loader.dataset
     while type(dataset) is Subset and _are_places(dataset.indices):
         dataset = dataset.dataset
@@ -294,7 +281,7 @@ def _is_of_rows(loader: DataLoader[Any], order: Sequence[Any]) -> bool:
     return plain and all(type(index) is int for batch in order for index in batch)
 
 
-def _are_places(indices: Any) -> bool:
+def _are_places(indices: object) -> bool:
     """True if each of a subset's indices is the place of one row: not several rows, nor a mask."""
     if isinstance(indices, torch.Tensor):
         return indices.ndim == 1 and indices.dtype in (torch.int64, torch.int32)
@@ -306,10 +293,11 @@ def _are_places(indices: Any) -> bool:
 _OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, DistributedSampler.__iter__}
 
 
-def _is_in_order(sampler: Any) -> bool:
+def _is_in_order(sampler: object) -> bool:
     """True if a sampler goes through the data set in its order, alone or in turn with other processes."""
-    shared = way_of(sampler) is DistributedSampler.__iter__ and not sampler.shuffle
-    return shared or way_of(sampler) is SequentialSampler.__iter__
+    if isinstance(sampler, DistributedSampler) and way_of(sampler) is DistributedSampler.__iter__:
+        return not sampler.shuffle
+    return way_of(sampler) is SequentialSampler.__iter__
 
 
 def _limited(batches: int, limit: float) -> int:
@@ -317,37 +305,29 @@ def _limited(batches: int, limit: float) -> int:
     return int(batches * limit) if isinstance(limit, float) else min(limit, batches)
 
 
-def _drawn(sampler: Any, loader: DataLoader[Any], seed: int) -> list[Any]:
+def _draw(sampler: Iterable[Any], loader: DataLoader[Any], seed: int) -> list[Any]:
     """One epoch of a sampler in its own distribution, from a copy that starts at `seed`."""
     twin = private_copy(sampler, [loader.dataset])
     if isinstance(getattr(twin, "generator", None), torch.Generator):
         twin.generator = torch.Generator().manual_seed(seed)
-    length = len(sampler) if hasattr(sampler, "__len__") else 0
+    length = len(sampler) if isinstance(sampler, Sized) else 0
     return list(islice(twin, max(length, len(loader.dataset))))  # type: ignore[arg-type]
 
 
-def _again(loader: Any, seed: int) -> Iterable[Any]:
+def _copied(loader: Iterable[Any], seed: int) -> Iterable[Any]:
     """An iterable like `loader` whose iteration does not move the original; its generators start at `seed`.
 
     Raises:
-        CannotMeasureError: if that is impossible.
+        CannotMeasureError: if the data can only be read once.
     """
     try:
         if not isinstance(loader, DataLoader):
             return private_copy(loader, may_read_once=False)
         if has_own_way(loader):
-            return _twin(loader, seed)
-        alone = not loader.num_workers
-        own = DataLoader(
-            private_copy(loader.dataset, may_read_once=False) if alone else loader.dataset,
-            batch_size=loader.batch_size,
-            drop_last=loader.drop_last,
-            collate_fn=private_copy(loader.collate_fn) if alone else loader.collate_fn,
-            num_workers=min(loader.num_workers, 1),
-            worker_init_fn=loader.worker_init_fn,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        return own if loader.batch_size is None else counting(own)
+            return _loader_copy(loader, seed)
+        options = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
+        plain = _new_loader(loader, seed, max_workers=1, may_read_once=False, **options)
+        return plain if loader.batch_size is None else counting(plain)
     except ReadOnceError as error:
         raise CannotMeasureError(
             f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
@@ -355,23 +335,43 @@ def _again(loader: Any, seed: int) -> Iterable[Any]:
         ) from error
 
 
-def _twin(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
-    """A copy of a loader, at its beginning; iterators that the user's holds, with workers or without, are made anew."""
-    held = [name for name, value in vars(loader).items() if isinstance(value, _BaseDataLoaderIter)]
+def _new_loader(
+    original: DataLoader[Any], seed: int, max_workers: int, may_read_once: bool, **options: Any
+) -> DataLoader[Any]:
+    """A loader over the same data, with a generator of its own, and workers that end with it.
+
+    A worker is a process of its own. Without one, a data set that counts or caches would see our reads.
+    """
+    dataset, collate = original.dataset, original.collate_fn
+    if not original.num_workers:
+        dataset, collate = private_copy(dataset, may_read_once=may_read_once), private_copy(collate)
+    return DataLoader(
+        dataset,
+        num_workers=min(original.num_workers, max_workers),
+        collate_fn=collate,
+        worker_init_fn=original.worker_init_fn,
+        generator=torch.Generator().manual_seed(seed),
+        **options,
+    )
+
+
+def _loader_copy(loader: DataLoader[Any], seed: int) -> DataLoader[Any]:
+    """A copy of a loader, at its beginning, with new iterators for those in the loader's attributes."""
+    iterators = [name for name, value in vars(loader).items() if isinstance(value, _BaseDataLoaderIter)]
     twin = copy.copy(loader)
-    vars(twin).update(dict.fromkeys(held), num_workers=min(loader.num_workers, 1))
+    vars(twin).update(dict.fromkeys(iterators), num_workers=min(loader.num_workers, 1))
     vars(twin).update(persistent_workers=False, pin_memory=False)
     shared = [loader.dataset, loader.multiprocessing_context] if loader.num_workers else []
     twin = private_copy(twin, shared, may_read_once=False)
     for generator in generators_of(twin):
         generator.manual_seed(seed)
-    for name in held:
+    for name in iterators:
         if name != "_iterator":  # DataLoader's own, for workers that stay
             vars(twin)[name] = DataLoader.__iter__(twin)
     return twin
 
 
-def _some(batches: Iterable[Counted], max_samples: int | None) -> Iterator[Counted]:
+def _until(batches: Iterable[Counted], max_samples: int | None) -> Iterator[Counted]:
     """Batches until they hold `max_samples`."""
     count = 0
     for batch in batches:
@@ -379,8 +379,3 @@ def _some(batches: Iterable[Counted], max_samples: int | None) -> Iterator[Count
         count += batch.size
         if max_samples is not None and count >= max_samples:  # another one need not be read
             return
-
-
-def _row(batch: Counted, row: int) -> Any:
-    """One sample of a batch."""
-    return rows(batch.data, row, row + 1, batch.size)

@@ -38,6 +38,7 @@ from . import compat
 from .frozen import FrozenData, freeze
 from .probe import probing
 from .tiles import describe, tile_stream
+from .undisturbed import Substitutes, substitutes_of
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ class Pass(Survey):
 
     def _objective(self, data: str, frozen: FrozenData) -> Objective:
         """The objective that is measured on a data set."""
-        lent = compat.lent(self.trainer)
+        lent = substitutes_of(self.trainer)
         objective: Objective
         if self.settings.objective is not None:
             objective = LossFunction(self.settings.objective, f"{data}_loss", [self.probe])
@@ -214,7 +215,7 @@ class Pass(Survey):
                 f"{data}_loss",
                 compat.step_context(self.trainer, data),
                 frozen.several_loaders,
-                [twin for _, twin in lent.twins],
+                [twin for _, twin in lent.copies],
                 partial(_prepare_step, lent, data),
             )
         return Spread(InOneProcess(objective) if several_processes() else objective)
@@ -349,7 +350,7 @@ class Pass(Survey):
         )
 
 
-def _prepare_step(lent: compat.Lent, data: str) -> None:
+def _prepare_step(lent: Substitutes, data: str) -> None:
     """Before each point: stand-ins as they were, and the Trainer's counters as a step on these data reads them."""
     lent.stand_ins.reset()
     if lent.counters is not None:

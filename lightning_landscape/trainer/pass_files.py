@@ -1,4 +1,4 @@
-"""The files of one pass: whose folder it is, what is measured there already, and what is kept while it is measured."""
+"""The files of one pass: its folder, the points that are there already, and those of a landscape in progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..distributed.ranks import from_first, merge
 from ..landscape import Landscape
@@ -22,18 +22,21 @@ from ..storage import LandscapeFileError, encode, load
 from ..storage.lock import Lock
 from ..survey.resume import differences, is_finished, is_same_pass
 
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
 log = logging.getLogger(__name__)
 MAIN = f"{DATA_NAME}.h5"  # of rank 0, and of all in the end
 VERSION = "version_"  # how Lightning's loggers number their runs
-NEVER = (errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)  # of the path, not of a moment
+PERMANENT = (errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)  # errors of the path, not of a moment
 PARTS = f"{DATA_NAME}.rank*.h5"  # of the other ranks, while they measure
 
 
 class PassFiles:
     """The folder of one pass: ``<root>/<name>``, or ``<root>/<name>_2`` and so on where that is another landscape's.
 
-    A pass that finds its own recipe in a folder goes on there; any other folder is left as it is. Rank 0 decides, and
-    its process has the folder alone until `close`. Every rank keeps its points in a file of its own.
+    A pass that finds its recipe in a folder goes on there; any other folder is left as it is. Rank 0 decides, and
+    its process has the folder alone until `close`. Every rank writes its points to a file of its own.
 
     Args:
         root: the folder of all passes; None for no files.
@@ -44,8 +47,8 @@ class PassFiles:
     Attributes:
         folder: where the files go; None before `find`, and where there is none.
         finished: whether the folder held the whole landscape before.
-        error: what kept the pass from having a folder.
-        notes: what the user should know of other folders.
+        error: the reason why the pass has no folder.
+        notes: messages to the user about other folders.
     """
 
     def __init__(self, root: Path | None, name: str, elsewhere: Sequence[Path] = (), rank: int = 0) -> None:
@@ -58,7 +61,7 @@ class PassFiles:
         self._lock: Lock | None = None
         self._files: Files | None = None
 
-    def find(self, trainer: Any, landscape: Landscape, anew: bool = False) -> Landscape | None:
+    def find(self, trainer: Trainer, landscape: Landscape, anew: bool = False) -> Landscape | None:
         """Take a folder for a landscape of which the centre is known; gives its points that are on disk already.
 
         Every rank must call it equally often.
@@ -66,19 +69,19 @@ class PassFiles:
         Args:
             trainer: connects the ranks.
             landscape: with its whole recipe.
-            anew: take over no points, and a folder without any.
+            anew: take a new folder, and no points of another one.
         """
         earlier = None
         if self.rank == 0 and self.root is not None:
             try:
                 earlier = self._take(landscape, anew)
-            except Exception as error:  # noqa: BLE001  # a pass without files is better than none: the caller tells it
+            except Exception as error:  # noqa: BLE001  # a pass without files is better than none; the caller warns
                 self.error = error
         self.folder, self.finished, earlier = from_first(trainer, (self.folder, self.finished, earlier))
         return earlier
 
     def keep(self, landscape: Landscape) -> list[tuple[str, Exception]]:
-        """Write this rank's points of a landscape in progress; gives what could not be written, and why."""
+        """Write this rank's points of a landscape in progress; gives the files that could not be written, and why."""
         if self.folder is None or self.finished:
             return []
         files = Files(self.folder)
@@ -100,11 +103,14 @@ class PassFiles:
         return self._files
 
     def end(self, landscape: Landscape, formats: Sequence[str]) -> list[tuple[str, Exception]]:
-        """Once all of a landscape is in a file, what was in progress goes away; gives what could not be written.
+        """Remove the files in progress once all of a landscape is in a file.
 
         Args:
-            landscape: of all ranks, which the files that `begin` gave have got.
+            landscape: of all ranks, as written by the `Files` of `begin`.
             formats: that were asked for.
+
+        Returns:
+            The files that could not be written, and why.
         """
         if self._files is None:
             return [] if self.error is None else [("The folder", self.error)]
@@ -134,23 +140,19 @@ class PassFiles:
             self._lock = None
 
     def _take(self, landscape: Landscape, anew: bool) -> Landscape | None:
-        """Take this landscape's own folder, or a new one; gives the points of all folders that are of it."""
+        """Take the folder of this landscape, or a new one; gives its points that are in any folder."""
         assert self.root is not None
-        parts: list[Landscape] = []
-        others: list[tuple[Path, Landscape, list[str]]] = []
-        mine: list[Path] = []
-        for folder in [] if anew else [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]:
-            content = Content.of(folder, landscape)
+        folders = [] if anew else [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]
+        contents: dict[Path, Content] = {}
+        for folder in folders:
+            contents[folder] = content = Content.of(folder, landscape)
             if content.finished is not None:
                 return self._finish(folder, content.finished)
-            parts += content.same
-            others += [(folder, part, what) for part, what in content.others if folder.parent == self.root]
-            if content.is_own:
-                mine.append(folder)
-        for folder in mine:
+        parts = [part for content in contents.values() for part in content.same]
+        for folder in [folder for folder, content in contents.items() if content.is_resumable]:
             self._lock = Lock.take(folder)
             if self._lock is not None:
-                content = Content.of(folder, landscape)  # who had it may have gone on since
+                content = Content.of(folder, landscape)  # another process may have gone on since
                 if content.finished is not None:
                     return self._finish(folder, content.finished)
                 self.folder = folder
@@ -158,15 +160,18 @@ class PassFiles:
                 break
         else:
             self._take_new()
-        unfinished = [other for other in others if not other[1].done.all() and not _is_taken(other[0])]
-        self.notes = [_note(*other, self.folder) for other in unfinished]
+        self.notes = []
+        for folder, content in contents.items():
+            unfinished = [entry for entry in content.different if not entry[0].done.all()]
+            if unfinished and folder.parent == self.root and not _is_taken(folder):
+                self.notes += [_note(folder, part, reasons, self.folder) for part, reasons in unfinished]
         return merge([part.without_interpolated() for part in parts]) if parts else None
 
     def _finish(self, folder: Path, landscape: Landscape) -> Landscape:
-        """Nothing is to be measured, and only files that are missing are written, if nobody else does it."""
+        """Take a folder with the finished landscape: only missing files are written, unless another process does."""
         self.folder, self.finished = folder, True
         if self._lock is None:
-            with suppress(OSError):  # it may be read alone
+            with suppress(OSError):  # the folder may be read-only
                 self._lock = Lock.take(folder)
         return landscape
 
@@ -175,13 +180,11 @@ class PassFiles:
         assert self.root is not None
         for number in count(1):
             folder = self.root / (self.name if number == 1 else f"{self.name}_{number}")
-            is_made = not folder.exists()
-            if not is_made and not _is_empty(folder):
-                continue
-            lock = Lock.take(folder)
+            is_new = not folder.exists()
+            lock = Lock.take(folder) if is_new or _is_empty(folder) else None
             if lock is None:
                 continue
-            if (lock.is_sure or is_made) and _is_empty(folder):
+            if (lock.is_sure or is_new) and _is_empty(folder):
                 self.folder, self._lock = folder, lock
                 return
             lock.release()
@@ -198,7 +201,8 @@ def check_folder(root: Path) -> OSError | None:
         with tempfile.TemporaryFile(dir=root):
             pass
     except OSError as error:
-        if not isinstance(error, FileExistsError | NotADirectoryError | PermissionError) and error.errno not in NEVER:
+        is_permanent = isinstance(error, FileExistsError | NotADirectoryError | PermissionError)
+        if not is_permanent and error.errno not in PERMANENT:
             return error
         raise CannotMeasureError(
             f"dirpath={str(root)!r} can't be written ({error.strerror}): give another dirpath."
@@ -206,11 +210,11 @@ def check_folder(root: Path) -> OSError | None:
     return None
 
 
-def how_to_continue(root: Path) -> str | None:
-    """Says how to continue what the run before this one has left unfinished; None if it is not known to have.
+def continuation_advice(root: Path) -> str | None:
+    """Advice on how to continue the landscape that the run before this one left unfinished; None without one.
 
     Args:
-        root: the folder of the passes of this run, of which Lightning has numbered the folder above: ``version_1``.
+        root: the folder of the passes of this run. Lightning has numbered its parent: ``version_1``.
     """
     number = int(root.parent.name.removeprefix(VERSION)) if re.fullmatch(rf"{VERSION}\d+", root.parent.name) else 0
     earlier = root.parent.with_name(f"{VERSION}{number - 1}") / root.name
@@ -249,10 +253,10 @@ def continued_folders(root: Path, checkpoint: str | os.PathLike[str]) -> list[Pa
         root: the folder of the passes of this run.
         checkpoint: its path.
     """
-    beside = [folder / root.name for folder in Path(checkpoint).absolute().parents[:2]]
-    is_numbered = re.fullmatch(rf"{VERSION}\d+", root.parent.name)
-    versions = sorted(root.parent.parent.glob(f"{VERSION}*")) if is_numbered else []
-    return list(dict.fromkeys([*beside, *(folder / root.name for folder in versions)]))
+    runs = [*Path(checkpoint).absolute().parents[:2]]
+    if re.fullmatch(rf"{VERSION}\d+", root.parent.name):
+        runs += sorted(root.parent.parent.glob(f"{VERSION}*"))
+    return list(dict.fromkeys(run / root.name for run in runs))
 
 
 @dataclass
@@ -260,22 +264,22 @@ class Content:
     """The contents of one folder, compared with a landscape.
 
     Args:
-        same: the points that are of this very function and grid.
-        others: those of others, and what is different in them.
-        finished: what a pass of the same settings has brought to its end.
-        is_own: whether all is of this landscape, so that a pass may go on there.
+        same: points of the same function and grid.
+        different: points of another function or grid, each with the names of the differences.
+        finished: the landscape that a pass of the same settings has finished.
+        is_resumable: whether all is of this landscape, so that a pass may go on there.
     """
 
     same: list[Landscape] = field(default_factory=list)
-    others: list[tuple[Landscape, list[str]]] = field(default_factory=list)
+    different: list[tuple[Landscape, list[str]]] = field(default_factory=list)
     finished: Landscape | None = None
-    is_own: bool = False
+    is_resumable: bool = False
 
     @classmethod
     def of(cls, folder: Path, landscape: Landscape) -> Content:
         """The contents of a folder, compared with this landscape.
 
-        A folder with a file that can't be read is not this landscape's own.
+        A folder with a file that can't be read is not resumable.
         """
         content, is_readable = cls(), True
         data = [path for name in DATA_FORMATS if (path := folder / f"{DATA_NAME}.{name}").exists()]
@@ -286,13 +290,13 @@ class Content:
                 log.info("%s is left as it is: %s", path, error)
                 is_readable = False
                 continue
-            what = differences(part, landscape)
-            if what:
-                content.others.append((part, what))
+            reasons = differences(part, landscape)
+            if reasons:
+                content.different.append((part, reasons))
             else:
                 content.same.append(part)
-        if is_readable and content.same and not content.others:
-            content.is_own = all(is_same_pass(part, landscape) for part in content.same)
+        if is_readable and content.same and not content.different:
+            content.is_resumable = all(is_same_pass(part, landscape) for part in content.same)
             content.finished = next((part for part in content.same if is_finished(part, landscape)), None)
         return content
 
@@ -300,19 +304,19 @@ class Content:
 def _folders(root: Path, name: str) -> list[Path]:
     """The folders of a pass and those that were numbered after it, in that order."""
     pattern = re.compile(rf"{re.escape(name)}(?:_(\d+))?")
-    found = [(pattern.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
-    numbered = [(int(match[1] or 1), path) for match, path in found if match and path.is_dir()]
-    return [path for _, path in sorted(numbered)]
+    matches = [(pattern.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
+    numbered = sorted((int(match[1] or 1), path) for match, path in matches if match and path.is_dir())
+    return [path for _, path in numbered]
 
 
 def _is_empty(folder: Path) -> bool:
-    """True if nobody has written anything to a folder; locks and halves of files do not count."""
+    """True if nobody has written anything to a folder; locks and half-written files do not count."""
     return not folder.is_dir() or all(path.name.startswith(".") for path in folder.iterdir())
 
 
-def _note(folder: Path, earlier: Landscape, others: list[str], new: Path | None) -> str:
+def _note(folder: Path, earlier: Landscape, reasons: list[str], new: Path | None) -> str:
     return (
-        f"The unfinished landscape found for this step has another {', '.join(others)}: its "
+        f"The unfinished landscape found for this step has another {', '.join(reasons)}: its "
         f"{int(earlier.evaluated.sum())} points are not of this surface, which is measured anew"
         f"{f' in {new}' if new else ''}, and stay in {folder}. Ignore this if you meant to change it."
     )

@@ -6,58 +6,52 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from rich.progress import Progress
 
 
 @contextmanager
-def progress(trainer: Any, total: int, description: str) -> Iterator[Callable[[int], None]]:
-    """Give a function that is told how many of `total` points are done; the bar shows the time left.
+def progress(trainer: Trainer, total: int, description: str) -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left; gives a function to call with the number of points that are done.
 
-    Rich's bar gets one more task, tqdm's one more line; without a bar (``enable_progress_bar=False``) nothing
-    is shown.
+    Rich's bar gets one more task, tqdm's one more line. Without a bar (``enable_progress_bar=False``) nothing is shown.
     """
-    own = trainer.progress_bar_callback
-    if own is None or own.is_disabled:
+    bar = trainer.progress_bar_callback
+    if bar is None or getattr(bar, "is_disabled", False):
         yield lambda done: None
-    elif type(own).__name__.startswith("Rich") or hasattr(own, "progress"):
-        yield from _rich(own, total, description)
+    elif type(bar).__name__.startswith("Rich") or hasattr(bar, "progress"):
+        yield from _rich(getattr(bar, "progress", None), total, description)
     else:
         yield from _tqdm(total, description)
 
 
-def _rich(own: Any, total: int, description: str) -> Iterator[Callable[[int], None]]:
+def _rich(display: Progress | None, total: int, description: str) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    running = own.progress is not None and getattr(own.progress.live, "is_started", False)
     # Rich draws one live display at a time: the Trainer's while it is up, else one of ours.
-    bar = (
-        own.progress
-        if running
-        else Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            transient=True,
-        )
-    )
-    if not running:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    is_up = display is not None and getattr(display.live, "is_started", False)
+    bar = display if display is not None and is_up else Progress(*columns, transient=True)
+    if not is_up:
         bar.start()
     task = bar.add_task(description, total=total)
-    drawn = 0.0
+    last = 0.0
 
-    def shown(done: int) -> None:
-        nonlocal drawn
+    def update(done: int) -> None:
+        nonlocal last
         now = time.monotonic()
-        refresh = now - drawn > 0.1  # Lightning's display does not refresh itself
+        refresh = now - last > 0.1  # Lightning's display does not refresh itself
         bar.update(task, completed=done, refresh=refresh)
-        drawn = now if refresh else drawn
+        last = now if refresh else last
 
     try:
-        yield shown
+        yield update
     finally:
         bar.remove_task(task)
-        if not running:
+        if not is_up:
             bar.stop()
 
 

@@ -1,4 +1,4 @@
-"""A seal on the training: what a pass must leave as it was is kept, compared afterwards, and put back if it moved."""
+"""A seal on the training: its state is remembered, compared after a pass, and restored if it moved."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.parameter import is_lazy
-from torch.optim.optimizer import register_optimizer_step_pre_hook
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from ..isolation.edits import EditWatch, caller
 from ..objectives.touched import OriginalsEditedError
@@ -22,12 +22,10 @@ from ..weights.parameters import checksum, parts
 from ..weights.sharding import AtRest, is_sharded, local
 from . import compat
 
-DEPTH = 6  # of containers and objects inside an optimiser or scheduler
-ALIGNED = 64  # bytes between the beginnings of two kept tensors
-MOST_NAMED = 5  # of what moved, in a message
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
-
-_NOT_HELD = (nn.Module, Generator, ModuleType, type, *weakref.ProxyTypes)  # not part of an optimiser's state
+_NO_STATE = (nn.Module, Generator, ModuleType, type, *weakref.ProxyTypes)  # not part of an optimiser's state
 
 
 class TrainingMovedError(RuntimeError):
@@ -38,145 +36,133 @@ class TrainingMovedError(RuntimeError):
 
 
 class Seal:
-    """The state of a training, kept for comparison: weights, buffers, gradients, optimisers, flags, random streams.
+    """The state of a training, for comparison: weights, buffers, gradients, optimisers, flags, random streams.
 
-    Kept are copies (on the CPU), as much memory as the module, its gradients and its optimisers' state take.
+    It holds copies on the CPU, as much memory as the module, its gradients and its optimisers' state take.
 
     Args:
         trainer: in the middle of its work.
         module: its LightningModule.
     """
 
-    def __init__(self, trainer: Any, module: nn.Module) -> None:
-        self._rest = AtRest(module) if is_sharded(module) else None  # in their sharded form the parameters stay
-        self._kept: list[_Kept] = []
+    def __init__(self, trainer: Trainer, module: nn.Module) -> None:
+        self._at_rest = AtRest(module) if is_sharded(module) else None  # in their sharded form the parameters stay
+        self._states: list[_State] = []
         self._seen: set[int] = set()
         self._names = {id(p): name for name, p in module.named_parameters()}
         for name, part in module.named_modules():
-            self._keep_module(name, part)
+            self._add_module(name, part)
         for name, parameter in module.named_parameters():
-            self._kept.append(_Attribute(f"requires_grad of {name}", parameter, "requires_grad"))
-            self._kept.append(_Attribute(f"the gradient of {name}", parameter, "grad"))
-            self._keep(f"the gradient of {name}", parameter.grad)
+            self._states.append(_AttributeState(f"requires_grad of {name}", parameter, "requires_grad"))
+            self._states.append(_AttributeState(f"the gradient of {name}", parameter, "grad"))
+            self._add(f"the gradient of {name}", parameter.grad)
         scaler = getattr(trainer.precision_plugin, "scaler", None)
         for owner in (*compat.optimizers_and_schedulers(trainer, wrappers=False), scaler):
-            self._keep(type(owner).__name__, owner)
-        for callback in trainer.callbacks:
+            self._add(type(owner).__name__, owner)
+        for callback in compat.callbacks_of(trainer):
             for key, value in list(vars(callback).items()):
                 if isinstance(value, nn.Module) and value is not module:
-                    self._keep(f"{type(callback).__name__}.{key}", dict(value.state_dict(keep_vars=True)))
+                    self._add(f"{type(callback).__name__}.{key}", dict(value.state_dict(keep_vars=True)))
         for counter in compat.counters(trainer):
-            self._kept.append(_Items("the Trainer's counters", vars(counter)))
-        self._kept.append(_Attribute("should_stop of the Trainer", trainer, "should_stop"))
-        self._kept.append(_Streams())
-        numbers = [kept for kept in self._kept if isinstance(kept, _Numbers)]
+            self._states.append(_ContainerState("the Trainer's counters", vars(counter)))
+        self._states.append(_AttributeState("should_stop of the Trainer", trainer, "should_stop"))
+        self._states.append(_RandomState())
+        tensors = [state for state in self._states if isinstance(state, _TensorState)]
         # One block: NumPy asks the system for large pages, which makes the copies twice as fast.
-        memory = torch.from_numpy(np.empty(sum(kept.nbytes for kept in numbers), dtype=np.uint8))
-        for kept, part in zip(numbers, memory.split([kept.nbytes for kept in numbers]), strict=True):
-            kept.keep_in(part)
+        memory = torch.from_numpy(np.empty(sum(state.nbytes for state in tensors), dtype=np.uint8))
+        for state, block in zip(tensors, memory.split([state.nbytes for state in tensors]), strict=True):
+            state.copy_to(block)
 
-    def _keep_module(self, name: str, part: nn.Module) -> None:
+    def _add_module(self, name: str, part: nn.Module) -> None:
         where = name or type(part).__name__
-        self._kept.append(_Attribute(f"the training flag of {where}", part, "training"))
+        self._states.append(_AttributeState(f"the training flag of {where}", part, "training"))
         for table in (part._parameters, part._buffers):
             if isinstance(table, dict):  # not of TorchScript, which has the tensors only
-                self._kept.append(_Items(f"the parameters and buffers of {where}", table))
+                self._states.append(_ContainerState(f"the parameters and buffers of {where}", table))
             for key, tensor in table.items():
-                self._keep(".".join(filter(None, (name, key))), tensor)
+                self._add(".".join(filter(None, (name, key))), tensor)
 
-    def _keep(self, name: str, value: Any, depth: int = 0) -> None:
-        """A tensor, or whatever containers and plain objects hold tensors and numbers."""
-        if value is None or id(value) in self._seen or depth > DEPTH:
+    def _add(self, name: str, value: object, levels: int = 7) -> None:
+        """Add a tensor, or the tensors and numbers in so many levels of containers and plain objects."""
+        if value is None or id(value) in self._seen or not levels:
             return
         self._seen.add(id(value))
         if isinstance(value, Tensor):
             if not (is_lazy(value) or value.is_meta):
-                self._kept.append(_Numbers(name, value))
+                self._states.append(_TensorState(name, value))
         elif isinstance(value, dict | list | set | deque):
-            self._kept.append(_Items(name, value))
+            self._states.append(_ContainerState(name, value))
             for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-                self._keep(f"{name}[{self._names.get(id(key), key)}]", item, depth + 1)
+                self._add(f"{name}[{self._names.get(id(key), key)}]", item, levels - 1)
         elif isinstance(value, tuple):
             for item in value:
-                self._keep(name, item, depth + 1)
-        elif hasattr(value, "__dict__") and not callable(value) and not isinstance(value, _NOT_HELD):
-            self._kept.append(_Items(name, vars(value)))
+                self._add(name, item, levels - 1)
+        elif hasattr(value, "__dict__") and not callable(value) and not isinstance(value, _NO_STATE):
+            self._states.append(_ContainerState(name, vars(value)))
             for key, item in vars(value).items():
-                self._keep(f"{name}.{key}", item, depth + 1)
+                self._add(f"{name}.{key}", item, levels - 1)
 
-    def put_back(self) -> list[str]:
-        """The names of all that was not as it was, and is so again."""
-        if self._rest is not None:
-            self._rest.restore()
-        moved = [kept for kept in self._kept if not kept.stayed()]
+    def restore(self) -> list[str]:
+        """Restore what has moved; gives the names of it."""
+        if self._at_rest is not None:
+            self._at_rest.restore()
+        moved = [state for state in self._states if not state.is_unchanged()]
         with torch.no_grad():
-            for kept in moved:
-                kept.put_back()
-        return list(dict.fromkeys(kept.name for kept in moved))
+            for state in moved:
+                state.restore()
+        return list(dict.fromkeys(state.name for state in moved))
 
     @property
     def tensors(self) -> list[tuple[str, Tensor]]:
-        """The name of each tensor that is kept, and the tensor."""
-        return [(kept.name, kept.tensor) for kept in self._kept if isinstance(kept, _Numbers)]
+        """The name of each tensor under the seal, and the tensor."""
+        return [(state.name, state.tensor) for state in self._states if isinstance(state, _TensorState)]
 
 
-class _Kept:
-    """One thing that must stay as it is: its name, whether it stayed, and the way back."""
-
-    name: str
-
-    def stayed(self) -> bool:
-        raise NotImplementedError
-
-    def put_back(self) -> None:
-        raise NotImplementedError
-
-
-class _Numbers(_Kept):
-    """The bits of a tensor, in the memory where they lay; kept in `keep_in`."""
+class _TensorState:
+    """The bits of a tensor, in the memory where they lay; `copy_to` must be called once."""
 
     def __init__(self, name: str, tensor: Tensor) -> None:
         self.name, self.tensor = name, tensor
         self._place = local(tensor).detach()  # the same memory, whatever is put under the tensor
         self._parts = _plain(self._place)
         self._values: list[Tensor] = []
-        self.nbytes = sum(-(-part.nbytes // ALIGNED) * ALIGNED for part in self._parts)
+        self.nbytes = sum(map(_aligned, self._parts))
 
-    def keep_in(self, memory: Tensor) -> None:
+    def copy_to(self, memory: Tensor) -> None:
         """Copy the bits to `memory`, which has `nbytes` bytes."""
         for part in self._parts:
             value = memory[: part.nbytes].view(part.dtype).view(part.shape)
             self._values.append(value.copy_(part))
-            memory = memory[-(-part.nbytes // ALIGNED) * ALIGNED :]
+            memory = memory[_aligned(part) :]
         self._digest = checksum(self._values)
 
-    def stayed(self) -> bool:
+    def is_unchanged(self) -> bool:
         return checksum(_plain(local(self.tensor).detach())) == self._digest
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         if _first_address(local(self.tensor)) != _first_address(self._place):
             self.tensor.data = self._place
         for part, value in zip(_plain(self._place), self._values, strict=True):
             part.copy_(value)
 
 
-class _Items(_Kept):
+class _ContainerState:
     """The items of a container; numbers and texts by their values, all else as the same objects."""
 
-    def __init__(self, name: str, container: Any) -> None:
+    def __init__(self, name: str, container: dict[Any, Any] | list[Any] | set[Any] | deque[Any]) -> None:
         self.name, self._container, self._items = name, container, container.copy()
 
-    def stayed(self) -> bool:
+    def is_unchanged(self) -> bool:
         now, before = self._container, self._items
         if isinstance(now, set):
             return now == before
         if len(now) != len(before):
             return False
-        if isinstance(now, dict):
-            return all(_same(a, b) and _same(x, y) for (a, x), (b, y) in zip(now.items(), before.items(), strict=True))
-        return all(map(_same, now, before))
+        if isinstance(now, dict) and isinstance(before, dict):
+            return all(map(_is_same, now, before)) and all(map(_is_same, now.values(), before.values()))
+        return all(map(_is_same, now, before))
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         self._container.clear()
         if isinstance(self._container, list | deque):
             self._container.extend(self._items)
@@ -184,21 +170,21 @@ class _Items(_Kept):
             self._container.update(self._items)
 
 
-class _Attribute(_Kept):
+class _AttributeState:
     """An attribute that is one object, number or flag."""
 
-    def __init__(self, name: str, owner: Any, attribute: str) -> None:
+    def __init__(self, name: str, owner: object, attribute: str) -> None:
         self.name, self._owner, self._attribute = name, owner, attribute
         self._value = getattr(owner, attribute)
 
-    def stayed(self) -> bool:
-        return _same(getattr(self._owner, self._attribute), self._value)
+    def is_unchanged(self) -> bool:
+        return _is_same(getattr(self._owner, self._attribute), self._value)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         setattr(self._owner, self._attribute, self._value)
 
 
-class _Streams(_Kept):
+class _RandomState:
     """The global random streams of torch, NumPy and Python."""
 
     name = "a global random stream"
@@ -208,20 +194,28 @@ class _Streams(_Kept):
         self._python = random.getstate()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
 
-    def stayed(self) -> bool:
+    def is_unchanged(self) -> bool:
         now: Any = np.random.get_state()  # noqa: NPY002
         before: Any = self._numpy
-        numpy_stayed = now[2:] == before[2:] and np.array_equal(now[1], before[1])
+        same_numpy = now[2:] == before[2:] and np.array_equal(now[1], before[1])
         cuda = torch.cuda.get_rng_state_all() if self._cuda else []
-        same = torch.equal(torch.get_rng_state(), self._torch) and all(map(torch.equal, cuda, self._cuda))
-        return same and numpy_stayed and random.getstate() == self._python
+        same_torch = torch.equal(torch.get_rng_state(), self._torch) and all(map(torch.equal, cuda, self._cuda))
+        return same_torch and same_numpy and random.getstate() == self._python
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         torch.set_rng_state(self._torch)
         np.random.set_state(self._numpy)  # noqa: NPY002
         random.setstate(self._python)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
+
+
+_State = _TensorState | _ContainerState | _AttributeState | _RandomState
+
+
+def _aligned(part: Tensor) -> int:
+    """The bytes that a tensor takes in a block: a multiple of 64, so that any type may come after it."""
+    return -(-part.nbytes // 64) * 64
 
 
 def _plain(tensor: Tensor) -> tuple[Tensor, ...]:
@@ -233,7 +227,7 @@ def _first_address(tensor: Tensor) -> int:
     return _plain(tensor)[0].data_ptr() if not tensor.is_quantized else tensor.data_ptr()
 
 
-def _same(a: Any, b: Any) -> bool:
+def _is_same(a: object, b: object) -> bool:
     """True if two values are one object, or numbers or texts of one value."""
     if a is b:
         return True
@@ -243,7 +237,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 @contextmanager
-def sealed(trainer: Any, module: nn.Module, *, watch: bool = False) -> Iterator[None]:
+def sealed(trainer: Trainer, module: nn.Module, *, watch: bool = False) -> Iterator[None]:
     """A frame that proves that the training is as it was before.
 
     Args:
@@ -252,8 +246,8 @@ def sealed(trainer: Any, module: nn.Module, *, watch: bool = False) -> Iterator[
         watch: look for the calls that move it; calls take longer then.
 
     Raises:
-        TrainingMovedError: if it was not; then all has been put back, and the message says what moved, and by which
-            call where that is known.
+        TrainingMovedError: if the training has moved. All of it has been put back then. The message says what moved,
+            and by which call where that is known.
     """
     seal = Seal(trainer, module)
     edits, steps = EditWatch(seal.tensors), list[str]()
@@ -264,38 +258,39 @@ def sealed(trainer: Any, module: nn.Module, *, watch: bool = False) -> Iterator[
         _check(seal, steps, edits, error)
         raise
     except BaseException:  # somebody stops the program
-        seal.put_back()
+        seal.restore()
         raise
     _check(seal, steps, edits, None)
 
 
 def _check(seal: Seal, steps: list[str], edits: EditWatch, failure: Exception | None) -> None:
-    """Raises TrainingMovedError, after all has been put back, if the seal is broken or a step had to be stopped."""
-    moved = seal.put_back()
+    """Raises TrainingMovedError if the training has moved, or a step had to be stopped; the training is restored."""
+    moved = seal.restore()
     if moved or steps or isinstance(failure, OriginalsEditedError):
         calls = [*steps, *(f"{function}() on {name} at {where}" for name, function, where in edits.seen if where)]
         raise TrainingMovedError(_message(moved, list(dict.fromkeys(calls)))) from failure
 
 
-def _message(moved: list[str], calls: list[str]) -> str:
-    names = ", ".join(moved[:MOST_NAMED]) + (f" and {len(moved) - MOST_NAMED} more" if len(moved) > MOST_NAMED else "")
-    by = f" (by {', '.join(calls[:MOST_NAMED])})" if calls else ""
-    what = f"has moved the training itself: {names}{by}. All of it has been put back, bit by bit"
+def _message(moved: list[str], calls: list[str], maximum: int = 5) -> str:
+    """The text of an error, with so many names and calls at most."""
+    names = ", ".join(moved[:maximum]) + (f" and {len(moved) - maximum} more" if len(moved) > maximum else "")
+    callers = f" (by {', '.join(calls[:maximum])})" if calls else ""
+    result = f"has moved the training itself: {names}{callers}. All of it has been put back, bit by bit"
     if not moved:
-        what = f"would have moved the training itself{by}. It was stopped"
+        result = f"would have moved the training itself{callers}. It was stopped"
     return (
-        f"Measuring {what}. The step reaches the training by a global variable, a closure or another object than self: "
-        "let it use self, or give objective=function(module, batch)."
+        f"Measuring {result}. The step reaches the training by a global variable, a closure or another object than "
+        "self: let it use self, or give objective=function(module, batch)."
     )
 
 
 @contextmanager
 def _steps_stopped(seal: Seal, steps: list[str]) -> Iterator[None]:
-    """Inside, an optimiser over sealed tensors does not step: the call raises, and is noted in `steps`."""
-    known = {id(tensor) for _, tensor in seal.tensors}
+    """Stop an optimiser over sealed tensors that is about to step: the call raises, and is noted in `steps`."""
+    sealed_ids = {id(tensor) for _, tensor in seal.tensors}
 
-    def stop(optimizer: Any, *args: Any) -> None:
-        if any(id(p) in known for group in optimizer.param_groups for p in group["params"]):
+    def stop(optimizer: Optimizer, *args: object) -> None:
+        if any(id(p) in sealed_ids for group in optimizer.param_groups for p in group["params"]):
             steps.append(f"{type(optimizer).__name__}.step() at {caller()}")
             raise TrainingMovedError(_message([], steps[-1:]))
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 log = logging.getLogger(__name__)
-# Methods that only read: they run on the stand-in itself, which holds copies.
+# These methods only read: they run on the stand-in itself, which holds copies.
 READERS = frozenset({"state_dict", "get_last_lr", "get_lr"})
 FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType, partial)
 
@@ -22,11 +22,10 @@ class StandIns:
     """Stand-ins for the user's optimisers and schedulers, one each.
 
     Args:
-        classes: of what becomes a stand-in wherever a copy of the module meets it.
+        classes: of the objects for which a copy of the module gets stand-ins.
 
     Attributes:
-        copies: what the stand-ins show in place of the user's objects, by their ids: the probe's parameters and
-            modules.
+        copies: the probe's parameters and modules, by the ids of the originals, which the stand-ins show instead.
 
     >>> import torch
     >>> weight, probe = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
@@ -44,64 +43,60 @@ class StandIns:
     def __init__(self, classes: Sequence[type] = ()) -> None:
         self.classes = tuple(classes)
         self.copies: dict[int, Any] = {}
-        self._made: dict[int, Any] = {}
+        self._stand_ins: dict[int, Any] = {}
 
-    def of(self, original: Any) -> Any:
+    def of(self, original: object) -> Any:
         """The stand-in of an optimiser or scheduler; the same one at every call."""
         if isinstance(original, StandIn):
             return original
-        if id(original) not in self._made:
-            made: Any = object.__new__(_stand_in_class(type(original)))
-            vars(made)["_facts"] = _Facts(original, self)
-            self._made[id(original)] = made
-        return self._made[id(original)]
+        if id(original) not in self._stand_ins:
+            stand_in: Any = object.__new__(_stand_in_class(type(original)))
+            vars(stand_in)["_access"] = _Access(original, self)
+            self._stand_ins[id(original)] = stand_in
+        return self._stand_ins[id(original)]
 
-    def table(self) -> dict[int, Any]:
+    def memo(self) -> dict[int, Any]:
         """The memo for `copy.deepcopy`: the replacements of the user's objects, by the ids of the originals."""
-        return {**self.copies, **self._made}
+        return {**self.copies, **self._stand_ins}
 
     def reset(self) -> None:
         """Forget what a step wrote to the stand-ins."""
-        for made in self._made.values():
-            facts = vars(made)["_facts"]
-            facts.reset()
-            vars(made).clear()
-            vars(made)["_facts"] = facts
+        for stand_in in self._stand_ins.values():
+            access = vars(stand_in)["_access"]
+            access.reset()
+            vars(stand_in).clear()
+            vars(stand_in)["_access"] = access
 
     def close(self) -> None:
-        """Let go of the copies: a stand-in and what it knows hold each other."""
+        """Let go of the copies: a stand-in and its access to the original hold each other."""
         self.copies.clear()
-        for made in self._made.values():
-            vars(made).clear()
-        self._made.clear()
+        for stand_in in self._stand_ins.values():
+            vars(stand_in).clear()
+        self._stand_ins.clear()
 
     @contextmanager
     def met_by_copies(self) -> Iterator[None]:
-        """Inside, `copy.deepcopy` of any optimiser or scheduler gives its stand-in, however deep it lies."""
-        found = [(c, vars(c).get("__deepcopy__")) for c in self.classes]
-        for c, _ in found:
+        """Let `copy.deepcopy` of any optimiser or scheduler give its stand-in, however deep it lies."""
+        originals = [(c, vars(c).get("__deepcopy__")) for c in self.classes]
+        for c in self.classes:
             c.__deepcopy__ = lambda original, memo: self.of(original)  # type: ignore[attr-defined]
         try:
             yield
         finally:
-            for c, before in found:
+            for c, before in originals:
                 if before is None:
                     del c.__deepcopy__  # type: ignore[attr-defined]
                 else:
                     c.__deepcopy__ = before  # type: ignore[attr-defined]
 
 
-class _Facts:
-    """The facts that a stand-in knows: its original, the copies made so far, and the calls that came to nothing.
+class _Access:
+    """The access of a stand-in to its original: copies of attributes, and calls on a scratch copy."""
 
-    Args:
-        original: the user's optimiser or scheduler.
-        stand_ins: all of them.
-    """
-
-    def __init__(self, original: Any, stand_ins: StandIns) -> None:
+    def __init__(self, original: object, stand_ins: StandIns) -> None:
         self.original, self.stand_ins = original, stand_ins
-        self.wrapped = vars(original).get("_optimizer") if _is_wrapper(type(original)) else None
+        is_wrapper = any(c.__name__ == "LightningOptimizer" for c in type(original).__mro__)
+        self.wrapped = vars(original).get("_optimizer") if is_wrapper else None
         self.idle: set[str] = set()
         self.reset()
 
@@ -117,7 +112,7 @@ class _Facts:
             AttributeError: if it can't be copied.
         """
         if self.memo is None:
-            self.memo = self.stand_ins.table()
+            self.memo = self.stand_ins.memo()
         try:
             return copy.deepcopy(vars(self.original)[name], self.memo)
         except Exception as error:
@@ -126,9 +121,9 @@ class _Facts:
             ) from error
 
     def call(self, name: str, *args: Any, **options: Any) -> Any:
-        """The result of a method that is not known to be safe, run on a scratch copy with parameters of its own.
+        """The result of a method that may move something, called on the scratch copy.
 
-        One that raises there, or gives nothing, does nothing from then on.
+        A method that raises there, or gives nothing, does nothing from then on.
         """
         if name in self.idle:
             return None
@@ -144,7 +139,7 @@ class _Facts:
         return result
 
     def _scratch_copy(self) -> Any:
-        """A copy of the original, with parameters of its own; hooks and replaced methods would reach the user's."""
+        """A copy of the original, with parameters of its own, and without hooks, which would reach the user's."""
         memo = {
             key: nn.Parameter(value.detach().clone())
             for key, value in self.stand_ins.copies.items()
@@ -160,7 +155,7 @@ class _Facts:
 class StandIn:
     """An optimiser or scheduler that moves nothing: attributes are copies, and `step` runs its closure for the loss.
 
-    Methods that are not known to only read run on a scratch copy (`_Facts.call`).
+    Methods beside `READERS` run on a scratch copy (`_Access.call`).
     """
 
     def __getattribute__(self, name: str) -> Any:
@@ -168,32 +163,32 @@ class StandIn:
         attributes = get("__dict__")
         if name in attributes or name.startswith("__") or name in vars(StandIn):
             return get(name)
-        facts = attributes["_facts"]
-        if facts.wrapped is not None:  # of Lightning's wrapper, the user's optimiser
-            wrapped = facts.stand_ins.of(facts.wrapped)
+        access = attributes["_access"]
+        if access.wrapped is not None:  # of Lightning's wrapper, the user's optimiser
+            wrapped = access.stand_ins.of(access.wrapped)
             return wrapped if name in ("optimizer", "_optimizer") else getattr(wrapped, name)
-        held = vars(facts.original)
-        if name in held and not isinstance(held[name], FUNCTIONS):
-            attributes[name] = facts.copy_of(name)
+        originals, kind = vars(access.original), type(access.original)
+        if name in originals and not isinstance(originals[name], FUNCTIONS):
+            attributes[name] = access.copy_of(name)
             return attributes[name]
-        found = next((vars(c)[name] for c in type(facts.original).__mro__ if name in vars(c)), held.get(name))
-        if name in READERS or isinstance(found, property):
+        member = next((vars(c)[name] for c in kind.__mro__ if name in vars(c)), originals.get(name))
+        if name in READERS or isinstance(member, property):
             return get(name)
-        if isinstance(found, (*FUNCTIONS, classmethod, staticmethod)):
-            return partial(facts.call, name)
-        if found is not None or hasattr(type(facts.original), name):
+        if isinstance(member, (*FUNCTIONS, classmethod, staticmethod)):
+            return partial(access.call, name)
+        if member is not None or hasattr(kind, name):
             return copy.deepcopy(get(name))
-        for c in type(facts.original).__mro__:
+        for c in kind.__mro__:
             if "__getattr__" in vars(c):
                 return vars(c)["__getattr__"](self, name)
-        raise AttributeError(f"{type(facts.original).__name__!r} object has no attribute {name!r}")
+        raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}")
 
     def step(self, closure: Callable[[], Any] | None = None, *args: Any, **options: Any) -> Any:
         """The result of the closure, if there is one."""
         return closure() if callable(closure) else None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clears the gradients of the probe's own parameters."""
+        """Clear the gradients of the probe's own parameters."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -204,11 +199,6 @@ class StandIn:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
-
-
-def _is_wrapper(cls: type) -> bool:
-    """True if a class is Lightning's wrapper around a user's optimiser."""
-    return any(c.__name__ == "LightningOptimizer" for c in cls.__mro__)
 
 
 def _stand_in_class(cls: type) -> type:

@@ -1,9 +1,8 @@
-"""Single samples: their own losses on the plane, and what the module says of them."""
+"""Tiles: the losses of single samples on the plane, and the module's predictions for them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,45 +14,36 @@ from ..evaluators import Sequential
 from ..landscape import Sample
 from ..objectives.base import Batch, Objective, Observation
 from ..objectives.batches import leaves
-from ..objectives.loss_calls import LossCalls
+from ..objectives.loss_calls import Call, LossCalls
 from ..weights.plane import Plane
 from .frozen import FrozenData
 
 BINARY = (F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 CLASSIFYING = (F.cross_entropy, F.nll_loss, *BINARY)
-TOLERANCE = 1e-5  # of the one-pass losses against each sample alone, relative, float32
-THUMBNAIL_PIXELS = 64
 
 
 class EachSample(Objective):
-    """The main loss of every tile sample as a metric of its own, named by the sample's place 0, 1, ….
+    """The main loss of every tile as a metric of its own, named by the tile's place 0, 1, ….
 
-    Given single-sample batches, it is the objective itself. Given one batch of all samples, it asks the loss
-    function that the step called for the losses before their mean: one pass instead of B, for losses of
-    `torch.nn.functional` whose mean the step returns, and for objectives that give (B,) themselves.
+    Given single-sample batches, it is the objective itself. Given one batch of all tiles, it takes one pass instead
+    of B. This works for losses of `torch.nn.functional` whose mean the step returns: they are called again without
+    their mean. It works too for objectives that give (B,) themselves.
 
     Args:
         objective: the objective of the surface.
         main: the name of its loss.
-        places: of each batch's samples, by ``id(batch)``.
+        places: of each batch's tiles, by ``id(batch)``.
     """
 
     divisible = False  # batches are known by their identity
 
     def __init__(self, objective: Objective, main: str, places: dict[int, list[int]]) -> None:
         self.objective, self.main_name, self.places = objective, main, places
+        self.rehearse, self.start = objective.rehearse, objective.start  # type: ignore[method-assign]
         self.singles: list[Batch] = []
 
-    def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """Rehearse the objective of the surface."""
-        self.objective.rehearse(module, batch)
-
-    def start(self) -> None:
-        """Start the objective of the surface."""
-        self.objective.start()
-
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """One observation a sample.
+        """One observation a tile.
 
         Raises:
             NotSeparable: if the losses of a batch can't be told apart.
@@ -68,12 +58,12 @@ class EachSample(Objective):
             losses = list(loss)
         else:
             try:
-                losses = list(_before_the_mean(loss, seen.calls, batch.size))
+                losses = list(_separate_losses(loss, seen.calls, batch.size))
             except NotSeparable:
                 if not self.singles:
                     raise
-                observed_singly = [self.objective(module, b).get(self.main_name) for b in self.singles]
-                losses = [float("nan") if o is None else o.value for o in observed_singly]
+                observations = [self.objective(module, b).get(self.main_name) for b in self.singles]
+                losses = [float("nan") if o is None else o.value for o in observations]
         return {str(place): Observation(value, 1) for place, value in zip(places, losses, strict=True)}
 
 
@@ -81,25 +71,34 @@ class NotSeparable(Exception):
     """The loss of a batch can't be split into those of its samples."""
 
 
-def _before_the_mean(loss: Any, calls: list[Any], size: int) -> Tensor:
+def _separate_losses(loss: Tensor | float, calls: Sequence[Call], size: int) -> Tensor:
+    """The losses of the samples, whose mean one of these calls has given."""
     for function, arguments, result in reversed(calls):
-        # The step may detach or reshape what the function gave it; the number tells which call it was.
-        scalar = isinstance(loss, Tensor) and result.numel() == 1
-        same = scalar and torch.allclose(loss, result.reshape(()), rtol=0, atol=0, equal_nan=True)
-        if same and arguments["reduction"] == "mean":
-            parts = function(**{**arguments, "reduction": "none"})  # a call that others may see
-            if parts.numel() % size == 0:
-                return parts.reshape(size, -1).mean(dim=1)
+        if not isinstance(loss, Tensor) or result.numel() != 1 or arguments["reduction"] != "mean":
+            continue
+        # The step may detach or reshape the result of the function; the number tells which call it was.
+        if torch.allclose(loss, result.reshape(()), rtol=0, atol=0, equal_nan=True):
+            losses = function(**{**arguments, "reduction": "none"})  # a call that other function modes may see
+            if losses.numel() % size == 0:
+                return losses.reshape(size, -1).mean(dim=1)
     raise NotSeparable
 
 
 def tile_stream(
-    evaluator: Sequential, objective: Objective, main: str, plane: Plane, data: FrozenData
+    evaluator: Sequential, objective: Objective, main: str, plane: Plane, data: FrozenData, tolerance: float = 1e-5
 ) -> tuple[EachSample, list[Batch]]:
     """The objective and the batches of the tiles.
 
-    All samples go in one batch if that proves equal, else each goes alone. The one-batch form is tried at the origin
-    and at a point off the axes against every sample alone.
+    All tiles go in one batch if that proves equal, else each goes alone. The one-batch form is tried at the origin
+    and at a point off the axes against every tile alone.
+
+    Args:
+        evaluator: measures the trial.
+        objective: the objective of the surface.
+        main: the name of its loss.
+        plane: on which the tiles lie.
+        data: of the surface, with the tiles.
+        tolerance: relative, in float32.
     """
     single = EachSample(objective, main, {id(b): [i] for i, b in enumerate(data.singles)})
     if data.together is not None and len(data.singles) > 1:
@@ -110,20 +109,17 @@ def tile_stream(
             got = _table(evaluator, together, plane, points, [data.together])
         except Exception:  # noqa: BLE001  # not separable; or a step that refuses the point off the axes
             return single, data.singles
-        sizes = np.abs(expected[np.isfinite(expected)])
-        if np.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE * sizes.max(initial=0.0), equal_nan=True):
+        scale = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+        if np.allclose(got, expected, rtol=tolerance, atol=tolerance * scale, equal_nan=True):
             together.singles = data.singles  # for a point at which the step goes another way
             return together, [data.together]
     return single, data.singles
 
 
 def _table(
-    evaluator: Sequential,
-    objective: EachSample,
-    plane: Plane,
-    points: NDArray[np.float64],
-    batches: list[Batch],
+    evaluator: Sequential, objective: EachSample, plane: Plane, points: NDArray[np.float64], batches: list[Batch]
 ) -> NDArray[np.float64]:
+    """The losses of shape (points, tiles)."""
     rows = evaluator(objective, plane, points, batches)
     return np.array([[row[str(i)].value for i in range(len(row))] for row in rows])
 
@@ -131,23 +127,23 @@ def _table(
 def describe(
     evaluator: Sequential, objective: Objective, main: str, plane: Plane, singles: Sequence[Batch]
 ) -> tuple[Sample, ...]:
-    """The facts about each sample at the origin: its loss, class, prediction, probability and picture."""
+    """The loss, class, prediction, probability and picture of each tile at the origin."""
     origin = np.zeros((1, plane.ndim))
     result = []
     for batch in singles:
-        watch = _Watch(objective)
-        measured = next(iter(evaluator(watch, plane, origin, [batch])))
-        label, prediction, probability = classification(watch.calls)
-        result.append(Sample(batch.sample, measured[main].value, label, prediction, probability, thumbnail(batch.data)))
+        watched = _WatchedObjective(objective)
+        values = next(iter(evaluator(watched, plane, origin, [batch])))
+        label, prediction, probability = classification(watched.calls)
+        result.append(Sample(batch.sample, values[main].value, label, prediction, probability, thumbnail(batch.data)))
     return tuple(result)
 
 
-class _Watch(Objective):
+class _WatchedObjective(Objective):
     """An objective whose calls of loss functions are remembered."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
-        self.calls: list[Any] = []
+        self.calls: list[Call] = []
         self.start, self.finish = objective.start, objective.finish  # type: ignore[method-assign]
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
@@ -157,17 +153,17 @@ class _Watch(Objective):
         return observations
 
 
-def classification(calls: list[Any]) -> tuple[int | None, int | None, float | None]:
+def classification(calls: Sequence[Call]) -> tuple[int | None, int | None, float | None]:
     """(y, ŷ, probability of ŷ) of one sample from the loss functions called on it; None where it is no class.
 
-    Exactly one classifying call is asked for: of several heads nobody knows which one speaks.
+    Exactly one call must classify: of several heads, nobody knows which one to ask.
 
     >>> with LossCalls() as seen:
     ...     _ = F.cross_entropy(torch.tensor([[0.0, 0.0, 100.0]]), torch.tensor([1]))
     >>> classification(seen.calls)
     (1, 2, 1.0)
     """
-    found = []
+    results = []
     for function, arguments, _ in calls:
         if function not in CLASSIFYING:
             continue
@@ -176,18 +172,22 @@ def classification(calls: list[Any]) -> tuple[int | None, int | None, float | No
             single = scores.ndim == 2 and len(scores) == 1 and target.shape == (1,)
             if single and 0 <= int(target) < scores.shape[1] and int(target) != arguments["ignore_index"]:
                 chances = scores.double().softmax(1) if function is F.cross_entropy else scores.double().exp()
-                found.append((int(target), int(chances.argmax()), float(chances.max())))
+                results.append((int(target), int(chances.argmax()), float(chances.max())))
         elif function in BINARY and scores.numel() == target.numel() == 1 and float(target) in (0.0, 1.0):
             chance = float(scores if function is F.binary_cross_entropy else scores.double().sigmoid())
-            found.append((int(target), int(chance > 0.5), max(chance, 1 - chance)))
-    return found[0] if len(found) == 1 else (None, None, None)
+            results.append((int(target), int(chance > 0.5), max(chance, 1 - chance)))
+    return results[0] if len(results) == 1 else (None, None, None)
 
 
-def thumbnail(data: Any) -> NDArray[np.uint8] | None:
+def thumbnail(data: object, pixels: int = 64) -> NDArray[np.uint8] | None:
     """The picture in a single-sample batch, shape (height, width, 3), stretched to 0–255; or None.
 
-    A picture is the first tensor, if its shape is (1, channels, height, width) with 1, 3 or 4 channels and at
-    least 4 pixels a side; sides over 64 pixels are thinned out.
+    A picture is the first tensor, if its shape is (1, channels, height, width). It must have 1, 3 or 4 channels and
+    at least 4 pixels a side.
+
+    Args:
+        data: the batch.
+        pixels: sides over so many are thinned out.
 
     >>> thumbnail([torch.rand(1, 1, 8, 8), torch.tensor([3])]).shape
     (8, 8, 3)
@@ -198,7 +198,7 @@ def thumbnail(data: Any) -> NDArray[np.uint8] | None:
     if first is None or first.ndim != 4 or first.shape[1] not in (1, 3, 4) or min(first.shape[2:]) < 4:
         return None
     picture = first[0, :3].detach().double().cpu()
-    stride = -(-max(picture.shape[1:]) // THUMBNAIL_PIXELS)
+    stride = -(-max(picture.shape[1:]) // pixels)
     picture = picture[:, ::stride, ::stride].nan_to_num(0.0, 0.0, 0.0)
     low, high = picture.min(), picture.max()
     stretched = (picture - low) / (high - low).clamp(min=1e-12) * 255

@@ -1,33 +1,48 @@
-"""Probe a module and its Trainer without leaving a trace."""
+"""The frame in which a step may be measured in the middle of a training, without a trace."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
-from ..distributed.ranks import from_first
-from ..evaluators.modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
-from ..isolation.effects import one_pass, writers_apart
-from ..isolation.module_copy import module_copy
+from ..isolation.effects import one_pass
 from ..isolation.precision import matmul_precision_kept
 from ..isolation.rng import preserved
-from ..objectives.lightning_step import Recorder
-from ..weights.sharding import is_part
 from . import compat
 from .stand_ins import StandIns
 
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+@dataclass(eq=False)
+class Substitutes:
+    """The objects that a step may reach in place of the user's while it is measured.
+
+    Args:
+        stand_ins: for optimisers and schedulers.
+        counters: the Trainer's, as they were at the last training step; None for those of now.
+        copies: of callbacks and datamodule, each beside its original.
+        silent: loggers and experiments that write nothing, each beside its original.
+    """
+
+    stand_ins: StandIns
+    counters: compat.Counters | None = None
+    copies: list[tuple[object, object]] = field(default_factory=list)
+    silent: list[tuple[object, object]] = field(default_factory=list)
+
 
 @contextmanager
-def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterator[None]:
+def undisturbed(trainer: Trainer, counters: compat.Counters | None = None) -> Iterator[None]:
     """A frame in which a step may be measured: on leaving, also by an exception, all is as it was.
 
-    Kept: the random streams, the Trainer's attributes (its stage and loggers among them), grad mode, cuDNN's and the
-    matmul settings, and the globals that the user's code reaches. What is measured inside must be a probe (`probing`)
-    on batches of its own.
+    This holds for the random streams, grad mode, and the settings of cuDNN and of matrix products. The attributes of
+    the Trainer, and of Lightning's objects behind it, come back too. So do the globals that the user's code reaches.
+    The module that is measured inside must be a probe (`probing`), on batches of its own.
 
     Args:
         trainer: in the middle of its work.
@@ -38,7 +53,8 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
         one_pass(puts_back=True),
         preserved(),
         matmul_precision_kept(),
-        compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),
+        _attributes_restored(compat.owned_objects(trainer)),
+        _substituted(trainer, Substitutes(StandIns(compat.optimizer_classes()), counters)),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
         torch.inference_mode(False),
         torch.no_grad(),
@@ -49,93 +65,38 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
             torch.backends.cudnn.benchmark = benchmark
 
 
-def probe_copy(
-    trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> tuple[nn.Module, Recorder]:
-    """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
-
-    The copy shares the Trainer, the data and locks with the original, but no open file, no parameter, buffer or
-    metric state. Other things that can't be copied are not in it: a step that uses one is told its name. It is in
-    `mode` (see `put_in_mode`), needs no gradients, logs to the recorder, prints nothing, and its optimisers and
-    schedulers move nothing: a step of manual optimisation gives its loss.
-
-    Raises:
-        UncopyablePartError: if a part of the module can't be copied.
-    """
-    stand_ins = compat.lent(trainer).stand_ins
-    with stand_ins.met_by_copies(), writers_apart():
-        probe = module_copy(module, memo_of(trainer), stand_ins)
-    compat.drop_compiled_closures(probe)
-    if _addresses(probe) & _addresses(module):
-        raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
-    for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
-        stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
-    return probe, silenced(trainer, probe, mode, flags)
+@contextmanager
+def _attributes_restored(owners: Iterable[object]) -> Iterator[None]:
+    """On leaving, every owner has the attributes that it had, and its containers their items."""
+    originals = [(vars(owner), dict(vars(owner))) for owner in owners]
+    values = [value for _, attributes in originals for value in attributes.values()]
+    containers = [(value, value.copy()) for value in values if type(value) in (list, dict, set)]
+    try:
+        yield
+    finally:
+        for attributes, before in originals:
+            for name in [n for n in attributes if n not in before]:
+                del attributes[name]
+            attributes.update({n: v for n, v in before.items() if attributes.get(n, attributes) is not v})
+        for container, items in containers:
+            container.clear()
+            container.extend(items) if isinstance(container, list) else container.update(items)
 
 
-def _addresses(module: nn.Module) -> set[int]:
-    """The addresses of the parameters' values, empty and meta parameters aside."""
-    return {p.data_ptr() for p in module.parameters() if p.numel() and not p.is_meta}
+@contextmanager
+def _substituted(trainer: Trainer, substitutes: Substitutes) -> Iterator[None]:
+    """Put what stands for the user's objects into the Trainer; `_attributes_restored` takes it out again."""
+    substitutes.copies = compat.replace_by_copies(trainer)
+    substitutes.silent = compat.silence(trainer)
+    if substitutes.counters is not None:
+        substitutes.counters.begin()
+    vars(trainer)["_substitutes"] = substitutes
+    try:
+        yield
+    finally:
+        substitutes.stand_ins.close()
 
 
-def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> Recorder:
-    """Put a probe into its mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
-
-    Args:
-        trainer: whose strategy connects the ranks.
-        probe: what is ours to change.
-        mode, flags: as in `put_in_mode`.
-
-    Raises:
-        CannotMeasureError: if it could only be measured in step with other processes.
-    """
-    put_in_mode(probe, mode, flags)
-    if trainer.world_size > 1:
-        refuse_synchronised(probe)
-        # Each rank has its own BatchNorm statistics; rank 0's are those that checkpoints keep.
-        buffers = [buffer for buffer in probe.buffers() if not (is_part(buffer) or buffer.is_meta)]
-        for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
-            buffer.copy_(first)
-    recorder = Recorder()
-    compat.lend(trainer, probe)
-    for part in probe.modules():
-        if compat.is_lightning_module(part):
-            _disarm(part, trainer, recorder)
-        if hasattr(part, "_to_sync"):  # a torchmetrics object: the first flag alone still syncs, and hangs
-            part.sync_on_compute = part._to_sync = False  # type: ignore[assignment]
-    return recorder
-
-
-def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
-    module.trainer = trainer  # a LightningModule's own __getstate__ drops it
-    module.__dict__.update(
-        log=recorder.log,
-        log_dict=recorder.log_dict,
-        print=_nothing,
-        manual_backward=_backward,
-        toggle_optimizer=_nothing,
-        untoggle_optimizer=_nothing,
-        toggled_optimizer=lambda optimizer: nullcontext(),
-        clip_gradients=_nothing,
-    )
-
-
-def _backward(loss: Tensor, *args: Any, **options: Any) -> None:
-    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd."""
-    if torch.is_grad_enabled() and loss.requires_grad:
-        loss.backward(*args, **options)
-
-
-def _nothing(*args: Any, **options: Any) -> None:
-    """Do nothing."""
-
-
-def memo_of(trainer: Any) -> dict[int, Any]:
-    """The Trainer's objects that a copy of the module gets, by the ids of the originals.
-
-    Each object is given as itself, as a copy or as a stand-in.
-    """
-    memo: dict[int, Any] = {id(o): o for o in compat.shared_objects(trainer) if o is not None}
-    lent = compat.lent(trainer)
-    memo |= {id(original): copied for original, copied in (*lent.twins, *lent.silent)}
-    return memo | {id(o): lent.stand_ins.of(o) for o in compat.optimizers_and_schedulers(trainer)}
+def substitutes_of(trainer: Trainer) -> Substitutes:
+    """The objects that stand for the user's inside `undisturbed`; outside, nothing does."""
+    return vars(trainer).get("_substitutes") or Substitutes(StandIns())
