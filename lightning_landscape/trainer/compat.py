@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 log = logging.getLogger(__name__)
+PACKAGE = __name__.partition(".")[0]  # ours
 NAMESPACES = ("lightning.pytorch", "pytorch_lightning")
 DATA = ("train", "val", "test")
 STEPS = {"train": "training_step", "val": "validation_step", "test": "test_step"}
@@ -286,7 +287,7 @@ def _callback_copy(callback: Callback) -> Callback:
 
     Progress bars and callbacks of this package are given as themselves.
     """
-    if _has_class(callback, "ProgressBar") or type(callback).__module__.startswith(__package__):
+    if _has_class(callback, "ProgressBar") or type(callback).__module__.startswith(f"{PACKAGE}."):
         return callback
     twin = object.__new__(type(callback))
     vars(twin).update({k: copy.copy(v) if type(v) in (list, dict, set) else v for k, v in vars(callback).items()})

@@ -242,8 +242,6 @@ class Source:
             dataset = _Rows(private_copy(original.dataset))
             return DataLoader(dataset, sampler=order, batch_size=None, generator=generator)
         options: dict[str, Any] = {"batch_sampler": order} if self.collates else {"sampler": order, "batch_size": None}
-        if original.num_workers:
-            options["multiprocessing_context"] = original.multiprocessing_context
         return _new_loader(original, self.seed, max_workers=2, may_read_once=True, **options)
 
 
@@ -348,6 +346,7 @@ def _new_loader(
     return DataLoader(
         dataset,
         num_workers=min(original.num_workers, max_workers),
+        multiprocessing_context=original.multiprocessing_context if original.num_workers else None,
         collate_fn=collate,
         worker_init_fn=original.worker_init_fn,
         generator=torch.Generator().manual_seed(seed),

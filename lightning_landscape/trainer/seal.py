@@ -219,12 +219,14 @@ def _aligned(part: Tensor) -> int:
 
 
 def _plain(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The dense tensors that hold the bits of any tensor."""
-    return (tensor.int_repr(),) if tensor.is_quantized else parts(tensor)
+    """The dense tensors that hold the bits of any tensor, in the same memory."""
+    if not tensor.is_quantized:
+        return parts(tensor)
+    return (torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage()),)
 
 
 def _first_address(tensor: Tensor) -> int:
-    return _plain(tensor)[0].data_ptr() if not tensor.is_quantized else tensor.data_ptr()
+    return _plain(tensor)[0].data_ptr()
 
 
 def _is_same(a: object, b: object) -> bool:
