@@ -16,7 +16,7 @@ from ..isolation.effects import one_pass
 from ..isolation.rng import preserved, seed_streams
 from ..objectives.base import Batch
 from ..objectives.batch_samples import size_of
-from ..objectives.batches import generators_at, own_copy
+from ..objectives.batches import copy_to, generators_at
 from ..objectives.criterion import MetricsFunction, copies, recognised
 from ..weights.parameters import Params, Snapshot, canonical_name
 
@@ -123,7 +123,7 @@ def train_bezier(
         with generators_at(dataloader, seed), torch.enable_grad():
             for _ in range(epochs):
                 for data in dataloader:
-                    batch = Batch(own_copy(data, device), size_of(data))
+                    batch = Batch(copy_to(data, device), size_of(data))
                     t = float(torch.rand((), generator=generator))
                     with torch.no_grad():
                         for name, value in curve.at(t).items():

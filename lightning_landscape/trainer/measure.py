@@ -23,7 +23,7 @@ from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normali
 from ..isolation.effects import unheld
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
-from ..objectives.lightning_step import LOGGED_SUFFIX, Recorder, StepObjective
+from ..objectives.lightning_step import LOGGED_SUFFIX, LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..survey.budget import Deadline
@@ -149,7 +149,13 @@ class Pass(Survey):
     """
 
     def __init__(
-        self, trainer: Any, probe: nn.Module, recorder: Recorder, snapshot: Snapshot, settings: Settings, tolerant: bool
+        self,
+        trainer: Any,
+        probe: nn.Module,
+        recorder: LoggedValues,
+        snapshot: Snapshot,
+        settings: Settings,
+        tolerant: bool,
     ) -> None:
         super().__init__(
             Sequential(probe, seed=settings.seed),

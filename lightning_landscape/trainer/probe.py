@@ -18,7 +18,7 @@ from ..isolation.effects import writers_apart
 from ..isolation.module_copy import ModuleCopier
 from ..isolation.observers import without_global_observers
 from ..isolation.tensor_state import ScriptState
-from ..objectives.lightning_step import Recorder
+from ..objectives.lightning_step import LoggedValues
 from ..weights.parameters import Snapshot, canonical_name
 from ..weights.sharding import AtRest, fsdp_parts, is_sharded, local
 from . import compat
@@ -28,7 +28,7 @@ from .undisturbed import memo_of, probe_copy, silenced
 @contextmanager
 def probing(
     trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
+) -> Iterator[tuple[nn.Module, LoggedValues, Snapshot]]:
     """The module to move, the recorder of what it logs, and a snapshot of the parameters that stay.
 
     Call it inside `quiet.undisturbed`. The snapshot's tensors are not those that move. The module is in `mode`, as
@@ -50,7 +50,7 @@ def probing(
                 yield module, recorder, snapshot
 
 
-def _copied(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> tuple[nn.Module, Recorder] | None:
+def _copied(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> tuple[nn.Module, LoggedValues] | None:
     """A copy of the module, and the recorder of what it logs; None if one of its parts can't be copied."""
     try:
         return probe_copy(trainer, module, mode, flags)
@@ -63,7 +63,7 @@ def _copied(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> tuple[n
 @contextmanager
 def borrowed(
     trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> Iterator[tuple[Recorder, Snapshot]]:
+) -> Iterator[tuple[LoggedValues, Snapshot]]:
     """A module that is ours to move for a while: then it is as it was, bit by bit, also after an error.
 
     FSDP ties its notes, and a CUDA graph its work, to the very modules and parameters, so that these can't be copied.
@@ -97,7 +97,7 @@ def borrowed(
                     setattr(parameter, key, value)
 
 
-def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Recorder:
+def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> LoggedValues:
     """Give every module of the tree copies of its attributes, and let it record instead of log.
 
     TorchScript holds its own outside of Python: they are used, and put back.

@@ -15,7 +15,7 @@ from ..isolation.effects import one_pass, writers_apart
 from ..isolation.module_copy import module_copy
 from ..isolation.precision import matmul_precision_kept
 from ..isolation.rng import preserved
-from ..objectives.lightning_step import Recorder
+from ..objectives.lightning_step import LoggedValues
 from ..weights.sharding import is_part
 from . import compat
 from .stand_ins import StandIns
@@ -51,7 +51,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
 
 def probe_copy(
     trainer: Any, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> tuple[nn.Module, Recorder]:
+) -> tuple[nn.Module, LoggedValues]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
     The copy shares the Trainer, the data and locks with the original, but no open file, no parameter, buffer or
@@ -78,7 +78,7 @@ def _addresses(module: nn.Module) -> set[int]:
     return {p.data_ptr() for p in module.parameters() if p.numel() and not p.is_meta}
 
 
-def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> Recorder:
+def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS) -> LoggedValues:
     """Put a probe into its mode, tell it rank 0's buffers, and let it log to the recorder that comes back.
 
     Args:
@@ -96,7 +96,7 @@ def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = 
         buffers = [buffer for buffer in probe.buffers() if not (is_part(buffer) or buffer.is_meta)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
-    recorder = Recorder()
+    recorder = LoggedValues()
     compat.lend(trainer, probe)
     for part in probe.modules():
         if compat.is_lightning_module(part):
@@ -106,7 +106,7 @@ def silenced(trainer: Any, probe: nn.Module, mode: str = "eval", flags: Flags = 
     return recorder
 
 
-def _disarm(module: nn.Module, trainer: Any, recorder: Recorder) -> None:
+def _disarm(module: nn.Module, trainer: Any, recorder: LoggedValues) -> None:
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
     module.__dict__.update(
         log=recorder.log,
