@@ -1,4 +1,4 @@
-"""The parts that the commands share: their help, choices from the tables, short names of files."""
+"""Shared parts of the commands: their help, choices from the tables, short names of files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+
+class Commands(Protocol):
+    """The commands of a parser, as `argparse.ArgumentParser.add_subparsers` gives them."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """A new command."""
 
 
 class Choices:
-    """The rows of a table, read when they are needed: the tables import matplotlib and h5py."""
+    """The rows of a table, read on demand: the tables import matplotlib and h5py."""
 
     def __init__(self, read: Callable[[], Iterable[str]]) -> None:
         self.read = read
@@ -46,16 +53,16 @@ def formats() -> Iterable[str]:
 def add_choice(
     command: argparse.ArgumentParser, name: str, read: Callable[[], Iterable[str]], help: str, **options: Any
 ) -> None:
-    """An option whose choices are read when they are needed."""
+    """Add an option whose choices are read on demand."""
     action = command.add_argument(name, choices=Choices(read), **options)
     action.help = help  # not before: Python 3.14 would read the choices to check it
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
 ) -> argparse.ArgumentParser:
-    """A command with its help; `arguments` is its usage, with FILE first: an option may take the words after it."""
-    result: argparse.ArgumentParser = commands.add_parser(
+    """A new command with its help; `arguments` is its usage, with FILE before options that take several words."""
+    result = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
@@ -85,7 +92,7 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def about(*files: Path) -> Iterator[None]:
-    """Errors that only an odd recipe can cause inside become one that names the files.
+    """A context that turns errors by an odd recipe into one that names the files.
 
     >>> with about(Path("a.h5")):
     ...     {}["budget"]["samples"]
@@ -104,7 +111,7 @@ def about(*files: Path) -> Iterator[None]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Names that tell files apart: their paths without the parts that all have in common.
+    """Different names for files: their paths without the parts that all have in common.
 
     >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
     ['step=10', 'step=20']

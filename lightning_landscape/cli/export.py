@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from .common import add_choice, add_command, formats
+from .common import Commands, add_choice, add_command, formats
 
 EXAMPLES = """\
   lightning-landscape export landscape.h5 --to vtp        # landscape.vtp, for ParaView
@@ -14,8 +13,8 @@ EXAMPLES = """\
 """
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
     command = add_command(
         commands, "export", run, "write a landscape in another format", "FILE --to FORMAT [--out FILE]", EXAMPLES
     )

@@ -13,7 +13,7 @@ other points of the level are then held out.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -170,20 +170,21 @@ class _Ruler:
 
     def shares(self, a: Array, b: Array) -> Array:
         """The distances between a and b, as shares of the range; inf where one is unknown."""
-        return _shares(a, b, self.range) if np.isfinite(self.range) else np.full(np.shape(a), np.inf)
+        if not np.isfinite(self.range):
+            return np.full(np.shape(a), np.inf)
+        with np.errstate(all="ignore"):
+            return _finite(np.abs(a - b) / self.range, a == b)
 
     def log_shares(self, a: Array, b: Array) -> Array:
         """The distances between the logarithms, as shares of their range; 0 where logarithms do not count."""
         if not self.logs:
             return np.zeros(np.shape(a))
         with np.errstate(all="ignore"):
-            return np.where(a == b, 0.0, _shares(np.log(a), np.log(b), self.logs))
+            return _finite(np.abs(np.log(a) - np.log(b)) / self.logs, a == b)
 
 
-def _shares(a: Array, b: Array, width: float) -> Array:
-    with np.errstate(all="ignore"):
-        shares = np.abs(a - b) / width
-    return np.where(np.isfinite(shares), shares, np.where(a == b, 0.0, np.inf))
+def _finite(shares: Array, same: Mask) -> Array:
+    return np.where(np.isfinite(shares), shares, np.where(same, 0.0, np.inf))
 
 
 @dataclass(frozen=True)
@@ -261,39 +262,32 @@ class _Level:
         whole = bool(finite[at_knots].all())
         # A spline feels every knot; a hole must be felt by its neighbours alone.
         pair = ("linear", "local") if method == LINEAR else ("cubic", "local") if whole else ("local", "linear")
-        matrices, others = map(self.matrices, pair)
-        guess, second = self._surfaces(values, finite, ruler, (matrices, others), method == LOGS)
-        certain = np.ones(values.shape, dtype=bool)
-        if not whole:
-            reach = [(m != 0).astype(float) for m in matrices]
-            certain = along_axes(reach, (~finite[at_knots]).astype(float)) == 0
-        held_out = self.tried & certain
-        held_out[at_knots] = False
-        truth = np.where(finite, values, np.nan)[held_out]
-        error = log_error = np.inf
-        if held_out.any():
-            error, log_error = (
-                self.settings.safety * float(shares(guess[held_out], truth).max()) + ruler.rounding
-                for shares in (ruler.shares, ruler.log_shares)
-            )
-        asked = certain & ~self.tried
-        doubts = [np.where(asked, shares(guess, second), 0.0) for shares in (ruler.shares, ruler.log_shares)]
-        guess = np.where(certain, guess, np.nan)
-        return _Fit(method, guess, certain, error, log_error if ruler.logs else None, doubts)
-
-    def _surfaces(
-        self, values: Array, finite: Mask, ruler: _Ruler, pair: Sequence[list[Array]], of_logs: bool
-    ) -> list[Array]:
-        """The values interpolated by each of two lists of matrices."""
-        knots = np.where(finite, values, 1.0)[np.ix_(*self.knots)]
+        matrices = [self.matrices(kind) for kind in pair]
+        knots = np.where(finite, values, 1.0)[at_knots]
         with np.errstate(all="ignore"):
-            surfaces = [np.exp(along_axes(m, np.log(knots))) if of_logs else along_axes(m, knots) for m in pair]
+            surfaces = [
+                np.exp(along_axes(m, np.log(knots))) if method == LOGS else along_axes(m, knots) for m in matrices
+            ]
         if ruler.range == 0:
             surfaces = [np.full(values.shape, values[finite][0])] * 2  # to the bit
         lowest = values[finite].min(initial=np.inf)
         if 0 <= lowest < np.inf:  # a loss may know no other sign
             surfaces = [np.where(surface > 0, surface, lowest) for surface in surfaces]
-        return surfaces
+        certain = np.ones(values.shape, dtype=bool)
+        if not whole:
+            reach = [(m != 0).astype(float) for m in matrices[0]]
+            certain = along_axes(reach, (~finite[at_knots]).astype(float)) == 0
+        held_out = self.tried & certain
+        held_out[at_knots] = False
+        truth, guess = np.where(finite, values, np.nan)[held_out], surfaces[0][held_out]
+        error, log_error = (
+            self.settings.safety * float(shares(guess, truth).max()) + ruler.rounding if len(truth) else np.inf
+            for shares in (ruler.shares, ruler.log_shares)
+        )
+        asked = certain & ~self.tried
+        doubts = [np.where(asked, shares(*surfaces), 0.0) for shares in (ruler.shares, ruler.log_shares)]
+        fitted = np.where(certain, surfaces[0], np.nan)
+        return _Fit(method, fitted, certain, error, log_error if ruler.logs else None, doubts)
 
 
 def refine(
@@ -325,35 +319,38 @@ def refine(
     refinement.interpolate(fits)
 
 
+@dataclass
 class _Refinement:
     """One call of `refine`, with the same arguments.
 
     Attributes:
-        tried: a mask of the points that were yielded, or were there and would have been.
         passed: the complete subgrids, from coarse to fine.
         probed: the last subgrid that was tested all over the grid.
+        tried: a mask of the points that were yielded, or done before and would have been.
     """
 
-    def __init__(
-        self,
-        landscape: Landscape,
-        judged: Sequence[str],
-        tolerance: float,
-        over: Callable[[], bool],
-        settings: RefinementSettings,
-    ) -> None:
-        self.landscape, self.judged, self.tolerance, self.over = landscape, judged, tolerance, over
-        self.settings, self.grid, self.before = settings, landscape.grid, landscape.done.copy()
+    landscape: Landscape
+    judged: Sequence[str]
+    tolerance: float
+    over: Callable[[], bool]
+    settings: RefinementSettings
+    passed: list[Knots] = field(default_factory=list)
+    probed: Knots | None = None
+
+    def __post_init__(self) -> None:
+        self.grid, self.before = self.landscape.grid, self.landscape.done.copy()
         self.tried = np.zeros(self.grid.shape, dtype=bool)  # a continued pass takes the same decisions again
-        self.passed: list[Knots] = []
-        self.probed: Knots | None = None
         self._rank = np.argsort(self.grid.outwards)
 
     def evaluated(self, first: int) -> Generator[NDArray[np.intp], None, list[_Fit]]:
         """Yield the points to evaluate; return the fits of the judged metrics within the tolerance, or none."""
+        cross = _cross(self.grid)
         for number, knots in enumerate(levels(self.grid.shape, first), start=first):
-            mask = _mask(self.grid, knots) | _cross(self.grid)
-            yield from self._lines(knots, mask)
+            mask = _mask(self.grid, knots) | cross
+            steps = lines(self.grid.axes, self.passed[-1] if self.passed else None, knots)
+            stage = np.sum([~_mask(self.grid, step) & ~cross for step in steps], axis=0)  # the first step with a point
+            yield from self._new(mask, stage)
+            self.passed += [step for step in steps if self.tried[_mask(self.grid, step)].all()]
             if mask.all() or self.over():
                 break
             yield from self._new(probes(self.grid.shape, knots, self.settings.probes))
@@ -371,14 +368,6 @@ class _Refinement:
                 yield from self._new(~np.logical_and.reduce([fit.certain for fit in fits]))
                 return fits
         return []
-
-    def _lines(self, knots: Knots, mask: Mask) -> Points:
-        """Yield the points of a level, line by line."""
-        steps = lines(self.grid.axes, self.passed[-1] if self.passed else None, knots)
-        cross = _cross(self.grid)
-        stage = np.sum([~_mask(self.grid, step) & ~cross for step in steps], axis=0)  # the first step with a point
-        yield from self._new(mask, stage)
-        self.passed += [step for step in steps if self.tried[_mask(self.grid, step)].all()]
 
     def _new(self, mask: Mask, stage: NDArray[np.intp] | None = None) -> Points:
         """Yield the points of a mask that are neither tried nor done, by their stage, then from the centre outwards."""

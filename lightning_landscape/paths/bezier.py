@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +31,8 @@ class Bezier:
         bend: θ, the trained middle.
         end: θ₂, φ(1).
 
-    The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola. As the directions
-    of `LossLandscape.compute_1d` it is the path itself; of `compute_2d`, that plane.
+    The curve is a parabola in the plane of θ₁ with the directions θ₂ − θ₁ and θ − θ₁. As directions of
+    `LossLandscape.compute_1d` it stands for the curve itself, as those of `compute_2d` for this plane.
 
     >>> start, bend, end = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [0.5, 1.0], [1.0, 0.0]))
     >>> curve = Bezier(start, bend, end)
@@ -70,8 +71,8 @@ class Bezier:
 def train_bezier(
     net: nn.Module,
     end: Weights,
-    dataloader: Any,
-    criterion: Any = None,
+    dataloader: Iterable[Any],
+    criterion: Callable[..., Any] | None = None,
     *,
     epochs: int = 50,
     lr: float = 0.05,
@@ -80,9 +81,9 @@ def train_bezier(
 ) -> Bezier:
     """A curve from `net` to `end` along which the loss is low: minimises E_t L(φ(t)), t uniform in [0, 1].
 
-    Garipov et al. 2018, section 3.2: at every step one t is drawn, and the middle θ, which starts half-way, moves
-    down the gradient 2t(1 − t) ∇L(φ(t)), with SGD whose rate falls as a cosine. Neither net is changed. BatchNorm
-    normalises by its batch here: measure the curve with ``recalibrate=True``.
+    The middle θ starts half-way. At every step one t is drawn, and θ moves down the gradient 2t(1 − t) ∇L(φ(t)), by
+    SGD whose rate falls as a cosine (Garipov et al. 2018, section 3.2). Neither net is changed. BatchNorm normalises
+    by its batch during this training: measure the curve with ``recalibrate=True``.
 
     Args:
         net: θ₁.
@@ -95,48 +96,71 @@ def train_bezier(
         seed: of the draws of t, and of the order of the loader.
 
     Raises:
-        ValueError: if `end` lacks a parameter or differs in a frozen one, or no epoch is asked for.
+        ValueError: if `end` lacks a parameter or differs in a frozen one, or `epochs` is below 1.
         TypeError: if the criterion is no loss.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs!r}: give at least 1.")
     check_frozen(net, end)
-    start = Snapshot.of(net).params
-    (towards,) = Between((end,))(Snapshot(start), 1)
-    curve = Bezier(
-        start,
-        {name: (w + towards[name] / 2).to(w.dtype) for name, w in start.items()},
-        {name: (w + towards[name]).to(w.dtype) for name, w in start.items()},
-    )
-    device = next(iter(start.values())).device
+    curve = _straight(net, end)
+    device = next(iter(curve.start.values())).device
+    optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    generator = torch.Generator().manual_seed(seed)
     with one_pass(), preserved(), torch.inference_mode(False):
-        probe, own = copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
-        objective, kind = recognised(own)
-        if isinstance(objective, MetricsFunction):
-            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
-        weights = {canonical_name(name): p for name, p in probe.train().named_parameters() if p.requires_grad}
-        optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-        generator = torch.Generator().manual_seed(seed)
-        rehearsed = False
+        slope = _Slope(curve, *copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device))
         seed_streams(seed)
         with generators_at(dataloader, seed), torch.enable_grad():
             for _ in range(epochs):
                 for data in dataloader:
                     batch = Batch(copy_to(data, device), size_of(data))
-                    t = float(torch.rand((), generator=generator))
-                    with torch.no_grad():
-                        for name, value in curve.at(t).items():
-                            weights[name].copy_(value)
-                    probe.zero_grad()
-                    if not rehearsed:
-                        objective.rehearse(probe, batch)
-                        rehearsed = True
-                    observed = objective(probe, batch)
-                    observed[objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
-                    for name, middle in curve.bend.items():
-                        slope = weights[name].grad
-                        middle.grad = None if slope is None else 2 * t * (1 - t) * slope
+                    slope.backward(batch, t=float(torch.rand((), generator=generator)))
                     optimizer.step()
                 schedule.step()
     return curve
+
+
+def _straight(net: nn.Module, end: Weights) -> Bezier:
+    """The straight line between two minima as a curve, bent half-way."""
+    start = Snapshot.of(net).params
+    (towards,) = Between((end,))(Snapshot(start), 1)
+    bend, target = (
+        {name: (w + share * towards[name]).to(w.dtype) for name, w in start.items()} for share in (0.5, 1.0)
+    )
+    return Bezier(start, bend, target)
+
+
+class _Slope:
+    """The gradient of the loss at a point of a curve by the curve's bend.
+
+    Args:
+        curve: its bend gets the gradients.
+        probe: a copy of the net.
+        criterion: the loss, of the copy.
+
+    Raises:
+        TypeError: if the criterion is no loss.
+    """
+
+    def __init__(self, curve: Bezier, probe: nn.Module, criterion: Callable[..., Any]) -> None:
+        self.objective, kind = recognised(criterion)
+        if isinstance(self.objective, MetricsFunction):
+            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
+        self.curve, self.probe = curve, probe.train()
+        self._weights = {canonical_name(name): p for name, p in probe.named_parameters() if p.requires_grad}
+        self._is_rehearsed = False
+
+    def backward(self, batch: Batch, t: float) -> None:
+        """Fill the gradients of the bend: 2t(1 − t) ∇L(φ(t)), on one batch."""
+        with torch.no_grad():
+            for name, value in self.curve.at(t).items():
+                self._weights[name].copy_(value)
+        self.probe.zero_grad()
+        if not self._is_rehearsed:
+            self.objective.rehearse(self.probe, batch)
+            self._is_rehearsed = True
+        observed = self.objective(self.probe, batch)
+        observed[self.objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
+        for name, bend in self.curve.bend.items():
+            gradient = self._weights[name].grad
+            bend.grad = None if gradient is None else 2 * t * (1 - t) * gradient
