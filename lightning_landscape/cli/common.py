@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,44 +18,31 @@ class Commands(Protocol):
 
 
 class Choices:
-    """The rows of a table, read on demand: the tables import matplotlib and h5py."""
+    """The names in a table, read on demand: the tables import matplotlib and h5py.
 
-    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
-        self.read = read
+    Args:
+        room: the module with the table.
+        table: its name there.
+    """
+
+    def __init__(self, room: str, table: str) -> None:
+        self.room, self.table = room, table
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.read())
+        names = getattr(import_module(f"..{self.room}", __package__), self.table)
+        return (name.removeprefix(".") for name in names)
 
     def __contains__(self, value: object) -> bool:
-        return value in list(self.read())
+        return value in list(self)
 
 
-def kinds() -> Iterable[str]:
-    """The kinds of pictures."""
-    from ..plots import PLOTS
-
-    return PLOTS
+KINDS, COLOR_SCALES = Choices("plots", "PLOTS"), Choices("plots", "COLOR_SCALES")
+FORMATS = Choices("storage", "FORMATS")
 
 
-def color_scales() -> Iterable[str]:
-    """The scales of colours."""
-    from ..plots import COLOR_SCALES
-
-    return COLOR_SCALES
-
-
-def formats() -> Iterable[str]:
-    """The formats of files, as suffixes without the dot."""
-    from ..storage import FORMATS
-
-    return [suffix.removeprefix(".") for suffix in FORMATS]
-
-
-def add_choice(
-    command: argparse.ArgumentParser, name: str, read: Callable[[], Iterable[str]], help: str, **options: Any
-) -> None:
+def add_choice(command: argparse.ArgumentParser, name: str, choices: Choices, help: str, **options: Any) -> None:
     """Add an option whose choices are read on demand."""
-    action = command.add_argument(name, choices=Choices(read), **options)
+    action = command.add_argument(name, choices=choices, **options)
     action.help = help  # not before: Python 3.14 would read the choices to check it
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .common import Commands, add_choice, add_command, formats
+from .common import FORMATS, Commands, add_choice, add_command
 
 EXAMPLES = """\
   lightning-landscape export landscape.h5 --to vtp        # landscape.vtp, for ParaView
@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
         commands, "export", run, "write a landscape in another format", "FILE --to FORMAT [--out FILE]", EXAMPLES
     )
     command.add_argument("file", type=Path, metavar="FILE", help="a landscape")
-    add_choice(command, "--to", formats, "one of %(choices)s", required=True, metavar="FORMAT")
+    add_choice(command, "--to", FORMATS, "one of %(choices)s", required=True, metavar="FORMAT")
     command.add_argument("--out", type=Path, metavar="FILE", help="where to write it; default: beside FILE")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..weights.parameters import Params
 from .between import Between
-from .checked import alike, checked_directions
+from .checked import checked_directions, span_warning
 from .ignore import ignored_names
 from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
@@ -30,13 +30,13 @@ __all__ = [
     "Joined",
     "Random",
     "Site",
-    "alike",
     "checked_directions",
     "dead_filters",
     "ignored_names",
     "make_directions",
     "random_walk_shares",
     "recipe",
+    "span_warning",
 ]
 
 

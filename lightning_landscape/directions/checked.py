@@ -80,14 +80,14 @@ def _check_length(i: int, direction: Params) -> None:
         )
 
 
-def alike(recipe: Mapping[str, Any], k: int) -> str:
+def span_warning(recipe: Mapping[str, Any], k: int) -> str:
     """The warning that k directions span fewer than k dimensions, with advice; empty if they span k.
 
     Args:
         recipe: a landscape's ``meta["directions"]``.
         k: the number of directions.
 
-    >>> alike({"cosine": -1.0, "span": 1, "moved_parameters": 9}, 2).partition(":")[0]
+    >>> span_warning({"cosine": -1.0, "span": 1, "moved_parameters": 9}, 2).partition(":")[0]
     'Both directions are one (cosine -1.000)'
     """
     span = recipe["span"]

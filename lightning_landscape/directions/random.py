@@ -26,8 +26,8 @@ class Random:
     The raw noise of a tensor depends on (seed, direction, parameter name, shape) alone. It is drawn on the CPU in
     float32. So two checkpoints of one model, or two ranks, share their raw directions.
 
-    Where only k numbers may move, the directions are their axes, normalised alike, or of length 1 where that gives
-    zero. So y = w x + b has its surface over w and b with ``ignore=None``.
+    Where only k numbers may move, the directions are their axes, normalised alike. Where that gives zero, the length
+    is 1. So y = w x + b has its surface over w and b with ``ignore=None``.
 
     Args:
         normalize: ``"filter"`` (Li et al.'s), ``"layer"``, ``"weight"``, ``"dfilter"``, ``"dlayer"``,
@@ -85,11 +85,8 @@ class Random:
     ) -> None:
         """Make directions orthogonal, in their own memory.
 
-        Args:
-            directions: normalised.
-            snapshot: the weights by which they are normalised again.
-            rounds: of Gram–Schmidt; each normalisation tilts the directions a little again.
-            rounding: the share of a direction outside the span of the earlier ones that may be float32 noise.
+        Each normalisation tilts them a little again, hence several rounds of Gram–Schmidt. `rounding` is the share of a
+        direction outside the span of the earlier ones that may be float32 noise.
         """
         for _ in range(rounds):
             for i, direction in enumerate(directions):
@@ -129,13 +126,7 @@ class Random:
         return noise
 
     def _axis(self, snapshot: Snapshot, names: list[str], which: int) -> dict[str, Tensor]:
-        """The direction that moves one number of the named parameters.
-
-        Args:
-            snapshot: the weights.
-            names: of the parameters.
-            which: the place of the number among all of theirs.
-        """
+        """The direction that moves one of the numbers of the named parameters."""
         axis, place = {}, which
         for name in names:
             weight = snapshot.params[name]

@@ -1,10 +1,10 @@
 """Surfaces from fewer evaluations: from coarse to fine, until interpolation is exact enough at held-out points.
 
 The grid is halved again and again into nested subgrids. A level has the values at the points of its subgrid, the
-knots. Cubic splines through the knots are compared with values at held-out points, which are evaluated for that:
-midpoints of cells all over the grid and on its boundary, and the points where two interpolations disagree most. The
-estimated error is the largest difference times a safety factor. Within the tolerance, all other points are
-interpolated and marked. Else the next level is evaluated, which contains the held-out points.
+knots. Cubic splines through the knots are compared with values at held-out points. Some of these are midpoints of
+cells, all over the grid and on its boundary. At the others, two interpolations disagree most. The estimated error is
+the largest difference times a safety factor. Within the tolerance, all other points are interpolated and marked. Else
+the next level is evaluated, which contains the held-out points.
 
 A pass may end at any moment, by its budget. A level is evaluated line by line, and complete lines become knots. The
 other points of the level are then held out.
@@ -143,17 +143,11 @@ def least(shape: Sequence[int], first: int = DEFAULTS.first) -> int:
 
 @dataclass(frozen=True)
 class _Ruler:
-    """Errors as shares of the range of the values, and of the range of their logarithms.
+    """Errors as shares of the range of the values, and of the range of their logarithms."""
 
-    Args:
-        range: highest minus lowest value.
-        logs: the range of the logarithms; 0 where they do not count.
-        rounding: the rounding error of float64, as a share of the range.
-    """
-
-    range: float
-    logs: float
-    rounding: float = 0.0
+    range: float  # highest minus lowest value
+    logs: float  # the range of the logarithms; 0 where they do not count
+    rounding: float = 0.0  # the rounding error of float64, as a share of the range
 
     @classmethod
     def of(cls, values: Array, contrast: float) -> _Ruler:
@@ -189,23 +183,14 @@ def _finite(shares: Array, same: Mask) -> Array:
 
 @dataclass(frozen=True)
 class _Fit:
-    """An array interpolated from the knots.
+    """An array interpolated from the knots, with the estimated error."""
 
-    Args:
-        way: "cubic", "cubic of logarithms" or "linear".
-        values: over the whole grid; NaN where the fit is not certain.
-        certain: a mask of the points whose neighbouring knots are all finite.
-        error: the estimate, a share of the range.
-        log_error: the estimate for the logarithms, a share of their range; None where they do not count.
-        doubts: distances from another interpolation, as shares of the range, and of that of the logarithms.
-    """
-
-    way: str
-    values: Array
-    certain: Mask
-    error: float
-    log_error: float | None
-    doubts: list[Array]
+    way: str  # CUBIC, LOGS or LINEAR
+    values: Array  # over the whole grid; NaN where the fit is not certain
+    certain: Mask  # the points whose neighbouring knots are all finite
+    error: float  # a share of the range
+    log_error: float | None  # a share of the range of the logarithms; None where they do not count
+    doubts: list[Array]  # distances from another interpolation, as shares of both ranges
 
     def judged_by(self, coarser: _Fit | None, factor: float) -> _Fit:
         """The same fit, with an error estimated from a fit of fewer knots, which was tested all over the grid.
@@ -224,18 +209,11 @@ class _Fit:
 
 @dataclass(frozen=True)
 class _Level:
-    """The interpolations from the knots of a level.
-
-    Args:
-        axes: of the grid.
-        knots: their indices along each axis.
-        tried: a mask of the points that were to be evaluated.
-        settings: of the error estimates.
-    """
+    """The interpolations from the knots of a level."""
 
     axes: Sequence[Array]
     knots: Knots
-    tried: Mask
+    tried: Mask  # the points that were to be evaluated
     settings: RefinementSettings
 
     def matrices(self, kind: str) -> list[Array]:
@@ -260,7 +238,7 @@ class _Level:
     def _fit(self, values: Array, finite: Mask, ruler: _Ruler, method: str) -> _Fit:
         at_knots = np.ix_(*self.knots)
         whole = bool(finite[at_knots].all())
-        # A spline feels every knot; a hole must be felt by its neighbours alone.
+        # A spline depends on every knot; a knot without a value may affect its neighbours only.
         pair = ("linear", "local") if method == LINEAR else ("cubic", "local") if whole else ("local", "linear")
         matrices = [self.matrices(kind) for kind in pair]
         knots = np.where(finite, values, 1.0)[at_knots]
@@ -269,9 +247,9 @@ class _Level:
                 np.exp(along_axes(m, np.log(knots))) if method == LOGS else along_axes(m, knots) for m in matrices
             ]
         if ruler.range == 0:
-            surfaces = [np.full(values.shape, values[finite][0])] * 2  # to the bit
+            surfaces = [np.full(values.shape, values[finite][0])] * 2  # exactly
         lowest = values[finite].min(initial=np.inf)
-        if 0 <= lowest < np.inf:  # a loss may know no other sign
+        if 0 <= lowest < np.inf:  # no negative values: a loss may have none
             surfaces = [np.where(surface > 0, surface, lowest) for surface in surfaces]
         certain = np.ones(values.shape, dtype=bool)
         if not whole:
@@ -300,17 +278,17 @@ def refine(
 ) -> Points:
     """Yield the points to evaluate next, as flat indices; at the end, interpolate all others.
 
-    The caller records each point before it asks for more; a point that it leaves out is never interpolated.
+    The caller records each point before it asks for more; a point that it leaves out stays empty.
     ``landscape.interpolated`` marks the interpolated points, and ``landscape.meta["interpolation"]`` describes them.
-    Points that are not finite are evaluated, as are their neighbours, and the points of `Landscape.curvature`.
+    Points that are not finite, and their neighbours, are evaluated. So are the points of `Landscape.curvature`.
 
     Args:
         landscape: may have points already; none of them interpolated.
         judged: the metrics whose error must be within the tolerance.
         tolerance: a share of the range of finite values; 0 for every point.
-        over: True once the time is over. Then the caller stops at once and asks for more, which interpolates from the
-            complete lines. Nothing is interpolated before the coarsest level is complete. The error is known once a
-            level of 2^settings.first + 1 points an axis was tested.
+        over: returns True once the time is over. Then the caller stops at once and asks for more, which interpolates
+            from the complete lines. Nothing is interpolated before the coarsest level is complete. The error is known
+            once a level of 2^settings.first + 1 points an axis was tested.
         first: the coarsest level has 2^first + 1 points an axis.
         settings: of the error estimates.
     """
@@ -321,25 +299,20 @@ def refine(
 
 @dataclass
 class _Refinement:
-    """One call of `refine`, with the same arguments.
-
-    Attributes:
-        passed: the complete subgrids, from coarse to fine.
-        probed: the last subgrid that was tested all over the grid.
-        tried: a mask of the points that were yielded, or done before and would have been.
-    """
+    """One call of `refine`, with the same arguments."""
 
     landscape: Landscape
     judged: Sequence[str]
     tolerance: float
     over: Callable[[], bool]
     settings: RefinementSettings
-    passed: list[Knots] = field(default_factory=list)
-    probed: Knots | None = None
+    passed: list[Knots] = field(default_factory=list)  # the complete subgrids, from coarse to fine
+    probed: Knots | None = None  # the last subgrid that was tested all over the grid
 
     def __post_init__(self) -> None:
         self.grid, self.before = self.landscape.grid, self.landscape.done.copy()
-        self.tried = np.zeros(self.grid.shape, dtype=bool)  # a continued pass takes the same decisions again
+        # The points that were yielded, or needed and done before: a continued pass takes the same decisions again.
+        self.tried = np.zeros(self.grid.shape, dtype=bool)
         self._rank = np.argsort(self.grid.outwards)
 
     def evaluated(self, first: int) -> Generator[NDArray[np.intp], None, list[_Fit]]:

@@ -57,7 +57,7 @@ class TinyCNN(Classifier):
 class CIFAR10DataModule(DownloadedImages):
     """CIFAR-10 by torchvision: normalised float images of shape (3, 32, 32), downloaded when missing.
 
-    No augmentation: a surface is of one function, so its images have to stay what they are.
+    There is no augmentation: a surface is of one function, of fixed images.
     Of the 50,000 training images, `val_samples` are held out for validation.
     `data_dir` holds, or will hold, the folder cifar-10-batches-py. See `DownloadedImages` for the arguments.
     """

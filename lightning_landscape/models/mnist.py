@@ -1,4 +1,4 @@
-"""MNIST and the smallest model of it, a linear one, whose loss is convex: no landscape is easier to read."""
+"""MNIST and a linear model of it, whose loss is convex."""
 
 import torch
 from torch import Tensor, nn

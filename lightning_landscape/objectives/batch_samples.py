@@ -39,11 +39,7 @@ class Counted:
 
 
 class _CountingCollate:
-    """A collate function that also counts the samples of each batch.
-
-    Args:
-        collate: the user's.
-    """
+    """A user's collate function, which also counts the samples of each batch."""
 
     def __init__(self, collate: Callable[[Any], Any]) -> None:
         self.collate = collate
@@ -186,15 +182,15 @@ def _row_count(array: Tensor | NDArray[Any]) -> int:
 
 
 def rows(data: object, start: int, stop: int, size: int) -> Any:
-    """Samples `start` to `stop` of a batch of `size`; as `picked`.
+    """Samples `start` to `stop` of a batch of `size`; as `select_samples`.
 
     >>> rows({"x": torch.arange(4), "name": ["a", "b", "c", "d"], "scale": torch.tensor(2.0)}, 1, 3, 4)
     {'x': tensor([1, 2]), 'name': ['b', 'c'], 'scale': tensor(2.)}
     """
-    return picked(data, slice(start, stop), size)
+    return select_samples(data, slice(start, stop), size)
 
 
-def picked(data: object, which: slice | list[int], size: int) -> Any:
+def select_samples(data: object, which: slice | list[int], size: int) -> Any:
     """A selection of the samples of a batch: the rows of every tensor, array and list of length `size`.
 
     Raises:
@@ -204,19 +200,22 @@ def picked(data: object, which: slice | list[int], size: int) -> Any:
         return _picked_rows(data, which) if _row_count(data) == size else data
     items = None if is_array(data) else items_of(data)
     if declared_size(data) is not None or (items and not _is_structure(data) and any(map(_has_rows, leaves(data)))):
-        raise IndivisibleError(f"The samples of a {type(data).__name__} can't be told apart.")
+        raise IndivisibleError(
+            f"A batch of type {type(data).__name__} can't be divided into samples: make it of tensors, arrays, lists, "
+            "mappings or dataclasses of these."
+        )
     if not items or not _is_structure(data):
         return data
     if isinstance(data, list | tuple):
         are_samples = len(data) == size and not any(_has_rows(item) and _row_count(item) == size for item in data)
-        chosen = _chosen(data, which) if are_samples else [picked(item, which, size) for item in data]
+        chosen = _chosen(data, which) if are_samples else [select_samples(item, which, size) for item in data]
         return type(data)(*chosen) if hasattr(data, "_fields") else type(data)(chosen)
     twin: Any = copy.copy(data)
     for name, value in items.items():
         if isinstance(data, Mapping):
-            twin[name] = picked(value, which, size)
+            twin[name] = select_samples(value, which, size)
         else:
-            object.__setattr__(twin, name, picked(value, which, size))  # it may be a frozen dataclass
+            object.__setattr__(twin, name, select_samples(value, which, size))  # it may be a frozen dataclass
     return twin
 
 

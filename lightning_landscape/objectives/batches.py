@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..isolation.copying import slots_of
 from ..weights.parameters import checksum, is_refused
 from .base import Batch
 
@@ -36,7 +37,7 @@ def items_of(part: object) -> dict[Any, Any] | None:
         return dict(enumerate(part))
     if isinstance(part, set | frozenset):
         return dict(enumerate(sorted(part, key=repr)))
-    names = [_mangled(owner, name) for owner in type(part).__mro__ for name in _slots(owner)]
+    names = slots_of(type(part))
     if not names and not hasattr(part, "__dict__"):
         return None
     return {name: getattr(part, name) for name in names if hasattr(part, name)} | getattr(part, "__dict__", {})
@@ -45,18 +46,6 @@ def items_of(part: object) -> dict[Any, Any] | None:
 def is_array(part: object) -> bool:
     """True if NumPy can read it as an array: an ndarray, a table, a picture."""
     return hasattr(part, "__array__") or hasattr(part, "__array_interface__")
-
-
-def _slots(owner: type) -> list[str]:
-    slots = vars(owner).get("__slots__", ())
-    names = [slots] if isinstance(slots, str) else list(slots)
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
-
-
-def _mangled(owner: type, name: str) -> str:
-    """The name of a slot outside of its class."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{owner.__name__.lstrip('_')}{name}" if private else name
 
 
 def leaves(data: object) -> list[Any]:
@@ -117,14 +106,9 @@ def _text(value: str | bytes) -> Tensor:
 
 def copy_to(data: object, device: torch.device) -> Any:
     """A copy of a batch whose tensors are on a device; they require gradients where the originals do."""
-    return _copied(
-        data,
-        {
-            id(leaf): leaf.detach().to(device, copy=True).requires_grad_(leaf.requires_grad)
-            for leaf in leaves(data)
-            if isinstance(leaf, Tensor)
-        },
-    )
+    tensors = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor)]
+    copied = [tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad) for tensor in tensors]
+    return _copied(data, {id(tensor): twin for tensor, twin in zip(tensors, copied, strict=True)})
 
 
 def deep_copy(data: object) -> Any:
@@ -155,10 +139,7 @@ def _can_be_copied(leaf: object) -> bool:
 def _in_large_stack(function: Callable[[], Any], frames: int = 2**18, stack_bytes: int = 2**29) -> Any:
     """The result of a function that recurses along a chain of objects, in a thread with a large stack.
 
-    Args:
-        function: what to call.
-        frames: the deepest recursion.
-        stack_bytes: memory reserved for these frames; unused pages take none.
+    Unused pages of the stack take no memory.
     """
     stack, recursion = threading.stack_size(stack_bytes), sys.getrecursionlimit()
     sys.setrecursionlimit(frames)

@@ -41,8 +41,8 @@ class Criterion(Objective):
     Args:
         criterion: a loss module such as `nn.CrossEntropyLoss`, or a function such as `F.mse_loss`.
 
-    The mean over all batches equals the criterion of all data as one batch. So a batch counts by the weights of its
-    targets where classes have weights or targets are ignored, else by its samples. The losses of single samples, which
+    The mean over all batches equals the criterion of all data as one batch. A batch counts by its samples; where
+    classes have weights or targets are ignored, by the weights of its targets. The losses of single samples, which
     modules of torch can give, tell the standard error.
     """
 
@@ -60,7 +60,7 @@ class Criterion(Objective):
         """Check that the mean of the losses of single samples is the criterion's."""
         if self._single is None or isinstance(self.criterion, CLASSIFYING):
             return
-        inputs, targets = pair(batch.data)
+        inputs, targets = inputs_and_targets(batch.data)
         with self._held_back:
             outputs = module(inputs)
             parts, whole = self._single(outputs, targets), self.criterion(outputs, targets)
@@ -72,10 +72,9 @@ class Criterion(Objective):
         """See `Objective`.
 
         Raises:
-            CannotMeasureError: if the batch is no pair.
-            CannotMeasureError: if the criterion gives neither a scalar nor a value a sample.
+            CannotMeasureError: if the batch is no pair, or the criterion gives neither one value nor one a sample.
         """
-        inputs, targets = pair(batch.data)
+        inputs, targets = inputs_and_targets(batch.data)
         with self._held_back:
             outputs = module(inputs)
             observed = {LOSS: self._loss(outputs, targets, batch.size)}
@@ -141,10 +140,6 @@ class MetricsFunction(Objective):
     """A function ``(net, dataloader, use_cuda) -> dict`` as an objective of the whole frozen set at once.
 
     The metrics are called ``train_loss_<name>``. They have no standard error, since the batches are not seen singly.
-
-    Args:
-        function: the user's.
-        use_cuda: its third argument.
     """
 
     divisible = False
@@ -171,11 +166,7 @@ class MetricsFunction(Objective):
 
 
 class Unspoilt(ObjectiveWrapper):
-    """An objective that may edit its batches or require gradients of them: it then gets copies.
-
-    Args:
-        objective: the one that is measured.
-    """
+    """An objective that gets copies of its batches, if it edits them or requires gradients of them."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__(objective)
@@ -221,7 +212,7 @@ class FrozenLoader(list[Any]):
         return getattr(self._loader, name)
 
 
-def pair(data: object) -> tuple[Any, Any]:
+def inputs_and_targets(data: object) -> tuple[Any, Any]:
     """Inputs and targets of a batch.
 
     Raises:
@@ -253,7 +244,7 @@ def of_three(function: Callable[[nn.Module, Any, Any], Any]) -> Callable[[nn.Mod
     return of_batch
 
 
-def recognised(criterion: Callable[..., Any], use_cuda: bool = False) -> tuple[Objective, str]:
+def objective_of(criterion: Callable[..., Any], use_cuda: bool = False) -> tuple[Objective, str]:
     """The objective of a criterion, and its kind in words.
 
     Args:
@@ -265,11 +256,11 @@ def recognised(criterion: Callable[..., Any], use_cuda: bool = False) -> tuple[O
     Raises:
         TypeError: if the criterion is of another kind.
 
-    >>> recognised(nn.MSELoss())[1]
+    >>> objective_of(nn.MSELoss())[1]
     'a loss of (outputs, targets)'
-    >>> recognised(lambda net, dataloader, use_cuda: {})[1]
+    >>> objective_of(lambda net, dataloader, use_cuda: {})[1]
     'metrics of (net, dataloader, use_cuda)'
-    >>> recognised(lambda model, inputs, targets: 0)[1]
+    >>> objective_of(lambda model, inputs, targets: 0)[1]
     'a loss of (model, inputs, targets)'
     """
     if not callable(criterion) or isinstance(criterion, type):
@@ -300,7 +291,9 @@ def recognised(criterion: Callable[..., Any], use_cuda: bool = False) -> tuple[O
     )
 
 
-def copies(net: nn.Module, criterion: Callable[..., Any], device: torch.device) -> tuple[nn.Module, Callable[..., Any]]:
+def copy_together(
+    net: nn.Module, criterion: Callable[..., Any], device: torch.device
+) -> tuple[nn.Module, Callable[..., Any]]:
     """Copies of the net and its criterion on a device; a loss module that holds the net holds the copy.
 
     Args:

@@ -16,15 +16,7 @@ from .base import Batch, Objective, Observation
 from .batches import deep_copy, leaves
 
 LOGGED_SUFFIX = "_logged"
-REDUCTIONS = {
-    "mean": "mean",
-    "avg": "mean",
-    "sum": "sum",
-    "min": "min",
-    "max": "max",
-    "amin": "min",
-    "amax": "max",
-}
+REDUCTIONS = {"sum": "sum", "min": "min", "max": "max", "amin": "min", "amax": "max"}  # all others: "mean"
 
 
 class LoggedValues:
@@ -70,7 +62,7 @@ class StepObjective(Objective):
     logged as ``<data>_loss`` which is not the returned loss is called ``<data>_loss_logged``.
 
     Args:
-        module: the probe (see `quiet.probe_copy`), whose `log` is that of `logged`.
+        module: the probe (see `trainer.probe`), whose `log` is that of `logged`.
         step: the name of the step.
         logged: the values that the probe logs.
         name: of the returned loss.

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
+Function = Callable[..., Any]
+MEAN_LOSSES: tuple[Function, ...] = (
     F.cross_entropy,
     F.nll_loss,
     F.binary_cross_entropy,
@@ -37,8 +38,8 @@ DEFAULTS = {
     function: {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     for function in MEAN_LOSSES
 }
-Call = tuple[Callable[..., Tensor], dict[str, Any], Tensor]  # a function, its bound arguments, its result
-ORIGINALS: dict[Callable[..., Any], Callable[..., Any]] = {}  # the functions behind the wrappers of `reductions`
+Call = tuple[Function, dict[str, Any], Tensor]  # a function, its bound arguments, its result
+ORIGINALS: dict[Function, Function] = {}  # the functions behind the wrappers of `reductions`
 _hidden = 0  # the number of open `hidden` contexts
 
 
@@ -65,13 +66,7 @@ class LossCalls(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
         """Call the function, and record the call."""
         function, kwargs = ORIGINALS.get(func, func), kwargs or {}
         result = function(*args, **kwargs)
@@ -82,23 +77,16 @@ class LossCalls(TorchFunctionMode):
         return result
 
     @staticmethod
-    def call(
-        function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: object
-    ) -> Call | None:
-        """The record of a call; None if the function is not in MEAN_LOSSES."""
-        return bound(function, args, kwargs, result) if function in DEFAULTS else None
+    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+        """The record of a call of one of MEAN_LOSSES, with all arguments by name; None for other calls."""
+        names = DEFAULTS.get(function)
+        if names is None or not isinstance(result, Tensor):
+            return None
+        return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
 
     def replaced(self, result: Tensor) -> Tensor:
         """The result that the step gets from a recorded call."""
         return result
-
-
-def bound(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
-    """The record of a call of one of MEAN_LOSSES, with all arguments by name; None if it returned no tensor."""
-    if not isinstance(result, Tensor):
-        return None
-    names = DEFAULTS[function]
-    return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
 
 
 @contextmanager

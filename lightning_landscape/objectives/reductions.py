@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, LossCalls, bound, hidden
+from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, Function, LossCalls, hidden
 
 
 class Reductions(LossCalls):
@@ -27,12 +27,10 @@ class Reductions(LossCalls):
     """
 
     @staticmethod
-    def call(
-        function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], result: object
-    ) -> Call | None:
+    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
         """The record of a loss of MEAN_LOSSES or of a mean over all numbers; None for other calls."""
         if function not in _MEANS:
-            return bound(function, args, kwargs, result) if function in _WATCHING else None
+            return LossCalls.call(function, args, kwargs, result)
         numbers = args[0] if args else kwargs.get("input")
         if isinstance(numbers, Tensor) and isinstance(result, Tensor) and result.ndim == 0 < numbers.ndim:
             return torch.mean, {"input": numbers, "reduction": "mean"}, result
@@ -48,7 +46,7 @@ class _ThreadState(threading.local):
 _thread = _ThreadState()
 
 
-def _watching(function: Callable[..., Any]) -> Callable[..., Any]:
+def _watching(function: Function) -> Function:
     @functools.wraps(function)
     def watch(*args: Any, **kwargs: Any) -> Any:
         watched = _thread.watched
@@ -67,10 +65,8 @@ def _watching(function: Callable[..., Any]) -> Callable[..., Any]:
     return watch
 
 
-_MEANS: tuple[Callable[..., Any], ...] = (torch.mean, Tensor.mean)
-_WATCHING: dict[Callable[..., Any], Callable[..., Any]] = {
-    function: _watching(function) for function in (*MEAN_LOSSES, *_MEANS)
-}
+_MEANS: tuple[Function, ...] = (torch.mean, Tensor.mean)
+_WATCHING: dict[Function, Function] = {function: _watching(function) for function in (*MEAN_LOSSES, *_MEANS)}
 ORIGINALS.update({watching: function for function, watching in _WATCHING.items()})
 
 
@@ -89,11 +85,12 @@ class Watched:
     1
     """
 
-    def __init__(self, functions: Iterable[Callable[..., Tensor]]) -> None:
+    calls: list[Call]
+
+    def __init__(self, functions: Iterable[Function]) -> None:
         losses = [(F, function.__name__, function) for function in functions if function is not torch.mean]
         means = [(torch, "mean", torch.mean), (Tensor, "mean", Tensor.mean)] if torch.mean in functions else []
         self._places: list[tuple[Any, str, Any]] = [*losses, *means]
-        self.calls: list[Call] = []
 
     def __enter__(self) -> Watched:
         self.calls = []

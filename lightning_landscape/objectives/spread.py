@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ..isolation.rng import preserved, seed_streams
 from .base import Batch, Objective, ObjectiveWrapper, Observation
-from .batch_samples import picked
-from .loss_calls import Call
+from .batch_samples import select_samples
+from .loss_calls import Call, Function
 from .reductions import Reductions, Watched, before_reduction
 from .single_losses import SingleLosses, is_by_weights, rows, without_graph
 
@@ -24,9 +24,9 @@ class SpreadSettings:
 
     Args:
         calls: the most losses and means in a step; the share of each in the values is found by a trial.
-        constant: the largest difference of the rest C between two batches, as a share of the value.
-        independence: the largest change of the losses of samples whose batch changes, in standard deviations.
-        roundings: the same two limits in rounding errors of the value; the larger limit counts.
+        constant: the largest difference of the constant C between two batches, as a share of the value.
+        independence: the largest change of a sample's loss when other samples change, in standard deviations.
+        roundings: differences of so many rounding errors of a value do not count.
         numbers: the most scores of a batch that are kept until the losses of all batches are computed at once.
     """
 
@@ -41,8 +41,8 @@ class Spread(ObjectiveWrapper):
     """An objective that adds the losses of single samples to its values, where it calls losses of torch.
 
     A value v of a batch must be Σ cₖ rₖ + C. The rₖ are results of losses of `torch.nn.functional`. C is the same in
-    all batches, like a penalty. Then v − C is the mean over the samples of Σ cₖ ℓₖ, where ℓₖ are the losses before
-    their mean. They come from one more call of each loss, without the model.
+    all batches, like a penalty. Then v − C is the mean over the samples of Σ cₖ ℓₖ. The ℓₖ are the losses before
+    their mean, from one more call of each loss, without the model.
 
     A proof on one batch finds cₖ as the change of v with rₖ. The losses of some samples must stay the same when all
     other samples are exchanged. Values without a proof come without single losses. No value ever changes.
@@ -56,7 +56,7 @@ class Spread(ObjectiveWrapper):
         super().__init__(objective)
         self.settings = settings
         self._terms: dict[str, Terms] | None = None  # by metric; None before the proof
-        self._functions: list[Callable[..., Tensor]] = []  # the functions that are called, in order
+        self._functions: list[Function] = []  # the functions that are called, in order
         self._by_weights: set[int] = set()  # the calls with a weighted mean
         self._watch: Reductions | Watched = Reductions()
         self._may_wait = False  # True if the scores of all batches may be kept until the last
@@ -96,7 +96,7 @@ class Spread(ObjectiveWrapper):
         half = -(-batch.size // 2)
         which = [*range(half), *range(batch.size - half)]
         try:
-            twin = replace(batch, data=picked(batch.data, which, batch.size))
+            twin = replace(batch, data=select_samples(batch.data, which, batch.size))
             other, twins = self._seen(module, twin)
             terms = self._terms_of(module, batch, values, calls)
         except Exception:  # noqa: BLE001  # a step may refuse such a batch, and a batch have no rows
@@ -142,14 +142,7 @@ class Spread(ObjectiveWrapper):
     def _seen(
         self, module: nn.Module, batch: Batch, changed: int = -1, by: float = 0.0
     ) -> tuple[dict[str, Observation], list[Call]]:
-        """The observations and loss calls of a batch, from fixed random streams.
-
-        Args:
-            module: at the weights to measure.
-            batch: to measure.
-            changed: the number of a call whose result is changed.
-            by: the number to add to it.
-        """
+        """The observations and loss calls of a batch; the result of one call is changed by a number."""
         return self._recorded(_Changed(changed, by), module, batch)
 
     def _recorded(
@@ -179,12 +172,7 @@ class Spread(ObjectiveWrapper):
 
 
 class _Changed(Reductions):
-    """A recorder that adds a number to the result of one call.
-
-    Args:
-        which: the number of the call.
-        by: the number to add.
-    """
+    """A recorder that adds the number `by` to the result of call `which`."""
 
     def __init__(self, which: int, by: float) -> None:
         super().__init__()
@@ -195,7 +183,7 @@ class _Changed(Reductions):
         return result + self.by if len(self.calls) == self.which else result
 
 
-def _functions_of(calls: Sequence[Call]) -> list[Callable[..., Tensor]]:
+def _functions_of(calls: Sequence[Call]) -> list[Function]:
     return [function for function, _, _ in calls]
 
 

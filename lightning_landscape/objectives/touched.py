@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -59,13 +59,7 @@ class Touched(TorchDispatchMode):
             self._homes |= {_memory(tensor): (found, name) for name, tensor in named.items()}
         self._homes.pop(0, None)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,  # an operator of torch, whose class is private
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
         """Call the operation, and record the tensors that it touches.
 
         Raises:

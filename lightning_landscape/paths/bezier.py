@@ -18,7 +18,7 @@ from ..isolation.rng import preserved, seed_streams
 from ..objectives.base import Batch
 from ..objectives.batch_samples import size_of
 from ..objectives.batches import copy_to, generators_at
-from ..objectives.criterion import MetricsFunction, copies, recognised
+from ..objectives.criterion import MetricsFunction, copy_together, objective_of
 from ..weights.parameters import Params, Snapshot, canonical_name
 
 
@@ -81,9 +81,9 @@ def train_bezier(
 ) -> Bezier:
     """A curve from `net` to `end` along which the loss is low: minimises E_t L(φ(t)), t uniform in [0, 1].
 
-    The middle θ starts half-way. At every step one t is drawn, and θ moves down the gradient 2t(1 − t) ∇L(φ(t)), by
-    SGD whose rate falls as a cosine (Garipov et al. 2018, section 3.2). Neither net is changed. BatchNorm normalises
-    by its batch during this training: measure the curve with ``recalibrate=True``.
+    The middle θ starts half-way (Garipov et al. 2018, section 3.2). Every step draws one t, and moves θ down the
+    gradient 2t(1 − t) ∇L(φ(t)) by SGD. Its rate falls as a cosine. Neither net is changed. BatchNorm normalises by
+    its batch during this training: measure the curve with ``recalibrate=True``.
 
     Args:
         net: θ₁.
@@ -104,20 +104,39 @@ def train_bezier(
     check_frozen(net, end)
     curve = _straight(net, end)
     device = next(iter(curve.start.values())).device
-    optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    generator = torch.Generator().manual_seed(seed)
     with one_pass(), preserved(), torch.inference_mode(False):
-        slope = _Slope(curve, *copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device))
+        probe, loss = copy_together(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
+        objective, kind = objective_of(loss)
+        if isinstance(objective, MetricsFunction):
+            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
+        weights = {canonical_name(name): p for name, p in probe.train().named_parameters() if p.requires_grad}
+        optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        generator = torch.Generator().manual_seed(seed)
         seed_streams(seed)
         with generators_at(dataloader, seed), torch.enable_grad():
-            for _ in range(epochs):
-                for data in dataloader:
-                    batch = Batch(copy_to(data, device), size_of(data))
-                    slope.backward(batch, t=float(torch.rand((), generator=generator)))
+            for epoch in range(epochs):
+                for index, data in enumerate(dataloader):
+                    batch = Batch(copy_to(data, device), size_of(data), index)
+                    t = float(torch.rand((), generator=generator))
+                    _move(weights, curve.at(t))
+                    probe.zero_grad()
+                    if epoch == index == 0:
+                        objective.rehearse(probe, batch)
+                    observed = objective(probe, batch)
+                    observed[objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
+                    for name, bend in curve.bend.items():
+                        gradient = weights[name].grad
+                        bend.grad = None if gradient is None else 2 * t * (1 - t) * gradient
                     optimizer.step()
                 schedule.step()
     return curve
+
+
+@torch.no_grad()
+def _move(weights: Params, target: Params) -> None:
+    for name, value in target.items():
+        weights[name].copy_(value)
 
 
 def _straight(net: nn.Module, end: Weights) -> Bezier:
@@ -128,39 +147,3 @@ def _straight(net: nn.Module, end: Weights) -> Bezier:
         {name: (w + share * towards[name]).to(w.dtype) for name, w in start.items()} for share in (0.5, 1.0)
     )
     return Bezier(start, bend, target)
-
-
-class _Slope:
-    """The gradient of the loss at a point of a curve by the curve's bend.
-
-    Args:
-        curve: its bend gets the gradients.
-        probe: a copy of the net.
-        criterion: the loss, of the copy.
-
-    Raises:
-        TypeError: if the criterion is no loss.
-    """
-
-    def __init__(self, curve: Bezier, probe: nn.Module, criterion: Callable[..., Any]) -> None:
-        self.objective, kind = recognised(criterion)
-        if isinstance(self.objective, MetricsFunction):
-            raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
-        self.curve, self.probe = curve, probe.train()
-        self._weights = {canonical_name(name): p for name, p in probe.named_parameters() if p.requires_grad}
-        self._is_rehearsed = False
-
-    def backward(self, batch: Batch, t: float) -> None:
-        """Fill the gradients of the bend: 2t(1 − t) ∇L(φ(t)), on one batch."""
-        with torch.no_grad():
-            for name, value in self.curve.at(t).items():
-                self._weights[name].copy_(value)
-        self.probe.zero_grad()
-        if not self._is_rehearsed:
-            self.objective.rehearse(self.probe, batch)
-            self._is_rehearsed = True
-        observed = self.objective(self.probe, batch)
-        observed[self.objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
-        for name, bend in self.curve.bend.items():
-            gradient = self._weights[name].grad
-            bend.grad = None if gradient is None else 2 * t * (1 - t) * gradient

@@ -73,7 +73,7 @@ class Recorder:
         """
         if not self.weights:
             raise ValueError("Nothing was recorded: call record(module, step) during the training.")
-        points, residuals, distances = [], [], []
+        rows = []
         for step, weights in zip(self.steps, self.weights, strict=True):
             lacking = sorted(plane.origin.keys() - weights.keys())
             if lacking:
@@ -82,13 +82,10 @@ class Recorder:
                 )
             moved = {name: weights[name].to(tensor.device) for name, tensor in plane.origin.items()}
             point = plane.project(moved)
-            points.append(point)
-            residuals.append(_distance(moved, plane.at(point)))
-            distances.append(_distance(moved, plane.origin))
-        columns = {name: np.array(column) for name, column in self.metrics.items()}
-        return Trajectory(
-            np.array(self.steps, float), np.array(points), np.array(residuals), np.array(distances), columns
-        )
+            rows.append((point, _distance(moved, plane.at(point)), _distance(moved, plane.origin)))
+        points, residuals, distances = (np.array(column) for column in zip(*rows, strict=True))
+        metrics = {name: np.array(column) for name, column in self.metrics.items()}
+        return Trajectory(np.array(self.steps, float), points, residuals, distances, metrics)
 
 
 def _distance(a: Params, b: Params) -> float:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
-from ..directions import Directions, Site, alike, checked_directions
+from ..directions import Directions, Site, checked_directions, span_warning
 from ..distributed.one_process import InOneProcess, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, differing, merge
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -341,7 +341,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 
 def remarks(landscape: Landscape) -> list[str]:
     """The warnings to give before a landscape is measured."""
-    texts = [alike(landscape.meta["directions"], landscape.grid.ndim)]
+    texts = [span_warning(landscape.meta["directions"], landscape.grid.ndim)]
     if names := landscape.meta.get("left_out"):
         texts.append(f"{', '.join(names)} differs between the processes on the same data, and gets no landscape.")
     return [text for text in texts if text]
