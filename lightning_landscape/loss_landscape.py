@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
-from .directions import KINDS, Between, Directions, Joined, Site, alike, checked_directions, make_directions
+from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions, span_warning
 from .directions.between import Weights, check_frozen
 from .evaluators.modes import check_mode, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
@@ -26,7 +26,7 @@ from .isolation.rng import preserved
 from .landscape import Landscape, grid_of
 from .local_paths import local_path
 from .objectives.base import Batch
-from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copies, frozen_batches, population_of, recognised
+from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
 from .recipe import Recipe
@@ -116,7 +116,7 @@ class LossLandscape:
         check_accelerate(accelerate)
         self.mode, self.accelerate, self.tolerance = mode, accelerate, tolerance
         self.criterion = nn.CrossEntropyLoss() if criterion is None else criterion
-        kind = recognised(self.criterion)[1]
+        kind = objective_of(self.criterion)[1]
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
         self.surf_file = local_path("surf_file", "loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
@@ -384,8 +384,8 @@ class LossLandscape:
             check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
-            probe, criterion = copies(self.net, self.criterion, self.device)
-            objective, _ = recognised(criterion, self.device.type == "cuda")
+            probe, criterion = copy_together(self.net, self.criterion, self.device)
+            objective, _ = objective_of(criterion, self.device.type == "cuda")
             self._batches = self._batches or frozen_batches(
                 objective, self.dataloader, self.device, self.seed, self.max_batches
             )
@@ -408,7 +408,7 @@ class LossLandscape:
                 recalibrate=recalibrate,
                 versions=versions(),
             )
-            if text := alike(about, grid.ndim):
+            if text := span_warning(about, grid.ndim):
                 warnings.warn(text, stacklevel=3)
             passes = survey_module(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,

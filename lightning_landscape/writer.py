@@ -21,7 +21,7 @@ from .landscape import Landscape, Trajectory
 from .local_paths import local_path
 from .loss_landscape import LossLandscape
 from .objectives.base import LossFunction
-from .objectives.criterion import frozen_batches, recognised
+from .objectives.criterion import frozen_batches, objective_of
 from .paths.recorder import Recorder
 from .storage import write_whole
 from .storage.codec import to_arrays
@@ -288,7 +288,7 @@ class LossLandscapeWriter:
             return
         with preserved():
             device = next(model.parameters()).device
-            objective, _ = recognised(loss_fn, device.type == "cuda")
+            objective, _ = objective_of(loss_fn, device.type == "cuda")
             batches = frozen_batches(objective, loader, device, self.seed, most)
         for i in unknown:
             here = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
@@ -338,7 +338,7 @@ def _loss(loss: Any, hook: Any, regularizer: Any, weight: float) -> Any:
         raise ValueError("loss_fn=None and custom_loss_fn=None: give one of them.")
     if regularizer is None:
         return loss
-    of_model = isinstance(recognised(loss)[0], LossFunction)
+    of_model = isinstance(objective_of(loss)[0], LossFunction)
 
     def regularized(model: nn.Module, inputs: Any, targets: Any) -> Any:
         data_loss = loss(model, inputs, targets) if of_model else loss(model(inputs), targets)

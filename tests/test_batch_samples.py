@@ -12,7 +12,7 @@ import torch
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.data import DataLoader, IterableDataset
 
-from lightning_landscape.objectives.batch_samples import IndivisibleError, counting, picked, rows, size_of
+from lightning_landscape.objectives.batch_samples import IndivisibleError, counting, rows, select_samples, size_of
 
 SEQUENCES = [torch.zeros(5, 4), torch.zeros(3, 4), torch.zeros(6, 4)]
 Named = namedtuple("Named", "x y")
@@ -104,22 +104,22 @@ def test_objects_in_a_ring_have_a_size():
 @pytest.mark.parametrize("kind", ["typed dictionary", "user's dictionary", "dataclass", "named tuple", "two views"])
 def test_picked_samples_of_every_structure(kind):
     data, size = SIZES[kind]
-    assert size_of(picked(data, [0, 1, 0], size)) == 3
-    assert type(picked(data, [0], size)) is type(data)
+    assert size_of(select_samples(data, [0, 1, 0], size)) == 3
+    assert type(select_samples(data, [0], size)) is type(data)
     assert size_of(data) == size, "the batch itself stays"
 
 
 @pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
 def test_picked_samples_of_nested_tensors(layout):
     nested = torch.nested.nested_tensor([torch.full((n,), float(n)) for n in (5, 3, 6)], layout=layout)
-    assert [part.tolist() for part in picked(nested, [1, 0], 3).unbind()] == [[3.0] * 3, [5.0] * 5]
+    assert [part.tolist() for part in select_samples(nested, [1, 0], 3).unbind()] == [[3.0] * 3, [5.0] * 5]
 
 
 @pytest.mark.parametrize("kind", ["packed", "graphs"])
 def test_what_has_no_rows_is_not_cut(kind):
     """It would come back whole, and count as fewer samples."""
     data, size = SIZES[kind]
-    with pytest.raises(IndivisibleError, match="can't be told apart"):
+    with pytest.raises(IndivisibleError, match="can't be divided into samples: make it of tensors"):
         rows(data, 0, 1, size)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from lightning_landscape.objectives.base import Batch
-from lightning_landscape.objectives.batches import data_checksum, deep_copy, generators_at, leaves, own_copy
+from lightning_landscape.objectives.batches import copy_to, data_checksum, deep_copy, generators_at, leaves
 from lightning_landscape.objectives.criterion import FrozenLoader
 
 
@@ -46,7 +46,7 @@ def test_numbers_that_are_expanded_have_a_digest():
 
 def test_a_copy_is_our_own():
     data = {"x": torch.ones(2, requires_grad=True), "y": [torch.zeros(1)], "name": "a"}
-    twin = own_copy(data, torch.device("cpu"))
+    twin = copy_to(data, torch.device("cpu"))
     assert twin["x"].is_leaf
     assert [twin["x"].requires_grad, twin["y"][0].requires_grad] == [True, False]
     twin["y"][0].fill_(5)
@@ -86,7 +86,7 @@ def test_objects_that_know_each_other_are_looked_at_once(made):
     data = made()
     cells = {id(leaf) for leaf in leaves(data) if isinstance(leaf, torch.Tensor)}
     assert len(cells) in (1600, 5001)
-    for twin in (deep_copy(data), own_copy(data, torch.device("cpu"))):
+    for twin in (deep_copy(data), copy_to(data, torch.device("cpu"))):
         assert digest(twin) == digest(data)
         assert not cells & {id(leaf) for leaf in leaves(twin)}
     data.near[0].x += 1
@@ -95,7 +95,7 @@ def test_objects_that_know_each_other_are_looked_at_once(made):
 
 def test_what_can_not_be_copied_is_shared():
     data = {"lock": threading.Lock(), "x": torch.ones(2)}
-    for twin in (deep_copy(data), own_copy(data, torch.device("cpu"))):
+    for twin in (deep_copy(data), copy_to(data, torch.device("cpu"))):
         assert twin["lock"] is data["lock"]
         assert twin["x"] is not data["x"]
 
@@ -120,7 +120,7 @@ class Data:
 def test_batches_of_every_structure_have_a_digest_and_copies(made):
     data = made(torch.ones(2), ["a"])
     assert digest(data) == digest(made(torch.ones(2), ["a"])) != digest(made(torch.ones(2), ["b"]))
-    twin = own_copy(data, torch.device("cpu"))
+    twin = copy_to(data, torch.device("cpu"))
     assert digest(twin) == digest(data)
     leaves(twin)[0].fill_(5)
     assert leaves(data)[0].tolist() == [1, 1]
@@ -132,7 +132,7 @@ def test_nested_tensors_have_a_digest_and_copies(layout):
         return torch.nested.nested_tensor([torch.ones(2), torch.tensor([1.0, 2.0, last])], layout=layout)
 
     assert digest(nested(3.0)) == digest(nested(3.0)) != digest(nested(4.0))
-    for twin in (deep_copy(nested(3.0)), own_copy(nested(3.0), torch.device("cpu"))):
+    for twin in (deep_copy(nested(3.0)), copy_to(nested(3.0), torch.device("cpu"))):
         assert digest(twin) == digest(nested(3.0))
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape.evaluators import Sequential
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, CannotMeasureError, LossFunction
-from lightning_landscape.objectives.criterion import FrozenLoader, Unspoilt, copies, frozen_batches, recognised
+from lightning_landscape.objectives.criterion import FrozenLoader, Unspoilt, copy_together, frozen_batches, objective_of
 from lightning_landscape.weights.plane import Plane
 
 CPU = torch.device("cpu")
@@ -36,7 +36,7 @@ def net():
 def measure(net, criterion, batches, size=5):
     """The measurements at the weights themselves, over batches of 5, 5, 5 and 2."""
     loader = DataLoader(TensorDataset(*batches), batch_size=size)
-    objective, _ = recognised(criterion)
+    objective, _ = objective_of(criterion)
     origin = {name: p.detach().clone() for name, p in net.named_parameters()}
     plane = Plane(origin, ({name: torch.ones_like(p) for name, p in origin.items()},))
     with preserved():
@@ -203,7 +203,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind, criterion", [(kind, c) for kind, given in KINDS.items() for c in given])
 def test_a_criterion_is_recognised_by_its_arguments(kind, criterion):
-    assert recognised(criterion)[1].endswith(kind)
+    assert objective_of(criterion)[1].endswith(kind)
 
 
 @pytest.mark.parametrize("criterion", [nn.CrossEntropyLoss, "mse", None, 3], ids=str)
@@ -211,12 +211,12 @@ def test_what_is_no_loss_is_told(criterion):
     with pytest.raises(
         TypeError, match=r"is neither a loss module nor a function: give e\.g\. nn\.CrossEntropyLoss\(\)"
     ):
-        recognised(criterion)
+        objective_of(criterion)
 
 
 def test_a_function_of_other_arguments_is_told():
     with pytest.raises(TypeError, match=r"criterion takes 1 arguments: give a function of \(outputs, targets\)"):
-        recognised(lambda outputs: 0)
+        objective_of(lambda outputs: 0)
 
 
 def test_a_loss_of_another_shape_is_told(net):
@@ -301,7 +301,7 @@ def test_an_objective_that_spoils_its_batches_gets_copies(edit):
     batches = [Batch((torch.ones(2, 1), torch.ones(2, 1)), 2)]
     plane = Plane({"weight": torch.ones(1, 1)}, ({"weight": torch.ones(1, 1)},))
     with preserved():
-        rows = list(Sequential(net)(Unspoilt(recognised(loss)[0]), plane, np.array([[0.0], [1.0], [0.0]]), batches))
+        rows = list(Sequential(net)(Unspoilt(objective_of(loss)[0]), plane, np.array([[0.0], [1.0], [0.0]]), batches))
     factor = 2 if edit == "in place" else 1
     assert [row["train_loss"].value for row in rows] == [factor, 2 * factor, factor]
     assert not any(seen)
@@ -319,8 +319,8 @@ def test_a_loss_module_that_holds_the_net_holds_the_copy():
             return F.mse_loss(outputs, targets) + self.net.weight.square().sum()
 
     net = nn.Linear(2, 1)
-    probe, criterion = copies(net, Regularised(net), CPU)
+    probe, criterion = copy_together(net, Regularised(net), CPU)
     assert criterion.net is probe
     assert probe is not net
     function = lambda outputs, targets: 0  # noqa: E731
-    assert copies(net, function, CPU)[1] is function
+    assert copy_together(net, function, CPU)[1] is function

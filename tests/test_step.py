@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_landscape import Plane, evaluate
 from lightning_landscape.objectives.base import Batch
-from lightning_landscape.objectives.lightning_step import Recorder, StepObjective, returned_loss
+from lightning_landscape.objectives.lightning_step import LoggedValues, StepObjective, returned_loss
 
 BATCHES = [Batch({"x": torch.tensor([1.0, 2.0, 3.0])}, 3, 0), Batch({"x": torch.tensor([6.0])}, 1, 1)]
 POINTS = np.array([[0.0], [1.0], [2.0]])
@@ -34,7 +34,7 @@ class Stepper(nn.Module):
 def measure(function: Callable[..., Any], batches: list[Batch] = BATCHES, **options: Any) -> dict[str, np.ndarray]:
     """The surfaces of a step along w, on the weights 1, 2, 3."""
     module = Stepper(function)
-    recorder = Recorder()
+    recorder = LoggedValues()
     module.log, module.log_dict = recorder.log, recorder.log_dict  # type: ignore[assignment]
     objective = StepObjective(module, "step", recorder, "train_loss", **options)
     own = {"module": module}

@@ -1,6 +1,6 @@
 """The command `lightning-landscape`: one file a command, one row each in COMMANDS.
 
-Whatever is heavy is imported inside of the commands; only `demo` needs torch.
+Heavy packages are imported inside the commands; only `demo` needs torch.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn, TextIO
 
 from ..version import __version__
 from . import compare, demo, export, plot, view
-from .common import one_line
+from .common import Commands, one_line
 
 __all__ = ["COMMANDS", "main", "parser"]
 
 log = logging.getLogger(__name__)
 
-COMMANDS: dict[str, Callable[[Any], None]] = {
+COMMANDS: dict[str, Callable[[Commands], None]] = {
     "demo": demo.add,
     "view": view.add,
     "plot": plot.add,
@@ -34,33 +34,29 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code is 0, or 1 after an error on one line. Wrong usage exits with 2."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks × and ─ shows others in their place
+        if isinstance(stream, io.TextIOWrapper):  # a terminal may lack × and ─
             stream.reconfigure(errors="replace")
     try:
-        return _run(argv)
+        try:
+            arguments = parser().parse_args(argv)
+            return int(arguments.run(arguments))
+        finally:
+            sys.stdout.flush()  # a full disk raises here
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read has read enough
+    except BrokenPipeError:  # the reader of the pipe has closed it
         _drop(sys.stdout)
         return 1
     except Exception as error:  # any file may be anything
         log.debug("The command failed.", exc_info=True)
         _drop(sys.stdout)
-        with suppress(OSError):  # there may be no room for this line either
+        with suppress(OSError):  # a full disk may refuse this line, too
             print(f"lightning-landscape: {one_line(error)}", file=sys.stderr, flush=True)
         return 1
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    try:
-        arguments = parser().parse_args(argv)
-        return int(arguments.run(arguments))
-    finally:
-        sys.stdout.flush()  # a disk that is full tells it here
-
-
-def _drop(stream: Any) -> None:
-    """Throw away what a stream could not write, which Python would try again at its exit."""
+def _drop(stream: TextIO) -> None:
+    """Throw away the text that a stream could not write; Python would try again at its exit."""
     try:
         stream.flush()
     except OSError:
@@ -68,7 +64,7 @@ def _drop(stream: Any) -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong on one line."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2."""

@@ -1,61 +1,56 @@
-"""The parts that the commands share: their help, choices from the tables, short names of files."""
+"""Shared parts of the commands: their help, choices from the tables, short names of files."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+
+class Commands(Protocol):
+    """The commands of a parser, as `argparse.ArgumentParser.add_subparsers` gives them."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """A new command."""
 
 
 class Choices:
-    """The rows of a table, read when they are needed: the tables import matplotlib and h5py."""
+    """The names in one or several tables, read on demand: the tables import matplotlib and h5py.
 
-    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
-        self.read = read
+    Args:
+        room: the module with the tables.
+        tables: their names there.
+    """
+
+    def __init__(self, room: str, *tables: str) -> None:
+        self.room, self.tables = room, tables
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.read())
+        room = import_module(f"..{self.room}", __package__)
+        return (name.removeprefix(".") for table in self.tables for name in getattr(room, table))
 
     def __contains__(self, value: object) -> bool:
-        return value in list(self.read())
+        return value in list(self)
 
 
-def kinds() -> Iterable[str]:
-    """The kinds of pictures."""
-    from ..plots import PLOTS
-
-    return PLOTS
+KINDS, COLOR_SCALES = Choices("plots", "PLOTS"), Choices("plots", "COLOR_SCALES")
+FORMATS = Choices("storage", "FORMATS", "EXPORTS")
 
 
-def color_scales() -> Iterable[str]:
-    """The scales of colours."""
-    from ..plots import COLOR_SCALES
-
-    return COLOR_SCALES
-
-
-def formats() -> Iterable[str]:
-    """The formats of files, as suffixes without the dot."""
-    from ..storage import EXPORTS, FORMATS
-
-    return [suffix.removeprefix(".") for suffix in (*FORMATS, *EXPORTS)]
-
-
-def add_choice(
-    command: argparse.ArgumentParser, name: str, read: Callable[[], Iterable[str]], help: str, **options: Any
-) -> None:
-    """An option whose choices are read when they are needed."""
-    action = command.add_argument(name, choices=Choices(read), **options)
+def add_choice(command: argparse.ArgumentParser, name: str, choices: Choices, help: str, **options: Any) -> None:
+    """Add an option whose choices are read on demand."""
+    action = command.add_argument(name, choices=choices, **options)
     action.help = help  # not before: Python 3.14 would read the choices to check it
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], help: str, arguments: str, examples: str
 ) -> argparse.ArgumentParser:
-    """A command with its help; `arguments` is its usage, with FILE first: an option may take the words after it."""
-    result: argparse.ArgumentParser = commands.add_parser(
+    """A new command with its help; `arguments` is its usage, with FILE before options that take several words."""
+    result = commands.add_parser(
         name,
         help=help,
         description=f"{help[0].upper()}{help[1:]}.",
@@ -85,7 +80,7 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def about(*files: Path) -> Iterator[None]:
-    """Errors that only an odd recipe can cause inside become one that names the files.
+    """A context that turns errors by an odd recipe into one that names the files.
 
     >>> with about(Path("a.h5")):
     ...     {}["budget"]["samples"]
@@ -104,7 +99,7 @@ def about(*files: Path) -> Iterator[None]:
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """Names that tell files apart: their paths without the parts that all have in common.
+    """Different names for files: their paths without the parts that all have in common.
 
     >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
     ['step=10', 'step=20']

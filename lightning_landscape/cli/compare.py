@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .common import about, add_command, short_names
+from .common import Commands, about, add_command, short_names
 from .view import aligned
 
 if TYPE_CHECKING:
@@ -18,26 +18,17 @@ EXAMPLES = """\
 """
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
-    command = add_command(
-        commands,
-        "compare",
-        run,
-        "compare two landscapes on the same axes",
-        "A B [--out FILE] [--metric NAME]",
-        EXAMPLES,
-    )
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
+    summary, usage = "compare two landscapes on the same axes", "A B [--out FILE] [--metric NAME]"
+    command = add_command(commands, "compare", run, summary, usage, EXAMPLES)
     command.add_argument("a", type=Path, metavar="A", help="a landscape")
     command.add_argument("b", type=Path, metavar="B", help="another, on the same grid")
+    picture = Path("comparison.png")
     command.add_argument(
-        "--out",
-        type=Path,
-        default=Path("comparison.png"),
-        metavar="FILE",
-        help=".png, .pdf, .svg; default: %(default)s",
+        "--out", type=Path, default=picture, metavar="FILE", help=".png, .pdf, .svg; default: %(default)s"
     )
-    command.add_argument("--metric", metavar="NAME", help="of which values; default: the main loss of A")
+    command.add_argument("--metric", metavar="NAME", help="a metric; default: the main loss of A")
 
 
 def run(arguments: argparse.Namespace) -> int:

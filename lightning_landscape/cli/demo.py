@@ -7,13 +7,17 @@ import logging
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..local_paths import local_path
+from .common import Commands
+
+if TYPE_CHECKING:
+    from ..callback import LossLandscapeCallback
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
     demo = commands.add_parser(
         "demo",
         help="train a small CNN on scikit-learn's digits and look at its landscape",
@@ -26,23 +30,18 @@ def add(commands: Any) -> None:
     demo.add_argument("--points", type=int, default=25, help="grid points along each direction")
     demo.add_argument("--max-samples", type=int, default=512, help="training images in the frozen set")
     demo.add_argument("--seed", type=int, default=42, help="of weights, data and directions")
-    demo.add_argument("--dir", type=Path, default=Path("landscape_demo"), help="where the logs go")
+    demo.add_argument("--dir", type=Path, default=Path("landscape_demo"), help="folder of the logs")
     demo.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train, and print where to look."""
+    """Train, and print the results and where they are."""
     folder = local_path("--dir", arguments.dir)
-    folder.mkdir(parents=True, exist_ok=True)  # what can't be written is known before anything is imported
+    folder.mkdir(parents=True, exist_ok=True)  # an error comes before the slow imports
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")  # advice on workers and logging intervals
 
-    import lightning.pytorch as L
-    import torch
-    from lightning.pytorch.loggers import TensorBoardLogger
-
     from ..callback import LossLandscapeCallback
-    from ..models import DigitsCNN, DigitsDataModule
 
     callback = LossLandscapeCallback(
         every_n_epochs=arguments.every,
@@ -51,23 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_samples=arguments.max_samples,
         seed=arguments.seed,
     )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as fast for so small a net, and far faster where other programs use the cores
-    started = time.perf_counter()
-    L.seed_everything(arguments.seed)
-    trainer = L.Trainer(
-        max_epochs=arguments.epochs,
-        accelerator="cpu",
-        logger=TensorBoardLogger(str(folder), name="digits"),
-        callbacks=[callback],
-        enable_model_summary=False,
-        log_every_n_steps=5,
-    )
-    data = DigitsDataModule()
-    trainer.fit(DigitsCNN(), datamodule=data)
-    torch.set_num_threads(threads)
-    accuracy = trainer.callback_metrics["val_acc"]
-    print(f"\nTrained in {time.perf_counter() - started:.0f} s; validation accuracy {accuracy:.1%}.")
+    logs = train(callback, folder, arguments.epochs, arguments.seed)
     for step, landscape in callback.landscapes.items():
         if isinstance(landscape, Path):
             continue
@@ -76,6 +59,33 @@ def run(arguments: argparse.Namespace) -> int:
             f"  step {step:4d}: {landscape.main} {landscape.center[landscape.main]:.4f} at the centre, relief "
             f"{landscape.relief():.2f}, curvature {first:.2f} and {second:.2f}"
         )
-    print(f"\nPictures and files: {Path(trainer.log_dir or folder) / 'landscape'}")
+    print(f"\nPictures and files: {logs / 'landscape'}")
     print(f"In TensorBoard:     tensorboard --logdir {folder} --samples_per_plugin images=500")
     return 0
+
+
+def train(callback: LossLandscapeCallback, folder: Path, epochs: int, seed: int) -> Path:
+    """Train on the digits, on one thread, and print the accuracy; return the folder of this run's logs."""
+    import lightning.pytorch as L
+    import torch
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from ..models import DigitsCNN, DigitsDataModule
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as fast for so small a net, and far faster where other programs use the cores
+    started = time.perf_counter()
+    L.seed_everything(seed)
+    trainer = L.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=TensorBoardLogger(str(folder), name="digits"),
+        callbacks=[callback],
+        enable_model_summary=False,
+        log_every_n_steps=5,
+    )
+    trainer.fit(DigitsCNN(), datamodule=DigitsDataModule())
+    torch.set_num_threads(threads)
+    accuracy = trainer.callback_metrics["val_acc"]
+    print(f"\nTrained in {time.perf_counter() - started:.0f} s; validation accuracy {accuracy:.1%}.")
+    return Path(trainer.log_dir or folder)

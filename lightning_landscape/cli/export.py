@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from .common import add_choice, add_command, formats
+from .common import FORMATS, Commands, add_choice, add_command
 
 EXAMPLES = """\
   lightning-landscape export landscape.h5 --to vtp        # landscape.vtp, for ParaView
@@ -14,13 +13,13 @@ EXAMPLES = """\
 """
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
     command = add_command(
         commands, "export", run, "write a landscape in another format", "FILE --to FORMAT [--out FILE]", EXAMPLES
     )
     command.add_argument("file", type=Path, metavar="FILE", help="a landscape")
-    add_choice(command, "--to", formats, "one of %(choices)s", required=True, metavar="FORMAT")
+    add_choice(command, "--to", FORMATS, "one of %(choices)s", required=True, metavar="FORMAT")
     command.add_argument("--out", type=Path, metavar="FILE", help="where to write it; default: beside FILE")
 
 

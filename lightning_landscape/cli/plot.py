@@ -6,9 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from .common import add_choice, add_command, color_scales, kinds, one_line, short_names
+from .common import COLOR_SCALES, KINDS, Commands, add_choice, add_command, one_line, short_names
 
 EXAMPLES = """\
   lightning-landscape plot landscape.h5                   # all pictures, in the folder landscape/
@@ -17,23 +16,19 @@ EXAMPLES = """\
 """
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
     command = add_command(
         commands, "plot", run, "draw landscapes from their files", "FILE [FILE ...] [options]", EXAMPLES
     )
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="landscapes")
-    command.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where the pictures go, several FILEs in a folder each; default: a folder beside each FILE",
-    )
-    add_choice(command, "--kinds", kinds, "of %(choices)s; default: all that FILE has", nargs="+", metavar="KIND")
-    command.add_argument("--metric", metavar="NAME", help="of which values; default: all in FILE")
+    folder = "folder of the pictures, with a subfolder for each of several FILEs; default: a folder beside each FILE"
+    command.add_argument("--out", type=Path, metavar="DIR", help=folder)
+    add_choice(command, "--kinds", KINDS, "of %(choices)s; default: all that FILE has", nargs="+", metavar="KIND")
+    command.add_argument("--metric", metavar="NAME", help="a metric; default: all in FILE")
     command.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="default: png")
     add_choice(
-        command, "--color-scale", color_scales, "one of %(choices)s; default: global", default="global", metavar="SCALE"
+        command, "--color-scale", COLOR_SCALES, "one of %(choices)s; default: global", default="global", metavar="SCALE"
     )
 
 
@@ -53,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder = local_path("--out", arguments.out / name if len(names) > 1 else arguments.out)
         tiles = 0 if landscape.samples is None else len(landscape.samples.items)
         look = Look(
-            tuple(arguments.kinds or kinds()),
+            tuple(arguments.kinds or KINDS),
             (arguments.format,),
             arguments.color_scale,
             sample_layout=f"{max(1, -(-tiles // 5))}x{min(max(tiles, 1), 5)}",

@@ -8,7 +8,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .common import about, add_command
+from .common import Commands, about, add_command
 
 if TYPE_CHECKING:
     from ..landscape import Landscape
@@ -17,15 +17,12 @@ EXAMPLES = """\
   lightning-landscape view landscape.h5
   lightning-landscape view logs/*/landscape.h5 | less
 """
-WIDTH = 80
 IN_THE_TABLE = ("centre", "range", "curvature")
 
 
-def add(commands: Any) -> None:
-    """The command and its options."""
-    command = add_command(
-        commands, "view", run, "tell what a landscape holds, in the terminal", "FILE [FILE ...]", EXAMPLES
-    )
+def add(commands: Commands) -> None:
+    """Add the command and its options."""
+    command = add_command(commands, "view", run, "describe a landscape, in the terminal", "FILE [FILE ...]", EXAMPLES)
     command.add_argument("files", type=Path, nargs="+", metavar="FILE", help="landscapes")
 
 
@@ -40,23 +37,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def page(landscape: Landscape, title: str) -> str:
-    """The metrics as a table, then the recipe, in lines of at most WIDTH characters where words allow it."""
+def page(landscape: Landscape, title: str, width: int = 80) -> str:
+    """The metrics as a table, then the recipe, in lines of at most `width` characters where words allow it."""
     from ..output import summary
 
-    lines = [title, "─" * min(len(title), WIDTH), *table(landscape), ""]
+    lines = [title, "─" * min(len(title), width), *table(landscape), ""]
     for line in summary(landscape).splitlines():
         name, value = line[:18], line[18:].strip()
         if name.strip() in IN_THE_TABLE or not value.strip("?, ") or value.startswith("nan "):
             continue
         value = re.sub(r", (?=[^\[\]]*\])", ",\u00a0", value)  # a range stays on one line
         indents: Any = {"initial_indent": name, "subsequent_indent": " " * 18, "break_on_hyphens": False}
-        lines += [part.replace("\u00a0", " ") for part in textwrap.wrap(value, WIDTH, **indents)]
+        lines += [part.replace("\u00a0", " ") for part in textwrap.wrap(value, width, **indents)]
     return "\n".join(lines) + "\n"
 
 
 def table(landscape: Landscape) -> list[str]:
-    """A row for each metric: centre, lowest and highest value on the grid, where the lowest lies, curvatures."""
+    """A row for each metric: centre, lowest and highest value on the grid, place of the lowest, curvatures."""
     rows: list[tuple[str, ...]] = [("", "centre", "lowest", "at", "highest", "curvature")]
     for name in landscape.values:
         low, place = landscape.lowest(name)
@@ -74,7 +71,7 @@ def table(landscape: Landscape) -> list[str]:
 
 
 def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns, the first to the left, the others to the right.
+    """The rows as lines of aligned columns, the first to the left, the others to the right.
 
     >>> aligned([("", "a"), ("name", "1.5")])
     ['        a', 'name  1.5']

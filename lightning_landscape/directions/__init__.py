@@ -8,7 +8,7 @@ from typing import Any
 
 from ..weights.parameters import Params
 from .between import Between
-from .checked import alike, checked_directions
+from .checked import checked_directions, span_warning
 from .ignore import ignored_names
 from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
@@ -18,10 +18,8 @@ from .site import Site
 
 Directions = Callable[[Site, int], tuple[Params, ...]]
 
-# Those that need nothing but a module; Between and PCA are given models or a recording.
-KINDS: dict[str, Callable[..., Directions]] = {
-    "random": Random,
-}
+# The kinds that need nothing but a module. Between needs models, and PCA a recording.
+KINDS: dict[str, Callable[..., Directions]] = {"random": Random}
 
 __all__ = [
     "KINDS",
@@ -32,18 +30,18 @@ __all__ = [
     "Joined",
     "Random",
     "Site",
-    "alike",
     "checked_directions",
     "dead_filters",
     "ignored_names",
     "make_directions",
     "random_walk_shares",
     "recipe",
+    "span_warning",
 ]
 
 
 def make_directions(kind: str, **settings: Any) -> Directions:
-    """The directions of a kind by its name, with those of the settings that the kind has.
+    """The directions of a kind by its name; settings that the kind does not have are ignored.
 
     Raises:
         ValueError: if there is no such kind.
@@ -68,5 +66,5 @@ def recipe(directions: Directions) -> dict[str, Any]:
     >>> recipe(Random(seed=7))["kind"], recipe(Random(seed=7))["seed"]
     ('random', 7)
     """
-    own = getattr(directions, "recipe", None)
-    return own() if own is not None else {"kind": getattr(directions, "__name__", type(directions).__name__)}
+    settings = getattr(directions, "recipe", None)
+    return settings() if settings else {"kind": getattr(directions, "__name__", type(directions).__name__)}

@@ -16,7 +16,7 @@ from ..local_paths import local_path
 from ..weights.parameters import Params, Snapshot, canonical_name, working_dtype
 
 Weights = nn.Module | Params | str | PathLike
-KEYS = ("state_dict", "model_state_dict", "model")  # under which checkpoints keep their state dict
+KEYS = ("state_dict", "model_state_dict", "model")  # the names of the state dict in checkpoints
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,9 +27,9 @@ class Between:
         targets: modules of the same shape as the snapshot's, mappings of names to tensors, or files that
             `torch.save` or Lightning wrote.
 
-    >>> here, there = nn.Linear(2, 1), nn.Linear(2, 1)
-    >>> (towards,) = Between((there,))(Snapshot.of(here), 1)
-    >>> torch.allclose(here.weight + towards["weight"], there.weight)
+    >>> net, target = nn.Linear(2, 1), nn.Linear(2, 1)
+    >>> (towards,) = Between((target,))(Snapshot.of(net), 1)
+    >>> torch.allclose(net.weight + towards["weight"], target.weight)
     True
     """
 
@@ -54,12 +54,12 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     """Every tensor of a model by its canonical name: parameters and buffers; nothing is copied.
 
     Args:
-        source: a module, a mapping of names to tensors, or a file: a state dict, or a checkpoint that holds one
-            under one of `KEYS`.
+        source: a module, a mapping of names to tensors, or a file. A file holds a state dict, or a checkpoint with
+            one under one of `KEYS`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if a file holds something else, or can't be read without executing what it says.
+        ValueError: if a file holds something else, or can't be read without executing code in it.
     """
     if isinstance(source, nn.Module):
         named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
@@ -95,11 +95,15 @@ def _read(path: Path) -> Any:
 
 
 def check_frozen(net: nn.Module, target: Weights) -> None:
-    """Raises ValueError where a target differs from the net in a parameter that does not move: it would not be met."""
+    """Check that a target does not differ from the net in frozen parameters, which do not move.
+
+    Raises:
+        ValueError: if it does.
+    """
     frozen = {canonical_name(name): p for name, p in net.named_parameters() if not p.requires_grad}
-    there = weights_of(target) if frozen else {}
+    weights = weights_of(target) if frozen else {}
     for name, tensor in frozen.items():
-        if name in there and not torch.equal(there[name].to(tensor), tensor):
+        if name in weights and not torch.equal(weights[name].to(tensor), tensor):
             raise ValueError(
                 f"The target model differs in {name!r}, which is frozen (requires_grad=False) and would not move: "
                 "call requires_grad_(True) on it."
@@ -121,6 +125,6 @@ def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]
                 f"{tuple(tensor.shape)}: they must be of the same architecture."
             )
         precise = working_dtype(tensor.dtype)
-        there, here = target[name].to(tensor.device, precise), tensor.to(precise)
-        result[name] = torch.where(there == here, 0, there - here)  # a mask of -inf has no difference
+        end, start = target[name].to(tensor.device, precise), tensor.to(precise)
+        result[name] = torch.where(end == start, 0, end - start)  # a mask of -inf has no difference
     return result

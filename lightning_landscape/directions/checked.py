@@ -1,9 +1,9 @@
-"""Directions that span a plane: what a callable gives is refused in words, before a point is measured."""
+"""Checks of directions before a point is measured, with errors that say what to do."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..weights.parameters import Params, tensor_norm, working_dtype
 from .site import Site
 
 
-def checked_directions(directions: Any, site: Site, k: int) -> tuple[Params, ...]:
+def checked_directions(directions: Callable[[Site, int], Any], site: Site, k: int) -> tuple[Params, ...]:
     """The k directions that a callable ``(site, k)`` gives.
 
     Raises:
@@ -26,15 +26,15 @@ def checked_directions(directions: Any, site: Site, k: int) -> tuple[Params, ...
     ValueError: directions gave a single dict, and 2 are needed: return a tuple of 2 mappings from names to tensors.
     """
     given = directions(site, k)
-    wanted = f"return a tuple of {k} mapping{'s' * (k > 1)} from names to tensors."
+    advice = f"return a tuple of {k} mapping{'s' * (k > 1)} from names to tensors."
     if isinstance(given, Mapping | Tensor | str) or not isinstance(given, Iterable):
-        raise ValueError(f"directions gave a single {type(given).__name__}, and {k} are needed: {wanted}")
+        raise ValueError(f"directions gave a single {type(given).__name__}, and {k} are needed: {advice}")
     result = tuple(given)
     if len(result) != k:
-        raise ValueError(f"directions gave {len(result)}, and {k} are needed: {wanted}")
+        raise ValueError(f"directions gave {len(result)}, and {k} are needed: {advice}")
     for i, direction in enumerate(result):
         if not isinstance(direction, Mapping):
-            raise ValueError(f"Direction {i} is of type {type(direction).__name__}: {wanted}")
+            raise ValueError(f"Direction {i} is of type {type(direction).__name__}: {advice}")
         _check_names(i, direction, site.params)
         _check_tensors(i, direction, site.params)
         _check_length(i, direction)
@@ -42,14 +42,14 @@ def checked_directions(directions: Any, site: Site, k: int) -> tuple[Params, ...
 
 
 def _check_names(i: int, direction: Params, params: Params) -> None:
-    some = ", ".join(list(params)[:6])
+    names = ", ".join(list(params)[:6])
     if missing := params.keys() - direction.keys():
         raise ValueError(
             f"Direction {i} has nothing for {sorted(missing)[0]!r}: give a tensor for each of the {len(params)} "
-            f"trained parameters ({some}); zeros leave one at rest."
+            f"trained parameters ({names}); zeros leave one at rest."
         )
     if odd := direction.keys() - params.keys():
-        raise ValueError(f"Direction {i} names {sorted(odd)[0]!r}, which is no trained parameter; these are {some}.")
+        raise ValueError(f"Direction {i} names {sorted(odd)[0]!r}, which is no trained parameter; these are {names}.")
 
 
 def _check_tensors(i: int, direction: Params, params: Params) -> None:
@@ -81,14 +81,14 @@ def _check_length(i: int, direction: Params) -> None:
         )
 
 
-def alike(recipe: DirectionsRecipe, k: int) -> str:
-    """The warning that k directions do not span as many dimensions, and what to do; empty where they do.
+def span_warning(recipe: DirectionsRecipe, k: int) -> str:
+    """The warning that k directions span fewer than k dimensions, with advice; empty if they span k.
 
     Args:
         recipe: of the directions.
         k: the number of directions.
 
-    >>> alike(DirectionsRecipe("random", cosine=-1.0, span=1, moved_parameters=9), 2).partition(":")[0]
+    >>> span_warning(DirectionsRecipe("random", cosine=-1.0, span=1, moved_parameters=9), 2).partition(":")[0]
     'Both directions are one (cosine -1.000)'
     """
     span, moved = recipe.span, recipe.moved_parameters
@@ -96,6 +96,7 @@ def alike(recipe: DirectionsRecipe, k: int) -> str:
         return ""
     which = "Both directions are one" if k == 2 else f"Of {k} directions only {span} differ"
     shape = "a line" if span == 1 else "a plane"
-    few = f"Only {moved} number{'s' * (moved > 1)} may move: let others move too (ignore=None)"
-    advice = few if moved < k else "Make them orthogonal (orthogonalize=True), give others"
+    advice = "Make them orthogonal (orthogonalize=True), give others"
+    if moved < k:
+        advice = f"Only {moved} number{'s' * (moved > 1)} may move: let others move too (ignore=None)"
     return f"{which} (cosine {recipe.cosine:.3f}): the landscape is that of {shape}. {advice}, or measure {shape}."

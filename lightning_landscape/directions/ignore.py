@@ -15,9 +15,9 @@ def ignored_names(snapshot: Snapshot, ignore: str | Sequence[str] | None) -> fro
 
     Args:
         snapshot: the module's parameters and their roles.
-        ignore: ``"biasbn"``: every tensor of at most one dimension and every parameter of a normalisation
-            layer (Li et al. 2018, section 4); a name pattern such as ``"embedding.*"``; several of these; or
-            None for nothing.
+        ignore: ``"biasbn"``, a name pattern such as ``"embedding.*"``, several of these, or None for nothing.
+            ``"biasbn"`` is every tensor of at most one dimension and every parameter of a normalisation layer
+            (Li et al. 2018, section 4).
 
     Raises:
         ValueError: if a pattern matches no parameter, or nothing is left to perturb.
@@ -35,10 +35,10 @@ def ignored_names(snapshot: Snapshot, ignore: str | Sequence[str] | None) -> fro
             continue
         matched = {name for name in snapshot.params if fnmatchcase(name, pattern)}
         if not matched:
-            some = ", ".join(list(snapshot.params)[:6])
+            examples = ", ".join(list(snapshot.params)[:6])
             raise ValueError(
                 f"ignore={pattern!r} matches no trainable parameter: give {BIASBN!r}, None, or patterns of "
-                f"names such as {some}."
+                f"names such as {examples}."
             )
         names |= matched
     if names >= snapshot.params.keys():

@@ -1,4 +1,4 @@
-"""Directions of several kinds in one plane: one towards a model, say, and one at random."""
+"""Directions of several kinds in one plane, such as one towards a model and a random one."""
 
 from __future__ import annotations
 

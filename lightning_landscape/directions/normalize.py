@@ -14,47 +14,33 @@ EPSILON = 1e-10  # Li et al.: keeps a filter of zero noise at zero
 
 def _filter(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
     if d.ndim <= 1:
-        return _layer(d, w, layout)
+        return TENSOR_WISE["layer"](d, w, layout)
     return layout.scale(d, filter_norms(w, layout) / (filter_norms(d, layout) + EPSILON))
-
-
-def _layer(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
-    return d * (tensor_norm(w) / (tensor_norm(d) + EPSILON))
-
-
-def _weight(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
-    return d * w
 
 
 def _dfilter(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
     if d.ndim <= 1:
-        return _dlayer(d, w, layout)
+        return TENSOR_WISE["dlayer"](d, w, layout)
     return layout.scale(d, 1 / (filter_norms(d, layout) + EPSILON))
-
-
-def _dlayer(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
-    return d / (tensor_norm(d) + EPSILON)
-
-
-def _none(d: Tensor, w: Tensor, layout: FilterLayout) -> Tensor:
-    return d
 
 
 TENSOR_WISE: dict[str, Callable[[Tensor, Tensor, FilterLayout], Tensor]] = {
     "filter": _filter,  # D_i ‖W_i‖ / (‖D_i‖ + 1e-10), i a filter
-    "layer": _layer,  # D ‖W‖ / ‖D‖
-    "weight": _weight,  # D ⊙ W
+    "layer": lambda d, w, layout: d * (tensor_norm(w) / (tensor_norm(d) + EPSILON)),  # D ‖W‖ / (‖D‖ + 1e-10)
+    "weight": lambda d, w, layout: d * w,  # D ⊙ W
     "dfilter": _dfilter,  # D_i / (‖D_i‖ + 1e-10)
-    "dlayer": _dlayer,  # D / ‖D‖
-    "none": _none,  # D
+    "dlayer": lambda d, w, layout: d / (tensor_norm(d) + EPSILON),  # D / (‖D‖ + 1e-10)
+    "none": lambda d, w, layout: d,  # D
 }
 # "model" needs all tensors at once: D ‖θ‖ / ‖D‖ with norms over every perturbed tensor.
 NORMALIZATIONS = (*TENSOR_WISE, "model")
 
 
 def check_normalization(normalize: str) -> None:
-    """Raises:
-    ValueError: if `normalize` is not one of NORMALIZATIONS.
+    """Check the name of a normalisation.
+
+    Raises:
+        ValueError: if it is not one of NORMALIZATIONS.
     """
     if normalize not in NORMALIZATIONS:
         raise ValueError(f"normalize={normalize!r} is unknown; the choices are {', '.join(NORMALIZATIONS)}.")
@@ -76,15 +62,14 @@ def rescale(direction: Params, snapshot: Snapshot, normalize: str) -> None:
     check_normalization(normalize)
     if normalize == "model":
         factor = norm({name: snapshot.params[name] for name in direction}) / (norm(direction) + EPSILON)
-    for name, tensor in direction.items():
-        if normalize == "model":
+        for tensor in direction.values():
             local(tensor).mul_(factor)
-        else:
-            weight = whole(snapshot.params[name]).to(tensor.dtype)
-            # No name for what comes out: it would live until the next one is there.
-            local(tensor).copy_(
-                local(cut(TENSOR_WISE[normalize](whole(tensor), weight, snapshot.filters[name]), like=tensor))
-            )
+        return
+    scaled = TENSOR_WISE[normalize]
+    for name, tensor in direction.items():
+        weight = whole(snapshot.params[name]).to(tensor.dtype)
+        # The result has no name, which would keep it in memory until the next one is computed.
+        local(tensor).copy_(local(cut(scaled(whole(tensor), weight, snapshot.filters[name]), like=tensor)))
 
 
 def dead_filters(snapshot: Snapshot, names: Iterable[str]) -> int:

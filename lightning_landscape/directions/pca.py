@@ -13,16 +13,14 @@ from torch import Tensor
 
 from ..weights.parameters import CHUNK, Params, Snapshot, exact, working_dtype
 
-RANK = 1e-10  # of the largest eigenvalue: below it a component is rounding
-
 
 @dataclass(frozen=True, eq=False)
 class PCA:
     """The first k principal components of the rows θ_t − θ_T, each of length 1 (Li et al. 2018, section 7.1).
 
-    The components come from the T×T Gram matrix of the rows, in float64: the P×P covariance is never made.
-    They are not filter-normalised, which would turn them away from the path. The sign is chosen so that the
-    first recorded weights have coordinates of at least 0.
+    The components come from the T×T Gram matrix of the rows, in float64; the P×P covariance is never computed.
+    They are not filter-normalised, which would turn them away from the path. The first recorded weights have
+    coordinates of at least 0.
 
     Args:
         weights: T recorded sets of weights, oldest first (`Recorder.weights`); the last is θ_T.
@@ -59,7 +57,8 @@ class PCA:
             gram = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
         values, vectors = np.linalg.eigh(gram)
         values, vectors = values[::-1], vectors[:, ::-1]
-        rank = int((values > RANK * max(values[0], np.finfo(float).tiny)).sum()) if values[0] > 0 else 0
+        # Components below 1e-10 of the largest eigenvalue are rounding errors.
+        rank = int((values > 1e-10 * max(values[0], np.finfo(float).tiny)).sum()) if values[0] > 0 else 0
         if rank < k:
             raise ValueError(
                 f"The recorded weights lie in {rank} directions only, not in {k}: record more often, or train longer."
@@ -72,7 +71,7 @@ class PCA:
         return tuple(self._combined(snapshot, shares[:, i]) for i in range(k))
 
     def recipe(self) -> dict[str, Any]:
-        """The settings and what came out, as plain JSON values."""
+        """The settings and the explained shares, as plain JSON values."""
         share = None if self.explained is None else self.explained.tolist()
         return {"kind": "pca", "recorded": len(self.weights), "center": self.center, "explained": share}
 
@@ -110,12 +109,12 @@ def gram_matrix(weights: Sequence[Params], names: Sequence[str]) -> NDArray[np.f
 def random_walk_shares(steps: int, k: int) -> NDArray[np.float64]:
     """The shares that PCA gives a random walk in many dimensions: 60.8 %, 15.2 %, … in the limit.
 
-    The i-th share is proportional to 1 / sin²(iπ / 2T) (Antognini and Sohl-Dickstein 2018, section 2): what a
-    path's explained variance must be compared with.
+    The i-th share is proportional to 1 / sin²(iπ / 2T) (Antognini and Sohl-Dickstein 2018, section 2). Compare the
+    explained variance of a path with it.
 
     Args:
         steps: T, the number of recorded points.
-        k: how many shares.
+        k: the number of shares.
 
     >>> random_walk_shares(10_000, 2).round(3).tolist()
     [0.608, 0.152]

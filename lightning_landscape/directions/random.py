@@ -17,29 +17,27 @@ from .ignore import ignored_names
 from .normalize import check_normalization, rescale
 
 VECTORS = ("random", "copy")
-ROUNDING = 1e-6  # what is left of a direction that lies in the span of others, in its own lengths, is float32 noise
-GRAM_SCHMIDT_ROUNDS = 3  # each re-normalisation tilts the directions a little again
 
 
 @dataclass(frozen=True)
 class Random:
     """k directions of Gaussian noise, rescaled by the weights.
 
-    The raw noise of a tensor depends on (seed, direction, parameter name, shape) alone and is drawn on the
-    CPU in float32: two checkpoints of one model, or two ranks, share their raw directions.
+    The raw noise of a tensor depends on (seed, direction, parameter name, shape) alone. It is drawn on the CPU in
+    float32. So two checkpoints of one model, or two ranks, share their raw directions.
 
-    Where only k numbers may move, there is nothing to choose: the directions are these numbers' axes, normalised in
-    the same way, and of length 1 where that is zero. So y = w x + b has its surface over w and b with ``ignore=None``.
+    Where only k numbers may move, the directions are their axes, normalised alike. Where that gives zero, the length
+    is 1. So y = w x + b has its surface over w and b with ``ignore=None``.
 
     Args:
         normalize: ``"filter"`` (Li et al.'s), ``"layer"``, ``"weight"``, ``"dfilter"``, ``"dlayer"``,
             ``"model"`` or ``"none"``; the formulas stand in `normalize.py`.
-        ignore: which parameters stay at rest, as in `ignored_names`.
+        ignore: the parameters that stay at rest, as in `ignored_names`.
         orthogonalize: make the directions orthogonal (Gram–Schmidt in float64), then normalise again, three
-            times; the cosine that remains is in the landscape's recipe.
+            times; the remaining cosine is in the landscape's recipe.
         seed: of the noise.
-        vectors: what tensors of at most one dimension get where they are not ignored: noise, or a
-            ``"copy"`` of themselves as in Li et al.'s code (then all directions share that part).
+        vectors: the directions of tensors of at most one dimension that are not ignored: noise, or a
+            ``"copy"`` of the weights as in Li et al.'s code. All directions share this copy.
 
     Raises:
         ValueError: for an unknown `normalize` or `vectors`.
@@ -67,8 +65,7 @@ class Random:
         """The k directions, with the names and shapes of ``snapshot.params``.
 
         Raises:
-            ValueError: if a pattern of `ignore` matches nothing, nothing is left to perturb, or too little for k
-                orthogonal directions.
+            ValueError: if a pattern of `ignore` matches nothing, or too few weights may move.
         """
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
@@ -78,31 +75,40 @@ class Random:
         for direction in directions:
             self._rescale(direction, snapshot)
         self._check(directions)
-        for _ in range(GRAM_SCHMIDT_ROUNDS if self.orthogonalize else 0):
+        if self.orthogonalize:
+            self._orthogonalize(directions, snapshot)
+            self._check(directions)
+        return tuple(_complete(direction, snapshot) for direction in directions)
+
+    def _orthogonalize(
+        self, directions: Sequence[dict[str, Tensor]], snapshot: Snapshot, rounds: int = 3, rounding: float = 1e-6
+    ) -> None:
+        """Make directions orthogonal, in their own memory.
+
+        Each normalisation tilts them a little again, hence several rounds of Gram–Schmidt. `rounding` is the share of a
+        direction outside the span of the earlier ones that may be float32 noise.
+        """
+        for _ in range(rounds):
             for i, direction in enumerate(directions):
                 length = norm(direction)
                 _project_out(direction, directions[:i])
-                if norm(direction) <= ROUNDING * length:
+                if norm(direction) <= rounding * length:
                     raise ValueError(
                         f"Direction {i} cannot be made orthogonal to the {i} before it: too few weights may move for "
-                        f"k={k} directions. Give fewer directions, ignore less, or orthogonalize=False."
+                        f"k={len(directions)} directions. Give fewer directions, ignore less, or orthogonalize=False."
                     )
                 self._rescale(direction, snapshot)
-        self._check(directions)
-        return tuple(_complete(direction, snapshot) for direction in directions)
 
-    def _check(self, directions: Sequence[Params]) -> None:
-        for i, direction in enumerate(directions):
-            self._check_finite(i, direction)
-            if norm(direction) == 0:
+    def _check(self, directions: Sequence[Params], first: int = 0) -> None:
+        for i, direction in enumerate(directions, start=first):
+            length = norm(direction)
+            if not math.isfinite(length):
+                raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
+            if length == 0:
                 raise ValueError(
                     f"Direction {i} is zero: every weight that may move is zero, and normalize="
                     f"{self.normalize!r} scales by the weights. Try normalize='dfilter' or ignore=None."
                 )
-
-    def _check_finite(self, i: int, direction: Params) -> None:
-        if not math.isfinite(norm(direction)):
-            raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
 
     def recipe(self) -> dict[str, Any]:
         """The settings, as plain JSON values."""
@@ -120,7 +126,7 @@ class Random:
         return noise
 
     def _axis(self, snapshot: Snapshot, names: list[str], which: int) -> dict[str, Tensor]:
-        """The direction that moves one of all numbers of the named parameters, by more than nothing."""
+        """The direction that moves one of the numbers of the named parameters."""
         axis, place = {}, which
         for name in names:
             weight = snapshot.params[name]
@@ -132,8 +138,10 @@ class Random:
             axis[name] = cut(raw.to(weight.device), like=weight)
         scaled = {name: tensor.clone() for name, tensor in axis.items()}
         rescale(scaled, snapshot, self.normalize)
-        self._check_finite(which, scaled)
-        return scaled if norm(scaled) > 0 else axis
+        if not norm(scaled):
+            return axis
+        self._check([scaled], first=which)
+        return scaled
 
     def _rescale(self, direction: dict[str, Tensor], snapshot: Snapshot) -> None:
         rescale(direction, snapshot, self.normalize)
@@ -144,7 +152,7 @@ class Random:
 
 
 def _numbers(tensor: Tensor) -> Tensor:
-    """The real numbers of a tensor, shape (n,); of one in its own memory, a view."""
+    """The real numbers of a tensor, shape (n,), as a view where possible."""
     tensor = whole(tensor)
     return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).reshape(-1)
 
@@ -154,14 +162,14 @@ def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
     for other in earlier:
         share = dot(other, direction) / dot(other, other)
         for name, tensor in direction.items():
-            own, others = local(tensor).view(-1), local(other[name]).view(-1)
-            for part, along in zip(own.split(CHUNK), others.split(CHUNK), strict=True):
+            pieces, along_pieces = (local(t).view(-1).split(CHUNK) for t in (tensor, other[name]))
+            for part, along in zip(pieces, along_pieces, strict=True):
                 part.copy_(exact(part) - share * exact(along))
 
 
 def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
     """The direction over all parameters; those at rest get a zero that takes no memory."""
-    result = {}
-    for name, weight in snapshot.params.items():
-        result[name] = direction[name] if name in direction else zero(weight, working_dtype(weight.dtype))
-    return result
+    return {
+        name: direction[name] if name in direction else zero(weight, working_dtype(weight.dtype))
+        for name, weight in snapshot.params.items()
+    }

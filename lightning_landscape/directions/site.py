@@ -1,4 +1,4 @@
-"""Site: what a kind of directions may see."""
+"""Site: the inputs of a kind of directions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..weights.parameters import Snapshot
 
 @dataclass(frozen=True, eq=False)
 class Site(Snapshot):
-    """The weights around which a landscape lies, and what is measured there.
+    """The weights at the centre of a landscape, with the module, the objective and the batches.
 
     Random directions need the weights alone. A gradient or an eigenvector needs the objective and the batches too.
 
     Args:
-        params, filters, normalization: as of a `Snapshot`; they are not to be edited.
-        module: the module that is going to be measured, at these weights.
-        objective: what is measured of it: of the first data set, where there are several.
+        params, filters, normalization: as of a `Snapshot`; do not edit them.
+        module: the module that is measured, at these weights.
+        objective: the objective of the first data set.
         batches: the frozen data of that objective.
 
     >>> net = nn.Linear(2, 1)

@@ -41,8 +41,8 @@ def local_matrix(knots: Array, points: Array, width: int) -> Array:
     near = knots[columns]
     result = np.zeros((len(points), n))
     for i in range(width):
-        others = np.delete(near, i, axis=1)
-        weights = np.prod((points[:, None] - others) / (near[:, i : i + 1] - others), axis=1)
+        remaining = np.delete(near, i, axis=1)
+        weights = np.prod((points[:, None] - remaining) / (near[:, i : i + 1] - remaining), axis=1)
         result[np.arange(len(points)), columns[:, i]] = weights
     return result
 

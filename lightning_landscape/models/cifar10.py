@@ -1,13 +1,11 @@
 """CIFAR-10 and a convolutional network small enough for landscapes on a laptop."""
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .classifier import Classifier
-from .images import ByteImages, ImageDataModule, Splits, explain_missing, hold_out
+from .images import ByteImages, DownloadedImages, explain_missing
 
 # Of the 50,000 training images, red, green and blue, in a scale where white is 1.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -56,51 +54,16 @@ class TinyCNN(Classifier):
         return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, list(self.milestones))]
 
 
-class CIFAR10DataModule(ImageDataModule):
+class CIFAR10DataModule(DownloadedImages):
     """CIFAR-10 by torchvision: normalised float images of shape (3, 32, 32), downloaded when missing.
 
-    No augmentation: a surface is of one function, so its images have to stay what they are.
+    There is no augmentation: a surface is of one function, of fixed images.
     Of the 50,000 training images, `val_samples` are held out for validation.
-
-    Args:
-        data_dir: folder that holds, or will hold, the folder cifar-10-batches-py.
-        batch_size: samples in a batch, B.
-        num_workers: processes that load data; 0 loads in the process that trains.
-        val_samples: training images held out; never more than half of them.
-        seed: of the hold-out; the same seed gives the same parts.
+    `data_dir` holds, or will hold, the folder cifar-10-batches-py. See `DownloadedImages` for the arguments.
     """
 
-    def __init__(
-        self,
-        data_dir: str | Path = "data",
-        batch_size: int = 64,
-        num_workers: int = 0,
-        val_samples: int = 5000,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(batch_size, num_workers)
-        self.data_dir = str(data_dir)
-        self.val_samples = val_samples
-        self.seed = seed
-
-    def prepare_data(self) -> None:
-        """Downloads what `data_dir` lacks.
-
-        Raises:
-            FileNotFoundError: the files are missing and could not be downloaded.
-        """
-        self._read(train=True, download=True)
-
-    def load(self) -> Splits:
-        """The three parts of CIFAR-10; the test part is the published one, 10,000 images.
-
-        Raises:
-            FileNotFoundError: the files are missing.
-        """
-        train, val = hold_out(self._read(train=True), self.val_samples, self.seed)
-        return Splits(train, val, self._read(train=False))
-
-    def _read(self, *, train: bool, download: bool = False) -> ByteImages:
+    def read(self, *, train: bool, download: bool = False) -> ByteImages:
+        """See `DownloadedImages`."""
         from torchvision.datasets import CIFAR10
 
         with explain_missing("CIFAR-10", self.data_dir, EXPECTED_FILES):

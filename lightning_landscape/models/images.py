@@ -1,9 +1,10 @@
-"""The parts that the bundled DataModules share: loaders, bytes as normalised images, a clear error without data."""
+"""The base classes of the bundled DataModules: loaders, normalised images, downloads with a clear error."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ class Splits(NamedTuple):
 
 
 class ImageDataModule(L.LightningDataModule):
-    """A LightningDataModule that needs only `load`; the data are read once, when first asked for.
+    """A LightningDataModule that needs only `load`, which is called once.
 
     Args:
         batch_size: samples in a batch, B.
@@ -71,9 +72,9 @@ class ImageDataModule(L.LightningDataModule):
 
 
 class ByteImages(Dataset[tuple[Tensor, Tensor]]):
-    """Labelled images kept as bytes and normalised as they are read: (x / 255 - mean) / std.
+    """Labelled images in bytes, normalised when they are read: (x / 255 - mean) / std.
 
-    Bytes, because CIFAR-10 would take four times the memory (614 MB) as floats.
+    As floats, CIFAR-10 would take four times the memory, 614 MB.
 
     Args:
         images: uint8, shape (n, channels, height, width).
@@ -96,21 +97,61 @@ class ByteImages(Dataset[tuple[Tensor, Tensor]]):
 
 
 def hold_out(dataset: ByteImages, val_samples: int, seed: int) -> list[Any]:
-    """A training and a validation part, drawn by a generator of their own.
+    """A training and a validation part, at random.
 
     Args:
-        dataset: what to divide.
-        val_samples: samples to hold out, but never more than half of the data set.
+        dataset: the data set to divide.
+        val_samples: samples of the validation part, but never more than half of the data set.
         seed: the same seed gives the same parts.
     """
-    held = min(val_samples, len(dataset) // 2)
+    val_samples = min(val_samples, len(dataset) // 2)
     generator = torch.Generator().manual_seed(seed)
-    return random_split(dataset, [len(dataset) - held, held], generator=generator)
+    return random_split(dataset, [len(dataset) - val_samples, val_samples], generator=generator)
+
+
+class DownloadedImages(ImageDataModule):
+    """A data set of torchvision, downloaded when missing; a part of its training images is held out for validation.
+
+    Args:
+        data_dir: folder of the data set's own folder, or where to make it.
+        batch_size: samples in a batch, B.
+        num_workers: processes that load data; 0 loads in the process that trains.
+        val_samples: training images held out; never more than half of them.
+        seed: of the hold-out; the same seed gives the same parts.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | Path = "data",
+        batch_size: int = 64,
+        num_workers: int = 0,
+        val_samples: int = 5000,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(batch_size, num_workers)
+        self.data_dir, self.val_samples, self.seed = str(data_dir), val_samples, seed
+
+    def read(self, *, train: bool, download: bool = False) -> ByteImages:
+        """The published training or test part.
+
+        Raises:
+            FileNotFoundError: if the files are missing, and could not be downloaded.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs read(), which returns its ByteImages.")
+
+    def prepare_data(self) -> None:
+        """Downloads what `data_dir` lacks; see `read` for errors."""
+        self.read(train=True, download=True)
+
+    def load(self) -> Splits:
+        """The three parts of the data set; the test part is the published one. See `read` for errors."""
+        train, val = hold_out(self.read(train=True), self.val_samples, self.seed)
+        return Splits(train, val, self.read(train=False))
 
 
 @contextmanager
 def explain_missing(name: str, data_dir: str, expected: str) -> Iterator[None]:
-    """A context in which a failed download or read says which files belong where.
+    """A context for a download or a read; its error says which files belong where.
 
     Args:
         name: of the data set, for the message.
@@ -118,7 +159,7 @@ def explain_missing(name: str, data_dir: str, expected: str) -> Iterator[None]:
         expected: the files that belong there, in words.
 
     Raises:
-        FileNotFoundError: instead of the network's or torchvision's own error, which it chains.
+        FileNotFoundError: in place of an error of the network or of torchvision, which it chains.
     """
     try:
         yield

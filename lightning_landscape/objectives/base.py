@@ -20,15 +20,15 @@ class Batch:
     """One frozen batch.
 
     Args:
-        data: what the data loader gave, on the module's device.
+        data: the loader's batch, on the module's device.
         size: B, its number of samples.
         index: its place in its loader.
-        loader: which of several sequential loaders it is from.
-        log_weight: what Lightning weighs its logged values by, where that is not the number of samples.
+        loader: the number of its loader, among several in turn.
+        log_weight: Lightning's weight of its logged values, where that is not the number of samples.
         sample: of a batch of one sample, its place in the data set.
-        drawn: what chance has chosen, whose spread tells the standard error: "samples", and put them together, so that
-            that of the batches tells it too; "ordered" samples, in batches that differ by more than chance; or whole
-            "batches", whose samples may have more in common than chance.
+        drawn: the unit of random choice, whose spread gives the standard error. "samples": samples are drawn one by
+            one, and batches are random groups of them. "ordered": samples are drawn, but batches are in order and
+            differ by more than chance. "batches": whole batches are drawn, whose samples may be related.
     """
 
     data: Any
@@ -41,7 +41,7 @@ class Batch:
 
 
 def most_cautious(kinds: Iterable[str]) -> str:
-    """The kind of `Batch.drawn`, among several, that allows the fewest conclusions.
+    """The kind of `Batch.drawn`, among several, that assumes the least.
 
     >>> most_cautious(["samples", "ordered"])
     'ordered'
@@ -58,12 +58,11 @@ class Observation(NamedTuple):
     """The value of one metric on one batch, with its weight.
 
     Args:
-        value: shape () for the batch as a whole, or (B,) for its samples.
-        weight: how many samples `value` stands for.
-        reduce: how the batches are put together: "mean" (weighted), "sum", "min" or "max".
-        each: where `value` is one number, those of the samples, whose spread tells its standard error. Their mean is
-            `value`, but for what is the same in all batches. Shape (B,), or what they are computed from when they are
-            asked for.
+        value: shape () for the whole batch, or (B,) for its samples.
+        weight: the number of samples behind `value`.
+        reduce: the reduction over batches: "mean" (weighted), "sum", "min" or "max".
+        each: values of the samples, shape (B,), where `value` is one number; their spread gives its standard error.
+            Their mean is `value`, up to a term that is the same in all batches. `SingleLosses` computes them later.
     """
 
     value: Tensor | float
@@ -79,28 +78,28 @@ class Objective:
     batch, then `finish`.
 
     Attributes:
-        divisible: whether a batch may be given in parts where it does not fit into the memory.
+        divisible: True if a batch that does not fit into the memory may come in parts.
     """
 
     divisible = True
 
     @property
     def alone(self) -> Objective:
-        """The objective at one point: itself, unless it is at several at once."""
+        """The objective at one point: itself, unless it measures several points at once."""
         return self
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """See on one batch what the objective needs; what it leaves behind is put back."""
+        """Measure one batch for trial; changes that it leaves behind are undone."""
 
     def start(self) -> None:
-        """Forget the point before."""
+        """Forget the previous point."""
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """The observations of one batch, by metric."""
         raise NotImplementedError
 
     def finish(self) -> dict[str, float]:
-        """Metrics of the whole set, which no mean over batches gives (an AUROC, say)."""
+        """Metrics of the whole set that are no mean over batches, such as an AUROC."""
         return {}
 
     def main(self, names: list[str]) -> str:
@@ -108,15 +107,26 @@ class Objective:
         return names[0]
 
 
+class ObjectiveWrapper(Objective):
+    """An objective around another one, with all its methods; subclasses replace some of them.
+
+    Args:
+        objective: the one that is measured.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective, self.divisible = objective, objective.divisible
+        self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+
+
 class LossFunction(Objective):
     """A user's function as an objective.
 
     Args:
-        function: ``(module, batch) -> Tensor`` or a mapping of names to tensors, each of shape () (the mean
-            over the batch) or (B,) (one value a sample: gives the standard error over samples, and tiles in
-            one pass).
+        function: ``(module, batch) -> Tensor``, or a mapping of names to tensors. Shape () is the mean over the
+            batch. Shape (B,) is one value a sample, which also gives standard errors, and tiles in one pass.
         name: the name of a bare tensor, and of an entry called "loss".
-        calls: the module or whatever else the function calls, whose code is the user's too.
+        calls: objects with code of the user's that the function calls, such as the module.
 
     >>> import torch
     >>> mse = LossFunction(lambda module, batch: (module(batch) ** 2).mean(), name="train_loss")

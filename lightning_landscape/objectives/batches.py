@@ -1,4 +1,4 @@
-"""Contents of a batch, whatever its structure: its leaves, its digest, copies of it."""
+"""The contents of a batch of any structure: its leaves, its digest, copies of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..isolation.copying import slots_of
 from ..weights.parameters import checksum, is_refused
 from .base import Batch
 
-DEEP = 2**18  # frames of Python at most, that a copy of long chains of objects takes
-STACK = 2**29  # bytes for these frames; what is not used takes no memory
 _LEAVES = (Tensor, torch.nn.Module, type, FunctionType, ModuleType, str, bytes, bytearray, range)
 
 
-def inside(part: Any) -> dict[Any, Any] | None:
+def items_of(part: object) -> dict[Any, Any] | None:
     """The items of a part of a batch, by key, place or attribute; None for a leaf.
 
-    >>> inside({"x": 1}), inside((5, 6)), inside(7)
+    >>> items_of({"x": 1}), items_of((5, 6)), items_of(7)
     ({'x': 1}, {0: 5, 1: 6}, None)
     """
     if isinstance(part, _LEAVES) or is_array(part):
@@ -38,33 +37,21 @@ def inside(part: Any) -> dict[Any, Any] | None:
         return dict(enumerate(part))
     if isinstance(part, set | frozenset):
         return dict(enumerate(sorted(part, key=repr)))
-    names = [_mangled(owner, name) for owner in type(part).__mro__ for name in _slots(owner)]
+    names = slots_of(type(part))
     if not names and not hasattr(part, "__dict__"):
         return None
     return {name: getattr(part, name) for name in names if hasattr(part, name)} | getattr(part, "__dict__", {})
 
 
-def is_array(part: Any) -> bool:
-    """True if NumPy takes it for an array: one of NumPy's, a table, a picture."""
+def is_array(part: object) -> bool:
+    """True if NumPy can read it as an array: an ndarray, a table, a picture."""
     return hasattr(part, "__array__") or hasattr(part, "__array_interface__")
 
 
-def _slots(owner: type) -> list[str]:
-    slots = vars(owner).get("__slots__", ())
-    names = [slots] if isinstance(slots, str) else list(slots)
-    return [name for name in names if name not in ("__dict__", "__weakref__")]
-
-
-def _mangled(owner: type, name: str) -> str:
-    """The name by which a slot is found from outside of its class."""
-    private = name.startswith("__") and not name.endswith("__")
-    return f"_{owner.__name__.lstrip('_')}{name}" if private else name
-
-
-def leaves(data: Any) -> list[Any]:
+def leaves(data: object) -> list[Any]:
     """The leaves of nested mappings, sequences and objects with attributes, in a fixed order.
 
-    What is held several times is looked into once, so that objects may know each other.
+    Each container is searched once, so that objects may hold each other in a ring.
 
     >>> leaves({"x": [1, (2, 3)], "y": None})
     [1, 2, 3, None]
@@ -72,21 +59,21 @@ def leaves(data: Any) -> list[Any]:
     return [leaf for leaf, is_repeated in _walk(data) if not is_repeated]
 
 
-def _walk(data: Any) -> Iterator[tuple[Any, bool]]:
-    """Every leaf, and False; for what holds others and was met before, its number among those, and True."""
-    met: dict[int, tuple[int, Any]] = {}  # kept alive, so that no id is used again
-    waiting = [data]
-    while waiting:
-        part = waiting.pop()
+def _walk(data: object) -> Iterator[tuple[Any, bool]]:
+    """Every leaf with False; for a container that was met before, its number and True."""
+    met: dict[int, tuple[int, object]] = {}  # kept alive, so that no id is used again
+    stack = [data]
+    while stack:
+        part = stack.pop()
         if id(part) in met:
             yield met[id(part)][0], True
             continue
-        held = inside(part)
-        if held is None:
+        items = items_of(part)
+        if items is None:
             yield part, False
         else:
             met[id(part)] = len(met), part
-            waiting += reversed(held.values())
+            stack += reversed(items.values())
 
 
 def data_checksum(batches: Iterable[Batch]) -> str:
@@ -94,7 +81,7 @@ def data_checksum(batches: Iterable[Batch]) -> str:
     return checksum(_text(_digest(batch.data)) for batch in batches)
 
 
-def _digest(data: Any) -> str:
+def _digest(data: object) -> str:
     return checksum(
         piece
         for leaf, is_repeated in _walk(data)
@@ -102,7 +89,7 @@ def _digest(data: Any) -> str:
     )
 
 
-def _bits(leaf: Any) -> list[Tensor]:
+def _bits(leaf: object) -> list[Tensor]:
     if isinstance(leaf, Tensor):
         return [leaf]
     if is_array(leaf):
@@ -110,42 +97,38 @@ def _bits(leaf: Any) -> list[Tensor]:
         if not array.dtype.hasobject:
             return [_text(f"{array.dtype}{array.shape}"), _text(array.tobytes())]
         leaf = array.tolist()
-    return [_text(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf)))]  # where it lies is another place in every process
+    return [_text(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(leaf)))]  # an address differs between processes
 
 
 def _text(value: str | bytes) -> Tensor:
     return torch.frombuffer(bytearray(value.encode() if isinstance(value, str) else value) or b" ", dtype=torch.uint8)
 
 
-def own_copy(data: Any, device: torch.device) -> Any:
-    """The batch on a device, in tensors of our own, which want gradients where the loader's do."""
-
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad)
-
-    held = leaves(data)
-    return _copied(data, {id(leaf): moved(leaf) for leaf in held if isinstance(leaf, Tensor)})
+def copy_to(data: object, device: torch.device) -> Any:
+    """A copy of a batch whose tensors are on a device; they require gradients where the originals do."""
+    tensors = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor)]
+    copied = [tensor.detach().to(device, copy=True).requires_grad_(tensor.requires_grad) for tensor in tensors]
+    return _copied(data, {id(tensor): twin for tensor, twin in zip(tensors, copied, strict=True)})
 
 
-def deep_copy(data: Any) -> Any:
-    """A copy of a batch that shares nothing with it but what can't be copied."""
-    held = leaves(data)
-    refused = [leaf for leaf in held if isinstance(leaf, Tensor) and is_refused(leaf)]
+def deep_copy(data: object) -> Any:
+    """A copy of a batch that shares nothing with it, except for parts that can't be copied."""
+    refused = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor) and is_refused(leaf)]
     return _copied(data, {id(leaf): leaf.detach().clone() for leaf in refused})
 
 
-def _copied(data: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy with these in place of the parts of these ids; locks, open files and the like are shared."""
+def _copied(data: object, memo: dict[int, Any]) -> Any:
+    """A deep copy with the parts in `memo`, by the ids of the originals; locks and open files are shared."""
     try:
         return copy.deepcopy(data, dict(memo))
     except RecursionError:
-        return _with_room(lambda: copy.deepcopy(data, dict(memo)))
+        return _in_large_stack(lambda: copy.deepcopy(data, dict(memo)))
     except Exception:  # noqa: BLE001  # whatever refuses
-        others = [leaf for leaf in leaves(data) if id(leaf) not in memo and not _may_be_copied(leaf)]
-        return copy.deepcopy(data, memo | {id(leaf): leaf for leaf in others})
+        shared = [leaf for leaf in leaves(data) if id(leaf) not in memo and not _can_be_copied(leaf)]
+        return copy.deepcopy(data, memo | {id(leaf): leaf for leaf in shared})
 
 
-def _may_be_copied(leaf: Any) -> bool:
+def _can_be_copied(leaf: object) -> bool:
     try:
         copy.deepcopy(leaf)
     except Exception:  # noqa: BLE001  # whatever it is, it is no state of a batch
@@ -153,20 +136,23 @@ def _may_be_copied(leaf: Any) -> bool:
     return True
 
 
-def _with_room(function: Callable[[], Any]) -> Any:
-    """The result of a function that calls itself as often as a chain of objects is long: a thread has the room."""
-    stack, frames = threading.stack_size(STACK), sys.getrecursionlimit()
-    sys.setrecursionlimit(DEEP)
+def _in_large_stack(function: Callable[[], Any], frames: int = 2**18, stack_bytes: int = 2**29) -> Any:
+    """The result of a function that recurses along a chain of objects, in a thread with a large stack.
+
+    Unused pages of the stack take no memory.
+    """
+    stack, recursion = threading.stack_size(stack_bytes), sys.getrecursionlimit()
+    sys.setrecursionlimit(frames)
     try:
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(function).result()
     finally:
-        sys.setrecursionlimit(frames)
+        sys.setrecursionlimit(recursion)
         threading.stack_size(stack)
 
 
-def generators_of(loader: Any) -> list[torch.Generator]:
-    """The generators that a loader and its samplers have of their own."""
+def generators_of(loader: object) -> list[torch.Generator]:
+    """The generators in the attributes of a loader and its samplers."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     owners = (loader, getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None))
     found = [getattr(owner, "generator", None) for owner in owners]
@@ -174,8 +160,8 @@ def generators_of(loader: Any) -> list[torch.Generator]:
 
 
 @contextmanager
-def generators_at(loader: Any, seed: int) -> Iterator[None]:
-    """Start the generators that a loader and its samplers have of their own at `seed`; on leaving, put them back.
+def generators_at(loader: object, seed: int) -> Iterator[None]:
+    """Seed the generators of a loader and its samplers; on leaving, restore their states.
 
     >>> data = torch.utils.data.TensorDataset(torch.arange(9))
     >>> loader = torch.utils.data.DataLoader(data, shuffle=True, generator=torch.Generator())
@@ -185,11 +171,11 @@ def generators_at(loader: Any, seed: int) -> Iterator[None]:
     >>> torch.equal(loader.generator.get_state(), before)
     True
     """
-    kept = [(generator, generator.get_state()) for generator in generators_of(loader)]
-    for generator, _ in kept:
+    states = [(generator, generator.get_state()) for generator in generators_of(loader)]
+    for generator, _ in states:
         generator.manual_seed(seed)
     try:
         yield
     finally:
-        for generator, state in kept:
+        for generator, state in states:
             generator.set_state(state)

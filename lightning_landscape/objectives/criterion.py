@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from ..isolation.effects import HeldBack, writers_apart
 from ..isolation.module_copy import module_copy
 from ..isolation.rng import seed_streams
-from .base import Batch, CannotMeasureError, LossFunction, Objective, Observation
-from .batch_samples import counted, counting, has_own_way, length_of, way_of
-from .batches import deep_copy, generators_at, leaves, own_copy
+from .base import Batch, CannotMeasureError, LossFunction, Objective, ObjectiveWrapper, Observation
+from .batch_samples import counted, counting, iter_method, length_of, replaces_iteration
+from .batches import copy_to, deep_copy, generators_at, leaves
 
 LOSS, ACCURACY = "train_loss", "train_acc"
 CLASSIFYING = (nn.CrossEntropyLoss, nn.NLLLoss)
 BINARY = (nn.BCELoss, nn.BCEWithLogitsLoss)
 MODELS = ("model", "net", "network", "module")
-MODULES: dict[Any, type[nn.Module]] = {  # functions that are known better as modules
+MODULES: dict[Callable[..., Tensor], type[nn.Module]] = {  # loss functions and their modules
     F.cross_entropy: nn.CrossEntropyLoss,
     F.nll_loss: nn.NLLLoss,
     F.binary_cross_entropy: nn.BCELoss,
@@ -41,26 +41,26 @@ class Criterion(Objective):
     Args:
         criterion: a loss module such as `nn.CrossEntropyLoss`, or a function such as `F.mse_loss`.
 
-    The mean over all batches is what the criterion would give for all data as one batch: where classes weigh
-    differently or targets are ignored, a batch counts by its weights, not by its samples. Where a module of torch's
-    can give the losses of single samples, they give the standard error.
+    The mean over all batches equals the criterion of all data as one batch. A batch counts by its samples; where
+    classes have weights or targets are ignored, by the weights of its targets. The losses of single samples, which
+    modules of torch can give, tell the standard error.
     """
 
     def __init__(self, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.criterion = criterion
         self._held_back = HeldBack(criterion)
-        how = getattr(criterion, "reduction", "mean")
-        self.reduce = "sum" if how == "sum" else "mean"
-        self._single: Any = None
-        if how == "mean" and type(criterion).__module__ == nn.CrossEntropyLoss.__module__:
+        reduction = getattr(criterion, "reduction", "mean")
+        self.reduce = "sum" if reduction == "sum" else "mean"
+        self._single: Any = None  # the criterion with reduction="none"
+        if reduction == "mean" and type(criterion).__module__ == nn.CrossEntropyLoss.__module__:
             self._single = copy.copy(criterion)
             self._single.reduction = "none"
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """See whether the losses of single samples give the mean back."""
+        """Check that the mean of the losses of single samples is the criterion's."""
         if self._single is None or isinstance(self.criterion, CLASSIFYING):
             return
-        inputs, targets = pair(batch.data)
+        inputs, targets = inputs_and_targets(batch.data)
         with self._held_back:
             outputs = module(inputs)
             parts, whole = self._single(outputs, targets), self.criterion(outputs, targets)
@@ -72,18 +72,18 @@ class Criterion(Objective):
         """See `Objective`.
 
         Raises:
-            CannotMeasureError: if the batch is no pair, or the criterion gives neither a scalar nor a value a sample.
+            CannotMeasureError: if the batch is no pair, or the criterion gives neither one value nor one a sample.
         """
-        inputs, targets = pair(batch.data)
+        inputs, targets = inputs_and_targets(batch.data)
         with self._held_back:
             outputs = module(inputs)
             observed = {LOSS: self._loss(outputs, targets, batch.size)}
-        right = self._right(outputs, targets)
-        return observed if right is None else {**observed, ACCURACY: right}
+        accuracy = self._accuracy(outputs, targets)
+        return observed if accuracy is None else {**observed, ACCURACY: accuracy}
 
-    def _loss(self, outputs: Any, targets: Any, size: int) -> Observation:
-        if self._single is not None and isinstance(self.criterion, CLASSIFYING) and outputs.ndim >= 2:
-            return self._classes(outputs, targets)
+    def _loss(self, outputs: object, targets: object, size: int) -> Observation:
+        if self._single is not None and self._are_scores(outputs) and isinstance(targets, Tensor):
+            return self._class_loss(outputs, targets)
         loss = (self._single or self.criterion)(outputs, targets)
         if isinstance(loss, Tensor) and loss.numel() == 1:
             return Observation(loss.reshape(()), size, self.reduce)
@@ -94,39 +94,42 @@ class Criterion(Objective):
             "give one that returns a scalar, or one value a sample."
         )
 
-    def _classes(self, outputs: Tensor, targets: Tensor) -> Observation:
+    def _are_scores(self, outputs: object) -> TypeGuard[Tensor]:
+        """True for the scores of a batch that a classifier's loss takes, classes along dimension 1."""
+        return isinstance(self.criterion, CLASSIFYING) and isinstance(outputs, Tensor) and outputs.ndim >= 2
+
+    def _class_loss(self, outputs: Tensor, targets: Tensor) -> Observation:
         """The loss of a classifier, with the sum of the weights by which torch divides it."""
         losses = self._single(outputs, targets)
-        counted, weight = _counted(self.criterion, targets), self._single.weight
-        even = targets.is_floating_point() or (weight is None and bool(counted.all()))
-        if even:
+        counted, weight = _counted(self._single, targets), self._single.weight
+        if targets.is_floating_point() or (weight is None and bool(counted.all())):
             return Observation(_per_sample(losses), counted.numel())
         total = counted.sum() if weight is None else weight[targets[counted]].sum()
         return Observation(losses.sum() / total if total else losses.new_zeros(()), float(total))
 
-    def _right(self, outputs: Any, targets: Any) -> Observation | None:
-        """The share that is classified rightly, in percent; None where that has no sense."""
+    def _accuracy(self, outputs: object, targets: object) -> Observation | None:
+        """The accuracy in percent; None where the criterion is no classifier's."""
         if not isinstance(outputs, Tensor) or not isinstance(targets, Tensor):
             return None
-        if isinstance(self.criterion, CLASSIFYING) and outputs.ndim >= 2:
+        if self._are_scores(outputs):
             counted = _counted(self.criterion, targets)
             classes = targets.argmax(1) if targets.is_floating_point() else targets
-            right = 100.0 * (outputs.argmax(1) == classes).float()
+            percent = 100.0 * (outputs.argmax(1) == classes).float()
             if counted.all():
-                return Observation(_per_sample(right), counted.numel())
+                return Observation(_per_sample(percent), counted.numel())
             count = int(counted.sum())
-            return Observation(right[counted].mean() if count else right.new_zeros(()), count)
+            return Observation(percent[counted].mean() if count else percent.new_zeros(()), count)
         if isinstance(self.criterion, BINARY) and outputs.shape == targets.shape:
             positive = outputs > (0.5 if isinstance(self.criterion, nn.BCELoss) else 0.0)
             return Observation(_per_sample(100.0 * (positive == (targets > 0.5)).float()), len(targets))
         return None
 
 
-def _counted(criterion: Any, targets: Tensor) -> Tensor:
+def _counted(criterion: Callable[..., Tensor], targets: Tensor) -> Tensor:
     """A mask of the targets that a classifier's loss counts, one entry for each sample or pixel."""
     if targets.is_floating_point():  # probabilities of the classes, along dimension 1
         return torch.ones_like(targets[:, 0], dtype=torch.bool)
-    return targets != criterion.ignore_index
+    return targets != getattr(criterion, "ignore_index")  # noqa: B009
 
 
 def _per_sample(values: Tensor) -> Tensor:
@@ -134,10 +137,9 @@ def _per_sample(values: Tensor) -> Tensor:
 
 
 class MetricsFunction(Objective):
-    """``(net, dataloader, use_cuda) -> dict``: measured over the whole frozen set at once.
+    """A function ``(net, dataloader, use_cuda) -> dict`` as an objective of the whole frozen set at once.
 
-    The metrics are called ``train_loss_<name>``; what varies over the batches stays the function's own affair, so
-    there is no standard error.
+    The metrics are called ``train_loss_<name>``. They have no standard error, since the batches are not seen singly.
     """
 
     divisible = False
@@ -163,46 +165,41 @@ class MetricsFunction(Objective):
         return {f"{LOSS}_{name}": Observation(float(value), batch.size) for name, value in numbers.items()}
 
 
-class Unspoilt(Objective):
-    """An objective whose batches stay as they are: one that edits them, or asks for their gradients, gets copies.
-
-    Args:
-        objective: the one that is measured.
-    """
+class Unspoilt(ObjectiveWrapper):
+    """An objective that gets copies of its batches, if it edits them or requires gradients of them."""
 
     def __init__(self, objective: Objective) -> None:
-        self.objective, self.divisible = objective, objective.divisible
-        self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+        super().__init__(objective)
         self._edits = False
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """See whether the objective leaves a copy of the batch as it is."""
+        """Find out, on a copy of a batch, if the objective edits it."""
         twin = replace(batch, data=deep_copy(batch.data))
-        before, kept = _states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
+        before, originals = _states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.objective.rehearse(module, twin)
         self.objective(module, twin)
         self._edits = _states(twin.data) != before
-        del kept
+        del originals
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`."""
         return self.objective(module, replace(batch, data=deep_copy(batch.data)) if self._edits else batch)
 
 
-def _states(data: Any) -> list[tuple[Any, ...]]:
+def _states(data: object) -> list[tuple[Any, ...]]:
     """The identity of every leaf, and for a tensor its version and its `requires_grad`."""
     return [(id(v), v._version, v.requires_grad) if isinstance(v, Tensor) else (id(v),) for v in leaves(data)]
 
 
 class FrozenLoader(list[Any]):
-    """Batches in place of a data loader: the same ones at every point; other attributes are the loader's own.
+    """Frozen batches in place of a data loader; other attributes are those of the loader.
 
     Args:
-        batches: what every iteration gives.
+        batches: the batches of every iteration.
         loader: the user's.
     """
 
-    def __init__(self, batches: Iterable[Any], loader: Any) -> None:
+    def __init__(self, batches: Iterable[Any], loader: Iterable[Any]) -> None:
         super().__init__(batches)
         self._loader = loader
 
@@ -215,54 +212,55 @@ class FrozenLoader(list[Any]):
         return getattr(self._loader, name)
 
 
-def pair(data: Any) -> tuple[Any, Any]:
+def inputs_and_targets(data: object) -> tuple[Any, Any]:
     """Inputs and targets of a batch.
 
     Raises:
         CannotMeasureError: if it is no sequence of two.
     """
     if not _is_pair(data):
-        many = f"{type(data).__name__} of {len(data)}" if isinstance(data, list | tuple) else type(data).__name__
+        kind = f"{type(data).__name__} of {len(data)}" if isinstance(data, list | tuple) else type(data).__name__
         raise CannotMeasureError(
-            f"The loader gives {many}, not pairs (inputs, targets): give a criterion (model, inputs, targets) -> "
+            f"The loader gives {kind}, not pairs (inputs, targets): give a criterion (model, inputs, targets) -> "
             "loss, where inputs is the whole batch and targets None for such data."
         )
     return data[0], data[1]
 
 
-def _is_pair(data: Any) -> bool:
+def _is_pair(data: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return isinstance(data, list | tuple) and len(data) == 2
 
 
 def of_three(function: Callable[[nn.Module, Any, Any], Any]) -> Callable[[nn.Module, Any], Any]:
-    """``(model, inputs, targets)`` as a function of ``(model, batch)``; data that is no pair comes without targets."""
+    """A function of ``(model, inputs, targets)`` as one of ``(model, batch)``; targets are None without a pair."""
 
-    def of_batch(module: nn.Module, data: Any) -> Any:
+    def of_batch(module: nn.Module, data: object) -> Any:
         if _is_pair(data):
             return function(module, *data)
-        alone = isinstance(data, list | tuple) and len(data) == 1  # as of a TensorDataset of one tensor
-        return function(module, data[0] if alone else data, None)
+        if isinstance(data, list | tuple) and len(data) == 1:  # as of a TensorDataset of one tensor
+            data = data[0]
+        return function(module, data, None)
 
     return of_batch
 
 
-def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
-    """The objective that a criterion stands for, and in words which one it is.
+def objective_of(criterion: Callable[..., Any], use_cuda: bool = False) -> tuple[Objective, str]:
+    """The objective of a criterion, and its kind in words.
 
     Args:
-        criterion: a loss module; a function of (outputs, targets); of (model, inputs, targets); or of
-            (net, dataloader, use_cuda). The last two are told apart by their parameters' names: "loader" in the
-            second, or "cuda" in the third.
-        use_cuda: what the last kind is told.
+        criterion: a loss module; or a function of (outputs, targets), of (model, inputs, targets), or of
+            (net, dataloader, use_cuda). The last has "loader" in the name of its second parameter, or "cuda" in that
+            of its third.
+        use_cuda: the third argument of that last kind.
 
     Raises:
-        TypeError: if it is nothing of these.
+        TypeError: if the criterion is of another kind.
 
-    >>> recognised(nn.MSELoss())[1]
+    >>> objective_of(nn.MSELoss())[1]
     'a loss of (outputs, targets)'
-    >>> recognised(lambda net, dataloader, use_cuda: {})[1]
+    >>> objective_of(lambda net, dataloader, use_cuda: {})[1]
     'metrics of (net, dataloader, use_cuda)'
-    >>> recognised(lambda model, inputs, targets: 0)[1]
+    >>> objective_of(lambda model, inputs, targets: 0)[1]
     'a loss of (model, inputs, targets)'
     """
     if not callable(criterion) or isinstance(criterion, type):
@@ -270,12 +268,12 @@ def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
             f"criterion={criterion!r} is neither a loss module nor a function: give e.g. nn.CrossEntropyLoss()."
         )
     of_pair = "a loss of (outputs, targets)"
-    known = next((module for function, module in MODULES.items() if function is criterion), None)
-    if known is not None:
-        return Criterion(known()), of_pair
+    module = next((module for function, module in MODULES.items() if function is criterion), None)
+    if module is not None:
+        return Criterion(module()), of_pair
     try:
-        own = criterion.forward if isinstance(criterion, nn.Module) else criterion
-        parameters = list(inspect.signature(own).parameters.values())
+        called = criterion.forward if isinstance(criterion, nn.Module) else criterion
+        parameters = list(inspect.signature(called).parameters.values())
     except (TypeError, ValueError):  # written in C
         return Criterion(criterion), of_pair
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -293,62 +291,68 @@ def recognised(criterion: Any, use_cuda: bool = False) -> tuple[Objective, str]:
     )
 
 
-def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Module, Any]:
-    """The net and its criterion on a device, ours to move; a loss module that holds the net holds the copy.
+def copy_together(
+    net: nn.Module, criterion: Callable[..., Any], device: torch.device
+) -> tuple[nn.Module, Callable[..., Any]]:
+    """Copies of the net and its criterion on a device; a loss module that holds the net holds the copy.
 
     Args:
-        net: the user's; of a compiled one, what was compiled.
+        net: the user's; of a compiled module, the original is copied.
         criterion: a loss module is copied, a function is not.
-        device: where to.
+        device: the device of the copies.
     """
-    loss = criterion if isinstance(criterion, nn.Module) else None
-    both = nn.ModuleList([getattr(net, "_orig_mod", net), *([] if loss is None else [loss])])
+    losses = [criterion] if isinstance(criterion, nn.Module) else []
+    both = nn.ModuleList([getattr(net, "_orig_mod", net), *losses])
     with writers_apart():
-        twin = module_copy(both, {}).to(device)
-    probe, *own = twin.children()
-    return probe, own[0] if own else criterion
+        probe, *copied = module_copy(both, {}).to(device).children()
+    return probe, copied[0] if copied else criterion
 
 
 def frozen_batches(
-    objective: Objective, loader: Any, device: torch.device, seed: int, most: int | None = None
+    objective: Objective, loader: Iterable[Any], device: torch.device, seed: int, max_batches: int | None = None
 ) -> list[Batch]:
     """The first batches of a loader, read once; call it inside `rng.preserved`.
 
     Args:
-        objective: for one of the whole set there is one batch, a `FrozenLoader`.
-        loader: its order is that of `seed`.
-        device: where to keep them.
-        seed: of the order.
-        most: how many; None for all.
+        objective: a `MetricsFunction` gets one batch, a `FrozenLoader` of all.
+        loader: the user's.
+        device: the device of the batches.
+        seed: of the loader's order.
+        max_batches: None for all.
 
     Raises:
-        CannotMeasureError: if there are none, or nothing says when to stop.
+        CannotMeasureError: if the loader is empty, or has no length and `max_batches` is None.
     """
-    if most is None and length_of(loader) is None:
+    if max_batches is None and length_of(loader) is None:
         raise CannotMeasureError(
             f"The data loader ({type(loader).__name__}) has no length, it may never end: give max_batches."
         )
     seed_streams(seed)
-    collates = isinstance(loader, DataLoader) and loader.batch_sampler is not None and not has_own_way(loader)
+    source = loader
+    if isinstance(loader, DataLoader) and loader.batch_sampler is not None and not replaces_iteration(loader):
+        source = counting(loader)
     with generators_at(loader, seed), torch.enable_grad():  # inputs may want gradients
-        batches = list(islice(counted(iter(counting(loader) if collates else loader)), most))
-        data = [own_copy(batch.data, device) for batch in batches]
+        batches = list(islice(counted(source), max_batches))
+        data = [copy_to(batch.data, device) for batch in batches]
     if not data:
         raise CannotMeasureError("The data loader is empty, so there is no loss to measure.")
     if isinstance(objective, MetricsFunction):
         return [Batch(FrozenLoader(data, loader), sum(batch.size for batch in batches))]
-    is_ordered = isinstance(loader, DataLoader) and way_of(loader.sampler) is SequentialSampler.__iter__
+    is_ordered = isinstance(loader, DataLoader) and iter_method(loader.sampler) is SequentialSampler.__iter__
     drawn = "ordered" if is_ordered else "samples"
     return [Batch(d, batch.size, i, drawn=drawn) for i, (d, batch) in enumerate(zip(data, batches, strict=True))]
 
 
-def population_of(loader: Any) -> int | None:
-    """The number of samples that a loader draws from at random, none twice; None where it is unknown.
+def population_of(loader: Iterable[Any]) -> int | None:
+    """The number of samples from which a loader draws at random without replacement; None if unknown.
 
     >>> from torch.utils.data import DataLoader
     >>> population_of(DataLoader(range(9), shuffle=True)), population_of(DataLoader(range(9)))
     (9, None)
     """
-    sampler = loader.sampler if isinstance(loader, DataLoader) and not has_own_way(loader) else None
-    shuffles = way_of(sampler) is RandomSampler.__iter__ and not sampler.replacement  # type: ignore[union-attr]
-    return len(loader.dataset) if shuffles else None
+    if not isinstance(loader, DataLoader) or replaces_iteration(loader):
+        return None
+    sampler = loader.sampler
+    if isinstance(sampler, RandomSampler) and iter_method(sampler) is RandomSampler.__iter__:
+        return None if sampler.replacement else len(loader.dataset)  # type: ignore[arg-type]
+    return None

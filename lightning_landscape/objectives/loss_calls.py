@@ -1,9 +1,9 @@
-"""Seeing which loss functions a step calls, and with what: recognition by the call, not by a name."""
+"""Records of the loss functions that a step calls, with their arguments."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
+Function = Callable[..., Any]
+MEAN_LOSSES: tuple[Function, ...] = (
     F.cross_entropy,
     F.nll_loss,
     F.binary_cross_entropy,
@@ -32,20 +33,21 @@ MEAN_LOSSES: tuple[Callable[..., Tensor], ...] = (
     F.cosine_embedding_loss,
     F.triplet_margin_loss,
 )
-# By name, in order: faster than inspect.Signature.bind, which small batches would feel.
+# Defaults by name, in order: inspect.Signature.bind would be slow for small batches.
 DEFAULTS = {
     function: {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
     for function in MEAN_LOSSES
 }
-Call = tuple[Callable[..., Tensor], dict[str, Any], Tensor]  # a function, its bound arguments, what it returned
-ORIGINALS: dict[Any, Any] = {}  # what a function mode is to take a stand-in of ours for (`reductions`)
-_hidden = 0  # how many `hidden` there are
+Call = tuple[Function, dict[str, Any], Tensor]  # a function, its bound arguments, its result
+ORIGINALS: dict[Function, Function] = {}  # the functions behind the wrappers of `reductions`
+_hidden = 0  # the number of open `hidden` contexts
 
 
 class LossCalls(TorchFunctionMode):
-    """Sees every call of a loss of `torch.nn.functional` made inside, with its arguments, wherever it is imported.
+    """A recorder of calls of the losses of `torch.nn.functional`, under any name.
 
-    After a call, ``calls`` holds (function, bound arguments, returned tensor).
+    Attributes:
+        calls: (function, bound arguments, returned tensor) of each call.
 
     >>> import torch
     >>> with LossCalls() as seen:
@@ -64,34 +66,32 @@ class LossCalls(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Record, and change nothing."""
+    def __torch_function__(self, func: Function, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function, and record the call."""
         function, kwargs = ORIGINALS.get(func, func), kwargs or {}
         result = function(*args, **kwargs)
         call = None if _hidden else self.call(function, args, kwargs, result)
         if call is not None:
-            result = self.given(result)
+            result = self.replaced(result)
             self.calls.append((call[0], call[1], result))
         return result
 
-    def call(self, function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
-        """The record of a call, or None if the call is no loss of MEAN_LOSSES."""
-        return bound(function, args, kwargs, result) if function in DEFAULTS else None
+    @staticmethod
+    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+        """The record of a call of one of MEAN_LOSSES, with all arguments by name; None for other calls."""
+        names = DEFAULTS.get(function)
+        if names is None or not isinstance(result, Tensor):
+            return None
+        return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
 
-    def given(self, result: Tensor) -> Tensor:
+    def replaced(self, result: Tensor) -> Tensor:
         """The result that the step gets from a recorded call."""
         return result
 
 
-def bound(function: Callable[..., Tensor], args: Any, kwargs: Any, result: Tensor) -> Call:
-    """A call of one of MEAN_LOSSES with all its arguments by name."""
-    names = DEFAULTS[function]
-    return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
-
-
 @contextmanager
 def hidden() -> Iterator[None]:
-    """Calls inside are ours, and are not remembered."""
+    """Leave the calls inside out of all records."""
     global _hidden
     _hidden += 1
     try:

@@ -1,21 +1,23 @@
-"""Seeing where a step takes the mean over a batch: in losses of `torch.nn.functional`, and in means of all numbers."""
+"""Records of the means that a step takes over a batch: losses of `torch.nn.functional`, and means of all numbers."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, LossCalls, bound, hidden
+from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, Function, LossCalls, hidden
 
 
 class Reductions(LossCalls):
-    """Sees every call of a loss, as `LossCalls`, and every mean over all numbers of a tensor, as one of `torch.mean`.
+    """A recorder of losses, as `LossCalls`, and of means over all numbers of a tensor.
+
+    Such a mean is recorded as a call of `torch.mean`.
 
     >>> with Reductions() as seen:
     ...     _ = (torch.arange(4.0) ** 2).mean()
@@ -24,40 +26,38 @@ class Reductions(LossCalls):
     {'input': tensor([0., 1., 4., 9.]), 'reduction': 'mean'}
     """
 
-    def call(self, function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
+    @staticmethod
+    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
         """The record of a loss of MEAN_LOSSES or of a mean over all numbers; None for other calls."""
-        return _call(function, args, kwargs, result)
+        if function not in _MEANS:
+            return LossCalls.call(function, args, kwargs, result)
+        numbers = args[0] if args else kwargs.get("input")
+        if isinstance(numbers, Tensor) and isinstance(result, Tensor) and result.ndim == 0 < numbers.ndim:
+            return torch.mean, {"input": numbers, "reduction": "mean"}, result
+        return None
 
 
-def _call(function: Any, args: Any, kwargs: Any, result: Any) -> Call | None:
-    if function not in _MEANS:
-        return bound(function, args, kwargs, result) if function in _WATCHING else None
-    numbers = args[0] if args else kwargs.get("input")
-    is_whole = isinstance(numbers, Tensor) and isinstance(result, Tensor) and result.ndim == 0 < numbers.ndim
-    return (torch.mean, {"input": numbers, "reduction": "mean"}, result) if is_whole else None
-
-
-class _Here(threading.local):
-    """Thread-local storage for the `Watched` that sees this thread's calls."""
+class _ThreadState(threading.local):
+    """Thread-local storage of the `Watched` that records this thread's calls."""
 
     watched: Watched | None = None
 
 
-_here = _Here()
+_thread = _ThreadState()
 
 
-def _watching(function: Callable[..., Any]) -> Callable[..., Any]:
+def _watching(function: Function) -> Function:
     @functools.wraps(function)
     def watch(*args: Any, **kwargs: Any) -> Any:
-        watched = _here.watched
+        watched = _thread.watched
         if watched is None:
             return function(*args, **kwargs)
-        _here.watched = None  # a function mode, or a tensor of another class, calls again what was called
+        _thread.watched = None  # function modes and subclasses of Tensor repeat the call
         try:
             result = function(*args, **kwargs)
         finally:
-            _here.watched = watched
-        call = _call(function, args, kwargs, result)
+            _thread.watched = watched
+        call = Reductions.call(function, args, kwargs, result)
         if call is not None:
             watched.calls.append(call)
         return result
@@ -65,16 +65,16 @@ def _watching(function: Callable[..., Any]) -> Callable[..., Any]:
     return watch
 
 
-_MEANS: tuple[Callable[..., Any], ...] = (torch.mean, Tensor.mean)
-_WATCHING: dict[Any, Any] = {function: _watching(function) for function in (*MEAN_LOSSES, *_MEANS)}
+_MEANS: tuple[Function, ...] = (torch.mean, Tensor.mean)
+_WATCHING: dict[Function, Function] = {function: _watching(function) for function in (*MEAN_LOSSES, *_MEANS)}
 ORIGINALS.update({watching: function for function, watching in _WATCHING.items()})
 
 
 class Watched:
-    """Sees the calls of some functions, as `Reductions`, by the names that they have in torch.
+    """A recorder of calls of chosen functions, as `Reductions`, under their names in torch.
 
-    `Reductions` is asked at every operation, which small networks feel; this only where one of the functions is called.
-    It does not see a call under a name that a module has imported for itself.
+    `Reductions` runs at every operation, which is slow for small networks; `Watched` runs in these functions alone.
+    Calls under names that a module has imported are not recorded.
 
     Args:
         functions: of MEAN_LOSSES, or `torch.mean`.
@@ -85,15 +85,16 @@ class Watched:
     1
     """
 
-    def __init__(self, functions: Iterable[Callable[..., Tensor]]) -> None:
+    calls: list[Call]
+
+    def __init__(self, functions: Iterable[Function]) -> None:
         losses = [(F, function.__name__, function) for function in functions if function is not torch.mean]
         means = [(torch, "mean", torch.mean), (Tensor, "mean", Tensor.mean)] if torch.mean in functions else []
         self._places: list[tuple[Any, str, Any]] = [*losses, *means]
-        self.calls: list[Call] = []
 
     def __enter__(self) -> Watched:
         self.calls = []
-        _here.watched = self
+        _thread.watched = self
         for owner, name, function in self._places:
             if getattr(owner, name) is function:  # else it is somebody else's
                 setattr(owner, name, _WATCHING[function])
@@ -103,11 +104,11 @@ class Watched:
         for owner, name, function in self._places:
             if getattr(owner, name) is _WATCHING[function]:
                 setattr(owner, name, function)
-        _here.watched = None
+        _thread.watched = None
 
 
 def before_reduction(call: Call) -> Tensor:
-    """The losses that a call has reduced, in their own shape."""
+    """The losses of a call before its reduction, in the shape that the function gives them."""
     function, arguments, result = call
     if function is torch.mean:
         return arguments["input"]

@@ -1,4 +1,4 @@
-"""The losses of single samples behind the calls of loss functions on a batch, computed when they are asked for."""
+"""The losses of single samples behind the calls of loss functions on a batch, computed on demand."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from .loss_calls import Call
 from .reductions import before_reduction
 
 BY_WEIGHTS = (F.cross_entropy, F.nll_loss)  # whose mean counts each target with the weight of its class
-FEW_CLASSES = 64  # whose softmax takes several times as long where they are the last axis
-CONSTANTS = ("weight", "pos_weight")  # arguments of losses that need not have a row a sample
+CONSTANTS = ("weight", "pos_weight")  # arguments of losses without a row for each sample
 
 
 class SingleLosses:
-    """Σ cₖ ℓₖ for each sample of a batch, with the losses ℓₖ of some calls before their mean.
+    """Σ cₖ ℓₖ for each sample of a batch, where ℓₖ are the losses of call k before their mean.
 
     Args:
         size: B.
         calls: of loss functions, without a graph.
         terms: cₖ by the number of the call.
-        by_weights: the numbers of those whose mean is taken by weights (`is_by_weights`).
+        by_weights: the numbers of the calls with a weighted mean (`is_by_weights`).
     """
 
     __slots__ = ("by_weights", "calls", "size", "terms")
@@ -32,7 +31,7 @@ class SingleLosses:
         self.size, self.calls, self.terms, self.by_weights = size, calls, terms, by_weights
 
     def tensor(self) -> Tensor | None:
-        """Shape (B,); None where a loss has no whole number of parts a sample."""
+        """Shape (B,); None where a loss has no whole number of values a sample."""
         total: Tensor | None = None
         for k, factor in self.terms.items():
             losses = (_by_weights if k in self.by_weights else _plain)(self.calls[k], self.size)
@@ -44,12 +43,12 @@ class SingleLosses:
 
 
 def at_once(each: Tensor | SingleLosses | None) -> Tensor | None:
-    """The losses as a tensor, where they are known."""
+    """The losses of single samples as a tensor; None if unknown."""
     return each.tensor() if isinstance(each, SingleLosses) else each
 
 
 def without_graph(call: Call) -> Call:
-    """The call with tensors that need no gradient."""
+    """The call with detached tensors."""
     function, arguments, result = call
     return function, {n: v.detach() if isinstance(v, Tensor) else v for n, v in arguments.items()}, result.detach()
 
@@ -82,14 +81,14 @@ def _by_weights(call: Call, size: int) -> Tensor | None:
     losses, weights = rows(before_reduction(call), size), rows(_weights(call), size)
     if losses is None or weights is None:
         return None
-    own, weight = losses.sum(1), weights.to(losses).sum(1)
+    numerator, weight = losses.sum(1), weights.to(losses).sum(1)
     total = weight.sum()
-    mean = own.sum() / total
-    return mean + (own - mean * weight) * (size / total)
+    mean = numerator.sum() / total
+    return mean + (numerator - mean * weight) * (size / total)
 
 
 def _weights(call: Call) -> Tensor:
-    """With what weight each target of a classifying loss counts."""
+    """The weight of each target in the mean of a classifying loss."""
     _, arguments, _ = call
     target, weight = arguments["target"], arguments["weight"]
     counts = target != arguments["ignore_index"]
@@ -97,10 +96,9 @@ def _weights(call: Call) -> Tensor:
 
 
 def joined(batches: Sequence[SingleLosses]) -> Tensor | None:
-    """The losses of all samples of several batches by one call of the loss; None where it takes several.
+    """The losses of all samples of several batches, by one call of the loss; None where one can't give them.
 
-    Many calls for small batches would take longer than the losses. They are those of the batches one after the other,
-    but for the last bits.
+    For small batches, many calls would take longer than the computation. Only the last bits differ from theirs.
     """
     terms, by_weights, sizes = batches[0].terms, batches[0].by_weights, [batch.size for batch in batches]
     k = next(iter(terms))
@@ -110,11 +108,11 @@ def joined(batches: Sequence[SingleLosses]) -> Tensor | None:
     arguments = [batch.calls[k][1] for batch in batches]
     together = dict(constants)
     for name, value in constants.items():
-        values = [own[name] for own in arguments]
+        values = [of_batch[name] for of_batch in arguments]
         if not isinstance(value, Tensor):
             if values.count(value) < len(values):
                 return None
-        elif name not in CONSTANTS and _are_rows([own.shape for own in values], sizes):
+        elif name not in CONSTANTS and _are_rows([tensor.shape for tensor in values], sizes):
             together[name] = torch.cat(values)
         else:
             return None
@@ -124,16 +122,19 @@ def joined(batches: Sequence[SingleLosses]) -> Tensor | None:
 
 def _are_rows(shapes: Sequence[torch.Size], sizes: Sequence[int]) -> bool:
     """True if the shapes have the same number of rows a sample, and rows of one shape."""
-    alike = {(len(shape), shape[1:], shape[0] / size) for shape, size in zip(shapes, sizes, strict=True) if shape}
-    return len(alike) == 1 and all(shapes)
+    kinds = {(len(shape), shape[1:], shape[0] / size) for shape, size in zip(shapes, sizes, strict=True) if shape}
+    return len(kinds) == 1 and all(shapes)
 
 
 def _classes_first(call: Call) -> Call:
-    """A cross-entropy of n samples and few classes as one of a single sample of n pixels, which is faster."""
+    """A cross-entropy of n samples as one of a single sample of n pixels, for up to 64 classes.
+
+    The softmax over so few numbers takes several times as long where they are the last axis.
+    """
     function, arguments, result = call
     if function is not F.cross_entropy or arguments["reduction"] == "none":
         return call
     scores, target = arguments["input"], arguments["target"]
-    if scores.ndim != 2 or target.ndim != 1 or scores.shape[1] > FEW_CLASSES:
+    if scores.ndim != 2 or target.ndim != 1 or scores.shape[1] > 64:
         return call
     return function, arguments | {"input": scores.t().contiguous()[None], "target": target[None]}, result

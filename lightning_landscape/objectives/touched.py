@@ -1,41 +1,42 @@
-"""Detection of the weights that a user's code computes with: those of the copy, or the originals.
-
-The weights of the copy move. The original weights never move.
-"""
+"""Detection of the weights in a user's computation: those of the copy, which move, or the originals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..isolation.effects import noticing
-from .base import Batch, CannotMeasureError, Objective, Observation
+from .base import Batch, CannotMeasureError, Objective, ObjectiveWrapper, Observation
+
+T = TypeVar("T")
 
 
 class OriginalsTouchedError(CannotMeasureError):
-    """A user's code computes with weights that never move."""
+    """An error for a user's code that computes with weights that never move."""
 
 
 class OriginalsEditedError(OriginalsTouchedError):
-    """A user's code was about to edit weights that are not its to move; it was stopped."""
+    """An error for a user's code that was stopped before it edited the training's weights."""
 
 
 class Touched(TorchDispatchMode):
-    """Sees every operation on the memory of some tensors; one on a forbidden tensor is refused before it is made.
+    """A recorder of the operations on the memory of given tensors.
 
-    Views and detached aliases are no operations; what is computed with them is.
+    Views and detached aliases are no operations; computations with them are. An operation with a forbidden tensor
+    raises an error. If the operation would edit the tensor, it is not made.
 
     Args:
-        forbidden: what must not be touched, by name.
-        watched: what may be.
+        forbidden: tensors that must not be touched, by name.
+        watched: tensors that may be touched, by name.
 
     Attributes:
-        forbidden: the names of those that were touched; so `watched`.
-        edited: the names of the forbidden ones that were to be edited.
+        forbidden: the names of the forbidden tensors that were touched.
+        watched: the names of the watched tensors that were touched.
+        edited: the names of the forbidden tensors that an operation would have edited.
 
     >>> import torch
     >>> w = torch.ones(2)
@@ -58,11 +59,11 @@ class Touched(TorchDispatchMode):
             self._homes |= {_memory(tensor): (found, name) for name, tensor in named.items()}
         self._homes.pop(0, None)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call the operation, and remember what it touched.
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the operation, and record the tensors that it touches.
 
         Raises:
-            CannotMeasureError: if that is forbidden.
+            OriginalsTouchedError: if one of them is forbidden.
         """
         kwargs = kwargs or {}
         addresses = {_memory(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
@@ -73,8 +74,8 @@ class Touched(TorchDispatchMode):
         self.edited += forbidden if func._schema.is_mutable else []
         if not (forbidden and func._schema.is_mutable):
             result = func(*args, **kwargs)
-            made = tree_leaves(result)
-            if made and all(isinstance(t, Tensor) and _memory(t) in homes for t in made):
+            outputs = tree_leaves(result)
+            if outputs and all(isinstance(t, Tensor) and _memory(t) in homes for t in outputs):
                 return result
         for table, name in found:
             table += [name] if name not in table else []
@@ -84,60 +85,59 @@ class Touched(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    """The address of a tensor's memory; 0 where it has none."""
+    """The address of a tensor's memory; 0 if it has none."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # sparse, or without data
         return 0
 
 
-class Rehearsed(Objective):
-    """An objective whose first call, and rehearsal, must not touch the original weights.
+class Rehearsed(ObjectiveWrapper):
+    """An objective that is checked on its rehearsal and first call: they must not touch the original weights.
 
     Args:
         objective: the one that is measured.
-        touched: what sees the call.
-        refused: says what to do, with the name of an original weight in place of ``{}``.
+        touched: the recorder of the weights that are touched.
+        refused: the error message, with the name of an original weight in place of ``{}``.
 
     Attributes:
-        noticed: what the first call did to the world, and how often (`effects.noticing`).
+        noticed: the effects of the first call that no hook holds back, in words, with their counts.
     """
 
     def __init__(self, objective: Objective, touched: Touched, refused: str) -> None:
-        self.objective, self.touched, self.refused = objective, touched, refused
-        self.divisible = objective.divisible
-        self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+        super().__init__(objective)
+        self.touched, self.refused = touched, refused
         self.noticed: dict[str, int] = {}
-        self._seen = False
+        self._is_checked = False
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """Rehearse the objective, and refuse a touch of the original weights.
+        """Rehearse the objective, and check that it does not touch the original weights.
 
         Raises:
-            CannotMeasureError: if an original weight is touched.
+            OriginalsTouchedError: if an original weight is touched.
         """
         self._watch(lambda: self.objective.rehearse(module, batch))
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """The objective's observations; the first call is watched for touches of the original weights.
+        """The objective's observations; the first call is checked.
 
         Raises:
-            CannotMeasureError: if an original weight is touched.
+            OriginalsTouchedError: if an original weight is touched.
         """
-        if self._seen:
+        if self._is_checked:
             return self.objective(module, batch)
         with noticing() as self.noticed:
             observed = self._watch(lambda: self.objective(module, batch))
-        self._seen = True
+        self._is_checked = True
         return observed
 
-    def _watch(self, call: Callable[[], Any]) -> Any:
+    def _watch(self, call: Callable[[], T]) -> T:
         try:
             with self.touched:
                 result = call()
-        except Exception:  # noqa: BLE001  # raised again by the call below, if it is the call's
+        except Exception:  # noqa: BLE001  # the call below raises it again, if it is the user's
             self._check()
-            return call()  # its own error once more; or what can't be watched, but can be done
+            return call()  # the same error; or the result of a call that only the recorder disturbs
         self._check()
         return result
 

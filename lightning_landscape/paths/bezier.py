@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from ..isolation.effects import one_pass
 from ..isolation.rng import preserved, seed_streams
 from ..objectives.base import Batch
 from ..objectives.batch_samples import size_of
-from ..objectives.batches import generators_at, own_copy
-from ..objectives.criterion import MetricsFunction, copies, recognised
+from ..objectives.batches import copy_to, generators_at
+from ..objectives.criterion import MetricsFunction, copy_together, objective_of
 from ..weights.parameters import Params, Snapshot, canonical_name
 
 
@@ -30,8 +31,8 @@ class Bezier:
         bend: θ, the trained middle.
         end: θ₂, φ(1).
 
-    The curve lies in the plane of θ₁ with directions θ₂ − θ₁ and θ − θ₁, on which it is a parabola. As the directions
-    of `LossLandscape.compute_1d` it is the path itself; of `compute_2d`, that plane.
+    The curve is a parabola in the plane of θ₁ with the directions θ₂ − θ₁ and θ − θ₁. As directions of
+    `LossLandscape.compute_1d` it stands for the curve itself, as those of `compute_2d` for this plane.
 
     >>> start, bend, end = ({"w": torch.tensor(w)} for w in ([0.0, 0.0], [0.5, 1.0], [1.0, 0.0]))
     >>> curve = Bezier(start, bend, end)
@@ -70,8 +71,8 @@ class Bezier:
 def train_bezier(
     net: nn.Module,
     end: Weights,
-    dataloader: Any,
-    criterion: Any = None,
+    dataloader: Iterable[Any],
+    criterion: Callable[..., Any] | None = None,
     *,
     epochs: int = 50,
     lr: float = 0.05,
@@ -80,9 +81,9 @@ def train_bezier(
 ) -> Bezier:
     """A curve from `net` to `end` along which the loss is low: minimises E_t L(φ(t)), t uniform in [0, 1].
 
-    Garipov et al. 2018, section 3.2: at every step one t is drawn, and the middle θ, which starts half-way, moves
-    down the gradient 2t(1 − t) ∇L(φ(t)), with SGD whose rate falls as a cosine. Neither net is changed. BatchNorm
-    normalises by its batch here: measure the curve with ``recalibrate=True``.
+    The middle θ starts half-way (Garipov et al. 2018, section 3.2). Every step draws one t, and moves θ down the
+    gradient 2t(1 − t) ∇L(φ(t)) by SGD. Its rate falls as a cosine. Neither net is changed. BatchNorm normalises by
+    its batch during this training: measure the curve with ``recalibrate=True``.
 
     Args:
         net: θ₁.
@@ -95,48 +96,54 @@ def train_bezier(
         seed: of the draws of t, and of the order of the loader.
 
     Raises:
-        ValueError: if `end` lacks a parameter or differs in a frozen one, or no epoch is asked for.
+        ValueError: if `end` lacks a parameter or differs in a frozen one, or `epochs` is below 1.
         TypeError: if the criterion is no loss.
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs!r}: give at least 1.")
     check_frozen(net, end)
-    start = Snapshot.of(net).params
-    (towards,) = Between((end,))(Snapshot(start), 1)
-    curve = Bezier(
-        start,
-        {name: (w + towards[name] / 2).to(w.dtype) for name, w in start.items()},
-        {name: (w + towards[name]).to(w.dtype) for name, w in start.items()},
-    )
-    device = next(iter(start.values())).device
+    curve = _straight(net, end)
+    device = next(iter(curve.start.values())).device
     with one_pass(), preserved(), torch.inference_mode(False):
-        probe, own = copies(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
-        objective, kind = recognised(own)
+        probe, loss = copy_together(net, nn.CrossEntropyLoss() if criterion is None else criterion, device)
+        objective, kind = objective_of(loss)
         if isinstance(objective, MetricsFunction):
             raise TypeError(f"criterion is {kind}, which has no gradient: give a loss.")
         weights = {canonical_name(name): p for name, p in probe.train().named_parameters() if p.requires_grad}
         optimizer = torch.optim.SGD(list(curve.bend.values()), lr=lr, momentum=momentum)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
         generator = torch.Generator().manual_seed(seed)
-        rehearsed = False
         seed_streams(seed)
         with generators_at(dataloader, seed), torch.enable_grad():
-            for _ in range(epochs):
-                for data in dataloader:
-                    batch = Batch(own_copy(data, device), size_of(data))
+            for epoch in range(epochs):
+                for index, data in enumerate(dataloader):
+                    batch = Batch(copy_to(data, device), size_of(data), index)
                     t = float(torch.rand((), generator=generator))
-                    with torch.no_grad():
-                        for name, value in curve.at(t).items():
-                            weights[name].copy_(value)
+                    _move(weights, curve.at(t))
                     probe.zero_grad()
-                    if not rehearsed:
+                    if epoch == index == 0:
                         objective.rehearse(probe, batch)
-                        rehearsed = True
                     observed = objective(probe, batch)
                     observed[objective.main(list(observed))].value.mean().backward()  # type: ignore[union-attr]
-                    for name, middle in curve.bend.items():
-                        slope = weights[name].grad
-                        middle.grad = None if slope is None else 2 * t * (1 - t) * slope
+                    for name, bend in curve.bend.items():
+                        gradient = weights[name].grad
+                        bend.grad = None if gradient is None else 2 * t * (1 - t) * gradient
                     optimizer.step()
                 schedule.step()
     return curve
+
+
+@torch.no_grad()
+def _move(weights: Params, target: Params) -> None:
+    for name, value in target.items():
+        weights[name].copy_(value)
+
+
+def _straight(net: nn.Module, end: Weights) -> Bezier:
+    """The straight line between two minima as a curve, bent half-way."""
+    start = Snapshot.of(net).params
+    (towards,) = Between((end,))(Snapshot(start), 1)
+    bend, target = (
+        {name: (w + share * towards[name]).to(w.dtype) for name, w in start.items()} for share in (0.5, 1.0)
+    )
+    return Bezier(start, bend, target)

@@ -1,4 +1,4 @@
-"""Recorder: the weights that a training went through, and their path on a plane."""
+"""Recorder: the weights along a training, and their path on a plane."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ..weights.plane import Plane
 
 
 class Recorder:
-    """Keeps the weights of a module as the training goes on, on the CPU: T × P numbers.
+    """A record of the weights of a module during a training, on the CPU: T × P numbers.
 
     Attributes:
-        steps: when each was recorded; epochs or steps, as the caller counts.
+        steps: the T times of recording, in the caller's unit: epochs or steps.
         weights: the T sets of weights, oldest first.
-        metrics: what was said beside each, NaN where nothing was.
+        metrics: by name, the T values that were given with them; NaN where none was given.
 
     >>> net, recorder = nn.Linear(2, 1), Recorder()
     >>> for step in range(3):
@@ -37,7 +37,7 @@ class Recorder:
 
     @classmethod
     def of_files(cls, paths: Iterable[str | PathLike]) -> Recorder:
-        """A recorder of the weights in checkpoint files, in the order given; the steps are 0, 1, ….
+        """A recorder of the weights in checkpoint files, in their order; the steps are 0, 1, ….
 
         Raises:
             ValueError: if a file holds no state dict.
@@ -51,9 +51,9 @@ class Recorder:
         """Copy the module's trainable weights and the statistics of its BatchNorm; the module is only read.
 
         Args:
-            module: whose weights to keep.
-            step: when.
-            metrics: numbers to keep beside them; None for unknown.
+            module: the module with the weights.
+            step: the time, in the caller's unit.
+            metrics: numbers to record with them; None for unknown.
         """
         self._keep(Snapshot.view(module, buffers=True).params, step, **metrics)
 
@@ -73,22 +73,19 @@ class Recorder:
         """
         if not self.weights:
             raise ValueError("Nothing was recorded: call record(module, step) during the training.")
-        points, residuals, distances = [], [], []
+        rows = []
         for step, weights in zip(self.steps, self.weights, strict=True):
             lacking = sorted(plane.origin.keys() - weights.keys())
             if lacking:
                 raise ValueError(
                     f"The weights recorded at step {step} have no {lacking[0]!r}: they are of another module."
                 )
-            there = {name: weights[name].to(tensor.device) for name, tensor in plane.origin.items()}
-            point = plane.project(there)
-            points.append(point)
-            residuals.append(_distance(there, plane.at(point)))
-            distances.append(_distance(there, plane.origin))
-        columns = {name: np.array(column) for name, column in self.metrics.items()}
-        return Trajectory(
-            np.array(self.steps, float), np.array(points), np.array(residuals), np.array(distances), columns
-        )
+            moved = {name: weights[name].to(tensor.device) for name, tensor in plane.origin.items()}
+            point = plane.project(moved)
+            rows.append((point, _distance(moved, plane.at(point)), _distance(moved, plane.origin)))
+        points, residuals, distances = (np.array(column) for column in zip(*rows, strict=True))
+        metrics = {name: np.array(column) for name, column in self.metrics.items()}
+        return Trajectory(np.array(self.steps, float), points, residuals, distances, metrics)
 
 
 def _distance(a: Params, b: Params) -> float:

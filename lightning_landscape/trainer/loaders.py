@@ -33,10 +33,10 @@ from ..objectives.batch_samples import (
     IndivisibleError,
     counted,
     counting,
-    has_own_way,
+    iter_method,
     length_of,
+    replaces_iteration,
     rows,
-    way_of,
 )
 from ..objectives.batches import generators_of
 from . import compat
@@ -73,7 +73,7 @@ class Source:
         self.sizes: list[int] = []
         self.chosen: list[Any] = []
         self.read: list[Any] = []  # the batches of a source that can only be iterated
-        iterates_itself = isinstance(loader, DataLoader) and has_own_way(loader)
+        iterates_itself = isinstance(loader, DataLoader) and replaces_iteration(loader)
         if iterates_itself or not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             origin = "as the loader itself iterates" if iterates_itself else "of data that can only be iterated"
             self.note = f"the first batches {origin}"
@@ -86,7 +86,7 @@ class Source:
         """Set the pool of a loader whose data can be indexed."""
         batch_sampler, sampler = loader.batch_sampler, loader.sampler
         self.batch_size, self.drops_last, self.collates = None, False, batch_sampler is not None
-        if way_of(batch_sampler) is BatchSampler.__iter__:
+        if iter_method(batch_sampler) is BatchSampler.__iter__:
             sampler = batch_sampler.sampler  # type: ignore[union-attr]
             self.batch_size, self.drops_last = batch_sampler.batch_size, batch_sampler.drop_last  # type: ignore[union-attr]
         elif batch_sampler is not None:
@@ -97,14 +97,14 @@ class Source:
             return
         self.note = "random samples without replacement"
         sampler = compat.users_sampler(sampler)
-        if way_of(sampler) is SubsetRandomSampler.__iter__:
+        if iter_method(sampler) is SubsetRandomSampler.__iter__:
             self.pool = list(sampler.indices)
-        elif way_of(sampler) in _OF_THE_WHOLE:
+        elif iter_method(sampler) in _OF_THE_WHOLE:
             self.pool = list(range(len(loader.dataset)))  # type: ignore[arg-type]
         else:
             self.pool, self.is_drawn = _draw(sampler, loader, self.seed), True
             self.note = "random ones of an epoch's draws of the loader's own sampler"
-            if way_of(sampler) is not WeightedRandomSampler.__iter__ and self.batch_size is not None:
+            if iter_method(sampler) is not WeightedRandomSampler.__iter__ and self.batch_size is not None:
                 self.pool, self.holds_batches = self._batched(self.pool), True  # its order may make its batches
                 self.note = "random batches of the loader's own sampler"
         if _is_in_order(sampler):  # the Trainer never sees later or dropped samples
@@ -293,9 +293,9 @@ _OF_THE_WHOLE = {RandomSampler.__iter__, SequentialSampler.__iter__, Distributed
 
 def _is_in_order(sampler: object) -> bool:
     """True if a sampler goes through the data set in its order, alone or in turn with other processes."""
-    if isinstance(sampler, DistributedSampler) and way_of(sampler) is DistributedSampler.__iter__:
+    if isinstance(sampler, DistributedSampler) and iter_method(sampler) is DistributedSampler.__iter__:
         return not sampler.shuffle
-    return way_of(sampler) is SequentialSampler.__iter__
+    return iter_method(sampler) is SequentialSampler.__iter__
 
 
 def _limited(batches: int, limit: float) -> int:
@@ -321,7 +321,7 @@ def _copied(loader: Iterable[Any], seed: int) -> Iterable[Any]:
     try:
         if not isinstance(loader, DataLoader):
             return private_copy(loader, may_read_once=False)
-        if has_own_way(loader):
+        if replaces_iteration(loader):
             return _loader_copy(loader, seed)
         options = {"batch_size": loader.batch_size, "drop_last": loader.drop_last}
         plain = _new_loader(loader, seed, max_workers=1, may_read_once=False, **options)

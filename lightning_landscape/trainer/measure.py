@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
-from ..directions import Directions, Site, alike, checked_directions
+from ..directions import Directions, Site, checked_directions, span_warning
 from ..distributed.one_process import InOneProcess, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, differing, merge
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -23,7 +23,7 @@ from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normali
 from ..isolation.effects import unheld
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
-from ..objectives.lightning_step import LOGGED_SUFFIX, Recorder, StepObjective
+from ..objectives.lightning_step import LOGGED_SUFFIX, LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..recipe import Recipe
@@ -148,7 +148,13 @@ class Pass(Survey):
     """
 
     def __init__(
-        self, trainer: Any, probe: nn.Module, recorder: Recorder, snapshot: Snapshot, settings: Settings, tolerant: bool
+        self,
+        trainer: Any,
+        probe: nn.Module,
+        recorder: LoggedValues,
+        snapshot: Snapshot,
+        settings: Settings,
+        tolerant: bool,
     ) -> None:
         super().__init__(
             Sequential(probe, seed=settings.seed),
@@ -365,7 +371,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 def remarks(landscape: Landscape) -> list[str]:
     """The warnings to give before a landscape is measured."""
     assert landscape.recipe.directions is not None
-    texts = [alike(landscape.recipe.directions, landscape.grid.ndim)]
+    texts = [span_warning(landscape.recipe.directions, landscape.grid.ndim)]
     if names := landscape.report.left_out:
         texts.append(f"{', '.join(names)} differs between the processes on the same data, and gets no landscape.")
     return [text for text in texts if text]

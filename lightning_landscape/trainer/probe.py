@@ -19,7 +19,7 @@ from ..isolation.effects import writers_apart
 from ..isolation.module_copy import ModuleCopier, module_copy
 from ..isolation.observers import without_global_observers
 from ..isolation.tensor_state import ScriptState
-from ..objectives.lightning_step import Recorder
+from ..objectives.lightning_step import LoggedValues
 from ..weights.parameters import Snapshot, canonical_name
 from ..weights.sharding import AtRest, fsdp_parts, is_part, is_sharded, local
 from . import compat
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @contextmanager
 def probing(
     trainer: Trainer, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> Iterator[tuple[nn.Module, Recorder, Snapshot]]:
+) -> Iterator[tuple[nn.Module, LoggedValues, Snapshot]]:
     """The module to move, the recorder of what it logs, and a snapshot of the parameters that stay.
 
     Call it inside `undisturbed`. The module to move is a copy where `module` can be copied, else `module` itself. It
@@ -61,7 +61,7 @@ def probing(
 
 def probe_copy(
     trainer: Trainer, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
-) -> tuple[nn.Module, Recorder]:
+) -> tuple[nn.Module, LoggedValues]:
     """A copy of a LightningModule that is ours to move, and the recorder of what it logs.
 
     The copy shares the Trainer, the data and locks with the original, but no parameter, buffer or metric state. Other
@@ -96,7 +96,9 @@ def _addresses(module: nn.Module) -> set[int]:
 
 
 @contextmanager
-def probe_in_place(trainer: Trainer, module: nn.Module, mode: str, flags: Flags) -> Iterator[tuple[Recorder, Snapshot]]:
+def probe_in_place(
+    trainer: Trainer, module: nn.Module, mode: str, flags: Flags
+) -> Iterator[tuple[LoggedValues, Snapshot]]:
     """The user's module as a probe: at the end it is as it was, bit by bit, also after an error.
 
     Modules and parameters can't be copied where FSDP keeps notes on them, or a CUDA graph works on them. All else
@@ -162,7 +164,7 @@ def _replace_attributes(trainer: Trainer, module: nn.Module) -> None:
         parameter.grad = parameter._backward_hooks = parameter._post_accumulate_grad_hooks = None
 
 
-def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) -> Recorder:
+def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) -> LoggedValues:
     """Make a probe the Trainer's module, in its mode and with rank 0's buffers; gives the recorder that it logs to.
 
     The probe prints nothing. Its optimisers and schedulers move nothing: a step of manual optimisation gives its loss.
@@ -182,7 +184,7 @@ def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) ->
         buffers = [buffer for buffer in probe.buffers() if not (is_part(buffer) or buffer.is_meta)]
         for buffer, first in zip(buffers, from_first(trainer, [b.cpu() for b in buffers]), strict=True):
             buffer.copy_(first)
-    recorder = Recorder()
+    recorder = LoggedValues()
     compat.substitute(trainer, probe, substitutes_of(trainer).stand_ins.of)
     for part in probe.modules():
         if compat.is_lightning_module(part):
@@ -192,7 +194,7 @@ def set_up_probe(trainer: Trainer, probe: nn.Module, mode: str, flags: Flags) ->
     return recorder
 
 
-def _redirect_calls(module: LightningModule, trainer: Trainer, recorder: Recorder) -> None:
+def _redirect_calls(module: LightningModule, trainer: Trainer, recorder: LoggedValues) -> None:
     """Let a LightningModule log to the recorder; its calls that write or train do nothing."""
     module.trainer = trainer  # a LightningModule's own __getstate__ drops it
     vars(module).update(dict.fromkeys(("print", "toggle_optimizer", "untoggle_optimizer", "clip_gradients"), _nothing))

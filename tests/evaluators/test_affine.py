@@ -23,7 +23,7 @@ from lightning_landscape.evaluators.affine.replay import candidates
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
 from lightning_landscape.objectives.criterion import ACCURACY, LOSS, Criterion
-from lightning_landscape.objectives.lightning_step import Recorder, StepObjective
+from lightning_landscape.objectives.lightning_step import LoggedValues, StepObjective
 from lightning_landscape.trainer.tiles import EachSample
 from lightning_landscape.weights.plane import Plane
 
@@ -303,7 +303,7 @@ class Stepper(nn.Module):
 
 def step_compared(step, net, points, batches, dtype, **options):
     """`compare` for a step; its objective is bound to its module, so that this is not copied."""
-    module, recorder = Stepper(net, step).eval().requires_grad_(False), Recorder()
+    module, recorder = Stepper(net, step).eval().requires_grad_(False), LoggedValues()
     module.log = recorder.log
     objective = StepObjective(module, "training_step", recorder, "train_loss")
     plane = plane_of(module, **options)
