@@ -144,70 +144,36 @@ class LossLandscapeCallback(_Callback):
         strict: bool = False,
     ) -> None:
         super().__init__()
-        # A namespace imported after this module takes the instance too. (Not in __new__: the command line's parser
-        # would take its signature for the constructor's.)
-        declared = type(self)
-        missing = tuple(base for base in compat.callback_bases() if not isinstance(self, base))
-        if missing:
-            names = {"__module__": declared.__module__, "_declared": declared}
-            self.__class__ = type(declared.__name__, (declared, *missing), names)
+        _join_namespaces(self)
         _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
-        _at_least("max_samples", max_samples, 1, "the most samples of a data set, or None for all")
-        _at_least("max_batches", max_batches, 1, "the most batches of a data set, or None for all")
-        _at_least("samples", samples, 0, "the number of tiles, 0 for none")
-        _at_least("seed", seed, 0, "a whole number")
         grid = grid_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
-        chosen = _choices("data", (data,) if isinstance(data, str) else data, compat.DATA)
-        if samples:
-            rows, columns = parse_layout(sample_layout, "sample_layout")
-            if rows * columns < samples:
-                raise ValueError(
-                    f"sample_layout={sample_layout!r} has {rows * columns} tiles for samples={samples}: give a larger "
-                    "layout or fewer samples."
-                )
-        check_tolerance(tolerance)
-        check_accelerate(accelerate)
-        self.budget = parse_budget(budget)
-        check_mode(mode)
-        _choices("normalize", (normalize,), NORMALIZATIONS)
-        _choices("color_scale", (color_scale,), COLOR_SCALES)
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
-        self.settings = Settings(
-            grid,
-            _directions(directions, normalize, ignore, orthogonalize, seed),
-            chosen,
-            _callable("objective", objective),
-            seed,
-            max_samples,
-            max_batches,
-            samples,
-            accelerate,
-            tolerance,
-            mode,
-        )
-        files = [*DATA_FORMATS, *(name for name in EXPORT_FORMATS if EXPORTS[f".{name}"].ndim == grid.ndim)]
-        self.look = Look(
-            _pictures(plots, grid.ndim, samples),
-            _choices("formats", formats, (*files, *PICTURES), of=f" for {grid.ndim}-D landscapes"),
-            color_scale,
-            sample_layout,
-            share_colorbar,
-        )
-        for name in self.look.formats:
-            if name in EXPORT_FORMATS:
-                check_writable(f".{name}", grid.ndim)
+        self.budget = parse_budget(budget)
+        self.settings = _checked(
+            Settings(
+                grid, _directions(directions, normalize, ignore, orthogonalize, seed),
+                _choices("data", (data,) if isinstance(data, str) else data, compat.DATA),
+                _callable("objective", objective), seed, max_samples, max_batches, samples, accelerate, tolerance, mode,
+            )
+        )  # fmt: skip
+        self.look = _look(grid.ndim, samples, Look(plots, formats, color_scale, sample_layout, share_colorbar))
         self._landscape: Landscape | None = None
-        self._landscapes: dict[int, Landscape | Path] = {}
         self._handover = Handover()
         self._account: Account | None = None
         self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
+        self._counters: compat.Counters | None = None
+        self._fitted = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing is measured in this run yet, and nothing said."""
+        self._landscapes: dict[int, Landscape | Path] = {}
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
-        self._counters: compat.Counters | None = None
-        self._fitted = self._postponed = self._off = self._rehearsed = self._began = False
+        self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
@@ -278,11 +244,8 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """A new training, of which there is no landscape yet."""
-        self._landscapes.clear()
-        self._warned.clear()
-        self._remarked.clear()
+        self._begin()
         self._fitted = self._began = True
-        self._postponed = self._off = self._rehearsed = False
         self._counters = compat.Counters(trainer)
         self._flags = flags_of(pl_module)
 
@@ -649,7 +612,59 @@ def _restored(cls: type[LossLandscapeCallback], state: dict[str, Any]) -> LossLa
     return callback
 
 
+def _join_namespaces(callback: LossLandscapeCallback) -> None:
+    """Make a callback one of every Lightning namespace that is imported, also of those imported after this module.
+
+    Not in `__new__`: the command line's parser would take its signature for the constructor's.
+    """
+    declared = type(callback)
+    missing = tuple(base for base in compat.callback_bases() if not isinstance(callback, base))
+    if missing:
+        names = {"__module__": declared.__module__, "_declared": declared}
+        callback.__class__ = type(declared.__name__, (declared, *missing), names)
+
+
+def _checked(settings: Settings) -> Settings:
+    """The settings themselves.
+
+    Raises:
+        ValueError: if a number is out of its range, or a word unknown.
+    """
+    _at_least("max_samples", settings.max_samples, 1, "the most samples of a data set, or None for all")
+    _at_least("max_batches", settings.max_batches, 1, "the most batches of a data set, or None for all")
+    _at_least("samples", settings.samples, 0, "the number of tiles, 0 for none")
+    check_tolerance(settings.tolerance)
+    check_accelerate(settings.accelerate)
+    check_mode(settings.mode)
+    return settings
+
+
+def _look(ndim: int, samples: int, look: Look) -> Look:
+    """A look for landscapes of so many directions and tiles.
+
+    Raises:
+        ValueError: if a word in it is unknown, or the tiles do not fit.
+        ImportError: if a format needs a library that is not installed.
+    """
+    if samples:
+        rows, columns = parse_layout(look.sample_layout, "sample_layout")
+        if rows * columns < samples:
+            raise ValueError(
+                f"sample_layout={look.sample_layout!r} has {rows * columns} tiles for samples={samples}: give a larger "
+                "layout or fewer samples."
+            )
+    _choices("color_scale", (look.color_scale,), COLOR_SCALES)
+    files = [*DATA_FORMATS, *(name for name in EXPORT_FORMATS if EXPORTS[f".{name}"].ndim == ndim)]
+    formats = _choices("formats", look.formats, (*files, *PICTURES), of=f" for {ndim}-D landscapes")
+    for name in formats:
+        if name in EXPORT_FORMATS:
+            check_writable(f".{name}", ndim)
+    return replace(look, plots=_pictures(look.plots, ndim, samples), formats=formats)
+
+
 def _directions(directions: Any, normalize: str, ignore: Any, orthogonalize: bool, seed: int) -> Directions:
+    _at_least("seed", seed, 0, "a whole number")
+    _choices("normalize", (normalize,), NORMALIZATIONS)
     if isinstance(directions, str):
         return make_directions(directions, normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)
     return _callable("directions", directions)

@@ -44,8 +44,8 @@ class Look:
         share_colorbar: one colour bar for all tiles, or one each.
     """
 
-    plots: tuple[str, ...] = tuple(PLOTS)
-    formats: tuple[str, ...] = ("h5", "png", "pdf")
+    plots: Sequence[str] = tuple(PLOTS)
+    formats: Sequence[str] = ("h5", "png", "pdf")
     color_scale: str = "global"
     sample_layout: str = "2x5"
     share_colorbar: bool = True

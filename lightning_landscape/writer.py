@@ -146,10 +146,7 @@ class LossLandscapeWriter:
                 recorded weights.
         """
         _known("mode", mode, MODES)
-        if isinstance(grid_size, bool) or not isinstance(grid_size, int) or grid_size < 2:
-            raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
-        if range_scale is not None and not 0 < range_scale < np.inf:
-            raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
+        _check_size(grid_size, range_scale)
         _known("model_mode", model_mode, MODEL_MODES)
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
@@ -369,6 +366,14 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _check_size(grid_size: object, range_scale: float | None) -> None:
+    """Raises ValueError if there are fewer than 2 points along a direction, or these reach nowhere."""
+    if isinstance(grid_size, bool) or not isinstance(grid_size, int) or grid_size < 2:
+        raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
+    if range_scale is not None and not 0 < range_scale < np.inf:
+        raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
 
 
 def _known(name: str, value: str, choices: Sequence[str]) -> None:
