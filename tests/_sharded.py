@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
 from lightning_landscape.directions import NORMALIZATIONS, dead_filters
 from lightning_landscape.weights.parameters import checksum
-from lightning_landscape.weights.sharding import AtRest, local
+from lightning_landscape.weights.sharding import FSDPState, local
 from lightning_landscape.weights.sharding import whole as gather
 
 from ._training import RowLogger
@@ -152,7 +152,7 @@ def plain(value: Any) -> Any:
 
 def notes(module: Net) -> list[Any]:
     """What FSDP keeps between two steps, as plain values."""
-    rest = AtRest(module)
+    rest = FSDPState(module)
     plain_ones = (int, str, type(None), Enum)
     return [
         *[{k: str(v) for k, v in kept.items() if isinstance(v, plain_ones)} for _, kept in rest._objects],

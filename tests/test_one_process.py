@@ -18,7 +18,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from lightning_landscape.distributed.collectives import CollectiveError
 from lightning_landscape.distributed.one_process import (
-    InOneProcess,
+    OneProcessObjective,
     alone,
     forget_place,
     one_process,
@@ -407,7 +407,7 @@ def test_an_objective_is_in_one_process_for_as_long_as_it_is_asked() -> None:
             return {"size": float(dist.get_world_size())}
 
     seen: list[int] = []
-    objective = InOneProcess(Told(lambda module, batch: torch.tensor(float(dist.get_world_size())), "a"))
+    objective = OneProcessObjective(Told(lambda module, batch: torch.tensor(float(dist.get_world_size())), "a"))
     batch = Batch(None, 1)
     with one_process():
         objective.rehearse(nn.Identity(), batch)

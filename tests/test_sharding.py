@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from lightning_landscape import Random, Snapshot
 from lightning_landscape.isolation.module_copy import TREE, ModuleCopier
 from lightning_landscape.weights.parameters import checksum, filter_norms
-from lightning_landscape.weights.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
+from lightning_landscape.weights.sharding import (
+    FSDPState,
+    author_class,
+    cut,
+    fsdp_parts,
+    is_sharded,
+    local,
+    whole,
+    zero,
+)
 
 
 @pytest.fixture
@@ -85,7 +94,7 @@ def test_fsdp_is_put_back_after_an_error_in_the_middle_of_a_forward_pass(mesh: A
     module, x = net(mesh), torch.ones(5, 3)
     if warmed_up:
         module(x).sum().backward()
-    rest = AtRest(module)
+    rest = FSDPState(module)
     before = [(dict(worn), dict(kept)) for worn, kept in rest._objects]
     module[1].stumbles = True
     with torch.no_grad(), pytest.raises(RuntimeError, match="in the middle"):

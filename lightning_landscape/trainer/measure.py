@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, alike, checked_directions
-from ..distributed.one_process import InOneProcess, several_processes
+from ..distributed.one_process import OneProcessObjective, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, differing, merge
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
@@ -218,7 +218,7 @@ class Pass(Survey):
                 [twin for _, twin in lent.twins],
                 partial(_prepare_step, lent, data),
             )
-        return Spread(InOneProcess(objective) if several_processes() else objective)
+        return Spread(OneProcessObjective(objective) if several_processes() else objective)
 
     def first_centre(self, surfaces: Sequence[Surface]) -> None:
         """Measure the centre with the plain evaluator.

@@ -20,7 +20,7 @@ from ..isolation.observers import without_global_observers
 from ..isolation.tensor_state import ScriptState
 from ..objectives.lightning_step import Recorder
 from ..weights.parameters import Snapshot, canonical_name
-from ..weights.sharding import AtRest, fsdp_parts, is_sharded, local
+from ..weights.sharding import FSDPState, fsdp_parts, is_sharded, local
 from . import compat
 from .undisturbed import memo_of, probe_copy, silenced
 
@@ -71,7 +71,7 @@ def borrowed(
     the end their own again. The parameters that this process holds are moved and written back; their gradients and
     hooks are laid aside. Leaving needs no other process.
     """
-    rest, script = AtRest(module), ScriptState(module)
+    rest, script = FSDPState(module), ScriptState(module)
     attributes = [(vars(part), dict(vars(part))) for part in module.modules()]
     parameters = dict(module.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}

@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from ..isolation.edits import EditWatch, caller
 from ..objectives.touched import OriginalsEditedError
 from ..weights.parameters import checksum, parts
-from ..weights.sharding import AtRest, is_sharded, local
+from ..weights.sharding import FSDPState, is_sharded, local
 from . import compat
 
 DEPTH = 6  # of containers and objects inside an optimiser or scheduler
@@ -48,7 +48,7 @@ class Seal:
     """
 
     def __init__(self, trainer: Any, module: nn.Module) -> None:
-        self._rest = AtRest(module) if is_sharded(module) else None  # in their sharded form the parameters stay
+        self._rest = FSDPState(module) if is_sharded(module) else None  # in their sharded form the parameters stay
         self._kept: list[_Kept] = []
         self._seen: set[int] = set()
         self._names = {id(p): name for name, p in module.named_parameters()}
