@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import SimpleNamespace
@@ -210,12 +210,8 @@ def _replace_torch(stack: ExitStack) -> None:
     _replace_setter(stack, world, "group_count", refusal("torch.distributed.new_group"))
     _replace_setter(stack, world, "default_pg", refusal("torch.distributed.destroy_process_group"))
     read: Any = environment.__getitem__
-
-    def read_alone(environ: Mapping[str, str], key: str) -> str:
-        value = read(environ, key)  # raises KeyError for a variable that is not set
-        return ENVIRONMENT.get(key, value)
-
-    _replace(stack, environment, "__getitem__", read_alone)
+    # `read` raises the KeyError of a variable that is not set.
+    _replace(stack, environment, "__getitem__", lambda environ, key: ENVIRONMENT.get(key, read(environ, key)))
     meshes = sys.modules.get("torch.distributed.device_mesh")
     if meshes is not None:
         _replace(stack, meshes.DeviceMesh, "size", lambda mesh, *_, **__: 1)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..isolation.edits import EditWatch
 from ..isolation.rng import seed_streams
-from ..isolation.tensor_state import Remembered, ScriptState
+from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation, most_cautious
 from ..weights.parameters import Params, canonical_name, same_bits, working_dtype
 from ..weights.plane import Plane
@@ -70,7 +70,7 @@ class Sequential:
         self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
         self._tables = [(part._buffers, dict(part._buffers)) for part in pythons if part._buffers]
         self._script = ScriptState(module)
-        self._buffers = Remembered(local(b) if is_part(b) else b for b in module.buffers())
+        self._buffers = SavedTensors(local(b) if is_part(b) else b for b in module.buffers())
         self._weights = _Weights(module)
         self._shards = FSDPState(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..isolation.effects import HeldBack
+from ..isolation.effects import EffectGuard
 from ..isolation.module_state import PythonState
 from .base import Batch, Objective, Observation
 from .batches import deep_copy, leaves
@@ -91,7 +91,7 @@ class StepObjective(Objective):
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
         self._state = PythonState(module, others)
         self._positions = _positional_arguments(self.step)
-        self._held_back = HeldBack(module, self.step)
+        self._held_back = EffectGuard(module, self.step)
         self._edits_batches = self._returns = False
         self._whole: dict[str, float] = {}
 

@@ -35,7 +35,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
-        one_pass(puts_back=True),
+        one_pass(restores=True),
         preserved(),
         matmul_precision_kept(),
         compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),

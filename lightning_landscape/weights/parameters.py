@@ -17,15 +17,11 @@ from .sharding import local, whole
 
 Params = Mapping[str, Tensor]
 
-# torch.nn has no common base class for these, and some versions lack a few of them.
-NORMALIZATION_LAYERS: tuple[type[nn.Module], ...] = tuple(
-    getattr(nn, name)
-    for name in (
-        "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d",
-        "SyncBatchNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "GroupNorm", "LayerNorm",
-        "LocalResponseNorm", "RMSNorm",
-    )
-    if hasattr(nn, name)
+# Lazy layers belong here, too: a state dict that is loaded into one gives it parameters, but not its final class.
+NORMALIZATION_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d,
+    nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm,
+    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
 )  # fmt: skip
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

@@ -1,17 +1,10 @@
-"""Effects of a user's code outside of the module while it is measured: held back, put back, or noticed."""
+"""Effects of a user's code outside of the module while it is measured: suppressed, undone, or noticed."""
 
-from .held import HeldBack, one_pass, put_back_later
-from .noticed import noticing, unheld
+from .audit import noticing, unheld
+from .guard import EffectGuard, one_pass, restore_later
 from .standins import stand_in, writers_apart
 from .trackers import writer_classes
 
 __all__ = [
-    "HeldBack",
-    "noticing",
-    "one_pass",
-    "put_back_later",
-    "stand_in",
-    "unheld",
-    "writer_classes",
-    "writers_apart",
-]
+    "EffectGuard", "noticing", "one_pass", "restore_later", "stand_in", "unheld", "writer_classes", "writers_apart",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Notices effects of a user's code that no hook holds back, as far as Python's audit events tell."""
+"""Effects of a user's code that no hook suppresses, as far as Python's audit events report them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from .files import COMPILERS, TEMPORARY, WRITING, at_work, path_of
-from .hooks import here
+from .files import COMPILERS, TEMPORARY, WRITING, is_running, path_of
+from .hooks import thread
 
-# Events (or their beginnings) that change nothing outside of the process; all others are told of.
+# Events (or their beginnings) that change nothing outside of the process; all others are reported.
 HARMLESS = (
     "import", "compile", "exec", "marshal.", "pickle.", "object.", "sys.", "code.", "cpython.", "gc.", "builtins.",
     "array.", "ctypes.", "function.", "os.listdir", "os.scandir", "os.walk", "os.fwalk", "os.listxattr",
@@ -32,46 +31,47 @@ _installed = False
 
 @contextmanager
 def noticing() -> Iterator[dict[str, int]]:
-    """Yield this thread's effects that no hook holds back, in words, with their counts; e.g. ``{"starts ls": 1}``."""
+    """Yield the effects of this thread that no hook suppresses, with their counts, e.g. ``{"starts ls": 1}``."""
     global _installed
-    if not _installed:  # for good: there is no way to take it away
+    if not _installed:  # an audit hook can't be removed
         _installed = True
         sys.addaudithook(_audit)
-    before, here.noticed = here.noticed, {}
+    before, thread.noticed = thread.noticed, {}
     try:
-        yield here.noticed
+        yield thread.noticed
     finally:
-        here.noticed = before
+        thread.noticed = before
 
 
 def unheld(noticed: dict[str, int], who: str, times: str, advice: str) -> str:
-    """The warning of what can't be held back; empty where there is nothing.
+    """The warning of effects that can't be held back; empty if there are none.
 
     >>> unheld({"starts ls": 2}, "training_step", "on every batch at each of 2,601 points", "Leave it out.")
     "training_step starts ls (2×), which can't be held back while the landscape is measured: on every batch at ..."
     """
-    what = ", ".join(f"{words} ({count}×)" if count > 1 else words for words, count in noticed.items())
-    text = f"{who} {what}, which can't be held back while the landscape is measured: {times}. {advice}"
-    return text if what else ""
+    effects = ", ".join(f"{effect} ({count}×)" if count > 1 else effect for effect, count in noticed.items())
+    text = f"{who} {effects}, which can't be held back while the landscape is measured: {times}. {advice}"
+    return text if effects else ""
 
 
-def note(what: str) -> None:
-    """Count something, if somebody wants to know."""
-    if here.noticed is not None:
-        here.noticed[what] = here.noticed.get(what, 0) + 1
+def note(effect: str) -> None:
+    """Count an effect inside `noticing`."""
+    if thread.noticed is not None:
+        thread.noticed[effect] = thread.noticed.get(effect, 0) + 1
 
 
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if not here.acting or here.noticed is None or event.startswith(HARMLESS):
+def _audit(event: str, arguments: tuple[object, ...]) -> None:
+    if not thread.acting or thread.noticed is None or event.startswith(HARMLESS):
         return
     if event == "open":
         path = path_of(arguments[0])
         writes = isinstance(arguments[2], int) and arguments[2] & WRITING
         if path is None or path == os.devnull or not writes:
             return
-    here.acting = False
+    thread.acting = False
     try:
-        if not at_work((*TEMPORARY, *COMPILERS)) and not (here.files and here.files.is_temporary(str(arguments[0]))):
+        temporary = thread.files is not None and thread.files.is_temporary(str(arguments[0]))
+        if not temporary and not is_running((*TEMPORARY, *COMPILERS)):
             note(WORDS.get(event, f"does {event}").format(*arguments))
     finally:
-        here.acting = True
+        thread.acting = True
