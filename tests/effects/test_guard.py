@@ -99,8 +99,9 @@ def test_two_threads_hold_back_at_once() -> None:
 
 @pytest.fixture
 def existing(tmp_path: Path) -> Path:
-    """A folder with a file of two lines."""
+    """A folder with two files, of two lines and of one."""
     (tmp_path / "there.txt").write_text("one\ntwo\n")
+    (tmp_path / "log.txt").write_text("zero\n")
     return tmp_path
 
 
@@ -137,6 +138,15 @@ def replaced(folder: Path) -> str:
     os.close(fd)
     os.replace(temporary, folder / "there.txt")
     return (folder / "there.txt").read_text()
+
+
+def moved(folder: Path) -> str:
+    """What was appended moves with what was there, and what was appended to the target is gone."""
+    for name in ("there.txt", "log.txt"):
+        with (folder / name).open("a") as file:
+            file.write("three\n")
+    os.rename(src=folder / "there.txt", dst=folder / "log.txt")
+    return (folder / "log.txt").read_text()
 
 
 def made_in_new_folders(folder: Path) -> str:
@@ -200,6 +210,7 @@ def of_torch(folder: Path) -> str:
         (edited, "ONE\ntwo\n"),
         (written_anew, "new"),
         (replaced, "whole"),
+        (moved, "one\ntwo\nthree\n"),
         (made_in_new_folders, "[0, 1, 2]"),
         (exclusive, "new"),
         (removed, ""),

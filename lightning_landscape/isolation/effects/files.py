@@ -78,6 +78,8 @@ class Files:
 
     def move(self, source: str, target: str) -> None:
         """Move a private or temporary file to the private place of `target`."""
+        self._complete(source)
+        self._tails.discard(target)
         self._places[target] = self._places.pop(source, "") or shutil.move(source, self._new())
 
     def remove(self, path: str) -> None:
