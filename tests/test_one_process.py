@@ -20,7 +20,7 @@ from lightning_landscape.distributed.collectives import CollectiveError
 from lightning_landscape.distributed.one_process import (
     OneProcessObjective,
     alone,
-    forget_place,
+    forget_ranks,
     one_process,
     several_processes,
 )
@@ -385,7 +385,7 @@ def test_modules_forget_their_place_in_the_world_and_nothing_else() -> None:
     vars(module[1]).update(rank=1)  # of a matrix, say
     vars(module[2]).update(hparams={"num_gpus": 4, "local_rank": 1, "depth": 1, 4: 4}, num_replicas=3)
     vars(module[3]).update(options=argparse.Namespace(world_size=4, rank=1, rank_of_matrix=1), world_sizes=[4, 4])
-    forget_place(module)
+    forget_ranks(module)
     assert [vars(module[0])[name] for name in ("world_size", "rank", "layers")] == [1, 0, 4]
     assert module[1].rank == 1
     assert module[2].hparams == {"num_gpus": 1, "local_rank": 0, "depth": 1, 4: 4}

@@ -150,7 +150,7 @@ _SIZES = re.compile("world|gpus|devices|processes|nprocs|replicas|num_ranks", re
 _RANKS = re.compile("^_?((global|local|world)_?)?rank$", re.IGNORECASE)
 
 
-def forget_place(module: nn.Module) -> None:
+def forget_ranks(module: nn.Module) -> None:
     """Replace the number of processes and the rank that modules have stored, by those of one process.
 
     The constructors of contrastive losses of several libraries take both. They are recognised by name and value in

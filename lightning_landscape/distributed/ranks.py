@@ -66,11 +66,11 @@ def check_agreement(trainer: Trainer, name: str, value: float) -> None:
         )
 
 
-def differing(trainer: Trainer, values: Mapping[str, float]) -> list[str]:
+def differing_metrics(trainer: Trainer, values: Mapping[str, float]) -> list[str]:
     """The metrics that are not the same on every rank. Every rank must call this function equally often.
 
     >>> from types import SimpleNamespace
-    >>> differing(SimpleNamespace(world_size=1), {"seconds": 0.1})
+    >>> differing_metrics(SimpleNamespace(world_size=1), {"seconds": 0.1})
     []
     """
     if trainer.world_size > 1:

@@ -22,7 +22,7 @@ def matmul_precision() -> str | None:
 
 
 @contextmanager
-def matmul_precision_kept() -> Iterator[None]:
+def preserve_matmul_precision() -> Iterator[None]:
     """Restore the precision for all backends, and that of each backend, at the end."""
     precision, backends = matmul_precision(), _backends()
     before = [backend.fp32_precision for backend in backends]

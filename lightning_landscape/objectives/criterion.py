@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from ..isolation.effects import EffectGuard, writers_apart
+from ..isolation.effects import EffectGuard, replace_writers
 from ..isolation.module_copy import module_copy
 from ..isolation.rng import seed_streams
 from .base import Batch, CannotMeasureError, LossFunction, Objective, Observation
@@ -303,7 +303,7 @@ def copies(net: nn.Module, criterion: Any, device: torch.device) -> tuple[nn.Mod
     """
     loss = criterion if isinstance(criterion, nn.Module) else None
     both = nn.ModuleList([getattr(net, "_orig_mod", net), *([] if loss is None else [loss])])
-    with writers_apart():
+    with replace_writers():
         twin = module_copy(both, {}).to(device)
     probe, *own = twin.children()
     return probe, own[0] if own else criterion

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..isolation.effects import noticing
+from ..isolation.effects import record_effects
 from .base import Batch, CannotMeasureError, Objective, Observation
 
 
@@ -100,7 +100,7 @@ class Rehearsed(Objective):
         refused: says what to do, with the name of an original weight in place of ``{}``.
 
     Attributes:
-        noticed: what the first call did to the world, and how often (`effects.noticing`).
+        noticed: what the first call did to the world, and how often (`effects.record_effects`).
     """
 
     def __init__(self, objective: Objective, touched: Touched, refused: str) -> None:
@@ -126,7 +126,7 @@ class Rehearsed(Objective):
         """
         if self._seen:
             return self.objective(module, batch)
-        with noticing() as self.noticed:
+        with record_effects() as self.noticed:
             observed = self._watch(lambda: self.objective(module, batch))
         self._seen = True
         return observed

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..distributed.one_process import forget_place, one_process
+from ..distributed.one_process import forget_ranks, one_process
 from ..evaluators.modes import NO_FLAGS, Flags
 from ..isolation.copying import UncopyablePartError
-from ..isolation.effects import writers_apart
+from ..isolation.effects import replace_writers
 from ..isolation.module_copy import ModuleCopier
 from ..isolation.observers import without_global_observers
 from ..isolation.tensor_state import ScriptState
@@ -42,11 +42,11 @@ def probing(
     with one_process(sharded, compat.places(trainer)), without_global_observers(module):
         copied = None if sharded else _copied(trainer, module, mode, flags)
         if copied is not None:
-            forget_place(copied[0])
+            forget_ranks(copied[0])
             yield *copied, Snapshot.view(module)
         else:
             with borrowed(trainer, module, mode, flags) as (recorder, snapshot):
-                forget_place(module)
+                forget_ranks(module)
                 yield module, recorder, snapshot
 
 
@@ -112,7 +112,7 @@ def _dressed(trainer: Any, module: nn.Module, mode: str, flags: Flags) -> Record
     copier = ModuleCopier(module, memo_of(trainer) | notes, stand_ins, in_place=True)
     names = {id(part): name for name, part in module.named_modules()}
     worn = []
-    with stand_ins.met_by_copies(), writers_apart():
+    with stand_ins.met_by_copies(), replace_writers():
         for part in parts:
             own = {key: value for key, value in vars(part).items() if key not in _TREE}
             worn.append(copier.attributes(own, f"self.{names[id(part)]}".rstrip(".")))

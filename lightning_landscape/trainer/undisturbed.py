@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..distributed.ranks import from_first
 from ..evaluators.modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
-from ..isolation.effects import one_pass, writers_apart
+from ..isolation.effects import one_pass, replace_writers
 from ..isolation.module_copy import module_copy
-from ..isolation.precision import matmul_precision_kept
+from ..isolation.precision import preserve_matmul_precision
 from ..isolation.rng import preserved
 from ..objectives.lightning_step import Recorder
 from ..weights.sharding import is_part
@@ -37,7 +37,7 @@ def undisturbed(trainer: Any, counters: compat.Counters | None = None) -> Iterat
     with (
         one_pass(restores=True),
         preserved(),
-        matmul_precision_kept(),
+        preserve_matmul_precision(),
         compat.muted(trainer, compat.Lent(StandIns(compat.optimizer_classes()), counters)),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.
         torch.inference_mode(False),
@@ -63,7 +63,7 @@ def probe_copy(
         UncopyablePartError: if a part of the module can't be copied.
     """
     stand_ins = compat.lent(trainer).stand_ins
-    with stand_ins.met_by_copies(), writers_apart():
+    with stand_ins.met_by_copies(), replace_writers():
         probe = module_copy(module, memo_of(trainer), stand_ins)
     compat.drop_compiled_closures(probe)
     if _addresses(probe) & _addresses(module):

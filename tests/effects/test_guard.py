@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, Plane
 from lightning_landscape.evaluators import Forked, Sequential
-from lightning_landscape.isolation.effects import EffectGuard, noticing, one_pass, unheld
+from lightning_landscape.isolation.effects import EffectGuard, effects_warning, one_pass, record_effects
 from lightning_landscape.objectives.base import Batch, LossFunction
 
 
@@ -339,7 +339,7 @@ def test_what_is_not_held_back_is_noticed(tmp_path: Path) -> None:
         tempfile.mkdtemp(dir=tmp_path)
 
     guard = EffectGuard(step)
-    with noticing() as noticed, guard:
+    with record_effects() as noticed, guard:
         step()
     step()  # not inside
     assert noticed == {
@@ -348,7 +348,7 @@ def test_what_is_not_held_back_is_noticed(tmp_path: Path) -> None:
         f"opens the database {tmp_path / 'a.db'}": 1,
         "leaves temporary files": 1,
     }
-    assert unheld({}, "step", "always", "Stop.") == ""
+    assert effects_warning({}, "step", "always", "Stop.") == ""
 
 
 # what is measured

@@ -1,10 +1,11 @@
 """Effects of a user's code outside of the module while it is measured: suppressed, undone, or noticed."""
 
-from .audit import noticing, unheld
+from .audit import effects_warning, record_effects
 from .guard import EffectGuard, one_pass, restore_later
-from .standins import stand_in, writers_apart
+from .standins import replace_writers, stand_in
 from .trackers import writer_classes
 
 __all__ = [
-    "EffectGuard", "noticing", "one_pass", "restore_later", "stand_in", "unheld", "writer_classes", "writers_apart",
+    "EffectGuard", "effects_warning", "one_pass", "record_effects", "replace_writers", "restore_later", "stand_in",
+    "writer_classes",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ _installed = False
 
 
 @contextmanager
-def noticing() -> Iterator[dict[str, int]]:
+def record_effects() -> Iterator[dict[str, int]]:
     """Yield the effects of this thread that no hook suppresses, with their counts, e.g. ``{"starts ls": 1}``."""
     global _installed
     if not _installed:  # an audit hook can't be removed
@@ -43,10 +43,10 @@ def noticing() -> Iterator[dict[str, int]]:
         thread.noticed = before
 
 
-def unheld(noticed: dict[str, int], who: str, times: str, advice: str) -> str:
+def effects_warning(noticed: dict[str, int], who: str, times: str, advice: str) -> str:
     """The warning of effects that can't be held back; empty if there are none.
 
-    >>> unheld({"starts ls": 2}, "training_step", "on every batch at each of 2,601 points", "Leave it out.")
+    >>> effects_warning({"starts ls": 2}, "training_step", "on every batch at each of 2,601 points", "Leave it out.")
     "training_step starts ls (2×), which can't be held back while the landscape is measured: on every batch at ..."
     """
     effects = ", ".join(f"{effect} ({count}×)" if count > 1 else effect for effect, count in noticed.items())
@@ -55,7 +55,7 @@ def unheld(noticed: dict[str, int], who: str, times: str, advice: str) -> str:
 
 
 def note(effect: str) -> None:
-    """Count an effect inside `noticing`."""
+    """Count an effect inside `record_effects`."""
     if thread.noticed is not None:
         thread.noticed[effect] = thread.noticed.get(effect, 0) + 1
 

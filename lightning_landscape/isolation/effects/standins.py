@@ -101,7 +101,7 @@ class _UnownedFile(io.FileIO):
 
 
 @contextmanager
-def writers_apart() -> Iterator[None]:
+def replace_writers() -> Iterator[None]:
     """Inside, copies of `copy.deepcopy` get stand-ins for open files, and share the writers that hooks suppress."""
     kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedReader, io.FileIO)
     makers: dict[type, Callable[[Any], Any]] = dict.fromkeys(kinds, stand_in)
