@@ -25,7 +25,7 @@ def is_global_stream(value: object) -> bool:
 
 
 def restorer_of(generator: object) -> Callable[[], Any] | None:
-    """The call that restores the present state of a generator; None if the object is no generator.
+    """The call that restores the present state of a generator; None if the object is no generator with a state.
 
     >>> generator = random.Random(0)
     >>> restore = restorer_of(generator)
@@ -39,7 +39,9 @@ def restorer_of(generator: object) -> Callable[[], Any] | None:
         return partial(generator.set_state, generator.get_state())
     if isinstance(generator, np.random.Generator):
         return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
-    return partial(generator.setstate, generator.getstate()) if isinstance(generator, random.Random) else None
+    if isinstance(generator, random.Random) and not isinstance(generator, random.SystemRandom):
+        return partial(generator.setstate, generator.getstate())
+    return None
 
 
 @contextmanager

@@ -104,9 +104,11 @@ def test_what_is_changed_is_put_back(change: Callable[[], Any]) -> None:
 
 GENERATORS = [torch.Generator(), np.random.default_rng(0), np.random.RandomState(0), random.Random(0)]
 TORCH, NUMPY, OLD, PYTHON = GENERATORS
+SYSTEM = random.SystemRandom()
 
 
 def draw() -> list[float]:
+    SYSTEM.random()  # which has no state, and keeps nobody from restoring the others
     return [float(torch.rand((), generator=TORCH)), NUMPY.random(), OLD.rand(), PYTHON.random()]
 
 
