@@ -20,14 +20,9 @@ from torch import nn
 from torch.library import Library
 
 from ..objectives.base import Batch, Objective, Observation
-from ..weights.lockstep import synchronize_ranks
+from ..weights.lockstep import several_processes, synchronize_ranks
 from ..weights.parameters import tensors_in
 from .collectives import ENVIRONMENT, LOCAL, MEETING, NAMESPACES, WAITING, method_alone, operator_alone, refusal
-
-
-def several_processes() -> bool:
-    """True if this process is connected with others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class OneProcessObjective(Objective):

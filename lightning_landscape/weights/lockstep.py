@@ -10,6 +10,11 @@ class OtherRankError(RuntimeError):
     """Failure of another process: this one gives up too, so that none waits for ever."""
 
 
+def several_processes() -> bool:
+    """True if this process is connected with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 def synchronize_ranks(*, failed: bool = False, stop: bool = False) -> bool:
     """Wait for all processes before a collective. Every process must call this function equally often.
 
@@ -29,7 +34,7 @@ def synchronize_ranks(*, failed: bool = False, stop: bool = False) -> bool:
     >>> synchronize_ranks(), synchronize_ranks(stop=True)
     (False, True)
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not several_processes():
         return stop
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     flags = torch.tensor([failed, stop], dtype=torch.int32, device=device)

@@ -99,8 +99,8 @@ class Plane:
         >>> Plane({"w": w, "b": b}, ({"w": torch.tensor([[0.0, 3.0]]), "b": b}, {"w": w, "b": b + 1})).axes()
         ['w[0, 1]', 'b']
         """
-        named = [_only_number(direction) for direction in self.directions]
-        return [name for name in named if name] if all(named) else []
+        names = [_only_number(direction) for direction in self.directions]
+        return names if all(names) else []
 
     def cosine(self) -> float:
         """The cosine between two directions that is largest in size; 0 for one direction, or one of no length."""
