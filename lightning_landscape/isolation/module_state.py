@@ -62,8 +62,8 @@ class PythonState:
             self._seen |= {id(part), *map(id, part.parameters(recurse=False))}  # the evaluator restores parameters
         for part in module.modules():
             self._save_part(part)
-        self._largest = LIMITS.array_bytes
-        self._seen |= {id(thing) for thing in objects}
+        self._largest, objects = LIMITS.array_bytes, list(objects)
+        self._seen |= set(map(id, objects))
         for thing in objects:
             self._objects.append((vars(thing), dict(vars(thing))))
             self._save_values(vars(thing))
