@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..evaluators import Evaluator
-from ..isolation.precision import matmul_precision, matmul_precision_kept
+from ..isolation.precision import matmul_precision, preserve_matmul_precision
 from ..objectives.base import Batch
 
 
@@ -24,6 +24,6 @@ def fast_matmul(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tupl
     before = matmul_precision()
     if before is None or before == "medium":
         raise ValueError(f"the matmul precision is {before or 'set for each backend'} already")
-    with matmul_precision_kept():
+    with preserve_matmul_precision():
         torch.set_float32_matmul_precision("medium")
         yield evaluator, batches

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from ..isolation.edits import EditWatch
 from ..isolation.rng import seed_streams
-from ..isolation.tensor_state import Remembered, ScriptState
+from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation, most_cautious
 from ..weights.parameters import Params, canonical_name, same_bits, working_dtype
 from ..weights.plane import Plane
-from ..weights.sharding import AtRest, is_part, is_sharded, local
+from ..weights.sharding import FSDPState, is_part, is_sharded, local
 from .base import Measurement
 from .modes import BATCH_NORMS, Flags, is_training, put_in_mode
 from .out_of_memory import halved, halves, is_out_of_memory
@@ -70,9 +70,9 @@ class Sequential:
         self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
         self._tables = [(part._buffers, dict(part._buffers)) for part in pythons if part._buffers]
         self._script = ScriptState(module)
-        self._buffers = Remembered(local(b) if is_part(b) else b for b in module.buffers())
+        self._buffers = SavedTensors(local(b) if is_part(b) else b for b in module.buffers())
         self._weights = _Weights(module)
-        self._shards = AtRest(module) if is_sharded(module) else None
+        self._shards = FSDPState(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
         self.edits_weights = self._is_watched = False
         # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
@@ -231,7 +231,7 @@ class Sequential:
             self._weights.put_back()
         self.edits_weights |= watch is not None and bool(watch.seen)
         if self._shards is not None and not self._is_initialised:
-            self._shards, self._is_initialised = AtRest(self.module), True  # the first forward pass has done it
+            self._shards, self._is_initialised = FSDPState(self.module), True  # the first forward pass has done it
 
     @contextmanager
     def _watched(self) -> Iterator[EditWatch | None]:

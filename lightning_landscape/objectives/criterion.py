@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from ..isolation.effects import HeldBack, writers_apart
+from ..isolation.effects import EffectGuard, replace_writers
 from ..isolation.module_copy import module_copy
 from ..isolation.rng import seed_streams
 from .base import Batch, CannotMeasureError, LossFunction, Objective, ObjectiveWrapper, Observation
@@ -48,7 +48,7 @@ class Criterion(Objective):
 
     def __init__(self, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.criterion = criterion
-        self._held_back = HeldBack(criterion)
+        self._held_back = EffectGuard(criterion)
         reduction = getattr(criterion, "reduction", "mean")
         self.reduce = "sum" if reduction == "sum" else "mean"
         self._single: Any = None  # the criterion with reduction="none"
@@ -146,7 +146,7 @@ class MetricsFunction(Objective):
 
     def __init__(self, function: Callable[[nn.Module, Any, bool], Mapping[str, Any]], use_cuda: bool) -> None:
         self.function, self.use_cuda = function, use_cuda
-        self._held_back = HeldBack(function)
+        self._held_back = EffectGuard(function)
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`; ``batch.data`` is the loader.
@@ -298,7 +298,7 @@ def copy_together(
     """
     losses = [criterion] if isinstance(criterion, nn.Module) else []
     both = nn.ModuleList([getattr(net, "_orig_mod", net), *losses])
-    with writers_apart():
+    with replace_writers():
         probe, *copied = module_copy(both, {}).to(device).children()
     return probe, copied[0] if copied else criterion
 

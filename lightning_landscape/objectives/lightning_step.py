@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..isolation.effects import HeldBack
+from ..isolation.effects import EffectGuard
 from ..isolation.module_state import PythonState
 from .base import Batch, Objective, Observation
 from .batches import deep_copy, leaf_states, leaves
@@ -89,7 +89,7 @@ class StepObjective(Objective):
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
         self._state = PythonState(module, objects)
         self._positions = _positional_arguments(self.step)
-        self._held_back = HeldBack(module, self.step)
+        self._held_back = EffectGuard(module, self.step)
         self._edits_batches = self._returns_loss = False
         self._computed: dict[str, float] = {}
 
