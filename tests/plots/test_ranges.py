@@ -69,7 +69,7 @@ def test_an_end_that_is_asked_for_keeps_exploding_values_linear():
 def test_a_flat_surface_takes_its_colour_in_the_range():
     scale = make_scale([1.0, 1.0], vmin=0, vmax=4)
     assert scale.message is None
-    assert scale.norm(scale.shown).tolist() == [0.25, 0.25]
+    assert scale.norm(scale.values).tolist() == [0.25, 0.25]
 
 
 def test_slices_keep_to_xlim_and_value_max(make, texts):

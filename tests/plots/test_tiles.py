@@ -8,7 +8,6 @@ from matplotlib.image import BboxImage
 from lightning_landscape.landscape import Sample, Samples
 from lightning_landscape.plots import to_image
 from lightning_landscape.plots.captions import caption
-from lightning_landscape.plots.cells import SIDE
 from lightning_landscape.plots.tiles import draw_tiles, parse_layout
 
 
@@ -80,7 +79,7 @@ def test_a_thumbnail_keeps_its_shape_and_clear_of_the_centre(make, x, shape):
     box = image.get_window_extent(figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None)
     assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)
     assert not box.contains(*tile.transData.transform((0, 0)))
-    assert max(box.width, box.height) == pytest.approx(SIDE * tile.bbox.width, rel=0.02)
+    assert max(box.width, box.height) == pytest.approx(0.29 * tile.bbox.width, rel=0.02)
 
 
 def test_the_note_of_single_scales_sums_up(make, texts):
