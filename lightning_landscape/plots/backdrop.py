@@ -1,4 +1,4 @@
-"""The plane behind the colours of a 2-D plot: axes, star, and the looks of the points without a colour."""
+"""The plane of a 2-D plot: its axes, its star, and the looks of points without a colour."""
 
 from __future__ import annotations
 
@@ -10,35 +10,29 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from ..landscape import Grid, Landscape
-from .furniture import add_landscape_title, add_message, add_provenance, add_star, axis_label, dress_axes
+from ..landscape import Grid
+from .furniture import add_message, add_star, axis_label, dress_axes
 from .scales import Scale
 from .style import STYLE
 
 
-def dress_plane(ax: Axes, landscape: Landscape, metric: str, scale: Scale, cells: bool = False) -> None:
-    """Adds title, labels, footer, star, message and backdrop to axes that hold the drawn surface.
-
-    Args:
-        ax: the axes of the surface.
-        landscape: the landscape that is drawn.
-        metric: the name of its values.
-        scale: its colours.
-        cells: True if each point is drawn as a cell around it; else it is a corner of its neighbour cells.
-    """
-    add_landscape_title(ax, landscape, metric, scale.note())
-    add_backdrop(ax, landscape.grid, scale, cells)
+def dress_plane(ax: Axes, grid: Grid, scale: Scale, cells: bool = False) -> None:
+    """Adds backdrop, star, message and labels to axes that hold a surface; arguments as for `add_backdrop`."""
+    add_backdrop(ax, grid, scale, cells)
     add_star(ax, 0.0, 0.0)
-    if scale.message is not None:
-        add_message(ax, scale.message)
-    ax.set_xlabel(axis_label(0))
-    ax.set_ylabel(axis_label(1))
-    dress_axes(ax)
-    add_provenance(ax, landscape, metric)
+    add_message(ax, scale.notice)
+    dress_axes(ax, axis_label(0), axis_label(1))
 
 
 def add_backdrop(ax: Axes, grid: Grid, scale: Scale, cells: bool = False) -> None:
-    """Sets the limits of the grid, equal lengths where its shape allows it, and the looks of undrawn points."""
+    """Sets the limits of the grid, equal lengths where its shape allows it, and the looks of undrawn points.
+
+    Args:
+        ax: the axes of the surface.
+        grid: 2-D.
+        scale: the colours of the surface.
+        cells: True if each point is drawn as a cell around it; else it is a corner of its neighbour cells.
+    """
     look: Any
     x, y = (cell_edges(axis) if cells else axis for axis in grid.axes)
     ax.set_xlim(x[0], x[-1])
@@ -98,10 +92,5 @@ def _add_dots(ax: Axes, grid: Grid, scale: Scale) -> None:
     mask = isolated_points(scale)
     if mask.any():
         x, y = grid.points[mask.reshape(-1)].T
-        look: dict[str, Any] = {
-            "cmap": STYLE.colormap,
-            "norm": scale.norm,
-            "edgecolors": STYLE.faint,
-            "linewidths": 0.4,
-        }
+        look: Any = {"cmap": STYLE.colormap, "norm": scale.norm, "edgecolors": STYLE.faint, "linewidths": 0.4}
         ax.scatter(x, y, s=26, c=scale.values[mask], zorder=3, clip_on=False, **look)

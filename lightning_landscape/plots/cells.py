@@ -13,6 +13,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox, TransformedBbox
 from numpy.typing import NDArray
 
+from .furniture import root
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -64,8 +66,7 @@ class Cell:
 
     def _point(self) -> float:
         """The number of pixels in a point."""
-        figure: Any = self.frame.figure
-        return float(figure.dpi / 72)
+        return root(self.frame).dpi / 72
 
     def _fraction(self, box: Bbox) -> Bbox:
         """A box in pixels as fractions of the figure, in which axes are placed."""
@@ -87,19 +88,17 @@ class Cell:
         return Bbox.from_extents(left, floor, right, top - caption)
 
 
-def add_thumbnail(
-    tile: Axes, thumbnail: NDArray[np.uint8], crowd: NDArray[np.float64], shape: float = 1, side: float = 0.29
-) -> None:
+def add_thumbnail(tile: Axes, thumbnail: NDArray[np.uint8], crowd: NDArray[np.float64], side: float = 0.29) -> None:
     """Draws the sample's picture where it hides least.
 
     Args:
         tile: the axes.
         thumbnail: uint8, shape (height, width, 3).
-        crowd: the points to keep clear of, in axes fractions, shape (n, 2).
-        shape: height of the axes by their width.
+        crowd: the points to keep clear of, in data coordinates, shape (n, 2).
         side: the longer side of the thumbnail, in axes fractions.
     """
-    left, bottom = _free_place(crowd, side)
+    left, bottom = _free_place((tile.transScale + tile.transLimits).transform(crowd), side)
+    shape = 1.0 if tile.get_aspect() == "auto" else np.ptp(tile.get_ylim()) / np.ptp(tile.get_xlim())
     ratio = thumbnail.shape[0] / thumbnail.shape[1] / shape  # in axes fractions
     w, h = side * min(1, 1 / ratio), side * min(1, ratio)
     left, bottom = left + (side - w if left > 0.5 else 0), bottom + (side - h if bottom > 0.5 else 0)

@@ -7,22 +7,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, Normalize
-from matplotlib.contour import ContourSet
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from ..landscape import Landscape
-from .backdrop import add_backdrop
+from .backdrop import dress_plane
 from .bars import color_bar
 from .curves import draw_band, limit_values
 from .filled import fill_bands
 from .furniture import (
     add_footer,
     add_message,
-    add_provenance,
-    add_star,
     add_title,
     axis_label,
     dress_axes,
@@ -58,33 +55,27 @@ def draw_comparison(a: Landscape, b: Landscape, metric: str | None = None, *, na
     Raises:
         ValueError: if the grids differ or are 3-D, or one of the two has no such metric.
     """
-    name = common_metric(a, b, metric, names)
-    require_same_grid(a, b, names)
-    if a.grid.ndim > 2:
-        raise ValueError(f"comparisons draw 1-D and 2-D landscapes, these are {a.grid.ndim}-D: compare their slices.")
+    name = _require_comparable(a, b, metric, names)
     return (_draw_curves if a.grid.ndim == 1 else _draw_maps)((a, b), name, names)
 
 
-def common_metric(a: Landscape, b: Landscape, metric: str | None = None, names: Names = ("A", "B")) -> str:
-    """`metric`, or the main loss of `a`; ValueError unless both have it."""
+def _require_comparable(a: Landscape, b: Landscape, metric: str | None, names: Names) -> str:
+    """The name of the values to compare; ValueError unless both landscapes have them at the same points."""
     name = a.main if metric is None else metric
     for landscape, label in zip((a, b), names, strict=True):
         if name not in landscape.values:
             raise ValueError(f"metric={name!r} is not in {label}; it has: {', '.join(landscape.values)}.")
-    return name
-
-
-def require_same_grid(a: Landscape, b: Landscape, names: Names = ("A", "B")) -> None:
-    """Raises ValueError unless both landscapes have the same points."""
     if a.grid != b.grid:
-        grids = [" × ".join(_describe_axis(axis) for axis in landscape.grid.axes) for landscape in (a, b)]
-        raise ValueError(
-            f"the grids differ: {names[0]} has {grids[0]}, {names[1]} has {grids[1]}: compute both on the same ranges."
+        first, second = (
+            " × ".join(f"{len(axis)} points in [{short(axis[0])}, {short(axis[-1])}]" for axis in x.grid.axes)
+            for x in (a, b)
         )
-
-
-def _describe_axis(axis: NDArray[np.float64]) -> str:
-    return f"{len(axis)} points in [{short(float(axis[0]))}, {short(float(axis[-1]))}]"
+        raise ValueError(
+            f"the grids differ: {names[0]} has {first}, {names[1]} has {second}: compute both on the same ranges."
+        )
+    if a.grid.ndim > 2:
+        raise ValueError(f"comparisons draw 1-D and 2-D landscapes, these are {a.grid.ndim}-D: compare their slices.")
+    return name
 
 
 def difference(a: Landscape, b: Landscape, metric: str) -> MaskedValues:
@@ -102,7 +93,7 @@ def _shared_scale(pair: Pair, name: str) -> Scale:
 
 def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
     """Both landscapes and their difference as bands of colour, side by side."""
-    figure = new_figure(13.6, 5.0)
+    figure, grid = new_figure(13.6, 5.0), pair[0].grid
     axes = figure.subplots(1, 3)
     scale, values = _shared_scale(pair, name), difference(*pair, name)
     colors = _scale_around_zero(values, scale)
@@ -115,30 +106,18 @@ def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
     notes.append(colors.remark if colors.message else join_parts(colors.remark, _count_lower(values, names)))
     lines = max(wrap(ax, note, STYLE.small_size).count("\n") + 1 for ax, note in zip(axes, notes, strict=True))
     for ax, title, note, part in zip(axes, (*names, f"{names[1]} − {names[0]}"), notes, parts, strict=True):
-        bands = _draw_map(ax, pair[0], part, STYLE.difference_colormap if part is colors else STYLE.colormap)
+        bands = fill_bands(ax, grid, part, STYLE.difference_colormap if part is colors else STYLE.colormap)
+        dress_plane(ax, grid, part)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(4))
         add_title(ax, title, note, lines)
     for ax, landscape in zip(axes, pair, strict=False):
-        add_provenance(ax, landscape, name)
+        add_footer(ax, provenance(landscape, name))
     if not scale.empty:
         color_bar(axes[1], scale, name)
     if colors.message is None:
         color_bar(axes[2], colors, f"difference of {name}", bands)
     return figure
-
-
-def _draw_map(ax: Axes, landscape: Landscape, scale: Scale, cmap: Colormap) -> ContourSet | None:
-    """Draws the bands of colour of one panel, and what lies around them; returns the bands."""
-    bands = fill_bands(ax, landscape.grid, scale, cmap)
-    add_backdrop(ax, landscape.grid, scale)
-    add_star(ax, 0.0, 0.0)
-    ax.set_xlabel(axis_label(0))
-    ax.set_ylabel(axis_label(1))
-    for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
-    dress_axes(ax)
-    if scale.message is not None or scale.empty:
-        add_message(ax, scale.message or "no value to show")
-    return bands
 
 
 def _scale_around_zero(values: MaskedValues, both: Scale) -> Scale:
@@ -182,9 +161,9 @@ def _draw_curves(pair: Pair, name: str, names: Names) -> Figure:
     _draw_both(top, pair, name, names, errors)
     _draw_difference(bottom, pair[0].grid.axes[0], difference(*pair, name), np.sqrt(errors[0] ** 2 + errors[1] ** 2))
     add_title(bottom, "", f"{names[1]} − {names[0]}")
-    for ax in (top, bottom):
+    for ax, *axis_labels in ((top, "", name), (bottom, axis_label(0), "difference")):
         ax.grid(True, color=STYLE.rule, linewidth=0.5, alpha=0.6)
-        dress_axes(ax)
+        dress_axes(ax, *axis_labels)
         if ax.get_legend_handles_labels()[0]:
             ax.legend(fontsize=STYLE.tick_size, frameon=False, labelcolor=STYLE.faint, loc="best")
     lines = [
@@ -207,9 +186,7 @@ def _draw_both(ax: Axes, pair: Pair, name: str, names: Names, errors: list[NDArr
         ax.plot(axis, values, label=label, zorder=3, **look)
         draw_band(ax, axis, values, errors[i], color, "± 2 standard errors" if i else None)
     ax.set_xlim(axis[0], axis[-1])
-    ax.set_ylabel(name, parse_math=False)
-    if scale.message is not None:
-        add_message(ax, scale.message)
+    add_message(ax, scale.message)
     note = scale.note("gap", "gap", "gap").replace("colours", "y axis")
     add_title(ax, f"{names[0]} and {names[1]}", join_parts(name, note))
 
@@ -224,5 +201,3 @@ def _draw_difference(ax: Axes, axis: NDArray[np.float64], values: MaskedValues, 
     if len(body) and readable_top(body) < body[-1]:
         top = 1.1 * readable_top(body)
         ax.set_ylim(-top, top)
-    ax.set_xlabel(axis_label(0))
-    ax.set_ylabel("difference")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import dress_plane
-from .furniture import open_axes, require_ndim, root
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .levels import labels, round_levels
 from .ranges import SETTINGS, thin
 from .scales import Scale, make_scale
@@ -53,7 +53,8 @@ def draw_contour(
     ax = open_axes(ax, 6.6, 6.4)
     if scale.message is None:
         _draw_lines(ax, landscape.grid, scale)
-    dress_plane(ax, landscape, name, scale)
+    dress_plane(ax, landscape.grid, scale)
+    describe_landscape(ax, landscape, name, scale.note())
     return root(ax)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ..landscape import Grid, Landscape
 from .backdrop import dress_plane
 from .bars import color_bar
-from .furniture import open_axes, require_ndim, root
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .scales import Scale, make_scale
 from .settings import default_settings
 from .style import STYLE
@@ -50,7 +50,8 @@ def draw_filled(
     scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
     ax = open_axes(ax, 7.2, 6.3)
     bands = fill_bands(ax, landscape.grid, scale)
-    dress_plane(ax, landscape, name, scale)
+    dress_plane(ax, landscape.grid, scale)
+    describe_landscape(ax, landscape, name, scale.note())
     if bands is not None:
         color_bar(ax, scale, name, bands)
     return root(ax)

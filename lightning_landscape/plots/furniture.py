@@ -16,12 +16,8 @@ from .levels import short
 from .style import STYLE
 
 GREEK = ("α", "β", "γ")
-NOTE: dict[str, Any] = {
-    "fontsize": STYLE.small_size,
-    "color": STYLE.faint,
-    "annotation_clip": False,
-    "parse_math": False,  # a metric's name is the user's: its $ and _ are no mathematics
-}
+# A metric's name is the user's: its $ and _ are no mathematics.
+NOTE = dict[str, Any](fontsize=STYLE.small_size, color=STYLE.faint, annotation_clip=False, parse_math=False)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -74,9 +70,13 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(line.removesuffix(" ·").removeprefix("· ") for line in lines)
 
 
-def add_landscape_title(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | None = None) -> None:
-    """Writes the metric, epoch and step above `ax`, with the note of the scale and what is not exact."""
-    add_title(ax, (title or metric) + moment(landscape), join_parts(note, inexact(landscape, metric)))
+def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+    """Writes a title with the metric, epoch and step above `ax`, and the provenance below it.
+
+    Under the title are the note of the scale and the remarks on what is not exact.
+    """
+    add_title(ax, metric + moment(landscape), join_parts(note, inexact(landscape, metric)))
+    add_footer(ax, provenance(landscape, metric))
 
 
 def inexact(landscape: Landscape, metric: str) -> str:
@@ -213,23 +213,12 @@ def add_title(ax: Axes, title: str, note: str, lines: int = 0) -> None:
     note = wrap(ax, note, STYLE.small_size)
     count = note.count("\n") + 1 if note else 0
     lines = max(lines, count)
-    ax.set_title(
-        wrap(ax, title, STYLE.title_size),
-        loc="left",
-        fontsize=STYLE.title_size,
-        fontweight="bold",
-        color=STYLE.ink,
-        y=1.0,  # else each drawing looks for ticks above, a fifth of the time of many tiles
-        pad=7 + lines * 1.4 * STYLE.small_size,
-        parse_math=False,
-    )
+    look: Any = {"fontsize": STYLE.title_size, "fontweight": "bold", "color": STYLE.ink, "parse_math": False}
+    # Without y, each drawing looks for ticks above, a fifth of the time of many tiles.
+    pad = 7 + lines * 1.4 * STYLE.small_size
+    ax.set_title(wrap(ax, title, STYLE.title_size), loc="left", y=1.0, pad=pad, **look)
     note += "\n" * (lines - count)
     ax.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", ha="left", va="bottom", **NOTE)
-
-
-def add_provenance(ax: Axes, landscape: Landscape, metric: str) -> None:
-    """Writes the provenance below the x label: centre, standard error, samples, mode, seed and directions."""
-    add_footer(ax, provenance(landscape, metric))
 
 
 def add_footer(ax: Axes, text: str) -> None:
@@ -283,11 +272,11 @@ def hide_frame(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-def dress_axes(ax: Axes) -> None:
-    """Gives 2-D axes a quiet frame and ticks."""
+def dress_axes(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Gives 2-D axes their labels, and a quiet frame and ticks."""
     ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
-    ax.xaxis.label.set(fontsize=STYLE.label_size, color=STYLE.ink)
-    ax.yaxis.label.set(fontsize=STYLE.label_size, color=STYLE.ink)
+    for axis, label in ((ax.xaxis, xlabel), (ax.yaxis, ylabel)):
+        axis.set_label_text(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     for spine in ax.spines.values():
         spine.set(color=STYLE.rule, linewidth=0.8)
 
@@ -300,8 +289,10 @@ def add_star(ax: Axes, x: float, y: float, size: float = 14) -> None:
         ax.plot([x], [y], "*", markersize=size, zorder=10, clip_on=False, gid="center", **look)
 
 
-def add_message(ax: Axes, text: str, size: float = STYLE.title_size, height: float = 0.72) -> None:
-    """Writes a message into the picture itself, clear of the star in the middle."""
+def add_message(ax: Axes, text: str | None, size: float = STYLE.title_size, height: float = 0.72) -> None:
+    """Writes a message, if there is one, into the picture itself, clear of the star in the middle."""
+    if text is None:
+        return
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": STYLE.rule}
     look: Any = {"ha": "center", "va": "center", "fontsize": size, "color": STYLE.ink, "zorder": 11, "bbox": box}
     ax.annotate(text, (0.5, height), xycoords="axes fraction", **look)  # text() means another thing in 3-D

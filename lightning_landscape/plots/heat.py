@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ..landscape import Landscape
 from .backdrop import cell_edges, dress_plane
 from .bars import color_bar
-from .furniture import open_axes, require_ndim, root
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .scales import make_scale
 from .settings import default_settings
 from .style import STYLE
@@ -46,7 +46,8 @@ def draw_heat(
     if not scale.empty:
         x, y = (cell_edges(axis) for axis in landscape.grid.axes)
         ax.pcolormesh(x, y, scale.values.T, norm=scale.norm, cmap=STYLE.colormap, gid="values")  # rows are y
-    dress_plane(ax, landscape, name, scale, cells=True)
+    dress_plane(ax, landscape.grid, scale, cells=True)
+    describe_landscape(ax, landscape, name, scale.note())
     if not scale.empty:
         color_bar(ax, scale, name)
     return root(ax)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import touched_cells
-from .furniture import GREEK, add_landscape_title, add_message, add_provenance, require_ndim, root
+from .furniture import GREEK, add_message, describe_landscape, require_ndim, root
 from .levels import labels, round_levels, short
 from .scales import MaskedValues, Scale, make_scale
 from .settings import default_settings
@@ -58,7 +58,8 @@ def draw_isosurfaces(
     require_marching_cubes()
     axes, grid = open_space(ax, BOX, zoom=0.97, elev=26, azim=-48), landscape.grid
     axes.set(**{f"{letter}lim": axis[[0, -1]] for letter, axis in zip("xyz", grid.axes, strict=True)})
-    cut = tuple(_cut_index(i, len(axis)) for i, axis in zip(grid.center_index, grid.axes, strict=True))
+    # Each axis is cut at the centre if that lies inside, else at the middle.
+    cut = tuple(i if 0 < i < n - 1 else n // 2 for i, n in zip(grid.center_index, grid.shape, strict=True))
     surfaces = _choose_levels(scale)
     if len(surfaces):
         _draw_surfaces(axes, grid, scale, surfaces, cut)
@@ -67,8 +68,7 @@ def draw_isosurfaces(
         add_message(axes, scale.message or "no surface: all levels lie beyond the values")
     add_space_star(axes, grid, 0)
     dress_space(axes, 3)
-    add_landscape_title(axes, landscape, name, _note(scale, grid, cut))
-    add_provenance(axes, landscape, name)
+    describe_landscape(axes, landscape, name, _note(scale, grid, cut))
     return root(axes)
 
 
@@ -96,18 +96,10 @@ def _note(scale: Scale, grid: Grid, cut: tuple[int, ...]) -> str:
     return f"{text} · {opening}"
 
 
-def _cut_index(center: int, count: int) -> int:
-    """The index at which an axis is cut: the centre if it lies inside, else the middle."""
-    return center if 0 < center < count - 1 else count // 2
-
-
 def _choose_levels(scale: Scale, enclosed: tuple[float, ...] = (0.015, 0.065, 0.18, 0.38, 0.7)) -> NDArray[np.float64]:
-    """The values of the surfaces: those asked for, or round ones.
+    """The values of the surfaces: those asked for, or round ones that enclose about these shares of the points.
 
-    Args:
-        scale: the values of the volume, and their range.
-        enclosed: shares of the points that round levels enclose, about. For a bowl these are balls of 0.3, 0.5,
-            0.7, 0.9 and 1.15 times half the grid.
+    In a bowl, the surfaces are balls of 0.3, 0.5, 0.7, 0.9 and 1.15 times half the grid.
     """
     if scale.message is not None:
         return np.zeros(0)
@@ -130,27 +122,21 @@ def _draw_surfaces(axes: Axes3D, grid: Grid, scale: Scale, levels: NDArray[np.fl
     points = [axis[index] for axis, index in zip(grid.axes, indices, strict=True)]
     values = scale.values[np.ix_(*indices)]
     first, second = (int(np.searchsorted(index, i)) for index, i in zip(indices[:2], cut[:2], strict=True))
+    spans = np.array([axis[-1] - axis[0] for axis in points]) / BOX
     faces, shades = [np.zeros((0, 3, 3))], [np.zeros((0, 4))]
     for x, y in ((slice(0, first + 1), slice(None)), (slice(first, None), slice(second, None))):
         if min(values[x, y].shape) < 2:
             continue
         for level, color in zip(levels, _surface_colors(levels), strict=True):
             triangles = isosurface((points[0][x], points[1][y], points[2]), values[x, y], float(level), scale.log)
+            shaded = np.tile(color, (len(triangles), 1))
+            shaded[:, :3] *= (0.55 + 0.45 * np.abs(lamp_light(triangles, spans)))[:, None]  # both sides are lit
             faces.append(triangles)
-            shades.append(_shade(triangles, color, np.array([axis[-1] - axis[0] for axis in points])))
+            shades.append(shaded)
     drawn = np.concatenate(shades)
     if len(drawn):
         look: Any = {"facecolors": drawn, "edgecolors": drawn, "linewidths": 0.4, "zorder": 2}
         axes.add_collection3d(Poly3DCollection(np.concatenate(faces), **look))
-
-
-def _shade(
-    triangles: NDArray[np.float64], color: NDArray[np.float64], spans: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """The colour of each triangle under the lamp, which lights both its sides; shape (triangles, 4)."""
-    shades = np.tile(color, (len(triangles), 1))
-    shades[:, :3] *= (0.55 + 0.45 * np.abs(lamp_light(triangles, spans / BOX)))[:, None]
-    return shades
 
 
 def _thin_out(count: int, cut: int, max_count: int = 40) -> NDArray[np.intp]:

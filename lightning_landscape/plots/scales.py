@@ -56,6 +56,11 @@ class Scale:
         return bool(np.ma.getmaskarray(self.values).all())
 
     @property
+    def notice(self) -> str | None:
+        """The text in large, if the picture needs one."""
+        return self.message or ("no value to show" if self.empty else None)
+
+    @property
     def low(self) -> float:
         """The value of the lowest colour."""
         return float(self.levels[0])

@@ -17,11 +17,10 @@ from .cells import Cell
 from .filled import fill_bands
 from .furniture import (
     GREEK,
-    add_landscape_title,
     add_message,
-    add_provenance,
     add_star,
     axis_label,
+    describe_landscape,
     dress_axes,
     hide_frame,
     open_axes,
@@ -63,10 +62,8 @@ def draw_sections(
     panels = [cell.add_axes(f"plane {cell.column}") for cell in cells]
     for panel, (first, second) in zip(panels, PLANES, strict=True):
         _draw_plane(panel, landscape.grid, scale, first, second)
-    if scale.message is not None:
-        add_message(frame, scale.message)
-    add_landscape_title(frame, landscape, name, note)
-    add_provenance(frame, landscape, name)
+    add_message(frame, scale.message)
+    describe_landscape(frame, landscape, name, note)
     if not scale.empty:
         color_bar(frame, scale, name, fraction=0.05, beside=panels)
     return root(frame)
@@ -111,8 +108,7 @@ def _draw_plane(ax: Axes, grid: Grid, scale: Scale, first: int, second: int) -> 
         add_star(ax, 0.0, 0.0, size=12)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel(axis_label(first), labelpad=1)
-    ax.set_ylabel(axis_label(second), labelpad=1)
+        axis.labelpad = 1
     title = f"{GREEK[first]}, {GREEK[second]}  at {GREEK[third]} = {short(at[third], 3)}"
     ax.set_title(title, fontsize=STYLE.label_size, color=STYLE.faint, pad=4)
-    dress_axes(ax)
+    dress_axes(ax, axis_label(first), axis_label(second))

@@ -13,11 +13,10 @@ from ..landscape import Grid, Landscape
 from .curves import draw_band, limit_values
 from .furniture import (
     GREEK,
-    add_landscape_title,
     add_message,
-    add_provenance,
     add_star,
     axis_label,
+    describe_landscape,
     dress_axes,
     open_axes,
     require_ndim,
@@ -67,7 +66,8 @@ def draw_slices(
     indices = [_index_slice(grid, direction, xlim) for direction in range(grid.ndim)]
     curves = [landscape.values[name][index] for index in indices]
     if not any(curve.size for curve in curves):
-        raise ValueError(f"xlim={xlim} holds no point: the grid runs {_describe_ends(grid)}.")
+        ends = " and ".join(f"from {short(float(axis[0]))} to {short(float(axis[-1]))}" for axis in grid.axes)
+        raise ValueError(f"xlim={xlim} holds no point: the grid runs {ends}.")
     done = np.concatenate([landscape.done[index] for index in indices])
     scale = make_scale(np.concatenate(curves), "log" if log else color_scale, done, vmax=value_max)
     ax = open_axes(ax, 7.4, 4.9)
@@ -81,26 +81,18 @@ def draw_slices(
 
 
 def _index_slice(grid: Grid, direction: int, xlim: Limits | None) -> tuple[int | slice, ...]:
-    """The index of the points along one direction through the centre, within `xlim`."""
-    index: list[int | slice] = list(grid.center_index)
-    index[direction] = _visible(grid.axes[direction], xlim)
-    return tuple(index)
+    """The index of the points along one direction through the centre, within `xlim`.
 
-
-def _visible(axis: NDArray[np.float64], xlim: Limits | None) -> slice:
-    """The points of an axis within `xlim`, and one beyond each end, so that curves reach the frame."""
-    if xlim is None:
-        return slice(0, len(axis))
-    low, high = xlim
+    One point beyond each end is among them, so that curves reach the frame.
+    """
+    axis = grid.axes[direction]
+    low, high = xlim or (axis[0], axis[-1])
     check_range(low, high)
-    start, stop = np.searchsorted(axis, low), np.searchsorted(axis, high, side="right")
-    if start == len(axis) or stop == 0:
-        return slice(0, 0)
-    return slice(max(int(start) - 1, 0), min(int(stop) + 1, len(axis)))
-
-
-def _describe_ends(grid: Grid) -> str:
-    return " and ".join(f"from {short(float(axis[0]))} to {short(float(axis[-1]))}" for axis in grid.axes)
+    start, stop = int(np.searchsorted(axis, low)), int(np.searchsorted(axis, high, side="right"))
+    inside = start < len(axis) and stop > 0
+    index: list[int | slice] = list(grid.center_index)
+    index[direction] = slice(max(start - 1, 0), min(stop + 1, len(axis))) if inside else slice(0, 0)
+    return tuple(index)
 
 
 def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None, value_max: float | None) -> None:
@@ -156,13 +148,10 @@ def _draw_marks(ax: Axes, axis: NDArray[np.float64], scale: Scale, color: str) -
 def _dress(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> None:
     """Adds star, message, labels, legend, title and footer to axes that hold the curves."""
     add_star(ax, 0.0, landscape.center.get(name, np.nan))
-    if scale.message is not None:
-        add_message(ax, scale.message)
-    ax.set_xlabel(axis_label(0) if landscape.grid.ndim == 1 else "distance from θ*  (lengths of the direction)")
-    ax.set_ylabel(name, parse_math=False)
-    dress_axes(ax)
+    add_message(ax, scale.message)
+    along = axis_label(0) if landscape.grid.ndim == 1 else "distance from θ*  (lengths of the direction)"
+    dress_axes(ax, along, name)
     if not scale.empty:
         ax.legend(fontsize=STYLE.tick_size, frameon=False, labelcolor=STYLE.faint, loc="best")
     note = scale.note(broken="× above", missing="○ below", hidden="gap")
-    add_landscape_title(ax, landscape, name, note.replace("colours", "y axis"))
-    add_provenance(ax, landscape, name)
+    describe_landscape(ax, landscape, name, note.replace("colours", "y axis"))

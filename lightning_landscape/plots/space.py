@@ -70,30 +70,20 @@ def add_space_star(axes: Axes3D, grid: Grid, height: float) -> None:
 
 
 def lamp_light(corners: NDArray[np.float64], spans: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The light of a lamp at the upper left on flat faces, shape (faces,): 1 if a face turns to it, −1 if away.
+    """The light on flat faces as they look in a box, shape (faces,): 1 if a face turns to the lamp, −1 if away.
+
+    The lamp is at the upper left. A face without area has no light.
 
     Args:
         corners: of the faces in data coordinates, shape (faces, 3 or 4, 3).
         spans: data units that one length of the box stands for, along each axis.
+
+    >>> lamp_light(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 2, 0]]]), np.ones(3)).round(3).tolist()
+    [0.795]
     """
-    lamp = np.array([-0.5, -0.35, 0.8])
-    return normals(corners, spans) @ (lamp / np.linalg.norm(lamp))
-
-
-def normals(corners: NDArray[np.float64], spans: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The unit normals of flat faces as they look in a box, shape (faces, 3); zero for a face without area.
-
-    Args:
-        corners: as for `lamp_light`.
-        spans: as for `lamp_light`.
-
-    >>> normals(np.array([[[0.0, 0, 0], [2, 0, 0], [0, 2, 0]]]), np.ones(3)).tolist()
-    [[0.0, 0.0, 1.0]]
-    """
-    box = corners / spans
-    first, second = (box[:, 1] - box[:, 0], box[:, 2] - box[:, 0])
+    box, lamp = corners / spans, np.array([-0.5, -0.35, 0.8])
+    normals = np.cross(box[:, 1] - box[:, 0], box[:, 2] - box[:, 0])
     if corners.shape[1] == 4:
-        first, second = (box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
-    result = np.cross(first, second)
-    length = np.linalg.norm(result, axis=1)
-    return result / np.where(length > 0, length, 1)[:, None]
+        normals = np.cross(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1])
+    lengths = np.linalg.norm(normals, axis=1)
+    return normals / np.where(lengths > 0, lengths, 1)[:, None] @ (lamp / np.linalg.norm(lamp))

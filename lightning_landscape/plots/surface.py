@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..landscape import Grid, Landscape
 from .backdrop import isolated_points, touched_cells
 from .bars import round_ticks
-from .furniture import add_landscape_title, add_message, add_provenance, require_ndim, root
+from .furniture import add_message, describe_landscape, require_ndim, root
 from .levels import round_levels
 from .scales import MaskedValues, Scale, make_scale
 from .settings import default_settings
@@ -68,12 +68,12 @@ def draw_surface(
             add_space_star(axes, grid, to_heights(scale, center))
     if scale.message is None:
         space_bar(axes, scale, name)
-    else:
-        add_message(axes, scale.message)
-    _dress(axes, scale)
+    add_message(axes, scale.message)
+    dress_space(axes, 2)
+    ticks, texts = round_ticks(scale, 7) if scale.message is None else (np.zeros(0), [])
+    axes.set_zticks(to_heights(scale, ticks), texts)
     note = scale.note(broken="hole, grey floor", missing="hole, hatched floor", hidden="hole")
-    add_landscape_title(axes, landscape, name, note)
-    add_provenance(axes, landscape, name)
+    describe_landscape(axes, landscape, name, note)
     return root(axes)
 
 
@@ -142,13 +142,3 @@ def _draw_floor(axes: Axes3D, grid: Grid, z: MaskedValues, scale: Scale, floor: 
         if len(levels):
             look = {"cmap": STYLE.colormap, "linewidths": 0.8, "alpha": 0.8, "zorder": 1}
             axes.contour(flat[..., 0], flat[..., 1], z, to_heights(scale, levels), zdir="z", offset=floor, **look)
-
-
-def _dress(axes: Axes3D, scale: Scale) -> None:
-    """Adds the ticks and labels of the three axes."""
-    dress_space(axes, 2)
-    if scale.message is None:
-        ticks, texts = round_ticks(scale, 7)
-        axes.set_zticks(to_heights(scale, ticks), texts)
-    else:
-        axes.set_zticks([])

@@ -20,13 +20,17 @@ from .cells import Cell, add_thumbnail
 from .curves import limit_values
 from .filled import fill_bands
 from .furniture import (
-    add_landscape_title,
+    add_footer,
     add_message,
-    add_provenance,
     add_star,
+    add_title,
     axis_label,
     hide_frame,
+    inexact,
+    join_parts,
+    moment,
     open_axes,
+    provenance,
     require_ndim,
     root,
 )
@@ -159,13 +163,6 @@ def _summarize(scales: list[Scale]) -> str:
     return text
 
 
-def _note(whole: Scale, landscape: Landscape) -> str:
-    """The note of all tiles together, in the words of bands or of curves."""
-    if landscape.grid.ndim == 2:
-        return whole.note()
-    return whole.note("gap", "gap", "gap").replace("colours", "y axis").replace("colour scale", "y axis")
-
-
 def _dress_frame(frame: Axes, landscape: Landscape, whole: Scale) -> None:
     """Adds title, labels and footer to the outer axes, of which nothing else is visible."""
     hide_frame(frame)
@@ -173,17 +170,19 @@ def _dress_frame(frame: Axes, landscape: Landscape, whole: Scale) -> None:
     for axis, label in zip((frame.xaxis, frame.yaxis), labels, strict=True):
         axis.set_label_text(label, fontsize=STYLE.tick_size, color=STYLE.ink, parse_math=False)
         axis.labelpad = 13 if axis is frame.xaxis else 24
-    title = f"{landscape.main} of single samples"
-    add_landscape_title(frame, landscape, "samples", _note(whole, landscape), title)
-    add_provenance(frame, landscape, landscape.main)
+    note = whole.note()
+    if landscape.grid.ndim == 1:
+        note = whole.note("gap", "gap", "gap").replace("colours", "y axis").replace("colour scale", "y axis")
+    title = f"{landscape.main} of single samples{moment(landscape)}"
+    add_title(frame, title, join_parts(note, inexact(landscape, "samples")))
+    add_footer(frame, provenance(landscape, landscape.main))
 
 
 def _draw_tile(tile: Axes, grid: Grid, item: Sample, scale: Scale, size: float) -> None:
     """Draws the landscape of one sample with its caption, of that text size, and its picture."""
     crowd = _draw_map(tile, grid, scale) if grid.ndim == 2 else _draw_curve(tile, grid, item, scale)
-    if scale.message is not None or scale.empty:
-        message = (scale.message or "no value to show").replace(": ", ":\n")
-        add_message(tile, message, size=STYLE.tile_size, height=0.2)
+    if scale.notice is not None:
+        add_message(tile, scale.notice.replace(": ", ":\n"), size=STYLE.tile_size, height=0.2)
     for axis in (tile.xaxis, tile.yaxis)[: grid.ndim]:
         axis.set_major_locator(MaxNLocator(2))
     wrong = is_wrong(item)
@@ -193,17 +192,7 @@ def _draw_tile(tile: Axes, grid: Grid, item: Sample, scale: Scale, size: float) 
     for spine in tile.spines.values():
         spine.set(color=STYLE.alarm if wrong else STYLE.rule, linewidth=1.6 if wrong else 0.6)
     if item.thumbnail is not None:
-        _add_picture(tile, item.thumbnail, crowd)
-
-
-def _add_picture(tile: Axes, thumbnail: NDArray[np.uint8], crowd: NDArray[np.float64]) -> None:
-    """Adds the sample's picture, clear of the points of `crowd`, shape (n, 2), in data coordinates."""
-    limits = np.array([tile.get_xlim(), tile.get_ylim()])
-    if tile.get_yscale() == "log":
-        limits[1], crowd = np.log10(limits[1]), np.stack([crowd[:, 0], np.log10(crowd[:, 1])], axis=1)
-    width, height = limits[:, 1] - limits[:, 0]
-    shape = 1.0 if tile.get_aspect() == "auto" else height / width
-    add_thumbnail(tile, thumbnail, (crowd - limits[:, 0]) / (width, height), shape)
+        add_thumbnail(tile, item.thumbnail, crowd)
 
 
 def _draw_map(tile: Axes, grid: Grid, scale: Scale) -> NDArray[np.float64]:
