@@ -123,10 +123,12 @@ def _requested_range(
 def _quantile_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
     """The range between two quantiles, or all of it where these are equal."""
     low, high = (float(q) for q in np.quantile(body, settings.quantiles))
+    first, second = (short(100 * share) for share in settings.quantiles)
     if high - low > 1e-12 * max(abs(low), abs(high)):
-        return Range(low, high, _describe(body, low, high, "colours 5–95 %: "))
+        return Range(low, high, _describe(body, low, high, f"colours {first}–{second} %: "))
     low, high = float(body[0]), float(body[-1])
-    return Range(low, high, f"colours {short(low)} … {short(high)} (the 5 % and 95 % quantiles are equal)")
+    remark = f"colours {short(low)} … {short(high)} (the {first} % and {second} % quantiles are equal)"
+    return Range(low, high, remark)
 
 
 def _readable_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:

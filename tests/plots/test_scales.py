@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import LogNorm
 
+from lightning_landscape.plots.ranges import ScaleSettings
 from lightning_landscape.plots.scales import COLOR_SCALES, make_scale
 
 
@@ -17,6 +18,12 @@ def test_quantile_clips_five_percent_at_both_ends_and_says_how_many():
     scale = make_scale(np.arange(101.0), "quantile")
     assert (scale.low, scale.high, scale.extend) == (5, 95, "both")
     assert scale.note() == "colours 5–95 %: 5 … 95, 5 points below (min 0), 5 points above (max 100)"
+
+
+def test_the_note_names_the_quantiles_of_the_settings():
+    scale = make_scale(np.arange(101.0), "quantile", settings=ScaleSettings(levels=5, quantiles=(0.1, 0.8)))
+    assert scale.levels.tolist() == [10, 27.5, 45, 62.5, 80]
+    assert scale.note().startswith("colours 10–80 %: 10 … 80, 10 points below")
 
 
 def test_quantile_of_a_plateau_falls_back_to_all_values():
