@@ -76,7 +76,7 @@ def draw_slices(
     for direction, (index, curve) in enumerate(zip(indices, curves, strict=True)):
         start, stop = stop, stop + len(curve)
         _draw_curve(ax, landscape, name, direction, index, scale.part(slice(start, stop)))
-    _dress(ax, landscape, name, scale)
+    _dress_curves(ax, landscape, name, scale)
     return root(ax)
 
 
@@ -145,7 +145,7 @@ def _draw_marks(ax: Axes, axis: NDArray[np.float64], scale: Scale, color: str) -
             ax.plot(x, y, marker, color=color, transform=ax.get_xaxis_transform(), **look)
 
 
-def _dress(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> None:
+def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> None:
     """Adds star, message, labels, legend, title and footer to axes that hold the curves."""
     add_star(ax, 0.0, landscape.center.get(name, np.nan))
     add_message(ax, scale.message)
