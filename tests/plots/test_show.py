@@ -10,15 +10,15 @@ from lightning_landscape.plots import show, show_figure
 
 
 def test_in_a_notebook_it_is_the_cells_output(monkeypatch):
-    shown = []
+    displayed = []
     home = types.ModuleType("IPython.display")
-    home.display = shown.append
+    home.display = displayed.append
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(version_info=(9, 0)))  # matplotlib asks
     monkeypatch.setitem(sys.modules, "IPython.display", home)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     figure = Figure()
     show_figure(figure)
-    assert shown == [figure]
+    assert displayed == [figure]
 
 
 @pytest.mark.parametrize("backend", ["agg", "Agg", "pdf", "template"])
@@ -31,12 +31,12 @@ def test_without_a_screen_it_is_said(monkeypatch, caplog, backend):
 def test_on_a_screen_it_has_a_window(monkeypatch):
     from matplotlib import pyplot
 
-    shown = []
+    displayed = []
     monkeypatch.setattr(show, "get_backend", lambda: "a screen")
-    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.gcf().canvas.manager.canvas.figure))
+    monkeypatch.setattr(pyplot, "show", lambda: displayed.append(pyplot.gcf().canvas.manager.canvas.figure))
     figure = Figure()
     try:
         show_figure(figure)
     finally:
         pyplot.close("all")
-    assert shown == [figure]
+    assert displayed == [figure]
