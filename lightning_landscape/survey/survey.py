@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accelerations.bf16 import checked, control, errors, stated
-from ..accelerations.choose import fastest, told
+from ..accelerations.bf16 import control_points, control_values, error_entry, errors
+from ..accelerations.choose import fastest, recipe_entry
 from ..accelerations.proof import proved
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -157,7 +157,7 @@ class Survey:
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.meta |= self.found
             for _ in self.fill(landscape, surfaces, fast, measured, orders):
-                landscape.meta["accelerations"] = told(evaluator, choice)
+                landscape.meta["accelerations"] = recipe_entry(evaluator, choice)
                 yield landscape
         if landscape.interpolated.any():
             yield landscape
@@ -192,8 +192,12 @@ class Survey:
             share: of the batches on which the proof is made.
         """
         more = [] if tiles is None else [tiles.measured]
-        some = checked(points) if "bf16" in choice.names else None
-        exact = [] if some is None else control(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
+        some = control_points(points) if "bf16" in choice.names else None
+        exact = (
+            []
+            if some is None
+            else control_values(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
+        )
 
         def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
             """Each with that share of its batches."""
@@ -203,8 +207,8 @@ class Survey:
         with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
             measured = [*paired(surfaces, batches), *more]
             if some is not None:
-                found = _named_errors(surfaces, exact, control(fast, self.plane, some, measured))
-                self.found["bf16_error"] = stated(some, len(measured[0][1]), found)
+                found = _named_errors(surfaces, exact, control_values(fast, self.plane, some, measured))
+                self.found["bf16_error"] = error_entry(some, len(measured[0][1]), found)
             yield fast, measured, choice
 
     def fill(
