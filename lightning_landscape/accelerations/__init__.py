@@ -103,7 +103,7 @@ def applied(
     """A context with all the named accelerations, nested; gives the evaluator and the batches to use.
 
     Args:
-        names: rows of ACCELERATIONS or ON_REQUEST; they are used in the order of these tables.
+        names: rows of ACCELERATIONS or ON_REQUEST, which are used in the order of these tables.
         evaluator: the evaluator to accelerate.
         batches: the frozen data.
         always: use the rows that need no trial, too, where they apply.

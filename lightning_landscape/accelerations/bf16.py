@@ -30,7 +30,6 @@ class _Autocast(EvaluatorWrapper):
     """Measures each point under autocast, and leaves it between two points."""
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """See `Evaluator`."""
         device = next((p.device.type for p in self.module.parameters()), "cpu")
         stream = iter(self.inner(objective, plane, points, batches))
         while True:
@@ -49,16 +48,9 @@ def control_points(points: Array) -> Array:
 
 
 def control_values(evaluator: Evaluator, plane: Plane, points: Array, measured: Measured) -> list[dict[str, Array]]:
-    """Every metric at each of these points, on a few batches; NaN where the step refuses a point.
+    """The metrics of each pair of an objective and its batches at these points, by name, each of shape (n,).
 
-    Args:
-        evaluator: measures the points.
-        plane: origin and k directions.
-        points: shape (n, k).
-        measured: pairs of an objective and its batches.
-
-    Returns:
-        Of each pair, the metrics by name, each of shape (n,).
+    A few batches of each pair are measured. A value is NaN where the step refuses a point.
     """
     tables = []
     for objective, batches in measured:

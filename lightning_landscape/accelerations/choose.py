@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,21 +67,16 @@ def fastest(
 ) -> tuple[Evaluator, Choice]:
     """`Affine`, where a few passes give all points; else `reference`, with the accelerations that are chosen.
 
+    The arguments are those of `choose`, except for:
+
     Args:
-        reference: the plain evaluator.
-        objective: is measured.
-        plane: origin and k directions.
-        batches: the frozen data of a point.
         points: the points to be measured, shape (n, k).
         expected: the least number of them, where some may be interpolated; None for all.
-        accelerate: as in `choose`.
-        settings: for the time of the search.
     """
     if reference.edits_weights:  # other evaluators keep the parameters elsewhere, where an edit would stay
         return reference, Choice()
     expected = len(points) if expected is None else expected
     if settings.share * len(points) * len(batches) >= settings.affine_passes:
-        started = time.perf_counter()
         sample, times = largest_batches(batches, settings.batches)
         try:
             seconds = first_seconds(reference, objective, plane, sample) * times * len(points)
@@ -92,7 +86,7 @@ def fastest(
         if seconds >= settings.affine_seconds:
             affine = find_affine(reference, objective, plane, batches, points)
             if affine is not None:
-                return affine, Choice(tried=time.perf_counter() - started)
+                return affine, Choice()
     return reference, choose(reference, objective, plane, batches, expected, accelerate, settings)
 
 

@@ -68,7 +68,6 @@ class _Folded(EvaluatorWrapper):
         self._is_folded = False
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """See `Evaluator`."""
         if not self._is_folded:
             origin = np.zeros((self.at_once, plane.ndim))
             with self._original_forwards(), _followers(self._layers, self._norms) as pairs:
@@ -88,12 +87,12 @@ class _Folded(EvaluatorWrapper):
     @contextmanager
     def _original_forwards(self) -> Iterator[None]:
         """A context without the forwards of later accelerations: hooks in a compiled one would compile it anew."""
-        present = [attributes.get("forward") for attributes, _ in self._forwards]
+        present = [(attributes, attributes.get("forward")) for attributes, _ in self._forwards]
         _set_forwards(self._forwards)
         try:
             yield
         finally:
-            _set_forwards([(a, forward) for (a, _), forward in zip(self._forwards, present, strict=True)])
+            _set_forwards(present)
 
 
 def _set_forwards(forwards: list[tuple[dict[str, Any], Any]]) -> None:

@@ -19,14 +19,11 @@ def kept_memory(
     """Free memory below a block that is in use, which the C library therefore keeps. Exact to the bit.
 
     Free memory at the end of the heap goes back to the system. The system fills every page with zeros before it hands
-    it out again. Activations of some megabytes may pay for that at every batch, as the heap happens to lie. With
-    batches of 64 on two threads, a small CNN took 0.47 of the time then, ResNet-56 0.56, a small Transformer 0.9.
-    Beginning and ending take 25 ms. No setting of the process is changed. At the end the memory is given back.
+    it out again. Activations of some megabytes may pay for that at every batch, as the heap happens to lie. With kept
+    memory, a small CNN took 0.47 of the time, ResNet-56 0.56, a small Transformer 0.9. Beginning and ending take 25 ms.
+    No setting of the process is changed. At the end the memory is given back.
 
-    Args:
-        evaluator: the evaluator to accelerate.
-        batches: the frozen data.
-        size: in bytes of addresses; unused ones take no memory.
+    The `size` is in bytes of addresses; unused ones take no memory.
 
     Raises:
         ValueError: on other systems than Linux with glibc and its allocator, and on accelerators. Also where the heap

@@ -24,10 +24,7 @@ def processes(
     for a small CNN. It was 0.93 times for ResNet-56, and 1.45 times for a small Transformer. They gain more where other
     programs run: threads wait for these, processes do not.
 
-    Args:
-        evaluator: the evaluator to accelerate.
-        batches: the frozen data.
-        max_bytes: of the parameters in all workers of all data sets together.
+    The parameters in all workers of all data sets take no more than `max_bytes` together.
 
     Raises:
         ValueError: with one core or one thread; on accelerators, whose state no fork can use; on other systems than

@@ -53,6 +53,5 @@ def proved(
             yield fast, converted, choice
             return
     log.debug("%s are not used: they do not hold on all data", ", ".join(choice.names))
-    nothing = Choice(tried=choice.tried, always=choice.always)
     with applied((), evaluator, batches, always=choice.always) as (plain, converted):
-        yield plain, converted, nothing
+        yield plain, converted, Choice(always=choice.always)

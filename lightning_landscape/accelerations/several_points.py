@@ -50,8 +50,8 @@ def several_points(
     samples of CIFAR's size took 1.4 times as long.
 
     Raises:
-        ValueError: for networks that are not small. On a CPU also for batches that would take much memory, and for
-            convolutions of large samples or without a rule.
+        ValueError: for networks that are not small. On a CPU also for batches that would take much memory. There also
+            for convolutions of large samples or without a rule.
     """
     module = evaluator.module
     is_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())

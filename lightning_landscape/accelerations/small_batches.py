@@ -47,7 +47,6 @@ class _SmallBatches(EvaluatorWrapper):
         self._known: list[tuple[Objective, Sequence[Batch], Sequence[Batch]]] = []
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """See `Evaluator`."""
         yield from self.inner(objective, plane, points, self._parts(objective, plane, batches))
 
     def _parts(self, objective: Objective, plane: Plane, batches: Sequence[Batch]) -> Sequence[Batch]:

@@ -67,13 +67,11 @@ class Choice:
     Args:
         names: rows of ACCELERATIONS, in their order.
         speedup: of each, against those before it.
-        tried: seconds that the trial took.
         always: use the rows that need no trial, too.
     """
 
     names: tuple[str, ...] = ()
     speedup: dict[str, float] = field(default_factory=dict)
-    tried: float = 0.0
     always: bool = False
 
 
@@ -106,14 +104,9 @@ class Trial:
         self.seconds = self.least = self.took = 0.0  # of a point, the least of it, and of the last attempt in all
 
     @property
-    def elapsed(self) -> float:
-        """Seconds since it began."""
-        return time.perf_counter() - self.started
-
-    @property
     def choice(self) -> Choice:
         """The rows that were kept."""
-        return Choice(tuple(self.names), self.speedup, self.elapsed, always=True)
+        return Choice(tuple(self.names), self.speedup, always=True)
 
     def begin(self) -> bool:
         """Time the plain evaluator; False where there is no time for any trial."""
@@ -189,7 +182,8 @@ class Trial:
         points = sum(row.points for row in map(_row, added)) * len(added)  # processes work ahead on such points
         longest = settings.hopeless * (self.rounds + settings.rounds_of_chunks * points) * self.least
         trial = (longest if points else self.took) + max(compiling, default=0.0)
-        return trial + self.took <= settings.share * self.least * self.times * self.points - self.elapsed
+        elapsed = time.perf_counter() - self.started
+        return trial + self.took <= settings.share * self.least * self.times * self.points - elapsed
 
     def _seconds_before(self, seconds: float) -> float:
         """The seconds of a point before, measured on both sides of an attempt: other programs come and go."""
@@ -235,13 +229,7 @@ def time_points(
 ) -> tuple[list[Measurements], float]:
     """The values at a point off the axes, side by side, and the least seconds of a point after those.
 
-    Args:
-        evaluator: is timed.
-        objective: is measured.
-        plane: origin and k directions.
-        batches: the frozen data.
-        points: the least number of timed points; three rounds, or two of 32 points, may be more.
-        settings: for the number of rounds.
+    At least `points` points are timed; three rounds, or two of 32 points, may be more.
     """
     together = evaluator.at_once
     largest_chunk = max((row.points for row in ACCELERATIONS.values()), default=0)

@@ -67,26 +67,21 @@ class EvaluatorWrapper:
 
     @property
     def module(self) -> nn.Module:
-        """See `Evaluator`."""
         return self.inner.module
 
     @property
     def parts(self) -> int | None:
-        """See `Evaluator`."""
         return self.inner.parts
 
     @property
     def at_once(self) -> int:
-        """See `Evaluator`."""
         return self.inner.at_once
 
     @property
     def works_ahead(self) -> bool:
-        """See `Evaluator`."""
         return self.inner.works_ahead
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """See `Evaluator`."""
         return self.inner(objective, plane, points, batches)
 
 
@@ -103,13 +98,10 @@ class ObjectiveWrapper(Objective):
         self.objective = objective
 
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """Rehearse the objective inside."""
         self.objective.rehearse(module, batch)
 
     def start(self) -> None:
-        """Start the objective inside."""
         self.objective.start()
 
     def finish(self) -> dict[str, float]:
-        """The metrics of the whole set."""
         return self.objective.finish()

@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,24 +20,6 @@ import torch
 from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
 from .base import Evaluator, EvaluatorWrapper, Measurements, Stream
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """Settings for the wait for a worker process.
-
-    Args:
-        turns_ahead: the number of its turns that a worker may measure before they are asked for.
-        patience: the least time that a worker may take for a point, in seconds.
-        slowdown: the longest time that a worker may take for a point, in times of this process.
-    """
-
-    turns_ahead: int = 2
-    patience: float = 10.0
-    slowdown: float = 20.0
-
-
-DEFAULT = WorkerSettings()
 
 
 class Forked(EvaluatorWrapper):
@@ -59,18 +40,12 @@ class Forked(EvaluatorWrapper):
         processes: W, this one included.
         workers: the maximum of live workers, which streams that take turns share, first come, first served. None for
             W − 1 in each.
-        settings: for the wait for a worker.
+        patience: seconds that a worker may take for a point, at least, and 20 times as long as this process.
     """
 
-    def __init__(
-        self,
-        inner: Evaluator,
-        processes: int,
-        workers: int | None = None,
-        settings: WorkerSettings = DEFAULT,
-    ) -> None:
+    def __init__(self, inner: Evaluator, processes: int, workers: int | None = None, patience: float = 10.0) -> None:
         super().__init__(inner)
-        self.processes, self.settings = processes, settings
+        self.processes, self.patience = processes, patience
         self._free = sys.maxsize if workers is None else workers
         self._has_lost = False  # a worker that did not end by itself: no other is started
 
@@ -85,7 +60,6 @@ class Forked(EvaluatorWrapper):
         return True
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
         processes = 1 + min(self.processes - 1, self._free)
         if self._has_lost or processes < 2 or len(points) < 2 * processes * self.inner.at_once:
@@ -95,7 +69,7 @@ class Forked(EvaluatorWrapper):
         shares = [points[owners == owner] for owner in range(processes)]
         stream = iter(self.inner(objective, plane, shares[0], batches))
         team: list[Worker] = []
-        patience, done = self.settings.patience, 0
+        patience, done = self.patience, 0
         self._free -= processes - 1
         try:
             for owner in owners:
@@ -103,14 +77,13 @@ class Forked(EvaluatorWrapper):
                 if owner == 0:
                     started = time.perf_counter()
                     measured = next(stream)
-                    patience = max(patience, self.settings.slowdown * (time.perf_counter() - started))
+                    patience = max(patience, 20 * (time.perf_counter() - started))
                 else:
                     measured = team[owner - 1].answer(patience)
                 if not team:
                     try:
                         for share in shares[1:]:
-                            points_of_worker = self.inner(objective, plane, share, batches)
-                            team.append(Worker(self.inner, points_of_worker, self.settings.turns_ahead))
+                            team.append(Worker(self.inner, self.inner(objective, plane, share, batches)))
                     except OSError:  # no more processes, or no memory for one
                         self._has_lost, measured = True, None
                 if measured is None:
@@ -130,13 +103,12 @@ class Worker:
     Args:
         evaluator: measures them.
         stream: its measurements of the worker's points, of which none is asked for in this process.
-        turns_ahead: as in `WorkerSettings`.
 
     Raises:
         OSError: if the system starts no more processes.
     """
 
-    def __init__(self, evaluator: Evaluator, stream: Iterator[Measurements], turns_ahead: int) -> None:
+    def __init__(self, evaluator: Evaluator, stream: Iterator[Measurements]) -> None:
         self._connection, theirs = Pipe()
         self._parent, self._hangs, self._gone = os.getpid(), False, False
         for output in (sys.stdout, sys.stderr):
@@ -148,7 +120,7 @@ class Worker:
         if self.pid == 0:
             try:
                 self._connection.close()  # or the parent's end would not be known here
-                _work(theirs, evaluator, stream, turns_ahead)
+                _work(theirs, evaluator, stream)
             finally:
                 os._exit(0)  # no handlers, no buffers: they are the parent's
         theirs.close()
@@ -179,7 +151,7 @@ class Worker:
         return self._hangs
 
 
-def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[Measurements], turns_ahead: int) -> None:
+def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[Measurements]) -> None:
     """Measure the worker's points and send the values, until the points end, the parent ends or an error comes.
 
     An error in a worker comes again in the parent. A worker also stops where a batch was cut to fit the memory.
@@ -191,7 +163,7 @@ def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[Measure
         if evaluator.parts != parts:
             return  # a batch was cut: the parent does that for itself
         connection.send(measured)
-        if turn >= turns_ahead * evaluator.at_once:
+        if turn >= 2 * evaluator.at_once:  # two turns ahead of the questions
             connection.recv()
 
 

@@ -121,11 +121,23 @@ def compared(
         trained: that in train mode, where it is known.
         module: the module that is measured.
         flags: as of `put_in_mode`.
-    """
+
+    >>> from lightning_landscape.evaluators import Measurement
+    >>> compared("loss", Measurement(1.25, 0.02), Measurement(0.5, math.nan), nn.Dropout(), {})[0]
+    "loss at the centre: 1.25 ± 0.02 in eval mode, which is measured; 0.5 in train mode (dropout is off in eval mode). mode='train' measures that."
+    """  # noqa: E501
     if trained is None or not differ(evaluated, trained):
         return "", {}
     why = reasons(module, flags)
-    return both_modes(name, evaluated, trained, why), {"in_train_mode": {**trained._asdict(), "why": why}}
+    in_eval_mode, in_train_mode = (
+        f"{m.value:.4g} ± {m.standard_error:.2g}" if math.isfinite(m.standard_error) else f"{m.value:.4g}"
+        for m in (evaluated, trained)
+    )
+    line = (
+        f"{name} at the centre: {in_eval_mode} in eval mode, which is measured; {in_train_mode} in train mode ({why}). "
+        "mode='train' measures that."
+    )
+    return line, {"in_train_mode": {"value": trained.value, "standard_error": trained.standard_error, "why": why}}
 
 
 def differ(evaluated: Measurement, trained: Measurement) -> bool:
@@ -164,23 +176,6 @@ def reasons(module: nn.Module, flags: Flags) -> str:
 def _drops(part: nn.Module) -> bool:
     chance = part.p if isinstance(part, DROPOUTS) else getattr(part, "dropout", 0.0)  # of attention and recurrent nets
     return isinstance(chance, int | float) and chance > 0
-
-
-def both_modes(name: str, evaluated: Measurement, trained: Measurement, why: str) -> str:
-    """One line on a loss that differs, with both numbers.
-
-    >>> from lightning_landscape.evaluators import Measurement
-    >>> both_modes("loss", Measurement(1.25, 0.02), Measurement(0.5, math.nan), "dropout is off in eval mode")
-    "loss at the centre: 1.25 ± 0.02 in eval mode, which is measured; 0.5 in train mode (dropout is off in eval mode). mode='train' measures that."
-    """  # noqa: E501
-    evaluated_text, trained_text = (
-        f"{m.value:.4g} ± {m.standard_error:.2g}" if math.isfinite(m.standard_error) else f"{m.value:.4g}"
-        for m in (evaluated, trained)
-    )
-    return (
-        f"{name} at the centre: {evaluated_text} in eval mode, which is measured; {trained_text} in train mode "
-        f"({why}). mode='train' measures that."
-    )
 
 
 def only_in_train_mode(error: Exception) -> Exception:

@@ -101,8 +101,7 @@ class Sequential:
             try:
                 measurements = self._measure(objective, go, batches)
             except Exception as error:
-                self._refuse_to_halve(error, batches)
-                if not self._may_halve(objective, error):
+                if not self._may_halve(objective, error, batches):
                     raise
                 measurements = None  # the error holds tensors: go on when it is gone
             if measurements is None:
@@ -111,17 +110,18 @@ class Sequential:
                 measurements = self._measure(objective, go, batches)
             yield measurements
 
-    def _refuse_to_halve(self, error: Exception, batches: Sequence[Batch]) -> None:
-        """Raises CannotMeasureError where a batch in train mode does not fit: in parts it has other values."""
+    def _may_halve(self, objective: Objective, error: Exception, batches: Sequence[Batch]) -> bool:
+        """True if halves of the batches may fit; sharded processes would have to agree on it.
+
+        Raises:
+            CannotMeasureError: where a batch in train mode does not fit: in parts it has other values.
+        """
         if self._is_training and is_out_of_memory(error):
             raise CannotMeasureError(
                 f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory, and in train "
                 "mode it is not measured in parts, whose statistics and random numbers differ. Give the loader "
                 "smaller batches, or mode='eval'."
             ) from error
-
-    def _may_halve(self, objective: Objective, error: Exception) -> bool:
-        """True if batches may be halved; sharded processes would have to agree on it."""
         return objective.divisible and self._shards is None and is_out_of_memory(error)
 
     def _measure(self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]) -> Measurements:
@@ -188,8 +188,7 @@ class Sequential:
             try:
                 return self._rehearse(objective, move, batch)
             except Exception as error:
-                self._refuse_to_halve(error, [batch])
-                if batch.size == 1 or not self._may_halve(objective, error):
+                if not self._may_halve(objective, error, [batch]) or batch.size == 1:
                     raise
             batch = halves(batch)[0]
 

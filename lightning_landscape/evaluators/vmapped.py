@@ -45,7 +45,6 @@ class Vmapped(EvaluatorWrapper):
         return self._points
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
         if len(points) < self.at_once or _moves_buffers(self.module, plane):
             yield from self.inner(objective, plane, points, batches)

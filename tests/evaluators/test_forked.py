@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_landscape.evaluators import Forked, Sequential
-from lightning_landscape.evaluators.forked import WorkerSettings
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
 from lightning_landscape.weights.plane import Plane
@@ -141,7 +140,7 @@ def test_workers_are_a_few_points_ahead_and_no_more(stream):
 
     rows = stream(counted, processes=2)
     next(rows)
-    most = 1 + WorkerSettings.turns_ahead  # the rehearsal
+    most = 1 + 2  # the rehearsal
     deadline = time.monotonic() + HANG
     while calls < most and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -283,7 +282,7 @@ def test_a_worker_that_fails_is_replaced_by_its_parent(how, stream):
             time.sleep(10_000)
         return parabola(module, data)
 
-    evaluator = Forked(Sequential(toy()), 2, settings=WorkerSettings(patience=0.5))
+    evaluator = Forked(Sequential(toy()), 2, patience=0.5)
     started = time.monotonic()
     rows = list(stream(fails, evaluator=evaluator))
     assert time.monotonic() - started < HANG

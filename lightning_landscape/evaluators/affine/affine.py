@@ -69,17 +69,14 @@ class Affine(EvaluatorWrapper):
         self._taken_bytes = 0  # by all streams
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
-        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
         points = np.asarray(points, dtype=np.float64)
         self.method = self.declined = ""
         method: _Method | None = None
+        search = _Search(self.inner, objective, plane, batches, points, self.settings, self._taken_bytes)
         try:
-            search = _Search(self.inner, objective, plane, batches, points, self.settings, self._taken_bytes)
             method = search.method()
-        except NotAffine as reason:
-            self.declined = str(reason)
         except Exception as error:  # noqa: BLE001  # an error of the step itself comes again at its point
-            self.declined = f"{type(error).__name__}: {error}"
+            self.declined = str(error) if isinstance(error, NotAffine) else f"{type(error).__name__}: {error}"
         if method is None:
             log.debug("measured in full: %s", self.declined)
             yield from self.inner(objective, plane, points, batches)
@@ -153,13 +150,9 @@ class _Method:
 class _Search:
     """The search for a method that gives the measured values.
 
+    The first arguments are those of `find_affine`.
+
     Args:
-        reference: measures points in full.
-        objective: is measured.
-        plane: origin and k directions.
-        batches: the frozen data.
-        points: the points to be measured, shape (n, k).
-        settings: for the search.
         taken_bytes: of the available memory, by other streams.
         share: of `batches` in all the data for which there must be memory.
     """
@@ -203,7 +196,7 @@ class _Search:
             ClosedForm(self._trial(trial_probes, max_bytes), trial_probes, self.settings, is_trial=True)
         else:
             probes = trial_probes
-        passes, measured = self._passes(probes, max_bytes)
+        passes, measured = self._record(probes, Recording(self.objective, max_bytes=int(max_bytes * self.share)))
         form = ClosedForm(passes, probes, self.settings)
         del passes
 
@@ -229,7 +222,9 @@ class _Search:
         trial = self._trial(trial_probes, max_bytes, candidates(module, self.plane))
         watched = worth_remembering(trial, trial_probes, moving_parameters(module, self.plane))
         del trial
-        passes, measured = self._passes(probes, max_bytes, watched)
+        recording = Recording(self.objective, watched, max_bytes=int(max_bytes * self.share))
+        passes, measured = self._record(probes, recording)
+        del recording
         replay = Replay(self.objective, memory_of(passes, probes))
         del passes
 
@@ -246,19 +241,13 @@ class _Search:
         """The records of the smallest batch at the probes."""
         max_bytes = min(max_bytes, self.settings.trial_bytes)
         recording = Recording(self.objective, watched, nested=True, max_bytes=max_bytes)
-        return self._record(recording, probes, _smallest(self.batches))[0]
-
-    def _passes(
-        self, probes: np.ndarray, max_bytes: int, watched: Sequence[nn.Module] = ()
-    ) -> tuple[list[list[Seen]], list[Measurements]]:
-        """The records of all batches at the probes, and their measurements."""
-        recording = Recording(self.objective, watched, max_bytes=int(max_bytes * self.share))
-        return self._record(recording, probes, self.batches)
+        return self._record(probes, recording, _smallest(self.batches))[0]
 
     def _record(
-        self, recording: Recording, probes: np.ndarray, batches: Sequence[Batch]
+        self, probes: np.ndarray, recording: Recording, batches: Sequence[Batch] | None = None
     ) -> tuple[list[list[Seen]], list[Measurements]]:
-        passes, measured = [], []
+        """The records of batches (None for all) at the probes, and their measurements."""
+        passes, measured, batches = [], [], batches or self.batches
         for measurements in self.reference(recording, self.plane, probes, batches):
             if [id(seen.batch) for seen in recording.seen] != [id(batch) for batch in batches]:
                 raise NotAffine("the batches did not stay whole")
