@@ -19,11 +19,7 @@ from ..evaluators import Evaluator, EvaluatorWrapper, Stream
 from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
 
-CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {
-    nn.Conv1d: F.conv1d,
-    nn.Conv2d: F.conv2d,
-    nn.Conv3d: F.conv3d,
-}
+CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 TRANSPOSED: dict[type, Callable[..., Tensor]] = {
     nn.ConvTranspose1d: F.conv_transpose1d,
     nn.ConvTranspose2d: F.conv_transpose2d,

@@ -42,7 +42,8 @@ def kept_memory(
     block_size = 120 * 2**10  # blocks from 128 KiB on may be mapped by themselves, outside the heap
     blocks: list[int | None] = []
     try:
-        for _ in range(size // block_size * 2**12 // os.sysconf("SC_PAGE_SIZE")):  # each touches a page: few large ones
+        # Each block touches a page: there are fewer blocks where pages are larger than 4 KiB.
+        for _ in range(size // block_size * 2**12 // os.sysconf("SC_PAGE_SIZE")):
             blocks.append(c.malloc(block_size))
         blocks.sort(key=lambda block: block or 0)
         if not all(blocks) or not 0 <= (c.sbrk(0) or 0) - (blocks[-1] or 0) < size // 8:

@@ -85,7 +85,7 @@ def evaluate(
     if not isinstance(objective, Objective):
         objective = LossFunction(objective)
     columns: dict[str, np.ndarray] = {}
-    with one_pass(), preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
+    with one_pass(), preserved(), torch.inference_mode(False):  # inference tensors could not be moved
         evaluator = Sequential(module_copy(module, {}).eval(), seed=seed)
         for i, measurements in enumerate(evaluator(objective, plane, points, batches)):
             for name, (value, _) in measurements.items():

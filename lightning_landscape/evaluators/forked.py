@@ -112,14 +112,14 @@ class Worker:
         self._connection, theirs = Pipe()
         self._parent, self._hangs, self._gone = os.getpid(), False, False
         for output in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, ValueError):  # there may be none, or a closed one
-                output.flush()  # else the worker has the same lines to write
+            with suppress(AttributeError, ValueError):  # there may be no output, or a closed one
+                output.flush()  # else the worker writes the same lines again
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # threads are not forked: what if one holds a lock?
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads that may hold a lock
             self.pid = os.fork()
         if self.pid == 0:
             try:
-                self._connection.close()  # or the parent's end would not be known here
+                self._connection.close()  # else this process would not see the parent's end
                 _work(theirs, evaluator, stream)
             finally:
                 os._exit(0)  # no handlers, no buffers: they are the parent's
@@ -140,9 +140,9 @@ class Worker:
     def end(self) -> bool:
         """End it, if it has not; True if something had gone wrong that may go wrong again."""
         if os.getpid() != self._parent:
-            return False  # somebody has forked the parent since
+            return False  # this is a later fork of the parent
         self._connection.close()
-        with suppress(ChildProcessError):  # somebody has waited for all processes: it is no more
+        with suppress(ChildProcessError):  # another caller of wait() has reaped it
             ended, status = os.waitpid(self.pid, os.WNOHANG)
             if not ended:
                 os.kill(self.pid, signal.SIGKILL)
@@ -161,9 +161,9 @@ def _work(connection: Connection, evaluator: Evaluator, stream: Iterator[Measure
     parts = evaluator.parts
     for turn, measured in enumerate(stream, 1):
         if evaluator.parts != parts:
-            return  # a batch was cut: the parent does that for itself
+            return  # a batch was cut, which the parent must see
         connection.send(measured)
-        if turn >= 2 * evaluator.at_once:  # two turns ahead of the questions
+        if turn >= 2 * evaluator.at_once:  # at most two turns ahead of the parent
             connection.recv()
 
 
@@ -172,7 +172,7 @@ def _leave_parent() -> None:
     torch.set_num_threads(1)
     compiler: Any = sys.modules.get("torch._inductor.config")
     if compiler is not None:
-        compiler.compile_threads = 1  # the others are the parent's
+        compiler.compile_threads = 1  # its compiler processes are the parent's
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):

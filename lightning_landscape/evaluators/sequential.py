@@ -75,7 +75,7 @@ class Sequential:
         self._shards = AtRest(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
         self.edits_weights = self._is_watched = False
-        # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
+        # FSDP reuses its buffers, and a training could not go on with inference tensors in them.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
@@ -375,7 +375,7 @@ class _InPlace:
         self._exact.write(coordinates)
         for part in self._rounded:
             part.write_rounded(coordinates)
-        for variance in self._variances:  # beyond the models between which it was interpolated
+        for variance in self._variances:  # it may be negative beyond interpolated models
             variance.clamp_(min=torch.finfo(variance.dtype).tiny)
 
 

@@ -43,11 +43,6 @@ class Scores:
         """The margins of the loss for these scores."""
         return margins(self.parts, self.arguments, self.batches)
 
-    @property
-    def samples(self) -> int:
-        """n, of each batch."""
-        return self.margins.parts.shape[1] // self.batches
-
     def hits(self, points: Product | Tensor) -> Tensor:
         """The number of rightly classified samples in each batch at each point, shape (G, P)."""
         labels = self.arguments["target"].reshape(-1).chunk(self.batches)
@@ -166,7 +161,7 @@ class _Block:
             else:
                 tally.add(hits / samples, weight, singles if has_singles else None)
         else:
-            samples = self.scores.samples
+            samples = self.scores.margins.parts.shape[1] // batches
             if reading.kind == "losses":
                 losses = *self.moments, weight / samples, samples * batches
                 tally.add_sums(losses, losses)
