@@ -14,12 +14,12 @@ from ..objectives.base import Batch
 
 @contextmanager
 def fast_matmul(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
-    """Float32 matrix products may use another kernel: exact on most CPUs, bfloat16 or TF32 on some devices.
+    """Float32 matrix products with any kernel: exact on most CPUs, bfloat16 or TF32 on some devices.
 
     The proof before its use keeps the exact ones only.
 
     Raises:
-        ValueError: if the products are already allowed to, or the user has set each backend by itself.
+        ValueError: if any kernel is allowed already, or the user has set each backend by itself.
     """
     before = matmul_precision()
     if before is None or before == "medium":
