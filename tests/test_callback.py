@@ -566,6 +566,36 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert [landscape.done.all() for landscape in callback.landscapes.values()] == [True, True]  # type: ignore[union-attr]
 
 
+def test_without_a_folder_the_pictures_reach_the_loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from lightning_landscape.storage.lock import Lock
+
+    class Shown(TensorBoardLogger):
+        @property
+        def experiment(self) -> Any:
+            real = super().experiment
+            real.add_image = lambda tag, *args, **options: shown.append(tag)
+            return real
+
+    def full(*args: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shown: list[str] = []
+    monkeypatch.setattr(Lock, "take", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    callback = small(strict=False, plots=["heat"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(tmp_path, callback, logger=Shown(str(tmp_path)))
+    told = [str(w.message) for w in caught if "No space left on device" in str(w.message)]
+    assert [text[:9] for text in told] == ["Nothing c", "There is ", "The folde"]  # before, in and after the pass
+    assert shown == ["landscape/train_loss/heat"]
+    assert callback.landscape is not None
+    assert callback.landscape.done.all()
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 

@@ -17,7 +17,7 @@ from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.survey import survey
 from lightning_landscape.survey.plain import survey_module
 from lightning_landscape.survey.recipe import recipe_of
-from lightning_landscape.survey.resume import FINGERPRINT, differences
+from lightning_landscape.survey.resume import differences
 
 GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
 BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]
@@ -94,7 +94,12 @@ def test_a_stopped_sweep_leaves_its_landscape(tmp_path):
     assert landscape.done.sum() == 2
 
 
-@pytest.mark.parametrize("key", FINGERPRINT)
+# What the landscape is a function of, and where; a file that differs in one of them is of another.
+ENTRIES = ["module", "data", "data_checksum", "weights_checksum", "objective", "mode", "seed", "precision", "rounding"]
+ENTRIES += ["directions", "dir_type", "recalibrate"]
+
+
+@pytest.mark.parametrize("key", ENTRIES)
 def test_another_recipe_is_not_continued(key):
     one, other = (Landscape(GRID, {"loss": surface()}, "loss", meta={key: value}) for value in ("a", "b"))
     assert differences(one, other) == [key.replace("_", " ")]
