@@ -7,6 +7,7 @@ import pickle
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -21,6 +22,7 @@ from torchmetrics.classification import MulticlassAUROC
 
 import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.distributed.ranks import OtherRankError
 from lightning_landscape.landscape import equal
 from lightning_landscape.plots.furniture import provenance
 
@@ -594,6 +596,18 @@ def test_without_a_folder_the_pictures_reach_the_loggers(tmp_path: Path, monkeyp
     assert callback.landscape is not None
     assert callback.landscape.done.all()
     assert list(tmp_path.rglob("*.h5")) == []
+
+
+def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise OtherRankError("rank 1 failed")
+
+    callback, part, kept = small(), object(), []
+    monkeypatch.setattr(callback, "_measure", lambda *args: part)
+    monkeypatch.setattr("lightning_landscape.callback.raise_together", fails)
+    with pytest.raises(OtherRankError):
+        callback._together(None, None, SimpleNamespace(keep=kept.append), None)  # type: ignore[arg-type]
+    assert kept == [part]
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

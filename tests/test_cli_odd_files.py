@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -193,3 +194,20 @@ def test_a_reader_that_has_read_enough_is_no_error(good: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_an_error_that_finds_no_room_is_no_other_error(monkeypatch: Any) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["view", "none.h5"]) == 1
+
+
+def test_ctrl_c_is_no_traceback(good: Path, monkeypatch: Any) -> None:
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_landscape.storage.load", stop)
+    assert main(["view", str(good)]) == 130

@@ -108,6 +108,11 @@ def test_another_recipe_is_not_continued(key):
         list(run(earlier=[one], meta={key: "b"}))
 
 
+def test_another_main_loss_is_not_continued():
+    one, other = (Landscape(GRID, {"a": surface(), "b": surface()}, main) for main in ("a", "b"))
+    assert differences(one, other) == ["loss"]
+
+
 def test_another_function_of_the_same_name_is_not_continued():
     one = Landscape(GRID, {"loss": surface() + 1}, "loss")
     with pytest.raises(ValueError, match="value at the centre"):
