@@ -67,7 +67,7 @@ def one(site: Any, k: int) -> Any:
     return [{name: torch.ones_like(p) for name, p in site.params.items()}] * k
 
 
-def fit(module: Any, folder: Path, logger: Any = False, **options: Any) -> None:
+def fit(module: Any, folder: Path, logger: Any = False, **options: Any) -> LossLandscapeCallback:
     """A training of three steps, which goes on to its end."""
     callback = LossLandscapeCallback(
         **{"x": (-1, 1, 3), "y": (-1, 1, 3), "plots": [], "samples": 0, "formats": ["h5"], **options}
@@ -83,6 +83,7 @@ def fit(module: Any, folder: Path, logger: Any = False, **options: Any) -> None:
         warnings.filterwarnings("ignore", ".*LeafSpec.*")
         trainer.fit(trained, DataLoader(TensorDataset(X, Y), 8))
     assert trained.steps == 3
+    return callback
 
 
 @pytest.mark.parametrize(
@@ -113,5 +114,8 @@ def test_a_training_goes_on_where_another_was_left(seed: int, said: str, tmp_pat
     save(left, file)
     torch.manual_seed(0)
     folder = {} if seed == 1 else {"dirpath": file.parents[1]}
-    fit(Plain, tmp_path, CSVLogger(str(tmp_path)), seed=seed, **folder)
+    landscape = fit(Plain, tmp_path, CSVLogger(str(tmp_path)), seed=seed, **folder).landscape
     assert re.search(said, caplog.text)
+    assert "landscape failed" not in caplog.text
+    assert landscape is not None
+    assert landscape.done.all()
