@@ -125,47 +125,42 @@ class Sequential:
         return objective.divisible and self._shards is None and is_out_of_memory(error)
 
     def _measure(self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]) -> Measurements:
-        """The measurements at the point to which `go` moves the module."""
-        measurements = self._measure_once(objective, go, batches)
-        if not self.edits_weights and not self._weights.stayed():
+        """The measurements at the point to which `go` moves the module, every batch with the weights of that point.
+
+        It is measured once more where the objective turns out to edit weights, which are put back for each batch then.
+        """
+        while True:
+            self._reset()
+            with torch.no_grad():
+                go()
+            self._weights.remember()
+            try:
+                with self._mode(), _without_cudnn(self._needs_no_cudnn):
+                    self._start(objective, batches)
+                    observed: dict[str, list[Observation]] = {}
+                    for batch in batches:
+                        self._put_flags_back()
+                        for name, observation in _without_graphs(objective(self.module, batch)).items():
+                            observed.setdefault(name, []).append(observation)
+                        if self.edits_weights:
+                            self._weights.put_back()
+                    drawn = most_cautious(batch.drawn for batch in batches)
+                    measurements = {name: reduce(observations, drawn) for name, observations in observed.items()}
+                    of_set = objective.finish()
+            except BaseException:
+                self._weights.put_back()
+                raise
+            if self.edits_weights or self._weights.stayed():
+                return measurements | {name: Measurement(float(value), np.nan) for name, value in of_set.items()}
             self.edits_weights = True
             self._weights.put_back()
-            measurements = self._measure_once(objective, go, batches)
-        return measurements
 
-    def _measure_once(self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]) -> Measurements:
-        self._reset()
-        with torch.no_grad():
-            go()
-        self._weights.remember()
-        try:
-            with self._mode(), _without_cudnn(self._needs_no_cudnn):
-                if self._norms:
-                    self._recalibrate(objective, batches)
-                seed_streams(self.seed)
-                objective.start()
-                observed = self._observations(objective, batches)
-                drawn = most_cautious(batch.drawn for batch in batches)
-                measurements = {name: reduce(observations, drawn) for name, observations in observed.items()}
-                of_set = objective.finish()
-        except BaseException:
-            self._weights.put_back()
-            raise
-        return measurements | {name: Measurement(float(value), np.nan) for name, value in of_set.items()}
-
-    def _observations(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, list[Observation]]:
-        """The objective's observations of all batches, by metric.
-
-        Training flags and edited weights are put back, so that every batch is measured at the point.
-        """
-        observed: dict[str, list[Observation]] = {}
-        for batch in batches:
-            self._put_flags_back()
-            for name, observation in _without_graphs(objective(self.module, batch)).items():
-                observed.setdefault(name, []).append(observation)
-            if self.edits_weights:
-                self._weights.put_back()
-        return observed
+    def _start(self, objective: Objective, batches: Sequence[Batch]) -> None:
+        """Before the batches of a point: statistics, random streams and objective at their beginning."""
+        if self._norms:
+            self._recalibrate(objective, batches)
+        seed_streams(self.seed)
+        objective.start()
 
     def _recalibrate(self, objective: Objective, batches: Sequence[Batch]) -> None:
         """Statistics of BatchNorm anew, as the mean over the batches (Izmailov et al. 2018, section 3.2)."""

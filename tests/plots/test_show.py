@@ -3,6 +3,7 @@
 import sys
 import types
 
+import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
@@ -12,13 +13,14 @@ from lightning_landscape.plots import show, show_figure
 def test_in_a_notebook_it_is_the_cells_output(monkeypatch):
     displayed = []
     home = types.ModuleType("IPython.display")
-    home.display = displayed.append
+    home.display = lambda figure: displayed.append((figure, matplotlib.rcParams["font.size"]))
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(version_info=(9, 0)))  # matplotlib asks
     monkeypatch.setitem(sys.modules, "IPython.display", home)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     figure = Figure()
-    show_figure(figure)
-    assert displayed == [figure]
+    with matplotlib.rc_context({"font.size": 30}):
+        show_figure(figure)
+    assert displayed == [(figure, 10)]  # it is drawn there, with matplotlib's own settings
 
 
 @pytest.mark.parametrize("backend", ["agg", "Agg", "pdf", "template"])
