@@ -294,6 +294,23 @@ def test_a_finished_landscape_that_can_not_be_locked_is_only_read(tmp_path: Path
     files.close()
 
 
+def test_points_in_a_folder_that_can_not_be_locked_are_taken_over(tmp_path: Path, monkeypatch: Any) -> None:
+    folder, take = leave(tmp_path / "old", [1, 2]), Lock.take
+
+    def refuse(place: Path) -> Lock | None:
+        if place == folder:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return take(place)
+
+    monkeypatch.setattr(Lock, "take", refuse)
+    files, earlier = begin(tmp_path / "new", elsewhere=[tmp_path / "old"])
+    assert earlier is not None
+    assert np.flatnonzero(earlier.done).tolist() == [1, 2]
+    assert files.folder == tmp_path / "new" / NAME
+    assert files.keep(surface([1, 2, 3])) == []
+    files.close()
+
+
 def test_without_locks_a_folder_that_somebody_has_just_made_is_his(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("lightning_landscape.storage.lock.fcntl", None)
     (tmp_path / NAME).mkdir()
