@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import lightning_landscape.report as reports
+import lightning_landscape.output as reports
 from lightning_landscape import LossLandscapeCallback, load
 from lightning_landscape.survey import budget
 from lightning_landscape.survey.budget import Account, Deadline, parse_budget

@@ -152,7 +152,7 @@ def test_the_parts_of_ranks_stay_if_the_whole_can_not_be_written(tmp_path: Path,
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lightning_landscape.report.write_whole", full)
+    monkeypatch.setattr("lightning_landscape.output.write_whole", full)
     put_out(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
     assert [name for name, _ in files.end(surface(EVERYTHING), ("h5",))] == ["landscape.h5", "log.txt"]
     files.close()

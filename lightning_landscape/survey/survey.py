@@ -121,6 +121,7 @@ class Survey:
         self.accelerate, self.tolerance, self.tolerant = accelerate, tolerance, tolerant
         self.places: Array = grid.points if path is None else path(grid.points)
         self.report = Report()
+        self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
         """The landscape of which nothing but the centre is known.
@@ -159,7 +160,6 @@ class Survey:
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            landscape.report.accelerations = report_of(evaluator, choice)
             with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
                 yield landscapes
 
@@ -210,6 +210,7 @@ class Survey:
             if some is not None:
                 found = _named_errors(surfaces, exact, control_values(fast, self.plane, some, measured))
                 self.report.rounding_error = rounding_report(some, len(measured[0][1]), found)
+            self._methods = (way, choice)
             yield fast, measured, choice
 
     def fill(
@@ -276,6 +277,7 @@ class Survey:
             for tile, (value, _) in results[-1].items():
                 cell: tuple[Any, ...] = (int(tile), *index)
                 landscape.samples.values[cell] = value
+        landscape.report.accelerations = report_of(*self._methods)
         landscape.report.seconds = round(time.perf_counter() - self.started, 3)
 
 

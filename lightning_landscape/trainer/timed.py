@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..accelerations.choose import report_of
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
@@ -88,20 +87,19 @@ class _InTime:
         at_work = job.faster(evaluator, choice, self.whole, self.tiles, points, share=0.0)
         with at_work as (fast, measured, choice):
             draft: Landscape | None = None
-            entry = report_of(evaluator, choice)
             if evaluator is job.evaluator:
                 point = self.full / float(np.prod(list(choice.speedup.values())))
                 share = self._final(point)
                 first = DRAFT * self.deadline.left / (least(self.grid.shape, COARSE) * point)
                 if self._size(first) < self._size(share):
                     began, until = now(), Deadline(self.deadline.left, steps=least(self.grid.shape, COARSE))
-                    for draft in self._filled(first, until, fast, measured, entry, is_computed=False):
+                    for draft in self._filled(first, until, fast, measured, is_computed=False):
                         yield draft
                     point = (now() - began) / max(until.steps, 1) / self._size(first) * self._size(1.0)
                     share = self._final(point)
             if draft is None or not self.deadline():
                 is_computed = evaluator is not job.evaluator
-                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, entry, is_computed):
+                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, is_computed):
                     enough = draft is None or int(landscape.evaluated.sum()) >= least(self.grid.shape, COARSE)
                     yield landscape if enough or draft is None else draft
 
@@ -132,7 +130,6 @@ class _InTime:
         until: Deadline,
         fast: Evaluator,
         measured: list[Any],
-        entry: dict[str, Any],
         is_computed: bool,
     ) -> Generator[Landscape, None, None]:
         """A landscape on that share of the batches, as it fills up."""
@@ -143,7 +140,6 @@ class _InTime:
         ]
         job.centre(surfaces, fast, [batch for _, own in here for batch in own])
         landscape = job.landscape(surfaces, self.tiles)
-        landscape.report.accelerations = entry
         here += measured[len(self.whole) :]  # the tiles
         orders: Iterable[NDArray[np.intp]] = [self.grid.outwards]
         if not is_computed:
