@@ -24,6 +24,8 @@ _HOMES = {
     "Sample": "landscape",
     "Samples": "landscape",
     "Trajectory": "landscape",
+    "Recipe": "recipe",
+    "Report": "report",
     "export_paraview": "storage",
     "load": "storage",
     "save": "storage",
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
     from .paths.bezier import Bezier as Bezier
     from .paths.bezier import train_bezier as train_bezier
     from .paths.recorder import Recorder as Recorder
+    from .recipe import Recipe as Recipe
+    from .report import Report as Report
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
