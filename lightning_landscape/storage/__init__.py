@@ -158,8 +158,8 @@ def export_paraview(
             holds the finer grid, and that metric only. None for the grid as it is.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric unknown, the suffix another, or there is no value to
-            interpolate at some point.
+        ValueError: if the landscape is not 2-D, or the metric or the suffix is unknown. Or if a point has no value
+            to interpolate.
         ImportError: if vtk is not installed.
     """
     path = local_path("path", path)
@@ -168,8 +168,8 @@ def export_paraview(
     check_writable(".vtp", landscape.grid.ndim)
     check_storable(landscape)
     name = landscape.metric(metric)
-    shown = landscape if interp is None else refined(landscape, name, interp)
-    return write_whole(path, vtp.encode(shown, name, log, zmax))
+    surface = landscape if interp is None else refined(landscape, name, interp)
+    return write_whole(path, vtp.encode(surface, name, log, zmax))
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:
