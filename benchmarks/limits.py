@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_landscape.isolation.precision import matmul_precision_kept
+from lightning_landscape.isolation.precision import preserve_matmul_precision
 
 
 class Limit(NamedTuple):
@@ -69,7 +69,7 @@ def _medium(a: Tensor, b: Tensor) -> Callable[[], Tensor]:
     """`torch.mm` as it is where float32 products may be faster: on CPUs, oneDNN's way."""
 
     def product() -> Tensor:
-        with matmul_precision_kept():
+        with preserve_matmul_precision():
             torch.set_float32_matmul_precision("medium")
             return torch.mm(a, b)
 

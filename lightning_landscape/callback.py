@@ -35,7 +35,7 @@ from .trainer.progress import progress
 from .trainer.seal import TrainingMovedError, sealed
 from .trainer.timed import measuring_in_time
 from .trainer.undisturbed import undisturbed
-from .weights.lockstep import together
+from .weights.lockstep import synchronize_ranks
 from .weights.sharding import is_sharded
 
 if TYPE_CHECKING:
@@ -509,7 +509,7 @@ class LossLandscapeCallback(_Callback):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
                         stop = bool(trainer.received_sigterm)
-                        if together(stop=stop) if side_by_side else stop:
+                        if synchronize_ranks(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
                 if landscape is not None and landscape.done.any():

@@ -14,14 +14,14 @@ from torch import nn
 
 from lightning_landscape import Grid
 from lightning_landscape.evaluators import Affine, Sequential
-from lightning_landscape.evaluators.affine import recording
+from lightning_landscape.evaluators.affine.settings import AffineSettings
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.weights.plane import Plane
 
 torch.set_num_threads(1)
 CLASSES = 10
-recording.MOST_BYTES = int(sys.argv[1])
+SETTINGS = AffineSettings(max_bytes=int(sys.argv[1]))
 
 
 def memory(what: str) -> int:
@@ -54,12 +54,12 @@ def measure(loss: Any, k: int, sizes: list[int], streams: int) -> tuple[list[str
     points = Grid.from_ranges(*[(-1, 1, 3)] * k).points
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before is nobody's
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
-    before, ways, evaluator = memory("VmRSS"), [], Affine(Sequential(net))
+    before, ways, evaluator = memory("VmRSS"), [], Affine(Sequential(net), SETTINGS)
     with preserved():
         running = [evaluator(LossFunction(loss), plane, points, data) for _ in range(streams)]
         for stream in running:
             next(stream)
-            ways.append(evaluator.way)
+            ways.append(evaluator.method)
         for _ in zip(*running, strict=True):
             pass
     return ways, memory("VmHWM") - before

@@ -22,7 +22,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_landscape import LossLandscapeCallback, Plane, Random, Snapshot
 from lightning_landscape.directions import NORMALIZATIONS, dead_filters
 from lightning_landscape.weights.parameters import checksum
-from lightning_landscape.weights.sharding import AtRest, local
+from lightning_landscape.weights.sharding import FSDPState, local
 from lightning_landscape.weights.sharding import whole as gather
 
 from ._training import RowLogger
@@ -152,11 +152,11 @@ def plain(value: Any) -> Any:
 
 def notes(module: Net) -> list[Any]:
     """What FSDP keeps between two steps, as plain values."""
-    rest = AtRest(module)
+    state = FSDPState(module)
     plain_ones = (int, str, type(None), Enum)
     return [
-        *[{k: str(v) for k, v in kept.items() if isinstance(v, plain_ones)} for _, kept in rest._objects],
-        *[len(items) for _, items in rest._containers],
+        *[{k: str(v) for k, v in saved.items() if isinstance(v, plain_ones)} for _, saved in state._objects],
+        *[len(items) for _, items in state._containers],
     ]
 
 
@@ -179,16 +179,18 @@ def core(module: Net, whole: dict[str, Tensor]) -> list[str]:
             "at": list(zip(a.at([0.3, -0.2]).values(), b.at([0.3, -0.2]).values(), strict=True)),
         }  # fmt: skip
         odd += [
-            f"{recipe}: {what}" for what, some in pairs.items() if not all(torch.equal(gather(s), t) for s, t in some)
+            f"{recipe}: {what}"
+            for what, tensors in pairs.items()
+            if not all(torch.equal(gather(s), t) for s, t in tensors)
         ]
         odd += [f"{recipe}: norms"] if a.norms() != b.norms() or a.cosine() != b.cosine() else []
         odd += [f"{recipe}: project"] if not np.allclose(a.project(a.at([0.3, -0.2])), [0.3, -0.2], atol=1e-5) else []
         names = list(sharded.params)
         odd += [f"{recipe}: dead"] if dead_filters(sharded, names) != dead_filters(plain_one, names) else []
-        held = [local(d).untyped_storage().nbytes() for d in a.directions[0].values()]
+        sizes = [local(d).untyped_storage().nbytes() for d in a.directions[0].values()]
         whole_bytes = [d.numel() * d.element_size() for d in b.directions[0].values()]
-        if sum(held) > 0.75 * sum(whole_bytes):
-            odd.append(f"{recipe}: {sum(held)} of {sum(whole_bytes)} bytes are held")
+        if sum(sizes) > 0.75 * sum(whole_bytes):
+            odd.append(f"{recipe}: {sum(sizes)} of {sum(whole_bytes)} bytes are held")
     return odd
 
 

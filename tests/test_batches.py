@@ -126,6 +126,7 @@ def test_batches_of_every_structure_have_a_digest_and_copies(made):
     assert leaves(data)[0].tolist() == [1, 1]
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("layout", [torch.jagged, torch.strided], ids=str)
 def test_nested_tensors_have_a_digest_and_copies(layout):
     def nested(last):

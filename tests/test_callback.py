@@ -7,6 +7,7 @@ import pickle
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -21,6 +22,7 @@ from torchmetrics.classification import MulticlassAUROC
 
 import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.distributed.ranks import OtherRankError
 from lightning_landscape.landscape import equal
 from lightning_landscape.plots.furniture import provenance
 
@@ -564,6 +566,48 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
     assert [text.partition(" could not be ")[2].split()[0] for text in told] == ["kept", "written"]  # once each
     assert runner.current_epoch == 2
     assert [landscape.done.all() for landscape in callback.landscapes.values()] == [True, True]  # type: ignore[union-attr]
+
+
+def test_without_a_folder_the_pictures_reach_the_loggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from lightning_landscape.storage.lock import Lock
+
+    class Shown(TensorBoardLogger):
+        @property
+        def experiment(self) -> Any:
+            real = super().experiment
+            real.add_image = lambda tag, *args, **options: shown.append(tag)
+            return real
+
+    def full(*args: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shown: list[str] = []
+    monkeypatch.setattr(Lock, "take", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    callback = small(strict=False, plots=["heat"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(tmp_path, callback, logger=Shown(str(tmp_path)))
+    told = [str(w.message) for w in caught if "No space left on device" in str(w.message)]
+    assert [text[:9] for text in told] == ["Nothing c", "There is ", "The folde"]  # before, in and after the pass
+    assert shown == ["landscape/train_loss/heat"]
+    assert callback.landscape is not None
+    assert callback.landscape.done.all()
+    assert list(tmp_path.rglob("*.h5")) == []
+
+
+def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any) -> None:
+        raise OtherRankError("rank 1 failed")
+
+    callback, part, kept = small(), object(), []
+    monkeypatch.setattr(callback, "_measure", lambda *args: part)
+    monkeypatch.setattr("lightning_landscape.callback.raise_together", fails)
+    with pytest.raises(OtherRankError):
+        callback._together(None, None, SimpleNamespace(keep=kept.append), None)  # type: ignore[arg-type]
+    assert kept == [part]
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

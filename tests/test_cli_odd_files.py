@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -137,7 +138,7 @@ def test_a_recipe_that_is_none_is_shown_or_one_line(
         for use in ("view", "compare, first", "plot") if i < 1 else ("view",):
             code = run(use, file, good, tmp_path / "out")
             captured = capsys.readouterr()
-            assert (code, captured.err) == (0, "") or check(code, captured)
+            assert (code, captured.err) == (0, "") or file.name in check(code, captured)
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf, 1e308, 0.0])
@@ -182,11 +183,15 @@ def test_a_demo_that_can_not_write_its_logs_is_one_line(tmp_path: Path, capsys: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["view", "{good}"], ["export", "{good}", "--to", "npz"]])
-def test_an_answer_that_finds_no_room_is_one_line(good: Path, arguments: list[str]) -> None:
+def test_an_answer_that_finds_no_room_is_one_line(good: Path, arguments: list[str], unbuffered: str) -> None:
     command = [sys.executable, "-m", "lightning_landscape.cli", *(a.format(good=good) for a in arguments)]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
     assert (done.returncode, done.stderr) == (1, "lightning-landscape: No space left on device\n")
 
 
@@ -199,3 +204,20 @@ def test_a_reader_that_has_read_enough_is_no_error(good: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def test_an_error_that_finds_no_room_is_no_other_error(monkeypatch: Any) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(["view", "none.h5"]) == 1
+
+
+def test_ctrl_c_is_no_traceback(good: Path, monkeypatch: Any) -> None:
+    def stop(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_landscape.storage.load", stop)
+    assert main(["view", str(good)]) == 130

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.isolation.copying import LARGE, ReadOnceError, private_copy
+from lightning_landscape.isolation.copying import LIMITS, ReadOnceError, private_copy
 
 
 class Data:
@@ -54,7 +54,7 @@ def test_reading_the_copy_leaves_no_trace_in_the_original() -> None:
 
 def test_large_arrays_are_shared() -> None:
     original = Data()
-    original.x = torch.zeros(LARGE // 4 + 1)
+    original.x = torch.zeros(LIMITS.array_bytes // 4 + 1)
     assert private_copy(original).x.data_ptr() == original.x.data_ptr()
 
 

@@ -18,9 +18,9 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from lightning_landscape.distributed.collectives import CollectiveError
 from lightning_landscape.distributed.one_process import (
-    InOneProcess,
+    OneProcessObjective,
     alone,
-    forget_place,
+    forget_ranks,
     one_process,
     several_processes,
 )
@@ -214,15 +214,15 @@ def test_every_method_of_a_group_acts_alone_or_is_refused_or_asks_nobody() -> No
 
 @pytest.mark.usefixtures("four")
 def test_groups_of_the_users_are_of_one_process_too() -> None:
-    group, kept, bound = dist.new_group([1, 3]), world(), world().allreduce
+    group, stored, bound = dist.new_group([1, 3]), world(), world().allreduce
     with one_process(), alone():
         assert (dist.get_world_size(group), dist.get_rank(group)) == (1, 0)
         assert dist.get_process_group_ranks(group) == [0]
         assert dist.get_global_rank(group, 0) == dist.get_group_rank(group, 0) == 0
-        assert (kept.size(), kept.rank()) == (1, 0)
+        assert (stored.size(), stored.rank()) == (1, 0)
         dist.all_reduce(x := numbers(), group=group)
         assert torch.equal(x, numbers())
-        if type(kept) is dist.ProcessGroup:  # in older versions it is written in python
+        if type(stored) is dist.ProcessGroup:  # in older versions it is written in python
             with pytest.raises(CollectiveError, match=r"torch\.ops\.c10d\.allreduce_"):
                 bound([numbers()])  # a method that was taken before goes below those that are replaced
     assert (dist.get_world_size(group), dist.get_rank(group)) == (2, 0)
@@ -370,11 +370,11 @@ def test_places_give_what_they_would_in_one_process() -> None:
     class Own(Launcher):
         pass
 
-    own = Own()
+    launcher = Own()
     with one_process(places=[(Own, {"world_size": 1, "count": 2})]):
-        assert (own.world_size(), own.count) == (4, 7)
+        assert (launcher.world_size(), launcher.count) == (4, 7)
         with alone():
-            assert (own.world_size(), own.count) == (1, 2)
+            assert (launcher.world_size(), launcher.count) == (1, 2)
     assert set(vars(Own)) & {"world_size", "count"} == set()
 
 
@@ -385,7 +385,7 @@ def test_modules_forget_their_place_in_the_world_and_nothing_else() -> None:
     vars(module[1]).update(rank=1)  # of a matrix, say
     vars(module[2]).update(hparams={"num_gpus": 4, "local_rank": 1, "depth": 1, 4: 4}, num_replicas=3)
     vars(module[3]).update(options=argparse.Namespace(world_size=4, rank=1, rank_of_matrix=1), world_sizes=[4, 4])
-    forget_place(module)
+    forget_ranks(module)
     assert [vars(module[0])[name] for name in ("world_size", "rank", "layers")] == [1, 0, 4]
     assert module[1].rank == 1
     assert module[2].hparams == {"num_gpus": 1, "local_rank": 0, "depth": 1, 4: 4}
@@ -407,7 +407,7 @@ def test_an_objective_is_in_one_process_for_as_long_as_it_is_asked() -> None:
             return {"size": float(dist.get_world_size())}
 
     seen: list[int] = []
-    objective = InOneProcess(Told(lambda module, batch: torch.tensor(float(dist.get_world_size())), "a"))
+    objective = OneProcessObjective(Told(lambda module, batch: torch.tensor(float(dist.get_world_size())), "a"))
     batch = Batch(None, 1)
     with one_process():
         objective.rehearse(nn.Identity(), batch)

@@ -139,7 +139,7 @@ def test_dtypes(dtype, working, finest):
 
 def test_the_checksum_sees_types_shapes_bits_and_order():
     base = [torch.zeros(4), torch.ones(2)]
-    others = [
+    different = [
         [torch.zeros(2, 2), torch.ones(2)],
         [torch.zeros(4, dtype=torch.int32), torch.ones(2)],
         [torch.zeros(4), torch.ones(2), torch.zeros(0)],
@@ -147,7 +147,7 @@ def test_the_checksum_sees_types_shapes_bits_and_order():
         [-torch.zeros(4), torch.ones(2)],
         [torch.zeros(4), torch.tensor([1.0, 1.0000001])],
     ]
-    digests = [checksum(tensors) for tensors in [base, *others]]
+    digests = [checksum(tensors) for tensors in [base, *different]]
     assert len(set(digests)) == len(digests)
     assert all(len(d) == 32 and int(d, 16) >= 0 for d in digests)
 
@@ -164,8 +164,8 @@ SPARSE = {
 @pytest.mark.filterwarnings("ignore:Sparse (invariant checks|[BC]S[CR] tensor support)")
 def test_sparse_tensors_have_checksums_and_sizes():
     dense = torch.tensor([[0.0, 2.0, 0, 0], [3.0, 0, 0, 0]])
-    others = [dense * 2, dense.flip(1), torch.cat([dense, torch.zeros(2, 2)], 1), dense.double()]
-    digests = {kind: [checksum([make(t)]) for t in [dense, *others]] for kind, make in SPARSE.items()}
+    different = [dense * 2, dense.flip(1), torch.cat([dense, torch.zeros(2, 2)], 1), dense.double()]
+    digests = {kind: [checksum([make(t)]) for t in [dense, *different]] for kind, make in SPARSE.items()}
     assert len({digest for kind in digests.values() for digest in kind}) == 5 * len(SPARSE)
     assert all(checksum([make(dense.clone())]) == digests[kind][0] for kind, make in SPARSE.items())
     # Two float32, and int64: 2 x 2 places; 3 row ends and 2 columns; 5 column ends and 2 rows. One block of 4 float32,

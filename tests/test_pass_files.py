@@ -18,6 +18,7 @@ from lightning_landscape.landscape import equal
 from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.output import Look, put_out
 from lightning_landscape.recipe import DataRecipe, Recipe
+from lightning_landscape.storage.lock import Lock
 from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 
 ALONE = SimpleNamespace(world_size=1)
@@ -87,9 +88,12 @@ def test_a_finished_landscape_is_recognised_and_not_touched(tmp_path: Path) -> N
     assert after.keys() - before.keys() == {"landscape.csv", "loss_2dheat.png"}  # what was not there yet
 
 
-@pytest.mark.parametrize(
-    "other", [{"seed": 2}, {"center": 0.25}, {"checksum": "b"}, {"samples": 2}, {"tolerance": 0.1}]
-)
+OTHERS: list[dict[str, Any]] = [
+    {"seed": 2}, {"center": 0.25}, {"checksum": "b"}, {"samples": 2}, {"tolerance": 0.1}, {"budget": 1.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_another_recipe_gets_a_folder_of_its_own_and_comes_back_to_it(tmp_path: Path, other: dict[str, Any]) -> None:
     first = finish(tmp_path)
     second = finish(tmp_path, **other)
@@ -244,6 +248,52 @@ def test_a_folder_in_which_another_process_is_at_work_is_its_own(tmp_path: Path,
     assert (0 if earlier is None else earlier.done.sum()) == len(done)
 
 
+LATER: list[tuple[Any, bool]] = [([1, 2, 3], False), (EVERYTHING, True)]
+
+
+@pytest.mark.parametrize("done, finished", LATER, ids=["some", "all"])
+def test_what_the_owner_of_a_folder_writes_until_it_lets_go_is_taken_over(
+    tmp_path: Path, monkeypatch: Any, done: Any, finished: bool
+) -> None:
+    leave(tmp_path, [1])
+    take = Lock.take
+    monkeypatch.setattr(Lock, "take", lambda folder: take(leave(folder.parent, done)))
+    files, earlier = begin(tmp_path)
+    files.close()
+    assert (files.folder, files.finished) == (tmp_path / NAME, finished)
+    assert earlier is not None
+    assert np.flatnonzero(earlier.done).tolist() == [*done]
+
+
+def test_an_empty_folder_that_is_filled_until_it_is_locked_is_not_taken(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / NAME).mkdir()
+    take = Lock.take
+
+    def filled(folder: Path) -> Lock | None:
+        leave(tmp_path, [1], seed=2)
+        return take(folder)
+
+    monkeypatch.setattr(Lock, "take", filled)
+    files, _ = begin(tmp_path)
+    files.close()
+    assert files.folder == tmp_path / f"{NAME}_2"
+
+
+@pytest.mark.parametrize("how", ["another process has it", "nobody can write there"])
+def test_a_finished_landscape_that_can_not_be_locked_is_only_read(tmp_path: Path, monkeypatch: Any, how: str) -> None:
+    def take(folder: Path) -> None:
+        if how == "nobody can write there":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    folder = finish(tmp_path)
+    monkeypatch.setattr(Lock, "take", take)
+    files, earlier = begin(tmp_path)
+    assert (files.folder, files.finished) == (folder, True)
+    assert earlier is not None
+    assert (files.begin(), files.end(earlier, ("h5",))) == (None, [])
+    files.close()
+
+
 def test_without_locks_a_folder_that_somebody_has_just_made_is_his(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("lightning_landscape.storage.lock.fcntl", None)
     (tmp_path / NAME).mkdir()
@@ -341,7 +391,7 @@ def test_a_training_that_goes_on_finds_its_landscapes_where_they_were(tmp_path: 
     ]
 
 
-def test_a_rerun_is_told_how_to_continue_the_run_before(tmp_path: Path) -> None:
+def test_a_rerun_is_told_continuation_advice_the_run_before(tmp_path: Path) -> None:
     roots = [tmp_path / f"version_{number}" / "landscape" for number in range(12)]
     assert continuation_advice(roots[0]) is None
     assert continuation_advice(roots[1]) is None

@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from lightning_landscape import (
@@ -19,6 +22,7 @@ from lightning_landscape import (
     sample_landscape,
     save,
 )
+from lightning_landscape.cli import main
 from lightning_landscape.directions.between import weights_of
 from lightning_landscape.local_paths import is_remote, local_path
 
@@ -93,3 +97,56 @@ def test_the_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch):
 def test_the_home_of_nobody_is_refused():
     with pytest.raises(ValueError, match="dirpath='~nobody_of_this_name/a' begins with the home folder of nobody"):
         local_path("dirpath", "~nobody_of_this_name/a")
+
+
+@pytest.mark.parametrize("command", ["plot", "compare", "export"])
+def test_an_output_of_the_command_line_is_of_this_machine(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    save(bowl(), "a.h5")
+    arguments, end = {
+        "plot": (["a.h5", "--kinds", "heat"], ""),
+        "compare": (["a.h5", "a.h5"], ".png"),
+        "export": (["a.h5", "--to", "csv"], ".csv"),
+    }[command]
+    assert main([command, *arguments, "--out", f"s3://bucket/a{end}"]) == 1
+    assert f"--out='s3:/bucket/a{end}' is remote" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.h5"]
+    assert main([command, *arguments, "--out", f"~/a{end}"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.h5", "home"}
+    assert [path.name for path in (tmp_path / "home").iterdir()] == [f"a{end}"]
+
+
+class Line(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.net(batch).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(**folders):
+    callback = LossLandscapeCallback(x=(-1, 1, 3), y=None, plots=[], samples=0, strict=True)
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(max_epochs=1, accelerator="cpu", callbacks=[callback], **quiet, **folders)
+    trainer.fit(Line(), torch.utils.data.DataLoader(torch.ones(2, 2)))
+
+
+def test_where_lightning_logs_to_another_machine_the_files_go_to_its_root(tmp_path):
+    fit(logger=CSVLogger("memory://logs"), default_root_dir=tmp_path)
+    assert (tmp_path / "landscape" / "step=000002" / "landscape.h5").exists()
+    with pytest.raises(MisconfigurationException, match="default_root_dir='memory://root' is remote: give dirpath="):
+        fit(logger=False, default_root_dir="memory://root")
+
+
+def test_a_loggers_tilde_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    fit(logger=CSVLogger("~/logs"))
+    assert [*(tmp_path / "home" / "logs").rglob("landscape.h5")] == [*tmp_path.rglob("landscape.h5")] != []

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import LossLandscape
 from lightning_landscape.accelerations import ACCELERATIONS
 from lightning_landscape.evaluators import Sequential
-from lightning_landscape.isolation.precision import matmul_precision, matmul_precision_kept
+from lightning_landscape.isolation.precision import matmul_precision, preserve_matmul_precision
 
 from ._formula import callback, train
 from .test_tolerance import Net, loader
@@ -45,7 +45,7 @@ def as_in_a_new_process() -> Iterator[None]:
 def test_the_word_is_put_back() -> None:
     before = state()
     assert before[0] == "highest"
-    with pytest.raises(KeyError), matmul_precision_kept():  # noqa: PT012
+    with pytest.raises(KeyError), preserve_matmul_precision():  # noqa: PT012
         torch.set_float32_matmul_precision("medium")
         assert state() != before
         raise KeyError
@@ -59,7 +59,7 @@ def test_backends_that_were_set_one_by_one_stay_so(word: str, backend: str, valu
     getattr(torch.backends, backend).matmul.fp32_precision = value
     before = state()
     for inside in (lambda: None, lambda: torch.set_float32_matmul_precision("medium")):
-        with matmul_precision_kept():
+        with preserve_matmul_precision():
             inside()
         assert state()[1:] == before[1:]
 

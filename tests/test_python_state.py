@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.isolation.module_state import MOST_ITEMS, PythonState
+from lightning_landscape.isolation.copying import LIMITS
+from lightning_landscape.isolation.module_state import PythonState
 
 
 class Part(nn.Module):
@@ -40,7 +41,7 @@ EDITS = {
     "text": ("a", lambda m: setattr(m, "x", m.x + "b")),
     "rebound list": ([1], lambda m: setattr(m, "x", [*m.x, 2])),
     "removed": ([1], lambda m: delattr(m, "x")),
-    "long list": (list(range(MOST_ITEMS + 50)), lambda m: m.x.pop()),
+    "long list": (list(range(LIMITS.items + 50)), lambda m: m.x.pop()),
 }
 
 

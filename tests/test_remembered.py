@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_landscape.isolation.tensor_state import Remembered, ScriptState
+from lightning_landscape.isolation.tensor_state import SavedTensors, ScriptState
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore:.*torch.jit", "ignore:Converting a tensor"
@@ -31,7 +31,7 @@ EDITS: dict[str, Callable[[Tensor], Any]] = {
 def test_a_tensor_is_put_back_in_its_memory(edit: str, mode: Any) -> None:
     tensor = torch.arange(4.0)
     view, place = tensor[:2], tensor.data_ptr()
-    state = Remembered([tensor])
+    state = SavedTensors([tensor])
     for _ in range(2):
         with mode():
             EDITS[edit](tensor)
@@ -45,7 +45,7 @@ def test_a_tensor_is_put_back_in_its_memory(edit: str, mode: Any) -> None:
 def test_tensors_that_begin_empty_repeat_their_values_or_have_none() -> None:
     empty, repeated = torch.empty(0), torch.ones(1).expand(3)
     sparse, unknown = torch.eye(2).to_sparse(), torch.ones(2, device="meta")
-    state = Remembered([empty, repeated, sparse, unknown])
+    state = SavedTensors([empty, repeated, sparse, unknown])
     empty.resize_(3).fill_(1)
     repeated[:1].fill_(5)
     sparse.mul_(2)

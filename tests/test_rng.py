@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.isolation.rng import keyed_seed, preserved, seed_streams
+from lightning_landscape.isolation.rng import keyed_seed, preserved, restorer_of, seed_streams
 
 
 def draw() -> list[float]:
@@ -19,6 +19,10 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002
     random.seed(seed)
+
+
+def test_the_generator_of_the_system_has_no_state_to_restore():
+    assert restorer_of(random.SystemRandom()) is None
 
 
 def test_preserved_puts_every_stream_back():

@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from lightning_landscape import Random, Snapshot
 from lightning_landscape.isolation.module_copy import TREE, ModuleCopier
 from lightning_landscape.weights.parameters import checksum, filter_norms
-from lightning_landscape.weights.sharding import AtRest, author_class, cut, fsdp_parts, is_sharded, local, whole, zero
+from lightning_landscape.weights.sharding import (
+    FSDPState,
+    author_class,
+    cut,
+    fsdp_parts,
+    is_sharded,
+    local,
+    whole,
+    zero,
+)
 
 
 @pytest.fixture
@@ -85,16 +94,16 @@ def test_fsdp_is_put_back_after_an_error_in_the_middle_of_a_forward_pass(mesh: A
     module, x = net(mesh), torch.ones(5, 3)
     if warmed_up:
         module(x).sum().backward()
-    rest = AtRest(module)
-    before = [(dict(worn), dict(kept)) for worn, kept in rest._objects]
+    state = FSDPState(module)
+    before = [(dict(worn), dict(saved)) for worn, saved in state._objects]
     module[1].stumbles = True
     with torch.no_grad(), pytest.raises(RuntimeError, match="in the middle"):
         module(x)
-    rest.restore()
+    state.restore()
     module[1].stumbles = False
     assert all(hasattr(p, "full_tensor") for p in module.parameters())
-    assert all(worn == kept for (worn, kept) in before)
-    assert all(dict(worn) == was for (worn, _), (was, _) in zip(rest._objects, before, strict=True))
+    assert all(worn == saved for (worn, saved) in before)
+    assert all(dict(worn) == was for (worn, _), (was, _) in zip(state._objects, before, strict=True))
 
     with torch.no_grad():  # what is written into a part is what the next pass gathers
         for p in module.parameters():

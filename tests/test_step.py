@@ -87,8 +87,27 @@ def test_a_step_that_edits_its_batch_gets_a_copy() -> None:
 
     before = [batch.data["x"].clone() for batch in BATCHES]
     np.testing.assert_allclose(measure(step)["train_loss"], [6.0, 6.0, 6.0])
+
+    def gradient_of_batch(m: Any, b: Any, i: int, d: int) -> Tensor:
+        x = b["x"].requires_grad_()
+        torch.autograd.backward((m.w * x.square()).sum(), inputs=[x])
+        return x.grad.mean()  # 2 w x, once
+
     np.testing.assert_allclose(measure(pops)["train_loss"], [3.0, 3.0, 3.0])
+    np.testing.assert_allclose(measure(gradient_of_batch)["train_loss"], [6.0, 12.0, 18.0])
+    assert not any(batch.data["x"].requires_grad for batch in BATCHES)
     assert all(torch.equal(b.data["x"], x) for b, x in zip(BATCHES, before, strict=True))
+
+
+def test_a_step_that_edits_an_array_of_its_batch_gets_a_copy() -> None:
+    def step(m: Any, b: Any, i: int, d: int) -> Tensor:
+        b["x"] *= 2
+        b["tail"].append(1)
+        return torch.tensor(b["x"].mean() * len(b["tail"]))
+
+    batches = [Batch({"x": np.array([1.0, 2.0]), "tail": bytearray(b"ab")}, 2)]
+    np.testing.assert_allclose(measure(step, batches)["train_loss"], [9.0, 9.0, 9.0])
+    assert batches[0].data["x"].tolist() == [1.0, 2.0]
 
 
 def test_python_state_does_not_carry_over_to_the_next_point() -> None:

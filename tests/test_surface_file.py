@@ -1,5 +1,6 @@
 """The file of a surface, and those in progress beside it."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,36 @@ def test_a_part_is_continued_where_it_lies(tmp_path: Path, place: str) -> None:
     file.keep(line(5))
     assert names(tmp_path) == {"a.h5"}
     assert equal(load(tmp_path / "a.h5"), line(5))
+
+
+def test_a_finished_one_of_which_points_are_to_be_measured_stays_until_the_other_is_finished(tmp_path: Path) -> None:
+    spared = line(5)
+    spared.interpolated[1] = True
+    old = save(spared, tmp_path / "a.h5")
+    file = SurfaceFile(old)
+    file.earlier()
+    file.begin(line(0))
+    file.keep(line(3))
+    assert equal(load(old), spared)
+    assert load(tmp_path / "a.part.h5").done.sum() == 3
+    file.keep(line(5))
+    assert equal(load(old), line(5))
+    assert names(tmp_path) == {"a.h5"}
+
+
+def test_nothing_goes_away_if_the_whole_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    old = save(line(5, seed=7), tmp_path / "a.h5")
+    file = SurfaceFile(old)
+    file.begin(line(0))
+    file.keep(line(3))
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.save", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        file.keep(line(5))
+    assert equal(load(old), line(5, seed=7))
+    assert load(tmp_path / "a.part.h5").done.sum() == 3
 
 
 def test_what_can_not_be_written_is_told_once(tmp_path: Path) -> None:

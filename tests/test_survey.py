@@ -20,7 +20,7 @@ from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.survey import survey
 from lightning_landscape.survey.plain import survey_module
 from lightning_landscape.survey.recipe import directions_recipe
-from lightning_landscape.survey.resume import FUNCTION, differences
+from lightning_landscape.survey.resume import differences
 
 GRID = Grid.from_ranges((-1, 2, 4), (-1, 1, 3))
 BATCHES = [Batch(torch.tensor([1.0, 3.0]), 2), Batch(torch.tensor([8.0]), 1)]
@@ -97,7 +97,12 @@ def test_a_stopped_sweep_leaves_its_landscape(tmp_path):
     assert landscape.done.sum() == 2
 
 
-@pytest.mark.parametrize("name", FUNCTION)
+# What the landscape is a function of; a file that differs in one of them is of another.
+ENTRIES = ["module", "weights_checksum", "objective", "mode", "seed", "precision", "rounding"]
+ENTRIES += ["directions", "dir_type", "recalibrate"]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
 def test_another_recipe_is_not_continued(name):
     one, other = (Landscape(GRID, {"loss": surface()}, "loss", recipe=Recipe(**{name: value})) for value in ("a", "b"))
     assert differences(one, other) == [name.replace("_", " ")]
@@ -112,6 +117,11 @@ def test_other_data_are_not_continued():
     one, other, val = (Landscape(GRID, {"loss": surface()}, "loss", recipe=Recipe(data=d)) for d in data)
     assert differences(one, other) == ["data checksum"]
     assert differences(one, val) == ["data", "data checksum"]
+
+
+def test_another_main_loss_is_not_continued():
+    one, other = (Landscape(GRID, {"a": surface(), "b": surface()}, main) for main in ("a", "b"))
+    assert differences(one, other) == ["loss"]
 
 
 def test_another_function_of_the_same_name_is_not_continued():

@@ -1,8 +1,8 @@
 """Accelerations: faster ways to the same values. One file each, and one row in ACCELERATIONS, in the order of trial.
 
-Each is a context: ``use(evaluator, batches)`` changes the probe, or what it runs in, and gives the evaluator and the
+Each is a context: ``use(evaluator, batches)`` changes the probe or its surroundings, and gives the evaluator and the
 batches to use. At its end all is as before. None is used before it has proved equal and faster on the module at hand
-(`choose.py`). Those of ON_REQUEST are tried where the user names one, and need not be equal.
+(`choose.py`). Rows of ON_REQUEST are tried where the user names one, and need not be equal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .folded import folded
 from .kept_memory import kept_memory
 from .matmul import fast_matmul
 from .processes import processes
-from .several_points import POINTS, several_points
+from .several_points import PointLimits, several_points
 from .small_batches import small_batches
 
 log = logging.getLogger(__name__)
@@ -36,13 +36,13 @@ class Compiler:
         first_call: once.
         per_shape: for each shape of the batches.
         per_module: for each module and shape.
-        most_shapes: of batches. Each is compiled by itself, and torch gives up at eight of one function.
+        max_shapes: the maximum of shapes. Each is compiled by itself, and torch gives up at eight of one function.
     """
 
     first_call: float = 8.0
     per_shape: float = 1.0
     per_module: float = 0.08
-    most_shapes: int = 4
+    max_shapes: int = 4
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Acceleration:
 
     Args:
         use: the context.
-        compiler: what it costs, if it compiles.
+        compiler: its time, if it compiles.
         replaces: the name of a row that can't be used with it.
         together_with: the name of a row with which it may gain where neither does alone.
-        points: that one call measures; 0 if that is not its purpose.
-        always: it costs nothing and changes no value: it is used without a trial wherever it can be had.
+        points: the number of points in one call; 0 if there is no such chunk.
+        always: True if it costs nothing and changes no value: it is used without a trial wherever it applies.
     """
 
     use: Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
@@ -69,12 +69,12 @@ class Acceleration:
 ACCELERATIONS: dict[str, Acceleration] = {
     "small_batches": Acceleration(small_batches),
     "channels_last": Acceleration(channels_last),
-    # Inside what makes copies of the data, which would take all of it.
+    # After rows that copy the data, which would take all of this memory.
     "kept_memory": Acceleration(kept_memory, always=True),
     "fast_matmul": Acceleration(fast_matmul),
     "folded": Acceleration(folded),
-    "several_points": Acceleration(several_points, points=POINTS),
-    # Before what compiles, which is then for one thread. One is short of threads, the other of work.
+    "several_points": Acceleration(several_points, points=PointLimits.points),
+    # Before the compiler, which then compiles for one thread. Several points are short of threads, processes of work.
     "processes": Acceleration(processes, together_with="several_points"),
     # No call of several points can be compiled.
     "compiled": Acceleration(compiled, compiler=Compiler(), replaces="several_points"),
@@ -100,13 +100,13 @@ def check_accelerate(accelerate: bool | str) -> None:
 def applied(
     names: Sequence[str], evaluator: Evaluator, batches: Sequence[Batch], *, always: bool = False
 ) -> Iterator[Faster]:
-    """All the named accelerations, one in the other; gives the evaluator and the batches to use.
+    """A context with all the named accelerations, nested; gives the evaluator and the batches to use.
 
     Args:
-        names: rows of ACCELERATIONS or ON_REQUEST; they are used in the order of these tables.
-        evaluator: what is made faster.
+        names: rows of ACCELERATIONS or ON_REQUEST, which are used in the order of these tables.
+        evaluator: the evaluator to accelerate.
         batches: the frozen data.
-        always: use the rows that need no trial, too, where they can be had.
+        always: use the rows that need no trial, too, where they apply.
     """
     with ExitStack() as stack:
         for name, row in {**ACCELERATIONS, **ON_REQUEST}.items():
@@ -116,5 +116,5 @@ def applied(
                 try:
                     evaluator, batches = stack.enter_context(row.use(evaluator, batches))
                 except ValueError as error:
-                    log.debug("%s can't be had: %s", name, error)
+                    log.debug("%s can't be used: %s", name, error)
         yield evaluator, batches

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..evaluators import Around, Evaluator, Measurement
+from ..evaluators import Evaluator, EvaluatorWrapper, Measurements, Stream
 from ..objectives.base import Batch, Objective
 from ..report import RoundingError
 from ..weights.plane import Plane
 
-CHECKED = 9  # points that are measured in float32 too
-CHECKED_BATCHES = 4  # on which
+CHECKED_BATCHES = 4  # of each data set, on which points are measured in float32 too
 
+Array = NDArray[np.float64]
 Measured = Sequence[tuple[Objective, Sequence[Batch]]]
 
 
@@ -26,13 +26,10 @@ def bf16(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evalu
     yield _Autocast(evaluator), batches
 
 
-class _Autocast(Around):
+class _Autocast(EvaluatorWrapper):
     """Measures each point under autocast, and leaves it between two points."""
 
-    def __call__(
-        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Generator[dict[str, Measurement], None, None]:
-        """See `Evaluator`."""
+    def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         device = next((p.device.type for p in self.module.parameters()), "cpu")
         stream = iter(self.inner(objective, plane, points, batches))
         while True:
@@ -44,25 +41,16 @@ class _Autocast(Around):
             yield row
 
 
-def checked(points: NDArray[np.float64]) -> NDArray[np.float64]:
+def control_points(points: Array) -> Array:
     """The origin, and eight of the points from the first to the last, which lies outermost; shape (9, k)."""
-    spread = np.linspace(0, len(points) - 1, CHECKED - 1).round().astype(int)
+    spread = np.linspace(0, len(points) - 1, 8).round().astype(int)
     return np.concatenate([np.zeros((1, points.shape[1])), points[spread]])
 
 
-def control(
-    evaluator: Evaluator, plane: Plane, points: NDArray[np.float64], measured: Measured
-) -> list[dict[str, NDArray[np.float64]]]:
-    """Every metric at each of these points, on a few batches; NaN where the step refuses a point.
+def control_values(evaluator: Evaluator, plane: Plane, points: Array, measured: Measured) -> list[dict[str, Array]]:
+    """The metrics of each pair of an objective and its batches at these points, by name, each of shape (n,).
 
-    Args:
-        evaluator: what measures.
-        plane: on which the points lie.
-        points: shape (n, k).
-        measured: pairs of an objective and its batches.
-
-    Returns:
-        Of each pair, the metrics by name, each of shape (n,).
+    A few batches of each pair are measured. A value is NaN where the step refuses a point.
     """
     tables = []
     for objective, batches in measured:
@@ -73,17 +61,15 @@ def control(
 
 
 def _row(
-    evaluator: Evaluator, objective: Objective, plane: Plane, point: NDArray[np.float64], batches: Sequence[Batch]
-) -> dict[str, Measurement]:
+    evaluator: Evaluator, objective: Objective, plane: Plane, point: Array, batches: Sequence[Batch]
+) -> Measurements:
     try:
         return next(iter(evaluator(objective, plane, point[None], batches)))
     except Exception:  # noqa: BLE001  # a step may refuse a point
         return {}
 
 
-def errors(
-    exact: dict[str, NDArray[np.float64]], rounded: dict[str, NDArray[np.float64]]
-) -> dict[str, dict[str, float]]:
+def errors(exact: dict[str, Array], rounded: dict[str, Array]) -> dict[str, dict[str, float]]:
     """The largest difference in each metric, and its share of the range of the finite exact values.
 
     Args:
@@ -91,7 +77,7 @@ def errors(
         rounded: the same in bfloat16.
 
     Returns:
-        By metric "largest" and "share"; inf where a finite value became none, NaN where nothing could be compared.
+        By metric "largest" and "share"; inf where a finite value became another, NaN where none is finite.
 
     >>> errors({"loss": np.array([1.0, 3.0, np.inf])}, {"loss": np.array([1.5, 3.0, np.inf])})
     {'loss': {'largest': 0.5, 'share': 0.25}}
@@ -99,21 +85,21 @@ def errors(
     result = {}
     for name, values in exact.items():
         known = np.isfinite(values)
-        others = rounded.get(name, np.full(len(values), np.nan))[known]
-        far = np.where(np.isfinite(others), np.abs(others - values[known]), np.inf)
-        largest = float(far.max()) if known.any() else float("nan")
+        approximate = rounded.get(name, np.full(len(values), np.nan))[known]
+        distances = np.where(np.isfinite(approximate), np.abs(approximate - values[known]), np.inf)
+        largest = float(distances.max()) if known.any() else float("nan")
         width = float(np.ptp(values[known])) if known.any() else float("nan")
         result[name] = {"largest": largest, "share": largest / width if width else float(largest and np.inf)}
     return result
 
 
-def stated(points: NDArray[np.float64], batches: int, found: dict[str, dict[str, float]]) -> RoundingError:
+def rounding_report(points: Array, batches: int, by_metric: dict[str, dict[str, float]]) -> RoundingError:
     """The part of a landscape's report on the rounding of its points.
 
     Args:
         points: those that were checked.
         batches: how many there are.
-        found: the `errors` of each metric.
+        by_metric: the `errors` of each metric.
     """
-    by_key = {key: {name: error[key] for name, error in found.items()} for key in ("largest", "share")}
+    by_key = {key: {name: error[key] for name, error in by_metric.items()} for key in ("largest", "share")}
     return RoundingError(len(points), min(batches, CHECKED_BATCHES), **by_key)

@@ -1,11 +1,10 @@
-"""Images and convolutions with the channels as the fastest axis: what convolutions on CPUs and tensor cores like."""
+"""Images and convolutions with the channels as the fastest axis, as CPUs and tensor cores like them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import torch
 from lightning_utilities.core.apply_func import apply_to_collection
@@ -19,7 +18,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 @contextmanager
 def channels_last(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
-    """A change of strides, of no value.
+    """A change of strides, not of values.
 
     Raises:
         ValueError: if there is no two-dimensional convolution, which alone would gain.
@@ -39,5 +38,5 @@ def channels_last(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tu
             tensor.data = data
 
 
-def _strided(tensor: Tensor) -> Any:
+def _strided(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

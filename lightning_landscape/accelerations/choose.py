@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..evaluators.affine.affine import Affine, find_affine
 from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
 from . import ACCELERATIONS, applied
-from .trial import Choice, Trial, TrialSettings, largest, once
+from .trial import Choice, Trial, TrialSettings, first_seconds, largest_batches
 
 log = logging.getLogger(__name__)
 DEFAULT = TrialSettings()
@@ -30,18 +29,18 @@ def choose(
 ) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
-    It is kept if every metric is equal to 1e-6 of its value and the time is less. What raises, differs or is slower is
-    left out, which the log says at debug level. Nothing is tried where all points are measured sooner. One of
-    ON_REQUEST need not be equal, and is tried whatever the others have left of the time.
+    It is kept if every metric is equal to 1e-6 of its value and the time is less. An acceleration that raises, differs
+    or is slower is left out, which the log says at debug level. Nothing is tried where all points are measured sooner.
+    A row of ON_REQUEST need not be equal, and is tried whatever time is left.
 
     Args:
         reference: the plain evaluator; its probe is left as it was.
-        objective: what is measured.
-        plane: on which it is measured.
+        objective: is measured.
+        plane: origin and k directions.
         batches: the frozen data of a point.
-        points: how many are to be measured.
+        points: the number of points to be measured.
         accelerate: True, or a row of ON_REQUEST to be tried after all others.
-        settings: how the trial spends its time.
+        settings: for the time of the trial.
     """
     trial = Trial(reference, objective, plane, batches, points, settings)
     with applied((), reference, (), always=True):
@@ -68,36 +67,31 @@ def fastest(
 ) -> tuple[Evaluator, Choice]:
     """`Affine`, where a few passes give all points; else `reference`, with the accelerations that are chosen.
 
+    The arguments are those of `choose`, except for:
+
     Args:
-        reference: the plain evaluator.
-        objective: what is measured.
-        plane: on which it is measured.
-        batches: the frozen data of a point.
-        points: what is to be measured, shape (n, k).
-        expected: how many of them at least, where some may be interpolated; None for all.
-        accelerate: as in `choose`.
-        settings: how the search spends its time.
+        points: the points to be measured, shape (n, k).
+        expected: the least number of them, where some may be interpolated; None for all.
     """
     if reference.edits_weights:  # other evaluators keep the parameters elsewhere, where an edit would stay
         return reference, Choice()
     expected = len(points) if expected is None else expected
     if settings.share * len(points) * len(batches) >= settings.affine_passes:
-        started = time.perf_counter()
-        few, times = largest(batches, settings.batches)
+        sample, times = largest_batches(batches, settings.batches)
         try:
-            seconds = once(reference, objective, plane, few) * times * len(points)
+            seconds = first_seconds(reference, objective, plane, sample) * times * len(points)
         except Exception as error:  # noqa: BLE001  # a step may refuse this very point
             log.debug("nothing is tried: %s: %s", type(error).__name__, error)
             return reference, Choice()
         if seconds >= settings.affine_seconds:
             affine = find_affine(reference, objective, plane, batches, points)
             if affine is not None:
-                return affine, Choice(tried=time.perf_counter() - started)
+                return affine, Choice()
     return reference, choose(reference, objective, plane, batches, expected, accelerate, settings)
 
 
-def told(evaluator: Evaluator, choice: Choice) -> dict[str, float | None]:
+def report_of(evaluator: Evaluator, choice: Choice) -> dict[str, float | None]:
     """The part of a landscape's report on each acceleration and its gain in the trial."""
-    if isinstance(evaluator, Affine) and evaluator.way:
-        return {f"affine, {evaluator.way}": None}
+    if isinstance(evaluator, Affine) and evaluator.method:
+        return {f"affine, {evaluator.method}": None}
     return dict(choice.speedup)

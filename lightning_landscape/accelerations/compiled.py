@@ -1,10 +1,9 @@
-"""The forward passes compiled by `torch.compile`: pays for long passes only."""
+"""The forward passes compiled by `torch.compile`, which pays for long passes only."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from types import CodeType, FunctionType, MethodType
 from typing import Any
 
@@ -24,33 +23,23 @@ def compiled(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[E
     Raises:
         ValueError: if the module is compiled already.
     """
-    with remade(evaluator.module, partial(torch.compile, fullgraph=True, dynamic=False)):
-        yield evaluator, batches
-
-
-@contextmanager
-def remade(module: nn.Module, make: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Iterator[None]:
-    """The forwards of a module and of its children replaced by what `make` makes of them.
-
-    Raises:
-        ValueError: if the module is compiled already.
-    """
-    own = [part for part in (module, *module.children()) if "forward" not in vars(part)]
-    if not own or any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
+    module = evaluator.module
+    parts = [part for part in (module, *module.children()) if "forward" not in vars(part)]
+    if not parts or any(isinstance(part, torch._dynamo.OptimizedModule) for part in module.modules()):
         raise ValueError("the module is compiled already")
     try:
-        for part in own:
-            part.forward = make(_apart(part))
-        # Said, so that a cache on disk gives no code for another number of threads, which would hang in a fork.
+        for part in parts:
+            part.forward = torch.compile(_separate_forward(part), fullgraph=True, dynamic=False)
+        # A cache on disk must give no code for another number of threads, which would hang in a fork.
         with torch._inductor.config.patch({"cpp.threads": torch.get_num_threads()}):
-            yield
+            yield evaluator, batches
     finally:
-        for part in own:
+        for part in parts:
             vars(part).pop("forward", None)
 
 
-def _apart(part: nn.Module) -> Callable[..., Any]:
-    """The forward of a module as a method with code of its own: the compiler keeps its notes by the code."""
+def _separate_forward(part: nn.Module) -> Callable[..., Any]:
+    """The forward of a module as a method with separate code, by which the compiler keeps its notes."""
     plain = type(part).forward
     if not isinstance(plain, FunctionType):
         raise ValueError(f"the forward of {type(part).__name__} is no plain function")

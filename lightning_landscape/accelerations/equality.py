@@ -1,19 +1,17 @@
-"""The test that two ways to measure are equal, and the point at which they are compared."""
+"""The test that two evaluators give equal values, and the point at which they are compared."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..evaluators import Measurement
+from ..evaluators import Measurements
 from ..weights.plane import Plane
 
-EQUAL = 1e-6  # relative, of every metric
 
-
-def equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
-    """True if two ways give the same metrics, within a relative difference of EQUAL."""
+def equal(a: Measurements, b: Measurements, tolerance: float = 1e-6) -> bool:
+    """True if two evaluators give the same metrics, within a relative tolerance."""
     return a.keys() == b.keys() and all(
-        np.isclose(a[name].value, b[name].value, rtol=EQUAL, atol=0, equal_nan=True) for name in a
+        np.isclose(a[name].value, b[name].value, rtol=tolerance, atol=0, equal_nan=True) for name in a
     )
 
 

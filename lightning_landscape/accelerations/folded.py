@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,35 +15,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
-from ..evaluators import Around, Evaluator, Measurement
+from ..evaluators import Evaluator, EvaluatorWrapper, Stream
 from ..objectives.base import Batch, Objective
 from ..weights.plane import Plane
 
-CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {
-    nn.Conv1d: F.conv1d,
-    nn.Conv2d: F.conv2d,
-    nn.Conv3d: F.conv3d,
-}
+CONVOLUTIONS: dict[type, Callable[..., Tensor]] = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 TRANSPOSED: dict[type, Callable[..., Tensor]] = {
     nn.ConvTranspose1d: F.conv_transpose1d,
     nn.ConvTranspose2d: F.conv_transpose2d,
     nn.ConvTranspose3d: F.conv_transpose3d,
 }
 LAYERS = (nn.Linear, *CONVOLUTIONS, *TRANSPOSED)
+Layer: TypeAlias = Any  # one of LAYERS, whose attributes nn.Module does not declare
+Norm: TypeAlias = Any  # one of NORMS
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @contextmanager
 def folded(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
-    """Each layer computes what its norm would make of it, s W x + s b + β − s μ with s = γ / √(σ² + ε).
+    """Each layer computes the output of its norm.
 
-    The folded weights are made at every pass out of the present ones, which is cheap beside a convolution: so γ, β
-    and the statistics may move as well. Which norm follows which layer is seen on the first batch. Layers and norms
-    with hooks or parametrizations, and subclasses, are left alone.
+    It is s W x + s b + β − s μ with s = γ / √(σ² + ε).
+    The folded weights are made anew at every pass, which is cheap beside a convolution. So γ, β and the statistics may
+    move as well. The first batch shows which norm follows which layer. Layers and norms with hooks or
+    parametrizations, and subclasses, are left alone.
 
     Raises:
-        ValueError: if no layer is followed by a norm that can be folded; where that is not seen before, at the first
-            point.
+        ValueError: if no layer is followed by a norm that can be folded, at the latest at the first point.
     """
     parts = list(evaluator.module.modules())
     layers = [part for part in parts if type(part) in LAYERS and _is_simple(part)]
@@ -54,7 +52,7 @@ def folded(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Eva
         yield _Folded(evaluator, layers, norms, until_the_end), batches
 
 
-class _Folded(Around):
+class _Folded(EvaluatorWrapper):
     """An evaluator that folds when it sees its first batch, and unfolds when `until_the_end` closes."""
 
     def __init__(
@@ -65,35 +63,32 @@ class _Folded(Around):
         self._forwards = [(vars(part), vars(part).get("forward")) for part in inner.module.modules()]
         self._is_folded = False
 
-    def __call__(
-        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Generator[dict[str, Measurement], None, None]:
-        """See `Evaluator`."""
+    def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         if not self._is_folded:
             origin = np.zeros((self.at_once, plane.ndim))
-            with self._as_they_were(), _followers(self._layers, self._norms) as pairs:
+            with self._original_forwards(), _followers(self._layers, self._norms) as pairs:
                 next(iter(self.inner(objective, plane, origin, batches[:1])))
             if not pairs:
                 raise ValueError("no BatchNorm is called on what a layer returns")
             for layer, norm in pairs.items():
-                self._put(layer, partial(_both, layer, norm))
-                self._put(norm, _neither)
+                self._patch(layer, partial(_layer_and_norm, layer, norm))
+                self._patch(norm, _identity)
             self._is_folded = True
         yield from self.inner(objective, plane, points, batches)
 
-    def _put(self, part: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+    def _patch(self, part: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
         vars(part)["forward"] = forward
         self._until_the_end.callback(vars(part).pop, "forward", None)
 
     @contextmanager
-    def _as_they_were(self) -> Iterator[None]:
-        """Without the forwards that later ways have put on: hooks in a compiled one would compile it anew."""
-        present = [attributes.get("forward") for attributes, _ in self._forwards]
+    def _original_forwards(self) -> Iterator[None]:
+        """A context without the forwards of later accelerations: hooks in a compiled one would compile it anew."""
+        present = [(attributes, attributes.get("forward")) for attributes, _ in self._forwards]
         _set_forwards(self._forwards)
         try:
             yield
         finally:
-            _set_forwards([(a, forward) for (a, _), forward in zip(self._forwards, present, strict=True)])
+            _set_forwards(present)
 
 
 def _set_forwards(forwards: list[tuple[dict[str, Any], Any]]) -> None:
@@ -103,51 +98,49 @@ def _set_forwards(forwards: list[tuple[dict[str, Any], Any]]) -> None:
             attributes["forward"] = forward
 
 
-def _is_simple(part: Any) -> bool:
+def _is_simple(part: nn.Module) -> bool:
     """True if a part's forward pass is plain: not replaced, no hooks, zero padding, one group if transposed."""
     tables = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if "forward" in vars(part) or any(vars(part)[table] for table in tables):
         return False
-    if type(part) in TRANSPOSED and part.groups > 1:
+    if type(part) in TRANSPOSED and getattr(part, "groups", 1) > 1:
         return False
     return getattr(part, "padding_mode", "zeros") == "zeros"
 
 
 @contextmanager
 def _followers(layers: list[nn.Module], norms: list[nn.Module]) -> Iterator[dict[nn.Module, nn.Module]]:
-    """Fills up, on leaving, with the norm of each layer: the only one, called on every output and on nothing else."""
+    """A context whose value is filled at its end with the norm of each layer.
+
+    A norm counts if it is called on every output of its layer, and on nothing else.
+    """
     calls: Counter[nn.Module] = Counter()
     pairs: Counter[tuple[nn.Module, nn.Module]] = Counter()
     latest: dict[nn.Module, weakref.ref[Tensor]] = {}
     result: dict[nn.Module, nn.Module] = {}
 
-    def after_layer(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        calls[layer] += 1
-        latest[layer] = weakref.ref(output)
+    def after(part: nn.Module, inputs: object, output: Tensor) -> None:
+        if part in layers:
+            calls[part] += 1
+            latest[part] = weakref.ref(output)
 
-    def before_norm(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        calls[norm] += 1
+    def before(part: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if part not in norms:
+            return
+        calls[part] += 1
         for layer, output in latest.items():
             fits = type(layer) is not nn.Linear or inputs[0].ndim == 2  # else the features are not the channels
-            if output() is inputs[0] and fits and not norm.training:
-                pairs[layer, norm] += 1
+            if output() is inputs[0] and fits and not part.training:
+                pairs[layer, part] += 1
 
-    def after(part: nn.Module, inputs: Any, output: Any) -> None:
-        if part in layers:
-            after_layer(part, inputs, output)
-
-    def before(part: nn.Module, inputs: Any) -> None:
-        if part in norms:
-            before_norm(part, inputs)
-
-    with ExitStack() as hooks:  # for all modules: what an objective finds on its own, it puts back before each point
+    with ExitStack() as hooks:  # for all modules: an objective takes away hooks of a single module before each point
         hooks.callback(register_module_forward_hook(after).remove)
         hooks.callback(register_module_forward_pre_hook(before).remove)
         yield result
     result.update({layer: norm for (layer, norm), count in pairs.items() if count == calls[layer] == calls[norm]})
 
 
-def _both(layer: Any, norm: Any, inputs: Tensor) -> Tensor:
+def _layer_and_norm(layer: Layer, norm: Norm, inputs: Tensor) -> Tensor:
     """The output of the layer followed by the norm, computed by one layer with scaled weights."""
     scale = torch.rsqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
@@ -165,6 +158,6 @@ def _both(layer: Any, norm: Any, inputs: Tensor) -> Tensor:
     return F.linear(inputs, weight, bias)
 
 
-def _neither(inputs: Tensor) -> Tensor:
-    """The norm is in its layer already."""
+def _identity(inputs: Tensor) -> Tensor:
+    """The output of a norm that its layer computes."""
     return inputs

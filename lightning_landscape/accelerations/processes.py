@@ -13,20 +13,22 @@ from ..evaluators import Evaluator, Forked
 from ..objectives.base import Batch
 from ..weights.parameters import size_in_bytes
 
-MOST_BYTES = 2**30  # of parameters in all workers of all data sets together
-
 
 @contextmanager
-def processes(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
+def processes(
+    evaluator: Evaluator, batches: Sequence[Batch], max_bytes: int = 2**30
+) -> Iterator[tuple[Evaluator, Sequence[Batch]]]:
     """Points side by side in as many processes as there are threads, each with one. See `Forked`.
 
-    What is compiled inside is compiled for one thread. Two processes of one thread did 1.25 (a small CNN), 0.93
-    (ResNet-56) and 1.45 times (a small Transformer) as much as one of two threads on a machine that did nothing else;
-    more where other programs run, for which threads wait and processes do not.
+    A compiler inside compiles for one thread. On an idle machine, two processes did 1.25 times the work of two threads
+    for a small CNN. It was 0.93 times for ResNet-56, and 1.45 times for a small Transformer. They gain more where other
+    programs run: threads wait for these, processes do not.
+
+    The parameters in all workers of all data sets take no more than `max_bytes` together.
 
     Raises:
-        ValueError: if there is one core, or the user wants one thread; on accelerators, whose state no fork can use;
-            on other systems than Linux, whose libraries do not expect forks, or which have none.
+        ValueError: with one core or one thread; on accelerators, whose state no fork can use; on other systems than
+            Linux, whose libraries do not expect forks.
     """
     if sys.platform != "linux":
         raise ValueError("only Linux forks safely")
@@ -35,7 +37,7 @@ def processes(evaluator: Evaluator, batches: Sequence[Batch]) -> Iterator[tuple[
         raise ValueError("an accelerator can't be used after a fork")
     threads = torch.get_num_threads()
     bytes_each = max(1, sum(size_in_bytes(tensor) for tensor in tensors))
-    workers = MOST_BYTES // bytes_each
+    workers = max_bytes // bytes_each
     together = min(threads, len(os.sched_getaffinity(0)), 1 + workers)
     if together < 2:
         raise ValueError("one core, or no memory for two copies of the parameters")

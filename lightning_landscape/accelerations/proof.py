@@ -1,4 +1,4 @@
-"""The proof of what was chosen: on all data, before any value of it is used."""
+"""The proof of a choice: on all data, before any value of it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pairs = Callable[[Sequence[Batch]], Sequence[tuple[Objective, Sequence[Batch]]]]
 
 @contextmanager
 def proved(
-    choice: Choice, way: Evaluator, plane: Plane, batches: Sequence[Batch], pairs: Pairs
+    choice: Choice, evaluator: Evaluator, plane: Plane, batches: Sequence[Batch], pairs: Pairs
 ) -> Iterator[tuple[Evaluator, Sequence[Batch], Choice]]:
     """Apply the choice if it gives equal values on all data; else apply nothing of it.
 
@@ -29,30 +29,29 @@ def proved(
 
     Args:
         choice: of `choose`.
-        way: what is made faster.
-        plane: on which is measured.
-        batches: all that is measured, one data set after the other.
-        pairs: gives each objective with those of the given batches (the same, or in the form that the ways like) on
-            which it is to be equal.
+        evaluator: the evaluator to accelerate.
+        plane: origin and k directions.
+        batches: all frozen data, one data set after the other.
+        pairs: gives each objective with its share of such batches, on which the values must be equal. The batches are
+            those given here, or their converted form.
 
     Yields:
-        The evaluator and the batches to use, and what was chosen of it: all, or nothing.
+        The evaluator and the batches to use, and the part of the choice that holds: all, or nothing.
     """
     point = off_axes(plane, 1)
-    with ExitStack() as until_the_end:
-        exact = choice.names and not set(choice.names) & ON_REQUEST.keys()
+    with ExitStack() as stack:
+        is_exact = choice.names and not set(choice.names) & ON_REQUEST.keys()
         try:
-            expected = [next(iter(way(own, plane, point, given))) for own, given in pairs(batches)] if exact else []
-            fast, converted = until_the_end.enter_context(applied(choice.names, way, batches, always=choice.always))
-            got = [next(iter(fast(own, plane, point, given))) for own, given in pairs(converted)] if exact else []
-            good = all(map(equal, expected, got))
-        except Exception as error:  # noqa: BLE001  # a compiler may raise anything; what is the step's own comes again
+            expected = [next(iter(evaluator(o, plane, point, b))) for o, b in pairs(batches)] if is_exact else []
+            fast, converted = stack.enter_context(applied(choice.names, evaluator, batches, always=choice.always))
+            got = [next(iter(fast(o, plane, point, b))) for o, b in pairs(converted)] if is_exact else []
+            is_equal = all(map(equal, expected, got))
+        except Exception as error:  # noqa: BLE001  # a compiler may raise anything; an error of the step comes again
             log.debug("%s: %s", type(error).__name__, error)
-            good = False
-        if good:
+            is_equal = False
+        if is_equal:
             yield fast, converted, choice
             return
     log.debug("%s are not used: they do not hold on all data", ", ".join(choice.names))
-    nothing = Choice(tried=choice.tried, always=choice.always)
-    with applied((), way, batches, always=choice.always) as (plain, converted):
-        yield plain, converted, nothing
+    with applied((), evaluator, batches, always=choice.always) as (plain, converted):
+        yield plain, converted, Choice(always=choice.always)

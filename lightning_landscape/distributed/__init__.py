@@ -1,1 +1,1 @@
-"""Several processes: each measures its share of the points, and a step finds itself in a world of one."""
+"""Several processes: each measures its share of the points, and its step runs in a world of one process."""

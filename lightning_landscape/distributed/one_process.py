@@ -1,4 +1,4 @@
-"""A world of one process while a step is measured, so that each of several may measure points of its own."""
+"""A world of one process for a step, where each of several processes measures its share of the points."""
 
 from __future__ import annotations
 
@@ -16,24 +16,20 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.library import Library
 
 from ..objectives.base import Batch, Objective, Observation
-from ..weights.lockstep import together
-from .collectives import ENVIRONMENT, LOCAL, MEETING, NAMESPACES, WAITING, method_alone, operator_alone, refused
+from ..weights.lockstep import several_processes, synchronize_ranks
+from ..weights.parameters import tensors_in
+from .collectives import ENVIRONMENT, LOCAL, MEETING, NAMESPACES, WAITING, method_alone, operator_alone, refusal
 
 
-def several_processes() -> bool:
-    """True if this process is connected with others."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-class InOneProcess(Objective):
-    """An objective that finds itself in the only process there is.
+class OneProcessObjective(Objective):
+    """An objective in a world of one process.
 
     Args:
-        objective: what is measured.
+        objective: the objective of each process.
     """
 
     def __init__(self, objective: Objective) -> None:
@@ -50,44 +46,44 @@ class InOneProcess(Objective):
             self.objective.start()
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-        """The objective's observations in a world of one process."""
+        """Measure the objective in a world of one process."""
         with alone():
             return self.objective(module, batch)
 
     def finish(self) -> dict[str, float]:
-        """The objective's metrics of the whole set, in a world of one process."""
+        """The metrics of the whole data set, in a world of one process."""
         with alone():
             return self.objective.finish()
 
     def main(self, names: list[str]) -> str:
-        """The objective's choice of the loss among the measured names."""
+        """The name of the loss among the measured names."""
         return self.objective.main(names)
 
 
 class _Scope:
-    """The calls that find a world of one process, once `active`.
+    """The decision which calls see a world of one process, once the scope is `active`.
 
     Args:
-        sharded: the processes share the parameters, take the same steps together, and gather in them.
+        sharded: the parameters are divided among the processes, which gather them in every step.
     """
 
     def __init__(self, sharded: bool) -> None:
         self.sharded, self.active = sharded, False
-        # A checkpoint may be on its way in the background. Autograd's threads, which python did not start, are ours.
+        # Another thread may write a checkpoint. Autograd's threads, which Python did not start, belong to the step.
         started = [t for t in threading.enumerate() if type(t).__name__ != "_DummyThread"]
-        self._others = [thread for thread in started if thread.ident != threading.get_ident()]
+        self._other_threads = [thread for thread in started if thread.ident != threading.get_ident()]
 
     def caller(self) -> str | None:
-        """The origin of the current call: "step", "sharding" (FSDP, a DTensor), or None for all others."""
-        me = threading.get_ident()  # may have been that of a thread which is over
-        if not self.active or any(thread.ident == me and thread.is_alive() for thread in self._others):
+        """The origin of the current call: "step", "sharding" (FSDP, a DTensor), or None for any other."""
+        ident = threading.get_ident()  # of a finished thread, it may be used again
+        if not self.active or any(thread.ident == ident and thread.is_alive() for thread in self._other_threads):
             return None
         frame = inspect.currentframe() if self.sharded else None
         while frame is not None:
             module = frame.f_globals.get("__name__", "")
-            if module.startswith(_SHARDING):  # it never calls a step
+            if module.startswith(_SHARDING):  # which never calls a step
                 return "sharding"
-            if module == together.__module__:
+            if module == synchronize_ranks.__module__:
                 return None
             frame = frame.f_back
         return "step"
@@ -103,28 +99,28 @@ def _caller() -> str | None:
 
 @contextmanager
 def one_process(sharded: bool = False, places: Iterable[tuple[type, dict[str, Any]]] = ()) -> Iterator[None]:
-    """Prepare for `alone`, which acts in here only; where there is but one process, there is nothing to prepare.
+    """Prepare for `alone`, which has an effect inside this context only. A single process needs no preparation.
 
-    The methods of process groups are replaced, so that it holds for every group, however a step came by it. What is
-    called below them, from C++, meets a guard at torch's dispatcher.
+    The methods of the classes of process groups are replaced, so that every group of a step is covered. The operators
+    that C++ code calls are replaced at torch's dispatcher.
 
     Args:
-        sharded: the processes share the parameters (FSDP2), whose own collectives stay real.
-        places: what else tells of other processes: classes, and what their attributes give in one process.
+        sharded: the parameters are divided among the processes (FSDP2), whose own collectives stay real.
+        places: further classes that know the number of processes, with the values of their attributes in one process.
     """
     global _scope
     if not several_processes():
         yield
         return
-    with ExitStack() as until_the_end:
+    with ExitStack() as stack:
         try:
             _scope = _Scope(sharded)
             for owner, values in places:
                 for name, value in values.items():
-                    _replace(until_the_end, owner, name, lambda *_, value=value: value)
-            _replace_torch(until_the_end)
-            # Sharded processes meet in all that is real.
-            _guard(until_the_end, ("_c10d_functional",) if sharded else NAMESPACES)
+                    _replace(stack, owner, name, lambda *_, value=value: value)
+            _replace_torch(stack)
+            # The other collectives of sharded processes stay real.
+            _replace_operators(stack, ("_c10d_functional",) if sharded else NAMESPACES)
             yield
         finally:
             _scope = None
@@ -132,7 +128,7 @@ def one_process(sharded: bool = False, places: Iterable[tuple[type, dict[str, An
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Within `one_process`, this process is the only one inside; elsewhere nothing changes."""
+    """Inside, this process is the only one, if `one_process` has prepared it; else nothing changes."""
     scope = _scope
     if scope is None or scope.active:
         yield
@@ -149,19 +145,19 @@ _SIZES = re.compile("world|gpus|devices|processes|nprocs|replicas|num_ranks", re
 _RANKS = re.compile("^_?((global|local|world)_?)?rank$", re.IGNORECASE)
 
 
-def forget_place(module: nn.Module) -> None:
-    """Let modules that keep the number of processes, and perhaps their rank, keep those of one process.
+def forget_ranks(module: nn.Module) -> None:
+    """Replace the number of processes and the rank that modules have stored, by those of one process.
 
-    Contrastive losses of several libraries are given both when they are made. They are known by name and value, in
-    attributes, dictionaries and namespaces; a rank, beside a number of processes only.
+    The constructors of contrastive losses of several libraries take both. They are recognised by name and value in
+    attributes, dictionaries and namespaces. A rank counts only beside a number of processes.
     """
     if not several_processes():
         return
     size, rank = dist.get_world_size(), dist.get_rank()
     for part in module.modules():
         for table in _tables(part):
-            sizes = {name: 1 for name in table if _is_kept(table, name, _SIZES, size)}
-            ranks = {name: 0 for name in table if _is_kept(table, name, _RANKS, rank)}
+            sizes = dict.fromkeys(_names_of(size, _SIZES, table), 1)
+            ranks = dict.fromkeys(_names_of(rank, _RANKS, table), 0)
             table.update({**ranks, **sizes} if sizes else {})
 
 
@@ -171,13 +167,15 @@ def _tables(part: nn.Module) -> list[dict[Any, Any]]:
     return [vars(part), *(value for value in values if isinstance(value, dict)), *spaces]
 
 
-def _is_kept(table: dict[Any, Any], name: Any, names: re.Pattern[str], number: int) -> bool:
-    return isinstance(name, str) and bool(names.search(name)) and type(table[name]) is int and table[name] == number
+def _names_of(number: int, pattern: re.Pattern[str], table: dict[Any, Any]) -> list[str]:
+    """The names in a table that match a pattern and belong to `number`."""
+    items = [(name, value) for name, value in table.items() if isinstance(name, str) and type(value) is int]
+    return [name for name, value in items if value == number and pattern.search(name)]
 
 
 @contextmanager
 def _nothing_compiled() -> Iterator[None]:
-    """Compiled code holds the number of processes, unguarded; and what is compiled here would serve the training."""
+    """Run compiled code eagerly: it holds the number of processes unguarded, and the training would use it, too."""
     if "torch._dynamo" not in sys.modules:
         yield
     elif hasattr(torch.compiler, "set_stance"):
@@ -194,115 +192,105 @@ def _nothing_compiled() -> Iterator[None]:
             setattr(frames, name, evaluate)
 
 
-def _replace_torch(until: ExitStack) -> None:
-    """Replace what tells of other processes or reaches them."""
+def _replace_torch(stack: ExitStack) -> None:
+    """Replace the functions of torch that know other processes or reach them."""
     state, environment = dist.distributed_c10d._world, type(os.environ)
     world = type(state)
     kinds = {kind for group in state.pg_map for kind in type(group).__mro__} | {dist.ProcessGroup}
     for kind in [kind for kind in kinds if issubclass(kind, dist.ProcessGroup)]:
         for name in [name for name in vars(kind) if inspect.isroutine(getattr(kind, name))]:
             if name == "__init__" or not (name.startswith("__") or name in LOCAL):
-                _replace(until, kind, name, method_alone(name))
-    _replace(until, world, "pg_group_ranks", lambda world: _Ranks())
-    _replace_setter(until, world, "group_count", refused("torch.distributed.new_group"))
-    _replace_setter(until, world, "default_pg", refused("torch.distributed.destroy_process_group"))
-    read = environment.__getitem__
-    _replace(until, environment, "__getitem__", lambda self, key: _read_alone(key, read(self, key)))
+                _replace(stack, kind, name, method_alone(name))
+    _replace(stack, world, "pg_group_ranks", lambda world: _Ranks())
+    _replace_setter(stack, world, "group_count", refusal("torch.distributed.new_group"))
+    _replace_setter(stack, world, "default_pg", refusal("torch.distributed.destroy_process_group"))
+    read: Any = environment.__getitem__
+    # `read` raises the KeyError of a variable that is not set.
+    _replace(stack, environment, "__getitem__", lambda environ, key: ENVIRONMENT.get(key, read(environ, key)))
     meshes = sys.modules.get("torch.distributed.device_mesh")
     if meshes is not None:
-        _replace(until, meshes.DeviceMesh, "size", lambda mesh, *_, **__: 1)
-        _replace(until, meshes.DeviceMesh, "get_coordinate", lambda mesh: [0] * mesh.ndim)
+        _replace(stack, meshes.DeviceMesh, "size", lambda mesh, *_, **__: 1)
+        _replace(stack, meshes.DeviceMesh, "get_coordinate", lambda mesh: [0] * mesh.ndim)
         if hasattr(meshes.DeviceMesh, "shape"):
-            _replace(until, meshes.DeviceMesh, "shape", lambda mesh: (1,) * mesh.ndim)
+            _replace(stack, meshes.DeviceMesh, "shape", lambda mesh: (1,) * mesh.ndim)
 
 
-def _read_alone(key: str, value: str) -> str:
-    return ENVIRONMENT.get(key, value)
+class _Ranks(dict[object, dict[int, int]]):
+    """A table with the ranks of the members of every group: rank 0 in the world, which is rank 0 in the group."""
 
-
-class _Ranks(dict[Any, Any]):
-    """The ranks in the world, and the ranks in the group, of every group's members."""
-
-    def __missing__(self, group: Any) -> dict[int, int]:
+    def __missing__(self, group: object) -> dict[int, int]:
         return {0: 0}
 
     def __contains__(self, group: object) -> bool:
         return True
 
 
-def _replace(until: ExitStack, owner: type, name: str, alone: Callable[..., Any]) -> None:
-    """Put `alone` in the place of a method, or of the getter of a property, for the calls of the scope."""
+def _replace(stack: ExitStack, owner: type, name: str, alone: Callable[..., Any]) -> None:
+    """Replace a method, or the getter of a property, by `alone` for the calls of the scope."""
     original: Any = getattr(owner, name)
-    getter: Any = original.fget if isinstance(original, property) else original
+    is_property = isinstance(original, property)
+    method = original.fget if is_property else original
 
-    def call(self: Any, *args: Any, **named: Any) -> Any:
+    def call(self: object, *args: object, **kwargs: object) -> Any:
         caller = _caller()
         if caller == "sharding" and name in MEETING:
-            together()
-        return (alone if caller == "step" else getter)(self, *args, **named)
+            synchronize_ranks()
+        return (alone if caller == "step" else method)(self, *args, **kwargs)
 
-    is_property = isinstance(original, property)
-    _put(until, owner, name, property(call, original.fset, original.fdel) if is_property else call)
+    _set_attribute(stack, owner, name, property(call, original.fset, original.fdel) if is_property else call)
 
 
-def _replace_setter(until: ExitStack, owner: type, name: str, alone: Callable[..., Any]) -> None:
+def _replace_setter(stack: ExitStack, owner: type, name: str, alone: Callable[..., Any]) -> None:
     original = getattr(owner, name)
 
-    def put(self: Any, value: Any) -> None:
+    def put(self: object, value: object) -> None:
         (alone if _caller() == "step" else original.fset)(self, value)
 
-    _put(until, owner, name, property(original.fget, put, original.fdel))
+    _set_attribute(stack, owner, name, property(original.fget, put, original.fdel))
 
 
-def _put(until: ExitStack, owner: type, name: str, value: Any) -> None:
-    """Set an attribute of a class, and put back what was there in the end."""
+def _set_attribute(stack: ExitStack, owner: type, name: str, value: object) -> None:
+    """Set an attribute of a class until the stack is closed."""
     before = vars(owner).get(name)
     setattr(owner, name, value)
-    until.callback(partial(delattr, owner, name) if before is None else partial(setattr, owner, name, before))
+    stack.callback(partial(delattr, owner, name) if before is None else partial(setattr, owner, name, before))
 
 
-def _guard(until: ExitStack, namespaces: Iterable[str]) -> None:
+def _replace_operators(stack: ExitStack, namespaces: Iterable[str]) -> None:
     """Replace torch's operators that communicate, for the calls of the scope."""
     names = torch._C._dispatch_get_all_op_names()
     for namespace in namespaces:
         library = [Library(namespace, "IMPL")]  # it ends with its last reference
-        until.callback(library.clear)
+        stack.callback(library.clear)
         for name in [full.partition("::")[2] for full in names if full.startswith(f"{namespace}::")]:
             if name not in WAITING:
-                library[0].impl(name, _guarded(namespace, name), "BackendSelect")
+                library[0].impl(name, _kernel(namespace, name), "BackendSelect")
 
 
-def _guarded(namespace: str, name: str) -> Callable[..., Any]:
+def _kernel(namespace: str, name: str) -> Callable[..., Any]:
+    """The replacement of an operator."""
     plain, _, overload = name.partition(".")
     operator = getattr(getattr(getattr(torch.ops, namespace), plain), overload or "default")
     alone = operator_alone(namespace, plain)
 
-    def kernel(*args: Any, **named: Any) -> Any:
+    def kernel(*args: object, **kwargs: object) -> Any:
         caller = _caller()
         if caller == "step":
-            return alone(*args, **named)
+            return alone(*args, **kwargs)
         if caller == "sharding":
-            together()
-        key = _backend((*args, *named.values()))
+            synchronize_ranks()
+        key = _dispatch_key((*args, *kwargs.values()))
         if hasattr(operator, "redispatch"):
-            return operator.redispatch(torch._C.DispatchKeySet(key), *args, **named)
-        return operator._op_dk(key, *args, **named)  # before torch 2.4
+            return operator.redispatch(torch._C.DispatchKeySet(key), *args, **kwargs)
+        return operator._op_dk(key, *args, **kwargs)  # before torch 2.4
 
     return kernel
 
 
-def _backend(arguments: Iterable[Any]) -> Any:
+def _dispatch_key(arguments: tuple[object, ...]) -> Any:
     """The dispatcher's key of the first tensor among the arguments."""
-    tensor = next(_tensors(arguments), None)
+    tensor = next(tensors_in(arguments), None)
     device = "cpu" if tensor is None else tensor.device.type
     sparse = "Sparse" if tensor is not None and tensor.layout is torch.sparse_coo else ""
     name = sparse + ("PrivateUse1" if device == "privateuseone" else device.upper())
     return getattr(torch._C.DispatchKey, name)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)

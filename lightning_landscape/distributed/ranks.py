@@ -1,23 +1,26 @@
-"""Several processes on one surface: each measures its share of the points, then all hold the whole."""
+"""Ranks that share the points of one surface: exchange of values, agreement, failures, and the merged landscape."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch.distributed as dist
 
 from ..landscape import Landscape
 from ..objectives.base import CannotMeasureError
-from ..weights.lockstep import OtherRankError, together
+from ..weights.lockstep import OtherRankError, synchronize_ranks
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 T = TypeVar("T")
 
 
-def exchange(trainer: Any, mine: T) -> list[T]:
-    """The objects that all ranks hold, in the order of the ranks.
+def exchange(trainer: Trainer, mine: T) -> list[T]:
+    """The objects of all ranks, in the order of the ranks.
 
     Every rank must call this function equally often.
 
@@ -27,33 +30,35 @@ def exchange(trainer: Any, mine: T) -> list[T]:
     """
     if trainer.world_size == 1:
         return [mine]
-    everyone: list[Any] = [None] * trainer.world_size
-    dist.all_gather_object(everyone, mine)
-    return everyone
+    gathered = [mine] * trainer.world_size
+    dist.all_gather_object(gathered, mine)
+    return gathered
 
 
-def from_first(trainer: Any, mine: T) -> T:
-    """The object that rank 0 holds.
+def from_first(trainer: Trainer, mine: T) -> T:
+    """The object of rank 0.
 
     Every rank must call this function equally often.
     """
     if trainer.world_size == 1:
         return mine
-    together()
+    synchronize_ranks()
     return trainer.strategy.broadcast(mine, src=0)
 
 
-AGREEMENT = 1e-3  # relative: devices of several kinds round differently, in bfloat16 so much
+def _agree(a: float | None, b: float | None, rtol: float = 1e-3) -> bool:
+    """True if two ranks measure the same, up to the rounding of bfloat16 on devices of different kinds."""
+    return a is not None and b is not None and bool(np.isclose(a, b, rtol=rtol, equal_nan=True))
 
 
-def check_agreement(trainer: Any, name: str, value: float) -> None:
-    """See that every rank measures the same at the centre; every rank must call it equally often.
+def check_agreement(trainer: Trainer, name: str, value: float) -> None:
+    """Check that every rank measures the same at the centre. Every rank must call this function equally often.
 
     Raises:
         CannotMeasureError: on a rank that measures something else than rank 0.
     """
     first = from_first(trainer, value)
-    if not np.isclose(value, first, rtol=AGREEMENT, equal_nan=True):
+    if not _agree(value, first):
         raise CannotMeasureError(
             f"{name} is {first:.6g} on rank 0 and {value:.6g} on rank {trainer.global_rank}, on the same data: a "
             "surface is of one function. Either the weights of the ranks have drifted apart, or the step uses a "
@@ -61,50 +66,45 @@ def check_agreement(trainer: Any, name: str, value: float) -> None:
         )
 
 
-def differing(trainer: Any, values: Mapping[str, float]) -> list[str]:
-    """The metrics that are not the same on every rank; every rank must call it equally often.
+def differing_metrics(trainer: Trainer, values: Mapping[str, float]) -> list[str]:
+    """The metrics that are not the same on every rank. Every rank must call this function equally often.
 
     >>> from types import SimpleNamespace
-    >>> differing(SimpleNamespace(world_size=1), {"seconds": 0.1})
+    >>> differing_metrics(SimpleNamespace(world_size=1), {"seconds": 0.1})
     []
     """
     if trainer.world_size > 1:
-        together()  # a rank that has failed is not going to answer
-    first, *others = exchange(trainer, dict(values))
-    names = dict.fromkeys(name for own in (first, *others) for name in own)
-    missing = object()
-
-    def is_the_same(a: Any, b: Any) -> bool:
-        return missing not in (a, b) and bool(np.isclose(a, b, rtol=AGREEMENT, equal_nan=True))
-
-    return [n for n in names if not all(is_the_same(first.get(n, missing), own.get(n, missing)) for own in others)]
+        synchronize_ranks()  # a rank that has failed would not answer
+    tables = exchange(trainer, dict(values))
+    names = dict.fromkeys(name for table in tables for name in table)
+    return [name for name in names if not all(_agree(tables[0].get(name), table.get(name)) for table in tables)]
 
 
-def raise_together(trainer: Any, error: Exception | None) -> None:
-    """Raise on every rank if one of them failed: each its own error, the others that of the first.
+def raise_together(trainer: Trainer, error: Exception | None) -> None:
+    """Raise an error on every rank if at least one rank failed.
 
-    Every rank must call it after what can fail, be it with an error from the middle: it answers the others, which
-    may still be there.
+    Every rank must call this function after code that can fail, also where that code has failed halfway. The call
+    answers the other ranks, which may still wait.
 
     Raises:
-        Exception: this rank's own error.
-        OtherRankError: if only other ranks failed.
+        Exception: the error of this rank.
+        OtherRankError: if only other ranks failed, with the error of the first of them.
     """
     if isinstance(error, OtherRankError):
-        error = None  # told below
+        error = None  # the rank that failed reports it below
     else:
         with suppress(OtherRankError):
-            together(failed=error is not None)
-    told = exchange(trainer, None if error is None else f"{type(error).__name__}: {error}")
+            synchronize_ranks(failed=error is not None)
+    messages = exchange(trainer, None if error is None else f"{type(error).__name__}: {error}")
     if error is not None:
         raise error
-    for rank, text in enumerate(told):
-        if text is not None:
-            raise OtherRankError(f"rank {rank} failed with {text}")
+    for rank, message in enumerate(messages):
+        if message is not None:
+            raise OtherRankError(f"rank {rank} failed with {message}")
 
 
 def merge(parts: Sequence[Landscape]) -> Landscape:
-    """One landscape out of those of all ranks, each with other points done."""
+    """One landscape from the landscapes of all ranks, each with other points measured."""
     whole = parts[0]
     for part in parts[1:]:
         checksums = [[data.checksum for data in x.recipe.data.values()] for x in (part, whole)]
@@ -114,10 +114,9 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
                 "same data set, and leave the sharding to the Trainer's sampler."
             )
         new = (part.done & ~whole.done) | (part.evaluated & whole.interpolated)
-        for tables in ((whole.values, part.values), (whole.standard_errors, part.standard_errors)):
-            for name, array in tables[1].items():
-                target = tables[0].setdefault(name, np.full(whole.grid.shape, np.nan))
-                target[new] = array[new]
+        for merged, table in ((whole.values, part.values), (whole.standard_errors, part.standard_errors)):
+            for name, array in table.items():
+                merged.setdefault(name, np.full(whole.grid.shape, np.nan))[new] = array[new]
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
         whole.done |= new

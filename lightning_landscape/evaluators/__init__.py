@@ -1,4 +1,4 @@
-"""Evaluators: how points are computed. One file a way, one row in EVALUATORS; every one equals Sequential."""
+"""Evaluators: how points are computed. One file and one row in EVALUATORS each; every one equals Sequential."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from ..isolation.rng import preserved
 from ..objectives.base import Batch, LossFunction, Objective
 from ..weights.plane import Plane
 from .affine.affine import Affine, find_affine
-from .base import Evaluator, Measurement
+from .base import Evaluator, EvaluatorWrapper, Measurement, Measurements, Stream
 from .forked import Forked
 from .reduction import correction, mean_and_error
 from .sequential import Sequential
 from .vmapped import Vmapped
-from .wrapper import Around
 
 EVALUATORS: dict[str, Callable[..., Any]] = {
     "sequential": Sequential,
@@ -33,11 +32,13 @@ if sys.platform == "linux":
 __all__ = [
     "EVALUATORS",
     "Affine",
-    "Around",
     "Evaluator",
+    "EvaluatorWrapper",
     "Forked",
     "Measurement",
+    "Measurements",
     "Sequential",
+    "Stream",
     "Vmapped",
     "correction",
     "evaluate",
@@ -84,9 +85,9 @@ def evaluate(
     if not isinstance(objective, Objective):
         objective = LossFunction(objective)
     columns: dict[str, np.ndarray] = {}
-    with one_pass(), preserved(), torch.inference_mode(False):  # tensors made in the caller's could not be moved
-        own = module_copy(module, {}).eval()
-        for i, measured in enumerate(Sequential(own, seed=seed)(objective, plane, points, batches)):
-            for name, (value, _) in measured.items():
+    with one_pass(), preserved(), torch.inference_mode(False):  # inference tensors could not be moved
+        evaluator = Sequential(module_copy(module, {}).eval(), seed=seed)
+        for i, measurements in enumerate(evaluator(objective, plane, points, batches)):
+            for name, (value, _) in measurements.items():
                 columns.setdefault(name, np.full(len(points), np.nan))[i] = value
     return columns

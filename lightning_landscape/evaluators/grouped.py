@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch.nn.functional as F
@@ -11,15 +11,18 @@ from torch._C import _functorch as functorch  # its public face, a Function with
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
+Function = Callable[..., Any]  # of torch
+Numbers = int | str | tuple[int, ...]  # a stride, a padding or a dilation
+
 
 class Grouped(TorchFunctionMode):
     """Inside, convolutions, poolings and batch norms lay the points of a `vmap` side by side in the channels.
 
-    An image of C channels at P points is one of P·C: a convolution is one of P times as many groups, the others work
-    on each channel by itself. No number is moved between two of them, which `vmap` alone does at each; with
-    ``channels_last`` the channels of all points are the fastest axis. So it is with series (N, C, L). Outside of
-    `vmap`, and for what has no rule here, nothing changes. A ``view`` over the channels and another axis, which these
-    no longer lie beside, raises; a ``reshape`` does not.
+    An image of C channels at P points is one of P·C channels. A convolution becomes one of P times as many groups.
+    Poolings and norms work on each channel by itself. `vmap` alone would move all numbers at each layer. With
+    ``channels_last`` the channels of all points are the fastest axis. Series (N, C, L) are laid out likewise. Outside
+    of `vmap`, and for functions without a rule here, nothing changes. A ``view`` that merges the channels with another
+    axis raises, since the two are no longer adjacent; a ``reshape`` does not.
 
     >>> import torch
     >>> from torch.func import vmap
@@ -30,7 +33,9 @@ class Grouped(TorchFunctionMode):
     True
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, func: Function, types: Collection[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> object:
         """Take the rule for this function, where there is one and it fits."""
         kwargs = kwargs or {}
         rule, ndims = RULES.get(func, (None, ()))
@@ -42,24 +47,24 @@ class Grouped(TorchFunctionMode):
         if len(levels) != 1 or not all(map(_is_simple, wrapped)):
             return func(*args, **kwargs)
         points = functorch.get_unwrapped(wrapped[0]).shape[functorch.maybe_get_bdim(wrapped[0])]
-        done = rule(points, func, *args, **kwargs)
-        return func(*args, **kwargs) if done is None else functorch._add_batch_dim(*done, levels.pop())
+        result = rule(points, func, *args, **kwargs)
+        return func(*args, **kwargs) if result is None else functorch._add_batch_dim(*result, levels.pop())
 
 
-Done = tuple[Tensor, int] | None  # a result and its axis of points; None where a rule does not fit
+Result = tuple[Tensor, int] | None  # a result and its axis of points; None where a rule does not fit
 
 
 def _convolution(
     points: int,
-    func: Any,
+    func: Function,
     images: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Numbers = 1,
+    padding: Numbers = 0,
+    dilation: Numbers = 1,
     groups: int = 1,
-) -> Done:
+) -> Result:
     if not _is_wrapped(weight) and not _is_wrapped(bias):  # more images for the same weights
         merged = func(_merged(images, 0, points), weight, bias, stride, padding, dilation, groups)
         return merged.unflatten(0, (points, -1)), 0
@@ -70,13 +75,13 @@ def _convolution(
     return merged.unflatten(1, (points, -1)), 1
 
 
-def _pooling(points: int, func: Any, images: Tensor, *args: Any, **kwargs: Any) -> Done:
+def _pooling(points: int, func: Function, images: Tensor, *args: Any, **kwargs: Any) -> Result:
     return func(_merged(images, 1, points), *args, **kwargs).unflatten(1, (points, -1)), 1
 
 
 def _norm(
     points: int,
-    func: Any,
+    func: Function,
     images: Tensor,
     mean: Tensor | None,
     variance: Tensor | None,
@@ -85,7 +90,7 @@ def _norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
-) -> Done:
+) -> Result:
     if training:  # the running statistics, one for all points, would move
         return None
     vectors = [None if v is None else _merged(v, 0, points) for v in (mean, variance, weight, bias)]
@@ -94,7 +99,7 @@ def _norm(
 
 
 SERIES, IMAGES = (3,), (4,)
-RULES: dict[Callable[..., Any], tuple[Callable[..., Done], tuple[int, ...]]] = {
+RULES: dict[Function, tuple[Callable[..., Result], tuple[int, ...]]] = {
     F.conv1d: (_convolution, SERIES),
     F.conv2d: (_convolution, IMAGES),
     F.avg_pool1d: (_pooling, SERIES),

@@ -17,11 +17,10 @@ from ..report import TrainModeLoss
 
 if TYPE_CHECKING:
     from ..weights.plane import Plane
-    from . import Measurement, Sequential
+    from . import Measurement, Measurements, Sequential
 
 log = logging.getLogger(__name__)
 MODES = ("eval", "train")
-SHARE, ERRORS = 0.05, 2.0  # of the loss, and standard errors: what differs by more than both is said
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 Flags = Mapping[str, bool]
@@ -62,9 +61,9 @@ def put_in_mode(module: nn.Module, mode: str, flags: Flags) -> None:
     """Put a module into eval mode; or into train mode, part by part as in its training.
 
     Args:
-        module: what is ours to change.
+        module: a module that may be changed.
         mode: one of MODES.
-        flags: of the parts in their training, by name; a part that is missing is in train mode. Where all are, the
+        flags: of the parts in their training, by name; a part that is missing is in train mode. Without any, the
             module itself decides what its `train` does.
     """
     if mode == "eval":
@@ -93,7 +92,7 @@ def refuse_synchronised(module: nn.Module) -> None:
 
 def at_origin_in_train_mode(
     evaluator: Sequential, flags: Flags, make: Callable[[], Objective], plane: Plane, batches: Sequence[Batch]
-) -> dict[str, Measurement]:
+) -> Measurements:
     """The measurements at the centre of an eval-mode landscape, taken in train mode; empty where that fails.
 
     Args:
@@ -104,9 +103,9 @@ def at_origin_in_train_mode(
         batches: the frozen data.
     """
     try:
-        with warnings.catch_warnings(), evaluator.in_train_mode(flags) as other:
+        with warnings.catch_warnings(), evaluator.in_train_mode(flags) as trained:
             warnings.simplefilter("ignore")  # nobody has asked for train mode
-            return next(iter(other(make(), plane, np.zeros((1, plane.ndim)), batches)))
+            return next(iter(trained(make(), plane, np.zeros((1, plane.ndim)), batches)))
     except Exception as error:  # noqa: BLE001  # whatever it is, the landscape does not need it
         log.debug("not measured in train mode: %s: %s", type(error).__name__, error)
         return {}
@@ -115,28 +114,38 @@ def at_origin_in_train_mode(
 def compared(
     name: str, evaluated: Measurement, trained: Measurement | None, module: nn.Module, flags: Flags
 ) -> tuple[str, TrainModeLoss | None]:
-    """One line for the log and the part of a landscape's report, where a loss in both modes differs; else nothing.
+    """One line for the log and the part of a landscape's report, where a loss differs between modes; else nothing.
 
     Args:
         name: of the loss.
         evaluated: the loss in eval mode.
         trained: that in train mode, where it is known.
-        module: what is measured.
+        module: the module that is measured.
         flags: as of `put_in_mode`.
-    """
+
+    >>> from lightning_landscape.evaluators import Measurement
+    >>> compared("loss", Measurement(1.25, 0.02), Measurement(0.5, math.nan), nn.Dropout(), {})[0]
+    "loss at the centre: 1.25 ± 0.02 in eval mode, which is measured; 0.5 in train mode (dropout is off in eval mode). mode='train' measures that."
+    """  # noqa: E501
     if trained is None or not differ(evaluated, trained):
         return "", None
     why = reasons(module, flags)
-    value, error = trained
-    return both_modes(name, evaluated, trained, why), TrainModeLoss(value, error, why)
+    in_eval_mode, in_train_mode = (
+        f"{m.value:.4g} ± {m.standard_error:.2g}" if math.isfinite(m.standard_error) else f"{m.value:.4g}"
+        for m in (evaluated, trained)
+    )
+    line = (
+        f"{name} at the centre: {in_eval_mode} in eval mode, which is measured; {in_train_mode} in train mode ({why}). "
+        "mode='train' measures that."
+    )
+    return line, TrainModeLoss(trained.value, trained.standard_error, why)
 
 
 def differ(evaluated: Measurement, trained: Measurement) -> bool:
     """True if a loss differs between train and eval mode by more than 5 % and two standard errors.
 
-    The 5 % and the standard errors are those of the loss in eval mode.
-
-    An unknown error counts as none: the data are the same in both.
+    The 5 % and the standard errors are those of the loss in eval mode. An unknown error counts as none, since the data
+    are the same in both.
 
     >>> from lightning_landscape.evaluators import Measurement
     >>> differ(Measurement(1.0, 0.02), Measurement(1.06, 0.02)), differ(Measurement(1.0, 0.01), Measurement(1.04, 0.01))
@@ -147,7 +156,7 @@ def differ(evaluated: Measurement, trained: Measurement) -> bool:
     if not (math.isfinite(evaluated.value) and math.isfinite(trained.value)):
         return math.isfinite(evaluated.value) or math.isfinite(trained.value)
     error = evaluated.standard_error if math.isfinite(evaluated.standard_error) else 0.0
-    return abs(evaluated.value - trained.value) > max(SHARE * abs(evaluated.value), ERRORS * error)
+    return abs(evaluated.value - trained.value) > max(0.05 * abs(evaluated.value), 2 * error)
 
 
 def reasons(module: nn.Module, flags: Flags) -> str:
@@ -157,34 +166,17 @@ def reasons(module: nn.Module, flags: Flags) -> str:
     'dropout is off in eval mode'
     """
     training = [part for name, part in module.named_modules() if flags.get(name, True)]
-    found = []
+    causes = []
     if any(getattr(part, "running_mean", None) is not None for part in training):
-        found.append("BatchNorm takes running statistics in eval mode, which lag behind early in a training")
+        causes.append("BatchNorm takes running statistics in eval mode, which lag behind early in a training")
     if any(_drops(part) for part in training):
-        found.append("dropout is off in eval mode")
-    return "; ".join(found) or "the module's code asks for its training flag"
+        causes.append("dropout is off in eval mode")
+    return "; ".join(causes) or "the module's code asks for its training flag"
 
 
 def _drops(part: nn.Module) -> bool:
     chance = part.p if isinstance(part, DROPOUTS) else getattr(part, "dropout", 0.0)  # of attention and recurrent nets
     return isinstance(chance, int | float) and chance > 0
-
-
-def both_modes(name: str, evaluated: Measurement, trained: Measurement, why: str) -> str:
-    """One line on a loss that differs, with both numbers.
-
-    >>> from lightning_landscape.evaluators import Measurement
-    >>> both_modes("loss", Measurement(1.25, 0.02), Measurement(0.5, math.nan), "dropout is off in eval mode")
-    "loss at the centre: 1.25 ± 0.02 in eval mode, which is measured; 0.5 in train mode (dropout is off in eval mode). mode='train' measures that."
-    """  # noqa: E501
-    one, other = (
-        f"{m.value:.4g} ± {m.standard_error:.2g}" if math.isfinite(m.standard_error) else f"{m.value:.4g}"
-        for m in (evaluated, trained)
-    )
-    return (
-        f"{name} at the centre: {one} in eval mode, which is measured; {other} in train mode ({why}). mode='train' "
-        "measures that."
-    )
 
 
 def only_in_train_mode(error: Exception) -> Exception:

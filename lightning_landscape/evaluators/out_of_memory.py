@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from ..objectives.base import Batch, CannotMeasureError
 from ..objectives.batch_samples import IndivisibleError, rows
-
-TOLERANCE = 1e-3  # of a batch against its pairs of samples, relative: TF32 and half precision round so much
-PROVED = 64  # samples at least, where there are so many
+from .base import Measurement, Measurements
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -26,17 +23,17 @@ def is_out_of_memory(error: Exception) -> bool:
     return known or (isinstance(error, RuntimeError) and "out of memory" in str(error))
 
 
-def pieces(batch: Batch, most: int) -> list[Batch]:
-    """A batch in parts of `most` samples and a rest; one that has no more as itself.
+def pieces(batch: Batch, size: int) -> list[Batch]:
+    """A batch in parts of `size` samples, the last of which may have fewer.
 
     Raises:
         IndivisibleError: if its samples can't be told apart.
     """
-    if batch.size <= most:
+    if batch.size <= size:
         return [batch]
     parts = []
-    for start in range(0, batch.size, most):
-        stop = min(start + most, batch.size)
+    for start in range(0, batch.size, size):
+        stop = min(start + size, batch.size)
         data = rows(batch.data, start, stop, batch.size)
         weight = None if batch.log_weight is None else round(batch.log_weight * (stop - start) / batch.size)
         parts.append(replace(batch, data=data, size=stop - start, log_weight=weight))
@@ -55,12 +52,15 @@ def halves(batch: Batch) -> list[Batch]:
         raise _too_large(batch.size, str(error)) from error
 
 
-def halved(batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Mapping[str, Any]]) -> list[Batch]:
+def halved(
+    batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Measurements], proof_samples: int = 64
+) -> list[Batch]:
     """All batches in halves, as often as the largest needs to fit, after a proof that this changes no value.
 
     Args:
-        batches: those that did not fit.
+        batches: the batches that did not fit.
         measure: gives the measurements of a point over some batches.
+        proof_samples: the least number of samples in the proof, where there are so many.
 
     Raises:
         CannotMeasureError: if single samples do not fit either, or a value is no mean over samples.
@@ -69,18 +69,18 @@ def halved(batches: Sequence[Batch], measure: Callable[[Sequence[Batch]], Mappin
     while any(batch.size > 1 for batch in fitting):
         fitting = [half for batch in fitting for half in halves(batch)]
         largest_first = sorted(fitting, key=lambda batch: -batch.size)
-        some = largest_first[: 1 + PROVED // largest_first[0].size]
+        proof = largest_first[: 1 + proof_samples // largest_first[0].size]
         try:
-            whole = measure(some)
+            whole = measure(proof)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             continue
-        parts = measure([pair for batch in some for pair in _pairs(batch)])
-        apart = [name for name in whole if not _close(whole[name].value, parts.get(name))]
-        if apart or some[0].size == 1:
-            what = f"{apart[0]!r} of a batch is no mean over its samples." if apart else "only single samples fit."
-            raise _too_large(max(batch.size for batch in batches), what)
+        parts = measure([pair for batch in proof for pair in _pairs(batch)])
+        unequal = [name for name in whole if not _are_close(whole[name], parts.get(name))]
+        if unequal or proof[0].size == 1:
+            why = f"{unequal[0]!r} of a batch is no mean over its samples." if unequal else "only single samples fit."
+            raise _too_large(max(batch.size for batch in batches), why)
         return fitting
     raise CannotMeasureError("A single sample does not fit into the memory beside the training.")
 
@@ -93,12 +93,13 @@ def _too_large(size: int, why: str) -> CannotMeasureError:
 
 
 def _pairs(batch: Batch) -> list[Batch]:
-    """In the smallest parts that tell: what is no mean over samples shows most there."""
+    """The parts of two samples, where a value that is no mean over samples shows most; of one, for two samples."""
     parts = [batch]
     while max(part.size for part in parts) > max(1, min(2, batch.size - 1)):
         parts = [half for part in parts for half in halves(part)]
     return parts
 
 
-def _close(value: float, other: Any) -> bool:
-    return other is not None and bool(np.isclose(value, other.value, rtol=TOLERANCE, atol=0, equal_nan=True))
+def _are_close(a: Measurement, b: Measurement | None) -> bool:
+    """True if two values are equal within the rounding of TF32 and half precision."""
+    return b is not None and bool(np.isclose(a.value, b.value, rtol=1e-3, atol=0, equal_nan=True))

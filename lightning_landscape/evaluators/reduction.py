@@ -17,9 +17,6 @@ from .base import Measurement
 
 Array = NDArray[np.float64]
 INSIDE = math.erf(2**0.5)  # the share of normal numbers within 2 standard deviations: 95.45 %
-SERIES_FROM = 30  # degrees of freedom from which on the series of Student's t around 2 is right to 1e-5
-UNEXPLAINED = 0.1  # of an error, that its samples may at most leave to something else: it would add 0.5 % to it
-ROUNDING = 1e-7  # of a mean, that its batches may differ by in any case
 _not_finite_is_a_value = np.errstate(invalid="ignore", divide="ignore", over="ignore")
 
 
@@ -27,12 +24,12 @@ _not_finite_is_a_value = np.errstate(invalid="ignore", divide="ignore", over="ig
 def reduce(observations: Sequence[Observation], drawn: str = "samples") -> Measurement:
     """One metric at one point out of its observations.
 
-    The error comes from the spread of single samples, where all are known; else from that of the batches, where chance
-    has made these.
+    The error comes from the spread of single samples, where all are known. Else it comes from the spread of the
+    batches, where chance has made these.
 
     Args:
         observations: one of each batch.
-        drawn: what chance has chosen, as `Batch.drawn`.
+        drawn: the unit that chance has chosen, as `Batch.drawn`.
 
     >>> reduce([Observation(torch.tensor([1.0, 2.0]), 2), Observation(6.0, 1)]).value
     3.0
@@ -56,27 +53,37 @@ def reduce(observations: Sequence[Observation], drawn: str = "samples") -> Measu
 def _singles(observations: Sequence[Observation]) -> tuple[Array, NDArray[np.intp]] | None:
     """The values of all samples, and their number in each batch; None where some are unknown."""
     each = [observation.each for observation in observations]
-    later = [own for own in each if isinstance(own, SingleLosses)]
-    if len(later) == len(each) and (together := joined(later)) is not None:
-        return _numbers([together]), np.array([own.size for own in later])
+    deferred = [losses for losses in each if isinstance(losses, SingleLosses)]
+    if len(deferred) == len(each) and (together := joined(deferred)) is not None:
+        return _numbers([together]), np.array([losses.size for losses in deferred])
     known: list[Tensor | float] = []
-    for own, observation in zip(each, observations, strict=True):
-        is_of_samples = _count(observation.value) > 1 or observation.weight == 1
-        found: Tensor | float | None = at_once(own)
-        found = observation.value if found is None and is_of_samples else found
-        if found is None:
+    for observation in observations:
+        losses: Tensor | float | None = at_once(observation.each)
+        if losses is None and (_count(observation.value) > 1 or observation.weight == 1):
+            losses = observation.value  # of single samples itself
+        if losses is None:
             return None
-        known.append(found)
-    return _numbers(known), np.array([_count(own) for own in known])
+        known.append(losses)
+    return _numbers(known), np.array([_count(losses) for losses in known])
 
 
-def _error_of_samples(values: Array, each: Array, counts: NDArray[np.intp], weights: Array) -> float | None:
-    """The standard error from single samples, if the values of the batches follow from them but for a constant."""
+def _error_of_samples(
+    values: Array, each: Array, counts: NDArray[np.intp], weights: Array, unexplained: float = 0.1
+) -> float | None:
+    """The standard error from single samples, if the values of the batches follow from them but for a constant.
+
+    Args:
+        values: of the batches.
+        each: of all samples.
+        counts: samples in each batch.
+        weights: of the batches.
+        unexplained: the largest share of the error that may have another cause: it would add 0.5 % to the error.
+    """
     error = _root_of_spread(each, np.repeat(weights / counts, counts))
-    rest = values - _means(each, counts)
-    unexplained = _root_of_spread(rest, weights) if len(rest) > 1 else 0.0
-    most = max(UNEXPLAINED * error, ROUNDING * float(np.abs(values).max()))
-    return error * coverage_factor(len(each) - 1) if len(each) > 1 and unexplained <= most else None
+    residuals = values - _means(each, counts)
+    spread = _root_of_spread(residuals, weights) if len(residuals) > 1 else 0.0
+    allowed = max(unexplained * error, 1e-7 * float(np.abs(values).max()))  # the latter for rounding
+    return error * coverage_factor(len(each) - 1) if len(each) > 1 and spread <= allowed else None
 
 
 def _count(value: Tensor | float) -> int:
@@ -84,7 +91,7 @@ def _count(value: Tensor | float) -> int:
 
 
 def _means(values: Array, counts: NDArray[np.intp]) -> Array:
-    """The means of groups of so many values each."""
+    """The means of groups of `counts` values each."""
     return np.add.reduceat(values, np.cumsum(counts) - counts) / counts if len(values) > len(counts) else values
 
 
@@ -102,8 +109,8 @@ def _numbers(values: Sequence[Tensor | float]) -> Array:
 def mean_and_error(values: Array, weights: Array) -> tuple[float, float]:
     """The weighted mean of m observations, L = Σ w v / Σ w, and its standard error.
 
-    An observation of weight w is taken as the mean of w samples, so that Σ w (v − L)² / (m − 1) estimates the variance
-    of one sample, and the error is its root over Σ w, times `coverage_factor` of m − 1.
+    An observation of weight w is taken as the mean of w samples. Then s² = Σ w (v − L)² / (m − 1) estimates the
+    variance of one sample. The error is s / √(Σ w), times `coverage_factor` of m − 1.
 
     Args:
         values: shape (m,).
@@ -134,14 +141,14 @@ def _root_of_spread(values: Array, weights: Array) -> float:
 
 @cache
 def coverage_factor(degrees: int) -> float:
-    """t / 2, where Student's t with so many degrees of freedom is within ± t as often as a normal number within ± 2.
+    """t / 2, where Student's t is within ± t as often as a normal number within ± 2.
 
-    Of few observations the spread is known badly: times this, ± 2 standard errors cover 95.45 % all the same.
+    The spread of few observations is known badly. With this factor, ± 2 standard errors cover 95.45 % all the same.
 
     >>> [round(coverage_factor(degrees), 4) for degrees in (1, 2, 9, 100)]
     [6.9839, 2.2633, 1.1599, 1.0127]
     """
-    if degrees >= SERIES_FROM:  # Abramowitz and Stegun 1964, 26.7.5, at x = 2
+    if degrees >= 30:  # the series is right to 1e-5 there (Abramowitz and Stegun 1964, 26.7.5, at x = 2)
         v = degrees
         return 1 + 2.5 / (2 * v) + 294 / (2 * 96 * v**2) + 1098 / (2 * 384 * v**3)
     low, high = 2.0, 14.0
@@ -166,8 +173,7 @@ def _within(t: float, degrees: int) -> float:
 def correction(size: int, population: int | None) -> float:
     """The factor of the standard error of n of N samples, none of them twice: √(1 − n/N) (Cochran 1977, section 2.5).
 
-    It is 1 where N is unknown, and for all N of them: as a part of themselves these have no error, and one of all data
-    of their kind is asked for.
+    It is 1 where N is unknown. It is 1 for n = N, too: the error is then that of all data of their kind.
 
     >>> correction(36, 100), correction(100, 100), correction(36, None)
     (0.8, 1.0, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from typing import Any
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ..isolation.edits import EditWatch
 from ..isolation.rng import seed_streams
-from ..isolation.tensor_state import Remembered, ScriptState
+from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation, most_cautious
 from ..weights.parameters import Params, canonical_name, same_bits, working_dtype
 from ..weights.plane import Plane
-from ..weights.sharding import AtRest, is_part, is_sharded, local
-from .base import Measurement
+from ..weights.sharding import FSDPState, is_part, is_sharded, local
+from .base import Measurement, Measurements, Stream
 from .modes import BATCH_NORMS, Flags, is_training, put_in_mode
 from .out_of_memory import halved, halves, is_out_of_memory
 from .reduction import reduce
@@ -26,7 +26,7 @@ from .reduction import reduce
 
 @cache
 def without_gradients() -> Callable[[], AbstractContextManager[Any]]:
-    """The fastest mode in which the transforms of `torch.func` give derivatives: old ones give 0 in inference mode."""
+    """The fastest mode in which `torch.func` gives derivatives: they are 0 in the inference mode of old torch."""
     with torch.inference_mode():
         return torch.inference_mode if float(torch.func.grad(torch.square)(torch.tensor(1.0))) == 2 else torch.no_grad
 
@@ -35,22 +35,22 @@ class Sequential:
     """Moves the parameters of a module to each point and runs the objective over all batches.
 
     Nothing carries over from one point to the next: buffers, training flags and parameters are put back, and every
-    random stream starts at `seed`. A step that edits its parameters finds them at the point in every batch: a point
-    after which they lie elsewhere is measured again so. The caller wraps the iteration in `rng.preserved`.
-    Batches that do not fit into an accelerator's memory are halved until they do; not in train mode, in which a
-    batch may be more than its samples.
+    random stream starts at `seed`. A step that edits its parameters finds them at the point in every batch. The first
+    point after which they lie elsewhere is measured again. The caller wraps the iteration in `rng.preserved`.
+    Batches that do not fit into an accelerator's memory are halved until they do. This is not done in train mode, in
+    which a batch may be more than its samples.
 
     A sharded module (FSDP2) is moved part by part, in place; all processes must take the same points and batches.
 
     Args:
-        module: a copy that is ours to move (or a sharded module in its place), in the mode and on the device it is
-            measured in. It is left where the last point put it.
+        module: a copy that may be moved (or a sharded module itself), in its mode and on its device. It stays where
+            the last point puts it.
         seed: of the random numbers that all points share.
         recalibrate: compute the statistics of BatchNorm anew at every point, from all batches: twice the time.
 
     Attributes:
-        parts: into how many the batches had to be cut; None if they fitted.
-        edits_weights: whether the objective has edited parameters, or may have, as far as it was called.
+        parts: the number of pieces that the batches were cut into; None if they fitted.
+        edits_weights: True if the objective has edited parameters, or may have, as far as it was called.
     """
 
     at_once = 1
@@ -66,24 +66,22 @@ class Sequential:
         scripts = [part for part in module.modules() if isinstance(part, torch.jit.ScriptModule)]
         self._script_flags = [(part, part.training) for part in scripts]
         self._is_training = is_training(module)
-        # cuDNN has random numbers of its own for recurrent nets, which no seed starts anew and nobody can put back.
-        self._has_own_streams = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
+        # cuDNN has separate random numbers for recurrent nets, which no seed starts anew and nobody can put back.
+        self._needs_no_cudnn = any(p.training and p.dropout for p in module.modules() if isinstance(p, nn.RNNBase))
         self._tables = [(part._buffers, dict(part._buffers)) for part in pythons if part._buffers]
         self._script = ScriptState(module)
-        self._buffers = Remembered(local(b) if is_part(b) else b for b in module.buffers())
+        self._buffers = SavedTensors(local(b) if is_part(b) else b for b in module.buffers())
         self._weights = _Weights(module)
-        self._shards = AtRest(module) if is_sharded(module) else None
+        self._shards = FSDPState(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
         self.edits_weights = self._is_watched = False
-        # FSDP keeps what it gathers into, and a training could not go on with tensors of the inference mode.
+        # FSDP reuses its buffers, and a training could not go on with inference tensors in them.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
 
-    def __call__(
-        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Generator[dict[str, Measurement], None, None]:
+    def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         """Yield the measurements of each point, in the order of `points`, shape (n, k).
 
-        An iterator, so that the caller may save, show or stop between two points.
+        The caller may save, show or stop between two points.
 
         Raises:
             ValueError: if the points or batches do not fit, or the plane is not one of this module.
@@ -101,77 +99,68 @@ class Sequential:
         for point in points:
             go = partial(move, point)
             try:
-                measured = self._measure(objective, go, batches)
+                measurements = self._measure(objective, go, batches)
             except Exception as error:
-                self._refuse_to_halve(error, batches)
-                if not self._may_halve(objective, error):
+                if not self._may_halve(objective, error, batches):
                     raise
-                measured = None  # what was raised holds tensors: go on when it is gone
-            if measured is None:
+                measurements = None  # the error holds tensors: go on when it is gone
+            if measurements is None:
                 batches = halved(batches, partial(self._measure, objective, go))
                 self.parts = len(batches)
-                measured = self._measure(objective, go, batches)
-            yield measured
+                measurements = self._measure(objective, go, batches)
+            yield measurements
 
-    def _refuse_to_halve(self, error: Exception, batches: Sequence[Batch]) -> None:
-        """Raises CannotMeasureError where there is no memory for a batch in train mode: half of it is another one."""
+    def _may_halve(self, objective: Objective, error: Exception, batches: Sequence[Batch]) -> bool:
+        """True if halves of the batches may fit; sharded processes would have to agree on it.
+
+        Raises:
+            CannotMeasureError: where a batch in train mode does not fit: in parts it has other values.
+        """
         if self._is_training and is_out_of_memory(error):
             raise CannotMeasureError(
                 f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory, and in train "
-                "mode it is not measured in parts, whose statistics and random numbers are others. Give the loader "
+                "mode it is not measured in parts, whose statistics and random numbers differ. Give the loader "
                 "smaller batches, or mode='eval'."
             ) from error
-
-    def _may_halve(self, objective: Objective, error: Exception) -> bool:
-        """Sharded processes would have to agree on it."""
         return objective.divisible and self._shards is None and is_out_of_memory(error)
 
-    def _measure(
-        self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]
-    ) -> dict[str, Measurement]:
-        """The measurements where `go` puts the module."""
-        measured = self._measure_once(objective, go, batches)
-        if not self.edits_weights and not self._weights.stayed():
+    def _measure(self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]) -> Measurements:
+        """The measurements at the point to which `go` moves the module, every batch with the weights of that point.
+
+        It is measured once more where the objective turns out to edit weights, which are put back for each batch then.
+        """
+        while True:
+            self._reset()
+            with torch.no_grad():
+                go()
+            self._weights.remember()
+            try:
+                with self._mode(), _without_cudnn(self._needs_no_cudnn):
+                    self._start(objective, batches)
+                    observed: dict[str, list[Observation]] = {}
+                    for batch in batches:
+                        self._put_flags_back()
+                        for name, observation in _without_graphs(objective(self.module, batch)).items():
+                            observed.setdefault(name, []).append(observation)
+                        if self.edits_weights:
+                            self._weights.put_back()
+                    drawn = most_cautious(batch.drawn for batch in batches)
+                    measurements = {name: reduce(observations, drawn) for name, observations in observed.items()}
+                    of_set = objective.finish()
+            except BaseException:
+                self._weights.put_back()
+                raise
+            if self.edits_weights or self._weights.stayed():
+                return measurements | {name: Measurement(float(value), np.nan) for name, value in of_set.items()}
             self.edits_weights = True
             self._weights.put_back()
-            measured = self._measure_once(objective, go, batches)
-        return measured
 
-    def _measure_once(
-        self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]
-    ) -> dict[str, Measurement]:
-        self._reset()
-        with torch.no_grad():
-            go()
-        self._weights.remember()
-        try:
-            with self._mode(), _without_cudnn(self._has_own_streams):
-                if self._norms:
-                    self._recalibrate(objective, batches)
-                seed_streams(self.seed)
-                objective.start()
-                seen = self._observations(objective, batches)
-                drawn = most_cautious(batch.drawn for batch in batches)
-                measured = {name: reduce(observations, drawn) for name, observations in seen.items()}
-                whole = objective.finish()
-        except BaseException:
-            self._weights.put_back()
-            raise
-        return {**measured, **{name: Measurement(float(value), np.nan) for name, value in whole.items()}}
-
-    def _observations(self, objective: Objective, batches: Sequence[Batch]) -> dict[str, list[Observation]]:
-        """The objective's observations of all batches, by metric.
-
-        Training flags and edited weights are put back, so that every batch is measured at the point.
-        """
-        seen: dict[str, list[Observation]] = {}
-        for batch in batches:
-            self._put_flags_back()
-            for name, observation in _observed(objective, self.module, batch).items():
-                seen.setdefault(name, []).append(observation)
-            if self.edits_weights:
-                self._weights.put_back()
-        return seen
+    def _start(self, objective: Objective, batches: Sequence[Batch]) -> None:
+        """Before the batches of a point: statistics, random streams and objective at their beginning."""
+        if self._norms:
+            self._recalibrate(objective, batches)
+        seed_streams(self.seed)
+        objective.start()
 
     def _recalibrate(self, objective: Objective, batches: Sequence[Batch]) -> None:
         """Statistics of BatchNorm anew, as the mean over the batches (Izmailov et al. 2018, section 3.2)."""
@@ -194,8 +183,7 @@ class Sequential:
             try:
                 return self._rehearse(objective, move, batch)
             except Exception as error:
-                self._refuse_to_halve(error, [batch])
-                if batch.size == 1 or not self._may_halve(objective, error):
+                if not self._may_halve(objective, error, [batch]) or batch.size == 1:
                     raise
             batch = halves(batch)[0]
 
@@ -215,14 +203,14 @@ class Sequential:
         self._try(objective, move, batch)
 
     def _try(self, objective: Objective, move: _InPlace, batch: Batch) -> None:
-        """One batch; what it edits is put back, whether it ends well or not."""
+        """Measure one batch, and put its edits back whether it fails or not."""
         self._reset()
         self._weights.remember()
         try:
             # Tensors made in inference mode do not count their edits, which a rehearsal may want to see.
-            with torch.set_grad_enabled(self._mode is torch.enable_grad), _without_cudnn(self._has_own_streams):
+            with torch.set_grad_enabled(self._mode is torch.enable_grad), _without_cudnn(self._needs_no_cudnn):
                 objective.rehearse(self.module, batch)
-            with self._mode(), _without_cudnn(self._has_own_streams), self._watched() as watch:
+            with self._mode(), _without_cudnn(self._needs_no_cudnn), self._watched() as watch:
                 self._put_flags_back()
                 objective.start()
                 objective(self.module, batch)
@@ -231,11 +219,11 @@ class Sequential:
             self._weights.put_back()
         self.edits_weights |= watch is not None and bool(watch.seen)
         if self._shards is not None and not self._is_initialised:
-            self._shards, self._is_initialised = AtRest(self.module), True  # the first forward pass has done it
+            self._shards, self._is_initialised = FSDPState(self.module), True  # by the first forward pass
 
     @contextmanager
     def _watched(self) -> Iterator[EditWatch | None]:
-        """Looks for edits of parameters once: what is compiled later should not be compiled for a watch."""
+        """Looks for edits of parameters in the first call alone: nothing should be compiled for a watch."""
         if self._is_watched:
             yield None
             return
@@ -247,9 +235,9 @@ class Sequential:
         if self._shards is not None:
             self._shards.restore()
         self._put_flags_back()
-        for table, kept in self._tables:
+        for table, buffers in self._tables:
             table.clear()
-            table.update(kept)
+            table.update(buffers)
         if self._mode is torch.enable_grad:
             for owner in self.module.parameters():
                 owner.grad = None
@@ -257,7 +245,7 @@ class Sequential:
         self._buffers.restore()
 
     def _put_flags_back(self) -> None:
-        """Before every batch: a step may put a part into another mode."""
+        """Put each part into its mode, which a step may change at any batch."""
         for attributes, training in self._flags:
             attributes["training"] = training  # nn.Module.__setattr__ would take longer than small layers do
         for part, training in self._script_flags:  # which is kept outside of Python
@@ -265,14 +253,14 @@ class Sequential:
 
     @contextmanager
     def in_train_mode(self, flags: Flags) -> Iterator[Sequential]:
-        """Inside, an evaluator of the same module in train mode, part by part; then all is as it was."""
+        """A context with an evaluator of the same module in train mode, part by part; then all is as it was."""
         self._reset()
         put_in_mode(self.module, "train", flags)
-        other = Sequential(self.module, seed=self.seed)
+        evaluator = Sequential(self.module, seed=self.seed)
         try:
-            yield other
+            yield evaluator
         finally:
-            other._reset()
+            evaluator._reset()
             self._reset()
 
 
@@ -280,7 +268,7 @@ class _Weights:
     """The parameters of a module as they are at a point.
 
     Args:
-        module: whose parameters are remembered and put back; of a sharded one, this process's part.
+        module: the owner of the parameters; of a sharded one, this process's part is remembered.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -293,24 +281,24 @@ class _Weights:
         """Take the parameters and their values of now: an acceleration may have exchanged some."""
         self._tables = [(table, dict(table)) for table in self._all]
         parameters = [parameter for parameter in self._module.parameters() if not parameter.is_meta]
-        here = [local(parameter).detach() for parameter in parameters]
-        if list(map(id, parameters)) != list(map(id, self._parameters)) or not _are_alike(here, self._copies):
-            self._copies = [torch.empty_like(tensor) for tensor in here]
+        tensors = [local(parameter).detach() for parameter in parameters]
+        if list(map(id, parameters)) != list(map(id, self._parameters)) or not _are_alike(tensors, self._copies):
+            self._copies = [torch.empty_like(tensor) for tensor in tensors]
         self._parameters = parameters
-        if here:
-            torch._foreach_copy_(self._copies, here)
+        if tensors:
+            torch._foreach_copy_(self._copies, tensors)
 
     def stayed(self) -> bool:
         """True if every parameter is still the same object, with the same bits."""
-        if any(table.get(name) is not p for table, kept in self._tables for name, p in kept.items()):
+        if any(table.get(name) is not p for table, parameters in self._tables for name, p in parameters.items()):
             return False
         return all(same_bits(local(p).detach(), value) for p, value in zip(self._parameters, self._copies, strict=True))
 
     def put_back(self) -> None:
         """Set every parameter to the value that was remembered."""
-        for table, kept in self._tables:
+        for table, parameters in self._tables:
             table.clear()
-            table.update(kept)
+            table.update(parameters)
         with torch.no_grad():
             for parameter, value in zip(self._parameters, self._copies, strict=True):
                 if local(parameter).shape != value.shape:
@@ -319,16 +307,14 @@ class _Weights:
                 torch._foreach_copy_([local(p).detach() for p in self._parameters], self._copies)
 
 
-def _are_alike(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
-    """True if tensors have the shapes and strides of others."""
-    return len(some) == len(others) and all(
-        a.shape == b.shape and a.stride() == b.stride() for a, b in zip(some, others, strict=True)
-    )
+def _are_alike(tensors: Sequence[Tensor], copies: Sequence[Tensor]) -> bool:
+    """True if the copies have the shapes and strides of the tensors."""
+    return [(t.shape, t.stride()) for t in tensors] == [(c.shape, c.stride()) for c in copies]
 
 
 @contextmanager
 def _without_cudnn(needed: bool) -> Iterator[None]:
-    """Without cuDNN, if that is needed."""
+    """A context without cuDNN, if that is needed."""
     enabled = torch.backends.cudnn.enabled
     torch.backends.cudnn.enabled = enabled and not needed
     try:
@@ -349,52 +335,50 @@ class _InPlace:
             canonical_name(name): b for name, b in module.named_buffers() if canonical_name(name) in plane.origin
         }
         self._parameters |= buffers
-        self._may_wander = is_sharded(module)  # FSDP may put another tensor under a parameter
-        own = {name: local(p) for name, p in self._parameters.items()}
-        strangers = sorted(plane.origin.keys() - own.keys())
-        if strangers:
-            raise ValueError(f"The plane names parameters that the module does not have: {strangers[:5]}.")
+        self._may_be_exchanged = is_sharded(module)  # FSDP may put another tensor under a parameter
+        targets = {name: local(p) for name, p in self._parameters.items()}
+        unknown = sorted(plane.origin.keys() - targets.keys())
+        if unknown:
+            raise ValueError(f"The plane names parameters that the module does not have: {unknown[:5]}.")
         self._origin = {name: local(t) for name, t in plane.origin.items()}
         self._directions = [{name: local(t) for name, t in direction.items()} for direction in plane.directions]
-        if any(t.numel() and t.data_ptr() == own[name].data_ptr() for name, t in self._origin.items()):
+        if any(t.numel() and t.data_ptr() == targets[name].data_ptr() for name, t in self._origin.items()):
             raise ValueError("The plane's origin is the module's own memory, which is to be moved: give a copy.")
         resting = {
             name for name in self._origin if name not in buffers and all(_is_zero(d[name]) for d in self._directions)
         }
         with torch.no_grad():
             for name in resting:
-                own[name].copy_(self._origin[name])
-        self._variances = [own[name] for name in buffers if name.endswith("running_var")]
+                targets[name].copy_(self._origin[name])
+        self._variances = [targets[name] for name in buffers if name.endswith("running_var")]
         self._moving = [name for name in self._origin if name not in resting]
-        self.moved = {id(self._parameters[name]) for name in self._moving}
         self.trained = [self._parameters[name] for name in self._origin if name not in buffers]
         self._find()
 
     def _find(self) -> None:
-        own = {name: local(self._parameters[name]) for name in self._moving}
-        exact = [name for name in self._moving if own[name].dtype == working_dtype(own[name].dtype)]
-        self._exact = _Part(own, self._origin, self._directions, exact)
+        targets = {name: local(self._parameters[name]) for name in self._moving}
+        exact = [name for name, tensor in targets.items() if tensor.dtype == working_dtype(tensor.dtype)]
+        self._exact = _Part(targets, self._origin, self._directions, exact)
         # Low precision (bf16): the sum is made in float32 and rounded once, a tensor at a time.
-        self._rounded = [
-            _Part(own, self._origin, self._directions, [name]) for name in self._moving if name not in set(exact)
-        ]
+        low = [name for name in self._moving if name not in set(exact)]
+        self._rounded = [_Part(targets, self._origin, self._directions, [name]) for name in low]
 
     def __call__(self, point: np.ndarray) -> None:
-        if self._may_wander:
+        if self._may_be_exchanged:
             self._find()
         coordinates = [float(c) for c in point]
         self._exact.write(coordinates)
         for part in self._rounded:
             part.write_rounded(coordinates)
-        for variance in self._variances:  # beyond the models between which it was interpolated
+        for variance in self._variances:  # it may be negative beyond interpolated models
             variance.clamp_(min=torch.finfo(variance.dtype).tiny)
 
 
 class _Part:
-    """Some tensors of the module beside their origin and directions, as lists for the foreach kernels."""
+    """Tensors of the module beside their origin and directions, as lists for the foreach kernels."""
 
-    def __init__(self, own: dict[str, Tensor], origin: Params, directions: Iterable[Params], names: list[str]) -> None:
-        self.targets = [own[name] for name in names]
+    def __init__(self, targets: Params, origin: Params, directions: Iterable[Params], names: list[str]) -> None:
+        self.targets = [targets[name] for name in names]
         self.origin = [origin[name] for name in names]
         self.directions = [[direction[name] for name in names] for direction in directions]
 
@@ -417,9 +401,9 @@ def _is_zero(tensor: Tensor) -> bool:
     return tensor.numel() == 0 or (all(s == 0 for s in tensor.stride()) and not tensor.flatten()[0].item())
 
 
-def _observed(objective: Objective, module: nn.Module, batch: Batch) -> dict[str, Observation]:
-    """The observations of a batch without their graph, which would hold its memory until the last batch."""
+def _without_graphs(observations: dict[str, Observation]) -> dict[str, Observation]:
+    """The observations without their graphs, which would hold the memory of a batch until the last one."""
     return {
         name: o._replace(value=o.value.detach()) if isinstance(o.value, Tensor) and o.value.requires_grad else o
-        for name, o in objective(module, batch).items()
+        for name, o in observations.items()
     }

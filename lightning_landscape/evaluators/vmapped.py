@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,26 +15,24 @@ from ..objectives.single_losses import at_once
 from ..weights.parameters import canonical_name
 from ..weights.plane import Plane
 from .affine.replay import moving_parameters
-from .base import Evaluator, Measurement
+from .base import Evaluator, EvaluatorWrapper, Measurements, ObjectiveWrapper, Stream
 from .grouped import Grouped
-from .wrapper import Around
 
 log = logging.getLogger(__name__)
-EQUAL = 1e-6  # relative, of the point that is measured both ways
 
 
-class Vmapped(Around):
+class Vmapped(EvaluatorWrapper):
     """Points in chunks: the step runs once for a chunk, with the parameters of all its points (`torch.func.vmap`).
 
     A convolution is one with more groups (`Grouped`). The random numbers are those of a single point: all share them.
-    What a step can't do for several points at once (Python's decisions on values, `item()`, metrics of the whole set)
-    raises in it, and the inner evaluator measures all points from there on, one after the other. So it does if the
-    last point of the first chunk, which is measured both ways, differs, or where the plane moves buffers. The last
-    bits of a value may depend on which points are asked for together.
+    Some steps can't run for several points at once: Python's decisions on values, `item()`, metrics of the whole set.
+    Such a step raises, and the inner evaluator measures all points from there on, one after the other. It also does
+    where the plane moves buffers. It also does if the last point of the first chunk differs, which is measured in both
+    ways. The last bits of a value may depend on which points are asked for together.
 
     Args:
         inner: measures single points.
-        points: how many a chunk has.
+        points: the number of points in a chunk.
     """
 
     def __init__(self, inner: Evaluator, points: int) -> None:
@@ -46,25 +44,22 @@ class Vmapped(Around):
         """The points of a chunk."""
         return self._points
 
-    def __call__(
-        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Generator[dict[str, Measurement], None, None]:
-        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
+    def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         points = np.asarray(points, dtype=np.float64)
         if len(points) < self.at_once or _moves_buffers(self.module, plane):
             yield from self.inner(objective, plane, points, batches)
             return
         chunks = points[: len(points) // self.at_once * self.at_once].reshape(-1, self.at_once, points.shape[-1])
         done = 0
-        together = _Together(objective, self.module, plane)
+        together = _SeveralPoints(objective, self.module, plane)
         stream = iter(self.inner(together, plane, chunks[:, 0], batches))
         for chunk in chunks:
             try:
                 together.move(chunk)
                 rows = together.split(next(stream))
-                if not done and not _equal(rows[-1], next(iter(self.inner(objective, plane, chunk[-1:], batches)))):
+                if not done and not _are_equal(rows[-1], next(iter(self.inner(objective, plane, chunk[-1:], batches)))):
                     raise ValueError("the values differ")
-            except Exception as error:  # noqa: BLE001  # if it is the step's own, it comes again at its point
+            except Exception as error:  # noqa: BLE001  # an error of the step itself comes again at its point
                 log.debug("measured one by one: %s: %s", type(error).__name__, error)
                 break
             done += len(chunk)
@@ -75,13 +70,16 @@ class Vmapped(Around):
             yield from self.inner(objective, plane, points[done:], batches)
 
 
-class _Together(Objective):
-    """An objective at several points: the metric `name` of point i is called "i name"; those of the set are missing."""
+class _SeveralPoints(ObjectiveWrapper):
+    """An objective at several points: the metric `name` of point i is called "i name".
 
-    divisible = False  # of a chunk that does not fit into the memory, single points might
+    Metrics of the whole set are missing. A chunk that does not fit into the memory is not divided: single points
+    might fit.
+    """
 
     def __init__(self, objective: Objective, module: nn.Module, plane: Plane) -> None:
-        self.objective, self.plane = objective, plane
+        super().__init__(objective)
+        self.plane = plane
         moving = moving_parameters(module, plane)
         self._moving = {name: p for name, p in module.named_parameters() if id(p) in moving}
         self._stacked: dict[str, Tensor] = {}
@@ -91,7 +89,7 @@ class _Together(Objective):
         self.forget()
         lanes = [self.plane.at(point) for point in points]
         self._stacked = {
-            f"probe.{name}": _stacked([lane[canonical_name(name)] for lane in lanes], parameter)
+            f"probe.{name}": _stack([lane[canonical_name(name)] for lane in lanes], parameter)
             for name, parameter in self._moving.items()
         }
         self._count = len(points)
@@ -105,25 +103,21 @@ class _Together(Objective):
         """The objective at one point."""
         return self.objective
 
-    def split(self, measured: dict[str, Measurement]) -> list[dict[str, Measurement]]:
+    def split(self, measured: Measurements) -> list[Measurements]:
         """The measurements of each point."""
-        rows: list[dict[str, Measurement]] = [{} for _ in range(self._count)]
+        rows: list[Measurements] = [{} for _ in range(self._count)]
         for key, value in measured.items():
             lane, _, name = key.partition(" ")
             rows[int(lane)][name] = value
         return rows
 
-    def rehearse(self, module: nn.Module, batch: Batch) -> None:
-        """Rehearse the objective at one point."""
-        self.objective.rehearse(module, batch)
-
-    def start(self) -> None:
-        """Start the objective."""
-        self.objective.start()
+    def finish(self) -> dict[str, float]:
+        """Nothing: a metric of the whole set would be of all points together."""
+        return {}
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """One observation a point and metric."""
-        call = _Call(self.objective, module)
+        call = _ObjectiveModule(self.objective, module)
         notes: dict[str, Observation] = {}
 
         def once(parameters: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -140,7 +134,7 @@ class _Together(Objective):
         }
 
 
-class _Call(nn.Module):
+class _ObjectiveModule(nn.Module):
     """An objective as the forward pass of a module, whose parameters `functional_call` can replace."""
 
     def __init__(self, objective: Objective, probe: nn.Module) -> None:
@@ -152,18 +146,15 @@ class _Call(nn.Module):
 
 
 def _moves_buffers(module: nn.Module, plane: Plane) -> bool:
-    """True if some direction has a non-zero value for a buffer.
-
-    Points in one call would share the buffers of a single point.
-    """
+    """True if some direction moves a buffer, which points in one call would share."""
     buffers = plane.origin.keys() & {canonical_name(name) for name, _ in module.named_buffers()}
     return any(bool(direction[name].any()) for direction in plane.directions for name in buffers)
 
 
-def _stacked(lanes: list[Tensor], parameter: Tensor) -> Tensor:
-    """The values at all points, each of which lies as the parameter does (e.g. with the channels as the fastest axis).
+def _stack(lanes: list[Tensor], parameter: Tensor) -> Tensor:
+    """The values at all points, each with the strides of the parameter (e.g. the channels as the fastest axis).
 
-    >>> _stacked([torch.zeros(2, 3), torch.ones(2, 3)], torch.zeros(3, 2).T).stride()
+    >>> _stack([torch.zeros(2, 3), torch.ones(2, 3)], torch.zeros(3, 2).T).stride()
     (6, 1, 2)
     """
     strides = torch.empty_like(parameter).stride()
@@ -171,7 +162,8 @@ def _stacked(lanes: list[Tensor], parameter: Tensor) -> Tensor:
     return torch.stack(lanes, out=together)
 
 
-def _equal(a: dict[str, Measurement], b: dict[str, Measurement]) -> bool:
+def _are_equal(a: Measurements, b: Measurements, tolerance: float = 1e-6) -> bool:
+    """True if values and standard errors are equal, relative to the value."""
     return list(a) == list(b) and all(
-        np.allclose(a[name], b[name], rtol=EQUAL, atol=EQUAL * abs(b[name].value), equal_nan=True) for name in a
+        np.allclose(a[name], b[name], rtol=tolerance, atol=tolerance * abs(b[name].value), equal_nan=True) for name in a
     )

@@ -1,1 +1,1 @@
-"""Measuring without a trace: copies that share no state, random streams, precision, module state, outside effects."""
+"""Isolation of the training from the measurement: copies, random streams, precision, module state, outside effects."""

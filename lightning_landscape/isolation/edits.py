@@ -1,9 +1,9 @@
-"""Calls that may edit given tensors, with the line of the user's code that makes them."""
+"""Detection of calls that may edit certain tensors, with the line of the user's code that makes each call."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,21 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ..weights.parameters import tensors_in
+
 is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)  # torch before 2.3 compiles under no mode
 LIBRARIES = ("torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_landscape", "torchmetrics")
 SETTERS = ("__setitem__", "__set__", "set_")
-DEPTH = 2  # of lists of tensors, as the foreach kernels take them
 
 
 class EditWatch(TorchFunctionMode):
-    """Sees calls made inside that may edit the memory of given tensors, also through `.data`, views and out=.
+    """A mode that records calls that may edit the memory of tensors, also through `.data`, views and ``out=``.
 
     Args:
-        tensors: the name of each, and the tensor.
+        tensors: pairs of a name and a tensor.
 
     Attributes:
-        seen: of each such call, the tensor's name, the function, and where the user's code calls it.
+        seen: for each such call the name of the tensor, the function, and the line of the user's code.
 
     >>> import torch
     >>> weight = torch.ones(2)
@@ -39,45 +40,36 @@ class EditWatch(TorchFunctionMode):
         self._names = {address: name for name, tensor in tensors if (address := _address(tensor))}
         self.seen: list[tuple[str, str, str]] = []
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Records the call, and changes nothing."""
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Record the call, and pass it on."""
         kwargs = kwargs or {}
-        if is_compiling():  # a compiler can't follow what is below, and makes no calls of its own
+        if is_compiling():  # a compiler can't follow the code below, and only traces the call
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         edits = (name.endswith("_") and not name.endswith("__")) or name in SETTERS
-        for value in (args[:1] if edits else ()) + ((kwargs["out"],) if "out" in kwargs else ()):
-            for tensor in _tensors(value):
-                if (address := _address(tensor)) in self._names:
-                    self.seen.append((self._names[address], name, caller()))
+        for tensor in tensors_in([args[:1] if edits else (), kwargs.get("out")]):
+            if (address := _address(tensor)) in self._names:
+                self.seen.append((self._names[address], name, caller()))
         return func(*args, **kwargs)
 
 
 def caller() -> str:
-    """The innermost line of the user's own code that is running, as "file.py:12"; "" if there is none."""
+    """The innermost running line of the user's code, as "file.py:12"; "" if there is none."""
     for frame in reversed(traceback.extract_stack()):
-        parts = Path(frame.filename).parts
-        if "site-packages" in parts and not parts[parts.index("site-packages") + 1].startswith(LIBRARIES):
-            return f"{parts[-1]}:{frame.lineno}"
-        if "site-packages" not in parts and not frame.filename.startswith("<") and not _is_ours(frame.filename):
-            return f"{parts[-1]}:{frame.lineno}"
+        path = Path(frame.filename)
+        if "site-packages" in path.parts:
+            is_users = not path.parts[path.parts.index("site-packages") + 1].startswith(LIBRARIES)
+        else:
+            is_users = not frame.filename.startswith("<") and not path.parent.is_relative_to(Path(__file__).parents[1])
+        if is_users:
+            return f"{path.name}:{frame.lineno}"
     return ""
 
 
-def _is_ours(filename: str) -> bool:
-    return Path(filename).parent.is_relative_to(Path(__file__).parents[1])
-
-
-def _tensors(value: Any, depth: int = 0) -> Iterable[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple) and depth < DEPTH:
-        for item in value:
-            yield from _tensors(item, depth + 1)
-
-
 def _address(tensor: Tensor) -> int:
-    """The address of a tensor's memory; 0 if it has none of its own that can be told."""
+    """The address of the memory of a tensor; 0 if it has none, or an unknown one."""
     try:
         return tensor.untyped_storage().data_ptr()
     except (RuntimeError, NotImplementedError):  # sparse, quantised by a backend, of another process

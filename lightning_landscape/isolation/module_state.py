@@ -1,9 +1,8 @@
-"""The python state of a module: lists it appends to, counters, generators; put back before every point."""
+"""The Python state of a module (lists, counters, generators), which is restored before every point."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -16,32 +15,28 @@ from torch import Tensor, nn
 
 from ..weights.parameters import size_in_bytes
 from ..weights.sharding import author_class
-from .copying import attributes_of, connects, is_filled, put_attribute, slots_of
+from .copying import LIMITS, attributes_of, connects, is_filled, put_attribute, slots_of
 from .effects import writer_classes
-from .observers import LOGGERS, TABLES, held_by, root_of
-from .tensor_state import Remembered, ScriptState
+from .observers import LOGGERS, TABLES, children_of, root_of
+from .rng import restorer_of
+from .tensor_state import SavedTensors, ScriptState
 
-# What nn.Module itself keeps; the evaluator handles parameters and buffers.
-# Accelerations put another forward on an instance.
-_KEPT_BY_TORCH = frozenset(vars(nn.Module())) | {"_trainer", "_fabric", "trainer", "log", "log_dict", "forward"}
-LARGE = 64 * 2**20  # bytes: larger arrays of other objects than modules are data
-MOST_ITEMS = 256  # longer containers are data, whose items nobody edits in place
-DEEPEST = 6  # objects inside one another, beginning with an attribute of a module
-# Objects of these packages are no state of the step: the Trainer, loaders, arrays (which are remembered below).
-_FOREIGN = LOGGERS | frozenset(
-    [
-        "torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_landscape", "numpy", "random",
-        "builtins", "collections", "functools", "io", "_io",
-    ]
-)  # fmt: skip
+# Attributes of nn.Module itself, of Lightning, and the `forward` that accelerations replace on an instance. The
+# evaluator restores parameters and buffers.
+_ATTRIBUTES_OF_TORCH = {*vars(nn.Module()), "_trainer", "_fabric", "trainer", "log", "log_dict", "forward"}
+# Objects of these packages hold no state of the step: the Trainer, loaders, arrays (which are restored separately).
+_FOREIGN = {
+    *LOGGERS, "torch", "lightning", "pytorch_lightning", "lightning_fabric", "lightning_landscape", "numpy", "random",
+    "builtins", "collections", "functools", "io", "_io",
+}  # fmt: skip
 _LIBRARIES = ("torch.", "torchmetrics.", "torchvision.")
 
 
 class PythonState:
-    """Remembers the attributes of the user's own classes in a module tree, and of `others`, and puts them back.
+    """The saved attributes of the user's classes in a module and in `objects`, which can be restored.
 
-    A step that appends its outputs to a list, counts its calls or keeps a running mean would otherwise grow
-    the memory with every point, and make a point depend on the points before it.
+    A step may append its outputs to a list, count its calls or keep a running mean. Without the restoration the memory
+    would grow with every point, and a point would depend on those before it.
 
     >>> class Counter(nn.Module):
     ...     def __init__(self):
@@ -54,101 +49,94 @@ class PythonState:
     ([], 0, False)
     """
 
-    def __init__(self, module: nn.Module, others: Iterable[Any] = ()) -> None:
-        self._largest = math.inf
-        self._writers = tuple(writer_classes())  # shared with the original, and still (`effects`)
+    def __init__(self, module: nn.Module, objects: Iterable[object] = ()) -> None:
+        self._largest = math.inf  # bytes of an array or tensor that is saved
+        self._writers = tuple(writer_classes())  # shared with the original, where they do nothing (`effects`)
         self._objects: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._containers: list[tuple[Any, Any]] = []
         self._hooks: list[tuple[dict[int, Any], dict[int, Any]]] = []
-        self._undo: list[Callable[[], Any]] = []
-        self._seen: set[int] = {id(module)}
-        tensors: list[Tensor] = []
+        self._restorers: list[Callable[[], Any]] = []
+        self._tensors: list[Tensor] = []
+        self._seen = {id(module)}
         for part in module.modules():
-            self._seen |= {id(part), *map(id, part.parameters(recurse=False))}  # the evaluator moves these
+            self._seen |= {id(part), *map(id, part.parameters(recurse=False))}  # the evaluator restores parameters
         for part in module.modules():
-            self._remember_part(part, tensors)
-        self._largest = LARGE
-        self._seen |= {id(other) for other in others}
-        for other in others:
-            self._objects.append((vars(other), dict(vars(other))))
-            for key, value in vars(other).items():
-                if key not in _KEPT_BY_TORCH:
-                    self._remember(value, tensors)
-        self._tensors = Remembered(tensors)
+            self._save_part(part)
+        self._largest, objects = LIMITS.array_bytes, list(objects)
+        self._seen |= set(map(id, objects))
+        for thing in objects:
+            self._objects.append((vars(thing), dict(vars(thing))))
+            self._save_values(vars(thing))
+        self._restorers.insert(0, SavedTensors(self._tensors).restore)
 
-    def _remember_part(self, part: nn.Module, tensors: list[Tensor]) -> None:
+    def _save_part(self, part: nn.Module) -> None:
         self._hooks += [(table, dict(table)) for name, table in vars(part).items() if name in TABLES]
-        own = {key: value for key, value in vars(part).items() if key not in _KEPT_BY_TORCH}
         if not author_class(part).__module__.startswith(_LIBRARIES):
-            self._objects.append((vars(part), own))
-        for value in own.values():
-            self._remember(value, tensors)
+            attributes = {key: value for key, value in vars(part).items() if key not in _ATTRIBUTES_OF_TORCH}
+            self._objects.append((vars(part), attributes))
+        self._save_values(vars(part))
 
-    def _remember(self, value: Any, tensors: list[Tensor], depth: int = 0) -> None:
-        if id(value) in self._seen or depth > DEEPEST or isinstance(value, (type, *self._writers)) or connects(value):
+    def _save_values(self, attributes: dict[str, Any]) -> None:
+        for value in [value for key, value in attributes.items() if key not in _ATTRIBUTES_OF_TORCH]:
+            self._save(value)
+
+    def _save(self, value: object, levels: int = 6) -> None:
+        """Save a value, and the objects to which it leads over at most `levels` others."""
+        if id(value) in self._seen or levels < 0 or isinstance(value, (type, *self._writers)) or connects(value):
             return
         self._seen.add(id(value))
         if isinstance(value, Tensor):
-            if size_in_bytes(value) <= self._largest:
-                tensors.append(value)
-            return
-        if isinstance(value, nn.Module):  # outside of the tree
-            return self._remember_stranger(value, tensors)
-        is_container = isinstance(value, list | set | deque | dict)
-        if is_container:
-            self._containers.append((value, value.copy()))
-        if _is_object(value):
-            self._remember_attributes(value)
-        self._undo += self._undoing(value)
-        if isinstance(value, tuple) or is_container:
-            items = held_by(value) if len(value) <= MOST_ITEMS else ()
+            self._tensors += [value] if size_in_bytes(value) <= self._largest else []
+        elif isinstance(value, nn.Module):
+            self._save_other_module(value)
         else:
-            items = held_by(value) if _is_object(value) or isinstance(value, _HOLDERS) else ()
-        for item in items:
-            self._remember(item, tensors, depth + 1)
+            if isinstance(value, list | set | deque | dict):
+                self._containers.append((value, value.copy()))
+            if _is_object(value):
+                self._save_attributes(value)
+            self._restorers += self._restorers_of(value)
+            if isinstance(value, tuple | list | set | deque | dict):
+                leads_on = len(value) <= LIMITS.items
+            else:
+                leads_on = _is_object(value) or isinstance(value, _LINKS)
+            for item in children_of(value) if leads_on else ():
+                self._save(item, levels - 1)
 
-    def _remember_attributes(self, value: Any) -> None:
+    def _save_attributes(self, value: object) -> None:
         if isinstance(getattr(value, "__dict__", None), dict):
             self._objects.append((vars(value), dict(vars(value))))
-        there = dict(attributes_of(value))
-        self._undo += [partial(put_attribute, value, n, there[n]) for n in slots_of(type(value)) if n in there]
+        slots = {name: item for name, item in attributes_of(value) if name in slots_of(type(value))}
+        self._restorers += [partial(put_attribute, value, name, item) for name, item in slots.items()]
 
-    def _remember_stranger(self, module: nn.Module, tensors: list[Tensor]) -> None:
-        """A module that is no part of the tree, with its buffers and flags, which nobody else puts back."""
-        self._undo.append(ScriptState(module).restore)
+    def _save_other_module(self, module: nn.Module) -> None:
+        """Save a module outside of the measured one, with the buffers and flags that only this class restores."""
+        self._restorers.append(ScriptState(module).restore)
         for part in module.modules():
             self._seen.add(id(part))
-            if isinstance(part, torch.jit.ScriptModule):
-                continue
-            self._objects.append((vars(part), dict(vars(part))))
-            self._containers.append((part._buffers, part._buffers.copy()))
-            for value in [*part._buffers.values(), *(v for k, v in vars(part).items() if k not in _KEPT_BY_TORCH)]:
-                self._remember(value, tensors)
+            if not isinstance(part, torch.jit.ScriptModule):
+                self._objects.append((vars(part), dict(vars(part))))
+                self._containers.append((part._buffers, part._buffers.copy()))
+                for buffer in part._buffers.values():
+                    self._save(buffer)
+                self._save_values(vars(part))
 
-    def _undoing(self, value: Any) -> list[Callable[[], Any]]:
-        """The calls that put back a value which changes in another way than by its items and attributes."""
-        if isinstance(value, torch.Generator):
-            return [partial(value.set_state, value.get_state())]
-        if isinstance(value, np.random.Generator):
-            return [partial(setattr, value.bit_generator, "state", value.bit_generator.state)]
-        if isinstance(value, np.random.RandomState):
-            return [partial(value.set_state, value.get_state())]
-        if isinstance(value, random.Random):
-            return [partial(value.setstate, value.getstate())]
+    def _restorers_of(self, value: object) -> list[Callable[[], Any]]:
+        """The calls that restore a value whose state is more than its items and attributes."""
         if isinstance(value, np.ndarray):
             may_change = value.flags.writeable and value.nbytes <= self._largest
             return [partial(np.copyto, value, value.copy())] if may_change else []
-        if isinstance(value, FunctionType) and value.__closure__:
-            cells = [cell for cell in value.__closure__ if is_filled(cell)]
+        if isinstance(value, FunctionType):
+            cells = [cell for cell in value.__closure__ or () if is_filled(cell)]
             return [partial(setattr, cell, "cell_contents", cell.cell_contents) for cell in cells]
-        return [value.cache_clear] if isinstance(value, type(cache(bool))) else []
+        restore = value.cache_clear if isinstance(value, type(cache(bool))) else restorer_of(value)
+        return [] if restore is None else [restore]
 
     def restore(self) -> None:
-        """Put everything back, in place."""
-        for attributes, kept in self._objects:
-            for key in [k for k in attributes if k not in kept and k not in _KEPT_BY_TORCH]:
+        """Restore all of it in place."""
+        for attributes, saved in self._objects:
+            for key in [k for k in attributes if k not in saved and k not in _ATTRIBUTES_OF_TORCH]:
                 del attributes[key]
-            attributes.update(kept)
+            attributes.update(saved)
         for container, items in self._containers:
             container.clear()
             container.extend(items) if isinstance(container, list | deque) else container.update(items)
@@ -156,15 +144,14 @@ class PythonState:
             if table.keys() != hooks.keys():
                 table.clear()
                 table.update(hooks)
-        self._tensors.restore()
-        for put_back in self._undo:
-            put_back()
+        for restore in self._restorers:
+            restore()
 
 
-_HOLDERS = (FunctionType, MethodType, BuiltinFunctionType, partial, type(cache(bool)))
+_LINKS = (FunctionType, MethodType, BuiltinFunctionType, partial, type(cache(bool)))
 
 
-def _is_object(value: Any) -> bool:
-    """True if a value is of a class whose objects may hold a state of the step's in their attributes."""
+def _is_object(value: object) -> bool:
+    """True if the attributes of a value may hold a state of the step."""
     has_attributes = isinstance(getattr(value, "__dict__", None), dict) or bool(slots_of(type(value)))
     return has_attributes and root_of(type(value).__module__) not in _FOREIGN

@@ -1,4 +1,4 @@
-"""Tells hooks that compute from hooks that only look on, such as those of loggers and profilers."""
+"""The distinction of hooks that compute from hooks that only observe, such as those of loggers and profilers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import dis
 import functools
 import inspect
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
@@ -23,7 +22,7 @@ _GLOBAL_TABLES = [f"_global_{call}_hooks" for call in CALLS]
 # Parts of torch whose hooks compute: parametrisations, norms of weights, pruning, lazy and quantised layers, FSDP.
 _COMPUTES = ("torch.nn", "torch.ao", "torch.quantization", "torch.distributed")
 _LIBRARIES = frozenset(["torch", "lightning", "pytorch_lightning", "lightning_fabric", "builtins", "typing", "abc"])
-# They write to the outside, or count; how they call that tells nothing of what they give back.
+# Their functions write to the outside, or count: a hook that returns the result of one need not compute.
 LOGGERS = frozenset(
     [
         "aim", "calflops", "clearml", "comet_ml", "dvclive", "fvcore", "mlflow", "neptune", "ptflops", "swanlab",
@@ -32,60 +31,56 @@ LOGGERS = frozenset(
 )  # fmt: skip
 
 
-MOST_CALLS = 4  # one function inside another, which are looked into
-_NOTHING = object()
-
-
 class Observers:
-    """Tells the hooks that only look on, which a copy does without: they write to the outside.
+    """The hooks of a module that only observe. A copy omits them, since they write to the outside.
 
-    A hook takes part if it is torch's, or belongs to the code that one of the parts of the module is written in. So
-    does any other that gives something back, sets an attribute, or keeps something that the module has as well.
+    A hook computes if it belongs to torch, or to the package of a part of the module. Any other hook
+    computes if it returns something, sets an attribute, or shares an object with the module.
 
     Args:
-        module: that has the hooks.
+        module: the module with the hooks.
     """
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
         classes = {c for part in module.modules() for c in type(part).__mro__}
-        self._own = {root_of(c.__module__) for c in classes} - _LIBRARIES
+        self._packages = {root_of(c.__module__) for c in classes} - _LIBRARIES
 
-    def __contains__(self, hook: Any) -> bool:
-        plain = _unwrapped(hook)
-        home = _home(plain)
-        if home.startswith(_COMPUTES) or root_of(home) in self._own:
+    def __contains__(self, hook: object) -> bool:
+        function = _unwrap(hook)
+        home = (function if isinstance(function, FunctionType) else type(function)).__module__ or ""
+        if home.startswith(_COMPUTES) or root_of(home) in self._packages:
             return False
         if root_of(home) in LOGGERS or root_of(home) == "torch":
             return True
-        return not (_may_edit(plain) or _ids(held_by(hook), ()) & self._known)
+        return not (_may_edit(function) or _ids_in(children_of(hook)) & self._ids_of_module)
 
     @functools.cached_property
-    def _known(self) -> set[int]:
-        """The ids of what the module has beside its hooks, its parts and its tensors."""
-        return _ids([vars(part) for part in self._module.modules()], TABLES)
+    def _ids_of_module(self) -> set[int]:
+        """The ids of the objects of the module, without its hooks, parts and tensors."""
+        return _ids_in([vars(part) for part in self._module.modules()], TABLES)
 
 
 @contextmanager
 def without_global_observers(module: nn.Module) -> Iterator[None]:
-    """Inside, hooks for all modules that only look on are not called."""
+    """Inside, global hooks that only observe are not called."""
     observers = Observers(module)
     tables = [getattr(torch_module, name) for name in _GLOBAL_TABLES if hasattr(torch_module, name)]
-    held = [(table, dict(table)) for table in tables]
-    for table, hooks in held:
+    saved = [(table, dict(table)) for table in tables]
+    for table, hooks in saved:
         for key, hook in hooks.items():
             if hook in observers:
                 del table[key]
     try:
         yield
     finally:
-        for table, hooks in held:
+        for table, hooks in saved:
             table.clear()
             table.update(hooks)
 
 
-def held_by(value: Any) -> Iterator[Any]:
-    """The objects that an object holds: items, attributes, the contents of closures."""
+def children_of(value: object) -> Iterator[object]:
+    """The objects to which an object refers: items, attributes, the contents of closures."""
     if isinstance(value, dict):
         yield from [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple | set | frozenset):
@@ -103,45 +98,44 @@ def held_by(value: Any) -> Iterator[Any]:
         yield from (item for _, item in attributes_of(value))
 
 
-def _ids(values: Iterable[Any], without: Iterable[str]) -> set[int]:
-    """The ids of the containers and the user's objects that some values hold, directly or not."""
-    found: set[int] = set()
+# They refer to objects, and have no state of their own.
+_LINKS = (tuple, FunctionType, MethodType, BuiltinFunctionType, functools.partial)
+
+
+def _ids_in(values: Iterable[object], ignored_keys: Collection[str] = ()) -> set[int]:
+    """The ids of the containers and the user's objects to which values lead."""
+    ids: set[int] = set()
     seen: set[int] = set()
     waiting = list(values)
     while waiting:
         value = waiting.pop()
         has_state = isinstance(value, dict | list | set) or _is_users(value)
-        holds = has_state or isinstance(
-            value, tuple | FunctionType | MethodType | BuiltinFunctionType | functools.partial
-        )
-        if not holds or id(value) in seen or isinstance(value, type | nn.Module | Tensor):
+        is_end = not (has_state or isinstance(value, _LINKS)) or isinstance(value, type | nn.Module | Tensor)
+        if is_end or id(value) in seen:
             continue
         seen.add(id(value))
         if has_state:
-            found.add(id(value))
-        waiting += [v for k, v in value.items() if k not in without] if isinstance(value, dict) else held_by(value)
-    return found
+            ids.add(id(value))
+        if isinstance(value, dict):
+            waiting += [item for key, item in value.items() if key not in ignored_keys]
+        else:
+            waiting += children_of(value)
+    return ids
 
 
-def _is_users(value: Any) -> bool:
-    """True if an object may have a state that the user's code knows."""
+def _is_users(value: object) -> bool:
+    """True if an object may have a state that the user's code uses."""
     root = root_of(type(value).__module__)
     return hasattr(value, "__dict__") and root not in sys.stdlib_module_names | _LIBRARIES | LOGGERS
 
 
 def root_of(name: str) -> str:
-    """The package that a Python module is in."""
+    """The package of a Python module."""
     return name.partition(".")[0]
 
 
-def _home(hook: Any) -> str:
-    """The name of the Python module in which a hook is written."""
-    written = hook if isinstance(hook, FunctionType) else type(hook)
-    return written.__module__ or ""
-
-
-def _unwrapped(hook: Any) -> Any:
-    """The function, or the object with ``__call__``, that a hook is in the end."""
+def _unwrap(hook: object) -> object:
+    """The function, or the object with ``__call__``, that a hook wraps."""
     while True:
         if isinstance(hook, functools.partial):
             hook = hook.func
@@ -153,49 +147,51 @@ def _unwrapped(hook: Any) -> Any:
             return hook
 
 
-def _may_edit(hook: Any, depth: int = 0) -> bool:
-    """True if a hook may give something back, or may change what it is given."""
+def _may_edit(hook: object, levels: int = 4) -> bool:
+    """True if a hook may return something, or may change its arguments, also over `levels` calls of functions."""
     if isinstance(hook, BuiltinFunctionType):
         return not isinstance(hook.__self__, list | dict | set)  # such as ``seen.append``
-    function = _unwrapped(hook if isinstance(hook, FunctionType | MethodType) else type(hook).__call__)
-    if not isinstance(function, FunctionType) or depth > MOST_CALLS:
+    function = _unwrap(hook if isinstance(hook, FunctionType | MethodType) else type(hook).__call__)
+    if not isinstance(function, FunctionType) or levels < 0:
         return True
     code = function.__code__
     lines = [line for line in dis.get_instructions(function) if line.opname not in ("CACHE", "PRECALL")]
-    given = set(code.co_varnames[: code.co_argcount]) - {"self"}
+    arguments = set(code.co_varnames[: code.co_argcount]) - {"self"}
     in_place = any(name == "setattr" or (name.endswith("_") and not name.endswith("__")) for name in code.co_names)
-    if in_place or any(_stores_in(lines, place) in given for place in range(len(lines))):
+    if in_place or any(_target_of_store(lines, i) in arguments for i in range(len(lines))):
         return True
-    called = _NOTHING
+    returns_call = False
     for before, line in pairwise(lines):
         if line.opname == "RETURN_VALUE" and before.opname.startswith("CALL") and code.co_name == "<lambda>":
-            called = _first_called(function, lines)
+            returns_call = True
         elif (line.opname == "RETURN_VALUE" and (line.is_jump_target or before.opname != "LOAD_CONST")) or (
             line.opname.startswith("RETURN_") and (line if line.opname == "RETURN_CONST" else before).argval is not None
         ):
             return True
-    return called is None or (called is not _NOTHING and _may_edit(called, depth + 1))
+    if not returns_call:
+        return False
+    called = _first_called(function, lines)
+    return called is None or _may_edit(called, levels - 1)
 
 
-def _stores_in(lines: list[dis.Instruction], place: int) -> str | None:
-    """The variable in whose attributes or items a line of code stores something."""
-    before = {"STORE_ATTR": 1, "STORE_SUBSCR": 2}.get(lines[place].opname)
-    if before is None:
+def _target_of_store(lines: list[dis.Instruction], i: int) -> str | None:
+    """The variable in whose attributes or items instruction i stores a value."""
+    operands = {"STORE_ATTR": 1, "STORE_SUBSCR": 2}.get(lines[i].opname)
+    if operands is None:
         return None
-    place -= before
-    while lines[place].opname == "LOAD_ATTR":
-        place -= 1
-    return str(lines[place].argval)
+    i -= operands
+    while lines[i].opname == "LOAD_ATTR":
+        i -= 1
+    return str(lines[i].argval)
 
 
-def _first_called(function: FunctionType, lines: list[dis.Instruction]) -> Any:
-    """The object that a function loads first in order to call it; None if it is not known."""
-    begin = next((i for i, line in enumerate(lines) if line.opname.startswith("LOAD_")), len(lines))
+def _first_called(function: FunctionType, lines: list[dis.Instruction]) -> object:
+    """The object that a function loads first in order to call it; None if it is unknown."""
+    start = next((i for i, line in enumerate(lines) if line.opname.startswith("LOAD_")), len(lines))
     names = inspect.getclosurevars(function)
-    known = {**names.builtins, **names.globals, **names.nonlocals}
-    found = known.get(lines[begin].argval)
-    for line in lines[begin + 1 :]:
+    called = {**names.builtins, **names.globals, **names.nonlocals}.get(lines[start].argval)
+    for line in lines[start + 1 :]:
         if line.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
             break
-        found = getattr(found, line.argval, None)
-    return found
+        called = getattr(called, line.argval, None)
+    return called

@@ -1,16 +1,16 @@
-"""The precision of float32 matrix products, which torch keeps in two ways: one word for all, and one a backend."""
+"""The precision of float32 matrix products, which torch stores for all backends at once, and for each backend."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 
 def matmul_precision() -> str | None:
-    """ "highest", "high" or "medium"; None where backends were set one by one (torch ≥ 2.9) to what has no such word.
+    """The precision "highest", "high" or "medium"; None if the settings of the backends (torch ≥ 2.9) match none.
 
     >>> matmul_precision()
     'highest'
@@ -22,24 +22,21 @@ def matmul_precision() -> str | None:
 
 
 @contextmanager
-def matmul_precision_kept() -> Iterator[None]:
-    """Whatever is set inside, the settings are afterwards as they were, each of them."""
-    word, backends = matmul_precision(), _backends()
+def preserve_matmul_precision() -> Iterator[None]:
+    """Restore the precision for all backends, and that of each backend, at the end."""
+    precision, backends = matmul_precision(), _backends()
     before = [backend.fp32_precision for backend in backends]
     try:
         yield
     finally:
-        if word is not None and matmul_precision() != word:
-            torch.set_float32_matmul_precision(word)
-        for backend, value in zip(backends, before, strict=True):  # the word has set them, too
+        if precision is not None and matmul_precision() != precision:
+            torch.set_float32_matmul_precision(precision)
+        for backend, value in zip(backends, before, strict=True):  # the line above has set them, too
             if backend.fp32_precision != value:
                 backend.fp32_precision = value
 
 
 def _backends() -> list[Any]:
-    found: list[Any] = []
-    for module in (torch.backends.cuda, torch.backends.mkldnn):
-        with suppress(AttributeError):  # older versions know the word only
-            backend: Any = module.matmul
-            found += [backend] if backend.fp32_precision else []
-    return found
+    """The backends with a precision of their own; torch before 2.9 has the common one only."""
+    backends = [getattr(module, "matmul", None) for module in (torch.backends.cuda, torch.backends.mkldnn)]
+    return [backend for backend in backends if getattr(backend, "fp32_precision", None)]

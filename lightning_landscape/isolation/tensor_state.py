@@ -1,4 +1,4 @@
-"""Tensors, and the state of TorchScript modules, as they are now: put back in place as often as one likes."""
+"""Saved states of tensors and of TorchScript modules, which can be restored in place any number of times."""
 
 from __future__ import annotations
 
@@ -8,45 +8,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..weights.parameters import tensors_in
 
-class Remembered:
-    """The values, sizes and memory of tensors; those without values (on "meta") are left alone.
+
+class SavedTensors:
+    """The saved values, sizes and memory of tensors, except of those on "meta".
 
     >>> tensor = torch.tensor([1.0, 2.0])
-    >>> state = Remembered([tensor])
+    >>> state = SavedTensors([tensor])
     >>> _ = tensor.resize_(3).fill_(7)
     >>> state.restore(); tensor
     tensor([1., 2.])
     """
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
-        own = [tensor for tensor in tensors if not tensor.is_meta]
-        plain = [tensor for tensor in own if tensor.layout is torch.strided and not tensor.is_nested]
-        self._places = [(tensor, tensor.data, _place(tensor)) for tensor in plain]
-        self._memories = [_once(place) for _, place, _ in self._places]
+        self._dense: list[tuple[Tensor, Tensor, tuple[Any, ...]]] = []
+        self._other: list[tuple[Tensor, Tensor]] = []
+        for tensor in tensors:
+            if tensor.is_meta:
+                continue
+            if tensor.layout is torch.strided and not tensor.is_nested:
+                self._dense.append((tensor, tensor.data, _geometry(tensor)))
+            else:
+                self._other.append((tensor, tensor.detach().clone()))
+        self._memories = [_without_repetition(data) for _, data, _ in self._dense]
         self._values = [memory.clone() for memory in self._memories]
-        ids = set(map(id, plain))
-        self._others = [(tensor, tensor.detach().clone()) for tensor in own if id(tensor) not in ids]
 
     def restore(self) -> None:
-        """Put all back."""
-        for tensor, place, known in self._places:
-            if _place(tensor) != known:  # a step may resize it, or give it another memory
-                tensor.data = place
+        """Restore all tensors."""
+        for tensor, data, geometry in self._dense:
+            if _geometry(tensor) != geometry:  # a step may resize it, or give it another memory
+                tensor.data = data
         with torch.no_grad():
             if self._memories:
                 torch._foreach_copy_(self._memories, self._values)
-            for tensor, values in self._others:
+            for tensor, values in self._other:
                 tensor.copy_(values)
 
 
-def _place(tensor: Tensor) -> tuple[Any, ...]:
-    """The address, shape, strides and type of a tensor's values."""
+def _geometry(tensor: Tensor) -> tuple[Any, ...]:
+    """The address, shape, strides and type of the values of a tensor."""
     return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
 
 
-def _once(tensor: Tensor) -> Tensor:
-    """All that a tensor has in memory, once: that of an expanded one can't be written otherwise."""
+def _without_repetition(tensor: Tensor) -> Tensor:
+    """The view of a tensor with each of its numbers once; an expanded tensor can't be written."""
     for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
         if stride == 0 and size > 1:
             tensor = tensor.narrow(dim, 0, 1)
@@ -54,9 +60,9 @@ def _once(tensor: Tensor) -> Tensor:
 
 
 class ScriptState:
-    """The state of a tree's TorchScript modules beside parameters: buffers, numbers, lists, training flags.
+    """The saved state of the TorchScript modules in a module: buffers, numbers, lists, training flags.
 
-    TorchScript modules keep this state outside of Python, where the attributes of their Python objects do not lead.
+    TorchScript stores this state outside of Python, where the attributes of the Python objects do not lead.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -67,18 +73,10 @@ class ScriptState:
                 kinds = concrete.from_jit_type(part._c._type()).get_attributes()
                 names = [name for name in kinds if name not in part._parameters.keys()]  # noqa: SIM118  # no dict
                 self._attributes += [(part._c, name, part._c.getattr(name)) for name in names]
-        self._tensors = Remembered(t for _, _, value in self._attributes for t in _tensors(value))
+        self._tensors = SavedTensors(tensors_in([value for _, _, value in self._attributes]))
 
     def restore(self) -> None:
-        """Put all back."""
+        """Restore all attributes."""
         for owner, name, value in self._attributes:
             owner.setattr(name, value)
         self._tensors.restore()
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """The tensors in an attribute of a TorchScript module."""
-    if isinstance(value, Tensor):
-        return [value]
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return [tensor for item in items for tensor in _tensors(item)]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ..isolation.effects import HeldBack
+from ..isolation.effects import EffectGuard
 from .single_losses import SingleLosses
 
 
@@ -136,7 +136,7 @@ class LossFunction(Objective):
 
     def __init__(self, function: Callable[[Any, Any], Any], name: str = "loss", calls: Iterable[Any] = ()) -> None:
         self.function, self.name = function, name
-        self._held_back = HeldBack(function, *calls)
+        self._held_back = EffectGuard(function, *calls)
 
     def start(self) -> None:
         """See `Objective`."""

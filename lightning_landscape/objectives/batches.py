@@ -76,6 +76,28 @@ def _walk(data: object) -> Iterator[tuple[Any, bool]]:
             stack += reversed(items.values())
 
 
+def leaf_states(data: object) -> list[tuple[Any, ...]]:
+    """The state of every leaf, which an edit of the batch in place changes.
+
+    Of a tensor: its identity, number of edits, `requires_grad` and gradient. Of an array: its bits. Else: its identity.
+
+    >>> x = torch.zeros(2)
+    >>> before = leaf_states({"x": x})
+    >>> _ = x.requires_grad_()
+    >>> leaf_states({"x": x}) == before
+    False
+    """
+    return [_leaf_state(leaf) for leaf in leaves(data)]
+
+
+def _leaf_state(leaf: object) -> tuple[Any, ...]:
+    if isinstance(leaf, Tensor):
+        return id(leaf), leaf._version, leaf.requires_grad, id(leaf.grad) if leaf.is_leaf else None
+    if isinstance(leaf, np.ndarray) and not leaf.dtype.hasobject:
+        return id(leaf), checksum([torch.frombuffer(bytearray(leaf.tobytes() or b" "), dtype=torch.uint8)])
+    return id(leaf), bytes(leaf) if isinstance(leaf, bytearray) else None
+
+
 def data_checksum(batches: Iterable[Batch]) -> str:
     """A digest of everything in the batches: tensors and arrays by their bits, other values by their text."""
     return checksum(_text(_digest(batch.data)) for batch in batches)

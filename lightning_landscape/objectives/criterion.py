@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from ..isolation.effects import HeldBack, writers_apart
+from ..isolation.effects import EffectGuard, replace_writers
 from ..isolation.module_copy import module_copy
 from ..isolation.rng import seed_streams
 from .base import Batch, CannotMeasureError, LossFunction, Objective, ObjectiveWrapper, Observation
 from .batch_samples import counted, counting, iter_method, length_of, replaces_iteration
-from .batches import copy_to, deep_copy, generators_at, leaves
+from .batches import copy_to, deep_copy, generators_at, leaf_states, leaves
 
 LOSS, ACCURACY = "train_loss", "train_acc"
 CLASSIFYING = (nn.CrossEntropyLoss, nn.NLLLoss)
@@ -48,7 +48,7 @@ class Criterion(Objective):
 
     def __init__(self, criterion: Callable[[Any, Any], Tensor]) -> None:
         self.criterion = criterion
-        self._held_back = HeldBack(criterion)
+        self._held_back = EffectGuard(criterion)
         reduction = getattr(criterion, "reduction", "mean")
         self.reduce = "sum" if reduction == "sum" else "mean"
         self._single: Any = None  # the criterion with reduction="none"
@@ -146,7 +146,7 @@ class MetricsFunction(Objective):
 
     def __init__(self, function: Callable[[nn.Module, Any, bool], Mapping[str, Any]], use_cuda: bool) -> None:
         self.function, self.use_cuda = function, use_cuda
-        self._held_back = HeldBack(function)
+        self._held_back = EffectGuard(function)
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`; ``batch.data`` is the loader.
@@ -175,20 +175,15 @@ class Unspoilt(ObjectiveWrapper):
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """Find out, on a copy of a batch, if the objective edits it."""
         twin = replace(batch, data=deep_copy(batch.data))
-        before, originals = _states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
+        before, originals = leaf_states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.objective.rehearse(module, twin)
         self.objective(module, twin)
-        self._edits = _states(twin.data) != before
+        self._edits = leaf_states(twin.data) != before
         del originals
 
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """See `Objective`."""
         return self.objective(module, replace(batch, data=deep_copy(batch.data)) if self._edits else batch)
-
-
-def _states(data: object) -> list[tuple[Any, ...]]:
-    """The identity of every leaf, and for a tensor its version and its `requires_grad`."""
-    return [(id(v), v._version, v.requires_grad) if isinstance(v, Tensor) else (id(v),) for v in leaves(data)]
 
 
 class FrozenLoader(list[Any]):
@@ -303,7 +298,7 @@ def copy_together(
     """
     losses = [criterion] if isinstance(criterion, nn.Module) else []
     both = nn.ModuleList([getattr(net, "_orig_mod", net), *losses])
-    with writers_apart():
+    with replace_writers():
         probe, *copied = module_copy(both, {}).to(device).children()
     return probe, copied[0] if copied else criterion
 

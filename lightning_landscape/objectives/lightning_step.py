@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..isolation.effects import HeldBack
+from ..isolation.effects import EffectGuard
 from ..isolation.module_state import PythonState
 from .base import Batch, Objective, Observation
-from .batches import deep_copy, leaves
+from .batches import deep_copy, leaf_states, leaves
 
 LOGGED_SUFFIX = "_logged"
 REDUCTIONS = {"sum": "sum", "min": "min", "max": "max", "amin": "min", "amax": "max"}  # all others: "mean"
@@ -89,7 +89,7 @@ class StepObjective(Objective):
         self._metrics: list[Any] = [m for m in module.modules() if hasattr(m, "_to_sync")]
         self._state = PythonState(module, objects)
         self._positions = _positional_arguments(self.step)
-        self._held_back = HeldBack(module, self.step)
+        self._held_back = EffectGuard(module, self.step)
         self._edits_batches = self._returns_loss = False
         self._computed: dict[str, float] = {}
 
@@ -149,10 +149,10 @@ class StepObjective(Objective):
     def rehearse(self, module: nn.Module, batch: Batch) -> None:
         """Find out, on a copy of a batch, if the step edits it; then every call gets a copy."""
         twin = Batch(deep_copy(batch.data), batch.size, batch.index, batch.loader)
-        before, originals = _versions(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
+        before, originals = leaf_states(twin.data), leaves(twin.data)  # kept alive, so that no id is used again
         self.start()
         self(module, twin)
-        self._edits_batches = _versions(twin.data) != before
+        self._edits_batches = leaf_states(twin.data) != before
         del originals
 
 
@@ -176,8 +176,3 @@ def _positional_arguments(step: Callable[..., Any]) -> int:
     if any(p.kind == p.VAR_POSITIONAL for p in parameters):
         return 3
     return sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
-
-
-def _versions(data: object) -> list[tuple[int, int]]:
-    """The identity of every leaf of a batch, and the number of its edits."""
-    return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for leaf in leaves(data)]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..isolation.effects import noticing
+from ..isolation.effects import record_effects
 from .base import Batch, CannotMeasureError, Objective, ObjectiveWrapper, Observation
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ class Rehearsed(ObjectiveWrapper):
         """
         if self._is_checked:
             return self.objective(module, batch)
-        with noticing() as self.noticed:
+        with record_effects() as self.noticed:
             observed = self._watch(lambda: self.objective(module, batch))
         self._is_checked = True
         return observed

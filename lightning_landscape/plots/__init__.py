@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,7 +38,7 @@ class Plot:
     Args:
         draw: ``draw(landscape, metric=None, *, ax=None, color_scale="global", **options) -> Figure``, in
             `default_settings`.
-        suffix: the end of the file name: ``train_loss_2dcontour.png``.
+        suffix: the end of the file name, as in ``train_loss_2dcontour.png``.
         ndims: the numbers of directions it can draw.
         per: one picture a "metric", or one a "landscape".
     """
@@ -62,26 +62,25 @@ PLOTS: dict[str, Plot] = {
 
 
 def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:
-    """The pixels of a figure, uint8, shape (height, width, 3); the figure is left as it was.
+    """The pixels of a figure, uint8, shape (height, width, 3). The figure stays as it is.
 
     Args:
         figure: any figure.
-        dpi: pixels an inch; None for the figure's own.
+        dpi: pixels an inch; None for the resolution of the figure.
 
     >>> to_image(Figure(figsize=(2, 1)), dpi=50).shape
     (50, 100, 3)
     """
-    canvas: Any = figure.canvas
-    own = figure.dpi
+    canvas, resolution = figure.canvas, figure.dpi
     try:
-        figure.set_dpi(own if dpi is None else dpi)
+        figure.set_dpi(resolution if dpi is None else dpi)
         agg = FigureCanvasAgg(figure)
-        with _finishing():
+        with _output_settings():
             agg.draw()
         return np.array(agg.buffer_rgba())[..., :3].copy()
     finally:
         figure.set_canvas(canvas)
-        figure.set_dpi(own)
+        figure.set_dpi(resolution)
 
 
 def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None = None) -> bytes:
@@ -90,10 +89,10 @@ def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None
     Args:
         figure: any figure.
         suffix: ".png", ".pdf" or ".svg".
-        pixels: as `to_image` gives them, if it is drawn already: a .png is made of them.
+        pixels: the result of `to_image`, if it is there already; a .png is made of it.
     """
     file = io.BytesIO()
-    with _finishing():
+    with _output_settings():
         if suffix == ".png" and pixels is not None:
             imsave(file, pixels, dpi=figure.dpi, format="png")
         else:
@@ -102,8 +101,8 @@ def encode_picture(figure: Figure, suffix: str, pixels: NDArray[np.uint8] | None
 
 
 @contextmanager
-def _finishing() -> Iterator[None]:
-    """Default settings, and silence for letters of a user's metric name that the font lacks: boxes are drawn."""
+def _output_settings() -> Iterator[None]:
+    """Default settings, without warnings of letters in a metric's name that the font lacks: boxes are drawn."""
     with default_settings(), warnings.catch_warnings():
         for message in ("Glyph .* missing from", "Matplotlib currently does not support"):
             warnings.filterwarnings("ignore", message, UserWarning)

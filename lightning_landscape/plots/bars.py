@@ -13,37 +13,37 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from .furniture import COLORMAP, FAINT, INK, LABEL_SIZE, RULE, SMALL_SIZE
 from .levels import labels, round_levels
 from .ranges import thin
 from .scales import Scale
+from .style import STYLE
 
 
 def color_bar(
     ax: Axes,
     scale: Scale,
     label: str,
-    mappable: Any = None,
+    mappable: ScalarMappable | None = None,
     *,
-    most: int = 9,
-    size: float = SMALL_SIZE + 0.5,
+    max_ticks: int = 9,
+    size: float = STYLE.tick_size,
     beside: Sequence[Axes] = (),
     **options: Any,
 ) -> Colorbar:
-    """The colour bar of `scale` beside `ax`, with at most `most` round numbers of that text size.
+    """The colour bar of `scale` beside `ax`, with at most `max_ticks` round numbers of that text size.
 
     It is as high as `ax`, or as the insets of `ax` that it stands `beside`.
     """
     parent: Any = ax.figure
-    source = ScalarMappable(scale.norm, COLORMAP) if mappable is None else mappable
-    given = {"extend": scale.extend} if mappable is None else {}
-    bar: Colorbar = parent.colorbar(
-        source, ax=ax, **given, **({"pad": 0.02, "aspect": 28} | options if "cax" not in options else options)
-    )
-    bar.ax.tick_params(labelsize=size, colors=FAINT, length=3)
-    bar.outline.set(edgecolor=RULE, linewidth=0.8)
-    bar.set_label(label, fontsize=LABEL_SIZE, color=INK, parse_math=False)
-    ticks, texts = round_ticks(scale, most)
+    if mappable is None:
+        mappable, options = ScalarMappable(scale.norm, STYLE.colormap), {"extend": scale.extend} | options
+    if "cax" not in options:
+        options = {"pad": 0.02, "aspect": 28} | options
+    bar: Colorbar = parent.colorbar(mappable, ax=ax, **options)
+    bar.ax.tick_params(labelsize=size, colors=STYLE.faint, length=3)
+    bar.outline.set(edgecolor=STYLE.rule, linewidth=0.8)
+    bar.set_label(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
+    ticks, texts = round_ticks(scale, max_ticks)
     bar.set_ticks(ticks.tolist(), labels=texts)
     bar.minorticks_off()
     if "cax" not in options and ax.name != "3d":
@@ -55,8 +55,8 @@ def _match_height(bar_axes: Axes, ax: Axes, beside: Sequence[Axes]) -> None:
     """Keeps a colour bar as high as its axes, which an equal aspect shrinks after the layout."""
     inner: Any = bar_axes.get_axes_locator()
 
-    def locate(axes: Any, renderer: Any) -> Bbox:
-        box, old, new = inner(axes, renderer), axes.get_position(original=True), ax.get_position()
+    def locate(_: object, renderer: object) -> Bbox:
+        box, old, new = inner(bar_axes, renderer), bar_axes.get_position(original=True), ax.get_position()
         if beside:
             for inset in beside:
                 place: Any = inset.get_axes_locator()
@@ -69,15 +69,15 @@ def _match_height(bar_axes: Axes, ax: Axes, beside: Sequence[Axes]) -> None:
     bar_axes.set_axes_locator(locate)
 
 
-def round_ticks(scale: Scale, most: int = 9) -> tuple[NDArray[np.float64], list[str]]:
-    """At most `most` round values, or levels that were asked for, and their labels; one for a flat surface."""
+def round_ticks(scale: Scale, max_count: int = 9) -> tuple[NDArray[np.float64], list[str]]:
+    """At most `max_count` round values, or levels that were asked for, and their labels; one for a flat surface."""
     ticks = np.array([0.5 * (scale.low + scale.high)])
-    if scale.asked:
-        ticks = scale.levels[thin(len(scale.levels), most)]
+    if scale.custom_levels:
+        ticks = scale.levels[thin(len(scale.levels), max_count)]
     elif scale.message is None and scale.log:
-        ticks, _ = round_levels(scale.low, scale.high, most, log=True)
+        ticks, _ = round_levels(scale.low, scale.high, max_count, log=True)
     elif scale.message is None:
         margin = 1e-9 * (scale.high - scale.low)
-        wide: Any = MaxNLocator(most - 1).tick_values(scale.low, scale.high)
+        wide: Any = MaxNLocator(max_count - 1).tick_values(scale.low, scale.high)
         ticks = wide[(wide >= scale.low - margin) & (wide <= scale.high + margin)]
     return ticks, labels(ticks)

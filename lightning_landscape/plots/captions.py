@@ -1,4 +1,4 @@
-"""The caption above a tile: the sample's index and classes, its probability and its loss."""
+"""Captions above tiles: the sample's index and classes, its probability and its loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .levels import short
 
 
 def caption(item: Sample) -> tuple[str, str]:
-    """The two halves of a tile's title: which sample, and how well it is predicted.
+    """The two lines of a tile's title: the sample, and how well it is predicted.
 
     >>> caption(Sample(12, 0.021, label=7, prediction=7, probability=0.98))
     ('#12 | y=7, ŷ=7', 'p=0.98 | L=0.021')
@@ -31,7 +31,7 @@ def is_wrong(item: Sample) -> bool:
 
 
 def caption_size(frame: Axes, columns: int, items: tuple[Sample, ...]) -> float:
-    """The text size with which no title runs into its neighbour's."""
+    """The text size at which no title runs into its neighbour's."""
     points = 72 * root(frame).get_figwidth() * frame.get_position(original=True).width / columns
     longest = max(len(line) for item in items for line in caption(item))
     return float(np.clip(points / (0.52 * longest), 3.5, 7.5))

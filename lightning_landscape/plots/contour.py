@@ -1,4 +1,4 @@
-"""Contour lines at round values, every few of them labelled, as on a map for hikers."""
+"""Contour lines at round values; some of them are labelled, as on a map for hikers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
-from .backdrop import furnish
-from .furniture import COLORMAP, open_axes, require_ndim, root
+from .backdrop import dress_plane
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .levels import labels, round_levels
-from .ranges import thin
-from .scales import LEVELS, Scale, make_scale
+from .ranges import SETTINGS, thin
+from .scales import Scale, make_scale
 from .settings import default_settings
+from .style import STYLE
 
 # The bright end of the colours is unreadable as a thin line on white.
-LINES = ListedColormap(COLORMAP(np.linspace(0.0, 0.82, 256)))
+LINE_COLORS = ListedColormap(STYLE.colormap(np.linspace(0.0, 0.82, 256)))
 
 
 @default_settings()
@@ -37,7 +38,7 @@ def draw_contour(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES; the lines keep to its range.
-        levels: the values at which lines run, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        levels: the values of the lines, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
@@ -51,21 +52,23 @@ def draw_contour(
     scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
     ax = open_axes(ax, 6.6, 6.4)
     if scale.message is None:
-        _lines(ax, landscape.grid, scale)
-    furnish(ax, landscape, name, scale)
+        _draw_lines(ax, landscape.grid, scale)
+    dress_plane(ax, landscape.grid, scale)
+    describe_landscape(ax, landscape, name, scale.note())
     return root(ax)
 
 
-def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
+def _draw_lines(ax: Axes, grid: Grid, scale: Scale) -> None:
+    """Draws the lines that values reach, with labels where there is room."""
     levels, major = _levels(scale)
     # Matplotlib warns of a set of levels that no line reaches.
-    inside = (levels > scale.shown.min()) & (levels < scale.shown.max())
+    inside = (levels > scale.values.min()) & (levels < scale.values.max())
     levels, major = levels[inside], major[inside]
     if not len(levels):
         return
     x, y = grid.axes
     widths = np.where(major, 1.5, 0.7).tolist()
-    lines = ax.contour(x, y, scale.shown.T, levels, norm=scale.norm, cmap=LINES, linewidths=widths)  # rows are y
+    lines = ax.contour(x, y, scale.values.T, levels, norm=scale.norm, cmap=LINE_COLORS, linewidths=widths)  # rows are y
     if major.any():
         texts = dict(zip(levels[major].tolist(), labels(levels[major]), strict=True))
         for label in ax.clabel(lines, levels[major], fmt=texts, fontsize=8, inline_spacing=3):
@@ -76,8 +79,8 @@ def _lines(ax: Axes, grid: Grid, scale: Scale) -> None:
 
 def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """The values of the contour lines, and a mask of the labelled ones."""
-    if not scale.asked:
-        return round_levels(scale.low, scale.high, LEVELS, scale.log)
+    if not scale.custom_levels:
+        return round_levels(scale.low, scale.high, SETTINGS.levels, scale.log)
     major = np.zeros(len(scale.levels), bool)
     major[thin(len(major), 9)] = True
     return scale.levels, major

@@ -6,15 +6,17 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
+from matplotlib.contour import ContourSet
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from ..landscape import Grid, Landscape
-from .backdrop import furnish
+from .backdrop import dress_plane
 from .bars import color_bar
-from .furniture import COLORMAP, open_axes, require_ndim, root
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .scales import Scale, make_scale
 from .settings import default_settings
+from .style import STYLE
 
 
 @default_settings()
@@ -33,8 +35,8 @@ def draw_filled(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
-        levels: the boundaries of the bands, e.g. ``np.arange(0, 10, 0.5)``, values beyond them take the end
-            colours; None for 30 from end to end.
+        levels: the boundaries of the bands, e.g. ``np.arange(0, 10, 0.5)``; None for 30 from end to end. Values
+            beyond take the end colours.
 
     Returns:
         The figure that holds the axes.
@@ -47,14 +49,15 @@ def draw_filled(
     name = landscape.metric(metric)
     scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
     ax = open_axes(ax, 7.2, 6.3)
-    bands = fill(ax, landscape.grid, scale)
-    furnish(ax, landscape, name, scale)
+    bands = fill_bands(ax, landscape.grid, scale)
+    dress_plane(ax, landscape.grid, scale)
+    describe_landscape(ax, landscape, name, scale.note())
     if bands is not None:
         color_bar(ax, scale, name, bands)
     return root(ax)
 
 
-def fill(ax: Axes, grid: Grid, scale: Scale, cmap: Colormap = COLORMAP) -> Any:
+def fill_bands(ax: Axes, grid: Grid, scale: Scale, cmap: Colormap = STYLE.colormap) -> ContourSet | None:
     """The bands of colour alone, or None if there is nothing to draw.
 
     Args:
@@ -67,4 +70,4 @@ def fill(ax: Axes, grid: Grid, scale: Scale, cmap: Colormap = COLORMAP) -> Any:
         return None
     look: Any = {"levels": scale.levels, "norm": scale.norm, "cmap": cmap, "extend": scale.extend}
     x, y = grid.axes
-    return ax.contourf(x, y, scale.shown.T, **look)  # rows are y for matplotlib
+    return ax.contourf(x, y, scale.values.T, **look)  # rows are y for matplotlib

@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..landscape import Landscape
 from ..recipe import DataRecipe
 from ..report import Interpolation
 from .levels import short
+from .style import STYLE
 
-COLORMAP = colormaps["viridis"]
-INK, FAINT, RULE, ALARM = "#222222", "#666666", "#c9c9c9", "#c1272d"
-DIRECTION_COLORS = ("#2c6fbb", "#d9741f", "#3f8f4f")
 GREEK = ("α", "β", "γ")
-TITLE_SIZE, LABEL_SIZE, SMALL_SIZE = 12.0, 9.5, 8.0
+# A metric's name is the user's: its $ and _ are no mathematics.
+NOTE = dict[str, Any](fontsize=STYLE.small_size, color=STYLE.faint, annotation_clip=False, parse_math=False)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A white figure of that size in inches, whose axes make room for their labels."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
+    return Figure(figsize=(width, height), dpi=100, facecolor="white", layout=layout)
 
 
 def open_axes(ax: Axes | None, width: float, height: float, projection: str | None = None) -> Axes:
     """`ax` itself, or the only axes of a new figure of that size in inches."""
     if ax is None:
-        figure = Figure(figsize=(width, height), dpi=100, facecolor="white", layout="constrained")
-        layout: Any = figure.get_layout_engine()
-        layout.set(w_pad=0.1, h_pad=0.1)
-        return figure.add_subplot(projection=projection)
+        return new_figure(width, height).add_subplot(projection=projection)
     if projection is None or ax.name == projection:
         return ax
     # Matplotlib cannot change the projection of axes: put others in their place.
-    place = ax.get_subplotspec() or ax.get_position()
+    place: Any = ax.get_subplotspec() or ax.get_position()
     parent: Any = ax.figure
     ax.remove()
     add = parent.add_axes if hasattr(place, "x0") else parent.add_subplot
-    return cast(Axes, add(place, projection=projection))
+    axes: Axes = add(place, projection=projection)
+    return axes
 
 
 def root(ax: Axes) -> Figure:
     """The figure that holds `ax`, also across subfigures."""
-    return cast(Figure, cast(Any, ax.figure).figure)
+    parent: Any = ax.figure
+    figure: Figure = parent.figure
+    return figure
 
 
 def require_ndim(landscape: Landscape, kind: str) -> None:
@@ -52,9 +57,9 @@ def require_ndim(landscape: Landscape, kind: str) -> None:
     if ndim in PLOTS[kind].ndims:
         return
     able = [name for name, plot in PLOTS.items() if ndim in plot.ndims]
-    wanted = " and ".join(f"{n}-D" for n in PLOTS[kind].ndims)
+    supported = " and ".join(f"{n}-D" for n in PLOTS[kind].ndims)
     advice = f"{ndim}-D landscapes are drawn by: {', '.join(able)}." if able else "no plot does so far."
-    raise ValueError(f"{kind} draws {wanted} landscapes, this one is {ndim}-D: {advice}")
+    raise ValueError(f"{kind} draws {supported} landscapes, this one is {ndim}-D: {advice}")
 
 
 def wrap(ax: Axes, text: str, size: float) -> str:
@@ -66,10 +71,13 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(line.removesuffix(" ·").removeprefix("· ") for line in lines)
 
 
-def head(ax: Axes, landscape: Landscape, metric: str, note: str, title: str | None = None) -> None:
-    """The title (metric, epoch, step), with the note of the scale below it, and what is not exact."""
-    told = " · ".join(part for part in (note, inexact(landscape, metric)) if part)
-    heading(ax, (title or metric) + moment(landscape), told)
+def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+    """Writes a title with the metric, epoch and step above `ax`, and the provenance below it.
+
+    Under the title are the note of the scale and the remarks on what is not exact.
+    """
+    add_title(ax, metric + moment(landscape), join_parts(note, inexact(landscape, metric)))
+    add_footer(ax, provenance(landscape, metric))
 
 
 def inexact(landscape: Landscape, metric: str) -> str:
@@ -77,8 +85,12 @@ def inexact(landscape: Landscape, metric: str) -> str:
 
     The remarks tell of collapsed directions, samples left out, interpolated points and bfloat16.
     """
-    remarks = (told(landscape, metric) for told in (collapsed, sampled, spared, rounded))
-    return " · ".join(part for part in remarks if part)
+    return join_parts(*(remark(landscape, metric) for remark in (collapsed, sampled, spared, rounded)))
+
+
+def join_parts(*parts: str) -> str:
+    """The parts that are not empty, on one line."""
+    return " · ".join(part for part in parts if part)
 
 
 def collapsed(landscape: Landscape, metric: str) -> str:
@@ -194,39 +206,25 @@ def moment(landscape: Landscape) -> str:
     return "".join(f" · {name} {number:,}" for name, number in known.items() if number is not None)
 
 
-def heading(ax: Axes, title: str, note: str, lines: int = 0) -> None:
-    """A title with a small note below it, above `ax`; the note takes the room of at least that many lines."""
-    note = wrap(ax, note, SMALL_SIZE)
-    own = note.count("\n") + 1 if note else 0
-    lines = max(lines, own)
-    note += "\n" * (lines - own)
-    # A metric's name is the user's: its $ and _ are no mathematics.
-    ax.set_title(
-        wrap(ax, title, TITLE_SIZE),
-        loc="left",
-        fontsize=TITLE_SIZE,
-        fontweight="bold",
-        color=INK,
-        y=1.0,  # else each drawing looks for ticks above, a fifth of the time of many tiles
-        pad=7 + lines * 1.4 * SMALL_SIZE,
-        parse_math=False,
-    )
-    small: Any = {"fontsize": SMALL_SIZE, "color": FAINT, "annotation_clip": False, "parse_math": False}
-    ax.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", ha="left", va="bottom", **small)
+def add_title(ax: Axes, title: str, note: str, lines: int = 0) -> None:
+    """Writes a title with a small note above `ax`; the note takes the room of at least that many lines."""
+    note = wrap(ax, note, STYLE.small_size)
+    count = note.count("\n") + 1 if note else 0
+    lines = max(lines, count)
+    look: Any = {"fontsize": STYLE.title_size, "fontweight": "bold", "color": STYLE.ink, "parse_math": False}
+    # Without y, each drawing looks for ticks above, a fifth of the time of many tiles.
+    pad = 7 + lines * 1.4 * STYLE.small_size
+    ax.set_title(wrap(ax, title, STYLE.title_size), loc="left", y=1.0, pad=pad, **look)
+    note += "\n" * (lines - count)
+    ax.annotate(note, (0, 1), (0, 5), "axes fraction", "offset points", ha="left", va="bottom", **NOTE)
 
 
-def foot(ax: Axes, landscape: Landscape, metric: str) -> None:
-    """Writes the provenance below the x label: centre, standard error, samples, mode, seed and directions."""
-    footing(ax, provenance(landscape, metric))
-
-
-def footing(ax: Axes, text: str) -> None:
-    """Small lines below the x label."""
-    text = "\n".join(wrap(ax, line, SMALL_SIZE) for line in text.split("\n"))
-    small: Any = {"fontsize": SMALL_SIZE, "color": FAINT, "annotation_clip": False, "parse_math": False}
+def add_footer(ax: Axes, text: str) -> None:
+    """Writes small lines below the x label."""
+    text = "\n".join(wrap(ax, line, STYLE.small_size) for line in text.split("\n"))
     below: Any = ("axes fraction", ax.xaxis.label) if ax.name != "3d" else "axes fraction"
     drop = 6 if ax.name != "3d" else 26  # below the slanted labels
-    ax.annotate(text, (0, 0), (0, -drop), below, "offset points", ha="left", va="top", **small)
+    ax.annotate(text, (0, 0), (0, -drop), below, "offset points", ha="left", va="top", **NOTE)
 
 
 def provenance(landscape: Landscape, metric: str) -> str:
@@ -260,8 +258,8 @@ def axis_label(direction: int) -> str:
     return f"{GREEK[direction]}  (lengths of direction {direction + 1})"
 
 
-def bare(ax: Axes) -> None:
-    """Axes that only hold others: no patch, ticks or frame; a title, labels and a footer stay possible."""
+def hide_frame(ax: Axes) -> None:
+    """Hides the patch, ticks and frame of axes that only hold others; title, labels and footer stay possible."""
     ax.patch.set_visible(False)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -269,25 +267,27 @@ def bare(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-def dress(ax: Axes) -> None:
-    """Quiet frame and ticks, the same in all 2-D axes."""
-    ax.tick_params(labelsize=SMALL_SIZE + 0.5, colors=FAINT, length=3)
-    ax.xaxis.label.set(fontsize=LABEL_SIZE, color=INK)
-    ax.yaxis.label.set(fontsize=LABEL_SIZE, color=INK)
+def dress_axes(ax: Axes, xlabel: str, ylabel: str) -> None:
+    """Gives 2-D axes their labels, and a quiet frame and ticks."""
+    ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
+    for axis, label in ((ax.xaxis, xlabel), (ax.yaxis, ylabel)):
+        axis.set_label_text(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     for spine in ax.spines.values():
-        spine.set(color=RULE, linewidth=0.8)
+        spine.set(color=STYLE.rule, linewidth=0.8)
 
 
-def star(ax: Axes, x: float, y: float, size: float = 14) -> None:
-    """The ★ that marks the centre θ*, where the axes hold it."""
+def add_star(ax: Axes, x: float, y: float, size: float = 14) -> None:
+    """Draws the ★ that marks the centre θ*, where the axes hold it."""
     (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
     if left <= x <= right and low <= y <= high:
-        look: Any = {"color": "white", "markeredgecolor": INK, "markeredgewidth": 0.06 * size}
+        look: Any = {"color": "white", "markeredgecolor": STYLE.ink, "markeredgewidth": 0.06 * size}
         ax.plot([x], [y], "*", markersize=size, zorder=10, clip_on=False, gid="center", **look)
 
 
-def say(ax: Axes, text: str, size: float = TITLE_SIZE, height: float = 0.72) -> None:
-    """A message in the picture itself, clear of the star in the middle."""
-    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": RULE}
-    look: Any = {"ha": "center", "va": "center", "fontsize": size, "color": INK, "zorder": 11, "bbox": box}
+def add_message(ax: Axes, text: str | None, size: float = STYLE.title_size, height: float = 0.72) -> None:
+    """Writes a message, if there is one, into the picture itself, clear of the star in the middle."""
+    if text is None:
+        return
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": STYLE.rule}
+    look: Any = {"ha": "center", "va": "center", "fontsize": size, "color": STYLE.ink, "zorder": 11, "bbox": box}
     ax.annotate(text, (0.5, height), xycoords="axes fraction", **look)  # text() means another thing in 3-D

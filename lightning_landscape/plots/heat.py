@@ -6,11 +6,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..landscape import Landscape
-from .backdrop import edges, furnish
+from .backdrop import cell_edges, dress_plane
 from .bars import color_bar
-from .furniture import COLORMAP, open_axes, require_ndim, root
+from .furniture import describe_landscape, open_axes, require_ndim, root
 from .scales import make_scale
 from .settings import default_settings
+from .style import STYLE
 
 
 @default_settings()
@@ -23,15 +24,14 @@ def draw_heat(
     vmin: float | None = None,
     vmax: float | None = None,
 ) -> Figure:
-    """The surface as cells of colour, each reaching half-way to its neighbours.
+    """The surface as cells of colour, each of which reaches half-way to its neighbours.
 
     Args:
         landscape: 2-D.
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
-        vmin, vmax: the ends of the colours, values beyond them take the end colours; None for those of
-            `color_scale`.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
 
     Returns:
         The figure that holds the axes.
@@ -44,9 +44,10 @@ def draw_heat(
     scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
     ax = open_axes(ax, 7.2, 6.3)
     if not scale.empty:
-        x, y = (edges(axis) for axis in landscape.grid.axes)
-        ax.pcolormesh(x, y, scale.shown.T, norm=scale.norm, cmap=COLORMAP, gid="values")  # rows are y
-    furnish(ax, landscape, name, scale, cells=True)
+        x, y = (cell_edges(axis) for axis in landscape.grid.axes)
+        ax.pcolormesh(x, y, scale.values.T, norm=scale.norm, cmap=STYLE.colormap, gid="values")  # rows are y
+    dress_plane(ax, landscape.grid, scale, cells=True)
+    describe_landscape(ax, landscape, name, scale.note())
     if not scale.empty:
         color_bar(ax, scale, name)
     return root(ax)

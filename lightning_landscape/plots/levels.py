@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Leading digits of logarithmic levels, from fine to coarse.
-DIGITS = (
-    (1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9),
-    (1, 2, 3, 4, 5, 6, 7, 8, 9),
-    (1, 2, 3, 5),
-    (1, 2, 5),
-    (1, 3),
-    (1,),
-)
+DIGITS = ((1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -32,8 +24,10 @@ def short(value: float, digits: int = 4) -> str:
     return text.replace("-", "−")  # as matplotlib writes its ticks
 
 
-def round_levels(low: float, high: float, most: int, log: bool = False) -> tuple[Any, Any]:
-    """At most `most` round numbers in [low, high], and which of them deserve a label.
+def round_levels(
+    low: float, high: float, max_count: int, log: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """At most `max_count` round numbers in [low, high], and a mask of those that deserve a label.
 
     >>> levels, major = round_levels(0.03, 2.04, 25)
     >>> len(levels), levels[major].round(3).tolist()
@@ -44,31 +38,31 @@ def round_levels(low: float, high: float, most: int, log: bool = False) -> tuple
     """
     # Within a decade, powers and their digits are too few.
     if log and high >= 10 * low:
-        return _log_levels(low, high, most)
-    return _linear_levels(low, high, most)
+        return _log_levels(low, high, max_count)
+    return _linear_levels(low, high, max_count)
 
 
-def _linear_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    digit = next(d for d in (1, 2, 2.5, 5, 10, 20) if (high - low) / (d * power) <= most - 1 or d == 20)
+def _linear_levels(low: float, high: float, max_count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    power = 10.0 ** math.floor(math.log10((high - low) / max_count))
+    digit = next(d for d in (1, 2, 2.5, 5, 10, 20) if (high - low) / (d * power) <= max_count - 1 or d == 20)
     step = digit * power
     counts = np.arange(math.ceil(low / step), math.floor(high / step) + 1)
-    every = {2.5: 4, 5: 2}.get(digit, 5)
-    major = counts % every == 0
+    stride = {2.5: 4, 5: 2}.get(digit, 5)
+    major = counts % stride == 0
     if major.sum() < 3:  # few lines: label them all
         major = np.ones(len(counts), bool) if len(counts) < 8 else counts % 2 == 0
-    return counts * step, major
+    return np.multiply(counts, step, dtype=np.float64), major
 
 
-def _log_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
+def _log_levels(low: float, high: float, max_count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for digits in DIGITS:
         table = np.outer(_powers(first, last), digits).reshape(-1)
         levels = table[(table >= low) & (table <= high)]
-        if len(levels) <= most:
+        if len(levels) <= max_count:
             break
     else:
-        stride = math.ceil((last - first) / (most - 1))
+        stride = math.ceil((last - first) / (max_count - 1))
         levels = _powers(first, last)[::stride]
         levels = levels[(levels >= low) & (levels <= high)]
     logs = np.log10(levels)
@@ -79,7 +73,7 @@ def _log_levels(low: float, high: float, most: int) -> tuple[Any, Any]:
     return levels, np.isclose(leading[:, None], [1, 2, 5]).any(axis=1)
 
 
-def _powers(first: int, last: int) -> Any:
+def _powers(first: int, last: int) -> NDArray[np.float64]:
     """10 to every exponent, rounded rightly, which not every `numpy.power` does."""
     return np.array([float(f"1e{exponent}") for exponent in range(first, last + 1)])
 

@@ -1,26 +1,64 @@
-"""The ranges that a caller asks for: of colours and heights (vmin, vmax), of lines and bands (levels)."""
+"""The ranges of colours, heights and levels: those that a caller asks for, and those that make values readable."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .levels import short
+
+
+@dataclass(frozen=True)
+class ScaleSettings:
+    """Settings for the ranges that `make_scale` chooses.
+
+    Args:
+        levels: boundaries between the ends of the colours.
+        quantiles: the ends of the colour scale "quantile".
+        lower_spread: the share of a readable range that its lower half of values covers at least. Below it,
+            an exploding rim takes all colours.
+        upper_spread: the same for the upper half. It is small, as a sharp minimum is what the picture is for.
+        max_decades: decades of a logarithmic range that begins at a loss of zero.
+    """
+
+    levels: int = 30
+    quantiles: tuple[float, float] = (0.05, 0.95)
+    lower_spread: float = 0.04
+    upper_spread: float = 1e-4
+    max_decades: int = 8
+
+
+SETTINGS = ScaleSettings()
+
+
+@dataclass(frozen=True)
+class Range:
+    """The ends of the colours and the words about them, as in `Scale`."""
+
+    low: float
+    high: float
+    remark: str
+    log: bool = False
+    message: str | None = None
+
 
 def check_range(low: float | None, high: float | None, log: bool = False) -> None:
-    """Raises ValueError unless the ends that are given are finite, in order, and positive on a logarithmic scale.
+    """Raises ValueError unless the ends are finite, in order, and positive on a logarithmic scale.
 
     >>> check_range(0.0, None)
     >>> check_range(2, 1)
     Traceback (most recent call last):
     ValueError: the range from 2 to 1 is reversed or empty: give a low end below the high end.
     """
-    given = [end for end in (low, high) if end is not None]
-    if not np.isfinite(given).all():
+    ends = [end for end in (low, high) if end is not None]
+    if not np.isfinite(ends).all():
         raise ValueError(f"the range from {low} to {high} has an end that is not finite: give finite numbers, or None.")
-    if len(given) == 2 and not given[0] < given[1]:
+    if len(ends) == 2 and not ends[0] < ends[1]:
         raise ValueError(f"the range from {low} to {high} is reversed or empty: give a low end below the high end.")
-    if log and given and min(given) <= 0:
-        raise ValueError(f"the range from {low} to {high} is not positive, which a logarithmic scale needs.")
+    if log and ends and min(ends) <= 0:
+        raise ValueError(f"the range from {low} to {high} is not positive: a logarithmic scale needs ends above 0.")
 
 
 def checked_levels(levels: ArrayLike, log: bool = False) -> NDArray[np.float64]:
@@ -37,16 +75,121 @@ def checked_levels(levels: ArrayLike, log: bool = False) -> NDArray[np.float64]:
     """
     array = np.asarray(levels, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all() or not (array[1:] > array[:-1]).all():
-        shown = np.array2string(np.asarray(levels), separator=", ", threshold=8)
-        raise ValueError(f"levels={shown} must be at least two finite, increasing numbers, e.g. np.arange(0, 10, 0.5).")
+        text = np.array2string(np.asarray(levels), separator=", ", threshold=8)
+        raise ValueError(f"levels={text} must be at least two finite, increasing numbers, e.g. np.arange(0, 10, 0.5).")
     check_range(float(array[0]), float(array[-1]), log)
     return array
 
 
-def thin(count: int, most: int) -> slice:
-    """The step that leaves at most `most` of `count` things, the first among them.
+def thin(count: int, max_count: int) -> slice:
+    """The step that leaves at most `max_count` of `count` things, the first among them.
 
     >>> list(range(10))[thin(10, 4)]
     [0, 3, 6, 9]
     """
-    return slice(None, None, max(1, -(-count // most)))
+    return slice(None, None, max(1, -(-count // max_count)))
+
+
+def choose_range(
+    body: NDArray[np.float64], color_scale: str, ends: tuple[float | None, float | None], settings: ScaleSettings
+) -> Range:
+    """The range of sorted finite values, with the ends that are asked for."""
+    if ends != (None, None):
+        return _requested_range(body, color_scale, ends, settings)
+    low, high = float(body[0]), float(body[-1])
+    if high - low <= 1e-12 * max(abs(low), abs(high)):
+        margin, message = 1e-3 * max(abs(low), 1e-3), f"flat: all values {short(low)}"
+        return Range(low - margin, low + margin, message, message=message)
+    if color_scale == "log":
+        return Range(low, high, f"logarithmic colours {short(low)} … {short(high)}", log=True)
+    return (_quantile_range if color_scale == "quantile" else _readable_range)(body, settings)
+
+
+def _requested_range(
+    body: NDArray[np.float64], color_scale: str, ends: tuple[float | None, float | None], settings: ScaleSettings
+) -> Range:
+    """The range of which the caller asks for at least one end."""
+    defaults = np.quantile(body, settings.quantiles) if color_scale == "quantile" else body[[0, -1]]
+    low, high = (float(value if end is None else end) for value, end in zip(defaults, ends, strict=True))
+    if not low < high:
+        raise ValueError(
+            f"the range from {short(low)} to {short(high)} is empty: the values run from {short(float(body[0]))} "
+            f"to {short(float(body[-1]))}."
+        )
+    log = color_scale == "log"
+    return Range(low, high, _describe(body, low, high, "logarithmic colours " if log else "colours "), log)
+
+
+def _quantile_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
+    """The range between two quantiles, or all of it where these are equal."""
+    low, high = (float(q) for q in np.quantile(body, settings.quantiles))
+    first, second = (short(100 * share) for share in settings.quantiles)
+    if high - low > 1e-12 * max(abs(low), abs(high)):
+        return Range(low, high, _describe(body, low, high, f"colours {first}–{second} %: "))
+    low, high = float(body[0]), float(body[-1])
+    remark = f"colours {short(low)} … {short(high)} (the {first} % and {second} % quantiles are equal)"
+    return Range(low, high, remark)
+
+
+def _readable_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
+    """The whole range, or a logarithmic or clipped one where exploding values would take all colours."""
+    minimum, maximum = float(body[0]), float(body[-1])
+    crowded = float(np.median(body)) - minimum <= settings.lower_spread * (maximum - minimum)
+    if crowded and minimum >= 0 and maximum > 100 * body[body > 0][0]:
+        return _decades_range(body, settings)
+    low, high = _window(body, settings)
+    if low > minimum or high < maximum:
+        return Range(low, high, _describe(body, low, high, "colours clipped to be readable: "))
+    tiny = maximum - minimum < 1e-6 * max(abs(minimum), abs(maximum))
+    rounding = f" (they differ by {short(maximum - minimum, 2)} only: may be float32 rounding)" if tiny else ""
+    return Range(minimum, maximum, f"colours {short(minimum)} … {short(maximum)}{rounding}")
+
+
+def _decades_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
+    """The logarithmic range of values ≥ 0, clipped where even the logarithms explode."""
+    minimum, maximum = float(body[0]), float(body[-1])
+    # float32 losses of sure predictions are exactly zero: they take the lowest colour.
+    floor = minimum if minimum > 0 else max(float(body[body > 0][0]), maximum / 10**settings.max_decades)
+    exponents = np.log10(body[body >= floor])
+    bottom, top = _window(exponents, settings)
+    low = floor if bottom <= exponents[0] else max(float(10**bottom), floor)
+    high = maximum if top >= exponents[-1] else float(10**top)
+    reason = f"logarithmic colours (values span {np.log10(maximum / floor):.0f} decades): "
+    return Range(low, high, _describe(body, low, high, reason), log=True)
+
+
+def _describe(body: NDArray[np.float64], low: float, high: float, reason: str) -> str:
+    """The range of the colours, and how many points lie beyond each end, how far."""
+    text = f"{reason}{short(low)} … {short(high)}"
+    below, above = int((body < low).sum()), int((body > high).sum())
+    if below:
+        text += f", {count_points(below)} below (min {short(float(body[0]))})"
+    if above:
+        text += f", {count_points(above)} above (max {short(float(body[-1]))})"
+    return text
+
+
+def count_points(count: int) -> str:
+    """A number of points in words.
+
+    >>> count_points(1), count_points(1200)
+    ('1 point', '1,200 points')
+    """
+    return f"{count:,} {'point' if count == 1 else 'points'}"
+
+
+def _window(body: NDArray[np.float64], settings: ScaleSettings) -> tuple[float, float]:
+    """The ends of the widest linear range in which sorted values are readable."""
+    return -readable_top(-body[::-1], settings.upper_spread), readable_top(body, settings.lower_spread)
+
+
+def readable_top(body: NDArray[np.float64], spread: float = SETTINGS.lower_spread) -> float:
+    """The highest quantile q with the lower half of the values below q covering `spread` of [min, q].
+
+    A quantile and not a multiple of the median: the explosion may well cover most of the plane.
+    """
+    for share in (1.0, 0.999, 0.99, 0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1, 0.05):
+        top, middle = np.quantile(body, (share, share / 2), method="lower")
+        if middle - body[0] > spread * (top - body[0]):
+            return float(top)
+    return float(body[-1])

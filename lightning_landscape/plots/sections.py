@@ -11,30 +11,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..landscape import Grid, Landscape
-from .backdrop import lay_plane
+from .backdrop import add_backdrop
 from .bars import color_bar
 from .cells import Cell
-from .filled import fill
+from .filled import fill_bands
 from .furniture import (
-    FAINT,
     GREEK,
-    LABEL_SIZE,
+    add_message,
+    add_star,
     axis_label,
-    bare,
-    dress,
-    foot,
-    head,
+    describe_landscape,
+    dress_axes,
+    hide_frame,
     open_axes,
     require_ndim,
     root,
-    say,
-    star,
 )
 from .levels import short
-from .scales import Scale, make_scale
+from .scales import MaskedValues, Scale, make_scale
 from .settings import default_settings
+from .style import STYLE
 
-PLANES = ((0, 1), (0, 2), (1, 2))  # which two directions each plane holds
+PLANES = ((0, 1), (0, 2), (1, 2))  # the two directions of each plane
 
 
 @default_settings()
@@ -59,15 +57,13 @@ def draw_sections(
     name = landscape.metric(metric)
     note, scale = _scale(landscape, name, color_scale)
     frame = open_axes(ax, 11.6, 4.6)
-    bare(frame)
+    hide_frame(frame)
     cells = [Cell(frame, 0, place, 1, len(PLANES), left=36, bottom=24) for place in range(len(PLANES))]
     panels = [cell.add_axes(f"plane {cell.column}") for cell in cells]
     for panel, (first, second) in zip(panels, PLANES, strict=True):
         _draw_plane(panel, landscape.grid, scale, first, second)
-    if scale.message is not None:
-        say(frame, scale.message)
-    head(frame, landscape, name, note)
-    foot(frame, landscape, name)
+    add_message(frame, scale.message)
+    describe_landscape(frame, landscape, name, note)
     if not scale.empty:
         color_bar(frame, scale, name, fraction=0.05, beside=panels)
     return root(frame)
@@ -81,40 +77,38 @@ def _scale(landscape: Landscape, name: str, color_scale: str) -> tuple[str, Scal
     grid = landscape.grid
     inside = np.zeros(grid.shape, bool)
     for missing in range(3):
-        index: list[Any] = [slice(None)] * 3
-        index[missing] = grid.center_index[missing]
-        inside[tuple(index)] = True
+        inside[_plane_index(grid, missing)] = True
     flat = make_scale(landscape.values[name][inside], color_scale, landscape.done[inside])
-    shown: Any = np.ma.masked_all(grid.shape)
-    shown[inside] = flat.shown
-    masks: dict[str, Any] = {}
-    for kind in ("missing", "broken", "hidden"):
-        masks[kind] = np.zeros(grid.shape, bool)
-        masks[kind][inside] = getattr(flat, kind)
-    return flat.note(), replace(flat, shown=shown, **masks)
+    values: MaskedValues = np.ma.masked_all(grid.shape)
+    values[inside] = flat.values
+    masks: dict[str, Any] = {kind: np.zeros(grid.shape, bool) for kind in ("missing", "broken", "hidden")}
+    for kind, mask in masks.items():
+        mask[inside] = getattr(flat, kind)
+    return flat.note(), replace(flat, values=values, **masks)
+
+
+def _plane_index(grid: Grid, direction: int) -> tuple[int | slice, ...]:
+    """The index of the plane at the point of `direction` that is nearest to 0."""
+    return tuple(grid.center_index[d] if d == direction else slice(None) for d in range(3))
 
 
 def _draw_plane(ax: Axes, grid: Grid, scale: Scale, first: int, second: int) -> None:
-    """The plane of two directions, at the point of the third that is nearest to 0."""
+    """Draws the plane of two directions, at the point of the third that is nearest to 0."""
     third = 3 - first - second
-    index: list[Any] = [slice(None)] * 3
-    index[third] = grid.center_index[third]
-    plane = Grid((grid.axes[first], grid.axes[second]))
-    part = scale.part(tuple(index))
-    fill(ax, plane, part)
-    lay_plane(ax, plane, part)
+    plane, part = Grid((grid.axes[first], grid.axes[second])), scale.part(_plane_index(grid, third))
+    fill_bands(ax, plane, part)
+    add_backdrop(ax, plane, part)
     if ax.get_aspect() == "auto":
         ax.set_box_aspect(1)
     look: Any = {"color": "white", "linewidth": 0.7, "alpha": 0.6, "linestyle": (0, (4, 3))}
-    across, along = (grid.axes[d][grid.center_index[d]] for d in (first, second))
-    ax.axvline(across, **look)  # where the other two planes cross this one
-    ax.axhline(along, **look)
+    at = [float(axis[i]) for axis, i in zip(grid.axes, grid.center_index, strict=True)]
+    ax.axvline(at[first], **look)  # where the other two planes cross this one
+    ax.axhline(at[second], **look)
     if all(axis[0] <= 0 <= axis[-1] for axis in grid.axes):
-        star(ax, 0.0, 0.0, size=12)
+        add_star(ax, 0.0, 0.0, size=12)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4))
-    ax.set_xlabel(axis_label(first), labelpad=1)
-    ax.set_ylabel(axis_label(second), labelpad=1)
-    at = short(float(grid.axes[third][grid.center_index[third]]), 3)
-    ax.set_title(f"{GREEK[first]}, {GREEK[second]}  at {GREEK[third]} = {at}", fontsize=LABEL_SIZE, color=FAINT, pad=4)
-    dress(ax)
+        axis.labelpad = 1
+    title = f"{GREEK[first]}, {GREEK[second]}  at {GREEK[third]} = {short(at[third], 3)}"
+    ax.set_title(title, fontsize=STYLE.label_size, color=STYLE.faint, pad=4)
+    dress_axes(ax, axis_label(first), axis_label(second))

@@ -1,4 +1,4 @@
-"""The matplotlib settings of every picture: the library's defaults, whatever the user has set for other figures."""
+"""The matplotlib settings of every picture: the library's defaults, and not those of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib import style
 def default_settings() -> Iterator[None]:
     """Matplotlib's defaults inside, the user's settings again afterwards; also a decorator.
 
-    Some are read when a figure is made, others when it is drawn or saved: all of that must happen inside.
+    Some settings are read when a figure is made, others when it is drawn or saved. All of that must happen inside.
 
     >>> import matplotlib
     >>> with matplotlib.rc_context({"font.size": 30}):

@@ -1,4 +1,4 @@
-"""A figure before the user's eyes: in the notebook, or in a window."""
+"""Figures on the screen: in a notebook, or in a window."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from .settings import default_settings
 
 log = logging.getLogger(__name__)
-WITHOUT_A_SCREEN = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 
 
 def show_figure(figure: Figure) -> None:
-    """Show a figure: as the output of a notebook's cell, else in a window, where matplotlib has a screen.
+    """Shows a figure as the output of a notebook's cell, or else in a window.
 
-    Without one, it is only said in the log that nothing can be shown.
+    Where matplotlib has no screen, a warning in the log says so.
     """
     if "ipykernel" in sys.modules:
         from IPython.display import display
@@ -26,7 +25,7 @@ def show_figure(figure: Figure) -> None:
         with default_settings():
             display(figure)
         return
-    if get_backend().lower() in WITHOUT_A_SCREEN:
+    if get_backend().lower() in ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template"):
         log.warning("There is no screen to show the figure on; it is written to its file all the same.")
         return
     from matplotlib import pyplot  # the only way to a window

@@ -12,33 +12,31 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..landscape import Landscape, Sample
-from .backdrop import lay_plane
+from ..landscape import Grid, Landscape, Sample, Samples
+from .backdrop import add_backdrop
 from .bars import color_bar, round_ticks
 from .captions import caption, caption_size, is_wrong
-from .cells import Cell, pin
-from .filled import fill
+from .cells import Cell, add_thumbnail
+from .curves import limit_values
+from .filled import fill_bands
 from .furniture import (
-    ALARM,
-    DIRECTION_COLORS,
-    FAINT,
-    INK,
-    RULE,
-    SMALL_SIZE,
+    add_footer,
+    add_message,
+    add_star,
+    add_title,
     axis_label,
-    bare,
-    foot,
-    head,
+    hide_frame,
+    inexact,
+    join_parts,
+    moment,
     open_axes,
+    provenance,
     require_ndim,
     root,
-    say,
-    star,
 )
 from .scales import Scale, check_color_scale, make_scale
 from .settings import default_settings
-
-BAR = 34  # points: the width of a tile's own colour bar with its labels
+from .style import STYLE
 
 
 @default_settings()
@@ -59,7 +57,7 @@ def draw_tiles(
         ax: the place to draw at, filled with a nested grid; None for a new figure.
         color_scale: one of COLOR_SCALES.
         layout: rows x columns.
-        share_colorbar: one colour scale (1-D: one y axis) for all samples, else one each.
+        share_colorbar: True for one colour scale (1-D: one y axis) for all samples; else each has one.
 
     Returns:
         The figure that holds the tiles.
@@ -70,6 +68,31 @@ def draw_tiles(
     """
     require_ndim(landscape, "tiles")
     check_color_scale(color_scale)
+    samples, rows, columns = _require_samples(landscape, metric, layout)
+    flat, count = landscape.grid.ndim == 2, len(samples.items)
+    whole, scales = _choose_scales(landscape, samples, color_scale, share_colorbar)
+    frame = open_axes(ax, *_size(landscape, rows, columns, flat and not share_colorbar))
+    _dress_frame(frame, landscape, whole)
+    size = caption_size(frame, columns, samples.items)
+    room = 0 if share_colorbar else 34 if flat else 22  # points right of a tile: for its colour bar, or for labels
+    for b, (item, scale) in enumerate(zip(samples.items, scales, strict=True)):
+        cell = Cell(frame, *divmod(b, columns), rows, columns, room)
+        tile = cell.add_axes(f"tile {b}")
+        _draw_tile(tile, landscape.grid, item, scale, size)
+        if b + columns < count:
+            tile.set_xticks([])
+        if b % columns and (flat or share_colorbar):
+            tile.set_yticks([])
+        if flat and not share_colorbar and not scale.empty:
+            color_bar(tile, scale, "", cax=cell.add_bar(tile), max_ticks=5, size=STYLE.tile_size)
+    if flat and share_colorbar and not whole.empty:
+        # After the tiles: each of them resets the norm that they share, and with it the bar's ticks.
+        color_bar(frame, whole, landscape.main, aspect=13 * rows, fraction=0.11 / columns)
+    return root(frame)
+
+
+def _require_samples(landscape: Landscape, metric: str | None, layout: str) -> tuple[Samples, int, int]:
+    """The samples, and the rows and columns of a layout that holds them all."""
     rows, columns = parse_layout(layout)
     if landscape.metric(metric) != landscape.main:
         raise ValueError(f"metric={metric!r}: samples hold the main loss only, {landscape.main!r}.")
@@ -84,51 +107,36 @@ def draw_tiles(
             f"layout={layout!r} holds {rows * columns} tiles for {count} samples: "
             f'give a larger one, e.g. layout="{-(-count // columns)}x{columns}", or ask for fewer samples.'
         )
+    return samples, rows, columns
+
+
+def _choose_scales(landscape: Landscape, samples: Samples, color_scale: str, share: bool) -> tuple[Scale, list[Scale]]:
+    """The scale of all samples together, and one a sample."""
     whole = make_scale(samples.values, color_scale, landscape.done)
-    scales = [whole.part(b) for b in range(count)]
-    if not share_colorbar:
-        scales = [make_scale(values, color_scale, landscape.done) for values in samples.values]
-        whole = replace(whole, remark=_summary(scales))
-
-    flat = landscape.grid.ndim == 2
-    own_bars = flat and not share_colorbar
-    frame = open_axes(ax, *_size(landscape, rows, columns, own_bars))
-    _dress_frame(frame, landscape)
-    head(frame, landscape, "samples", _note(whole, landscape), f"{landscape.main} of single samples")
-    foot(frame, landscape, landscape.main)
-    own_axes = not flat and not share_colorbar
-    size = caption_size(frame, columns, samples.items)
-    for b, (item, scale) in enumerate(zip(samples.items, scales, strict=True)):
-        cell = Cell(frame, *divmod(b, columns), rows, columns, BAR if own_bars else 22 if own_axes else 0)
-        tile = cell.add_axes(f"tile {b}")
-        _draw_tile(tile, landscape, item, scale, size)
-        if b + columns < count:
-            tile.set_xticks([])
-        if b % columns and not own_axes:
-            tile.set_yticks([])
-        if own_bars and not scale.empty:
-            color_bar(tile, scale, "", cax=cell.add_bar(tile), most=5, size=6.5)
-    if flat and share_colorbar and not whole.empty:
-        # After the tiles: each of them resets the norm that they share, and with it the bar's ticks.
-        color_bar(frame, whole, landscape.main, aspect=13 * rows, fraction=0.11 / columns)
-    return root(frame)
+    if share:
+        return whole, [whole.part(b) for b in range(len(samples.items))]
+    scales = [make_scale(values, color_scale, landscape.done) for values in samples.values]
+    return replace(whole, remark=_summarize(scales)), scales
 
 
-def _size(landscape: Landscape, rows: int, columns: int, own_bars: bool) -> tuple[float, float]:
-    """Inches: few tiles are larger, so that their captions and the title have room; their shape is the grid's."""
+def _size(landscape: Landscape, rows: int, columns: int, bars: bool) -> tuple[float, float]:
+    """The width and height of the figure in inches.
+
+    Tiles have the shape of the grid. If they are few, they are larger: captions and title need the room.
+    """
     tile = min(max(6.2 / columns, 1.55), 2.6)
     spans = [axis[-1] - axis[0] for axis in landscape.grid.axes]
     shape = min(max(spans[1] / spans[0], 0.4), 1.6) if len(spans) == 2 else 1.0
-    width = max(0.9 + columns * (tile + (0.17 if own_bars else 0.0)), 5.6)
-    return width, 1.25 + rows * (tile * shape * (0.8 if own_bars else 1.0) + 0.3)
+    width = max(0.9 + columns * (tile + (0.17 if bars else 0.0)), 5.6)
+    return width, 1.25 + rows * (tile * shape * (0.8 if bars else 1.0) + 0.3)
 
 
 def parse_layout(layout: str, name: str = "layout") -> tuple[int, int]:
     """Rows and columns of "2x5".
 
     Args:
-        layout: the text.
-        name: what the caller calls this argument; used in error messages.
+        layout: the rows and columns, e.g. "2x5".
+        name: the name of this argument in error messages.
 
     Raises:
         ValueError: if it is not two positive whole numbers with an x between.
@@ -142,7 +150,7 @@ def parse_layout(layout: str, name: str = "layout") -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _summary(scales: list[Scale]) -> str:
+def _summarize(scales: list[Scale]) -> str:
     """A remark on many scales at once: how many are logarithmic, clipped or flat."""
     text = "one colour scale each"
     for what, number in (
@@ -155,66 +163,56 @@ def _summary(scales: list[Scale]) -> str:
     return text
 
 
-def _note(whole: Scale, landscape: Landscape) -> str:
-    """The note of all tiles together, in the words of bands or of curves."""
-    if landscape.grid.ndim == 2:
-        return whole.note()
-    return whole.note("gap", "gap", "gap").replace("colours", "y axis").replace("colour scale", "y axis")
-
-
-def _dress_frame(frame: Axes, landscape: Landscape) -> None:
-    """The outer axes keep the title, the labels and the footer; all else of them is invisible."""
-    bare(frame)
-    labelled = [axis_label(0), axis_label(1) if landscape.grid.ndim == 2 else landscape.main]
-    for axis, label in zip((frame.xaxis, frame.yaxis), labelled, strict=True):
-        axis.set_label_text(label, fontsize=SMALL_SIZE + 0.5, color=INK, parse_math=False)
+def _dress_frame(frame: Axes, landscape: Landscape, whole: Scale) -> None:
+    """Adds title, labels and footer to the outer axes, of which nothing else is visible."""
+    hide_frame(frame)
+    labels = [axis_label(0), axis_label(1) if landscape.grid.ndim == 2 else landscape.main]
+    for axis, label in zip((frame.xaxis, frame.yaxis), labels, strict=True):
+        axis.set_label_text(label, fontsize=STYLE.tick_size, color=STYLE.ink, parse_math=False)
         axis.labelpad = 13 if axis is frame.xaxis else 24
+    note = whole.note()
+    if landscape.grid.ndim == 1:
+        note = whole.note("gap", "gap", "gap").replace("colours", "y axis").replace("colour scale", "y axis")
+    title = f"{landscape.main} of single samples{moment(landscape)}"
+    add_title(frame, title, join_parts(note, inexact(landscape, "samples")))
+    add_footer(frame, provenance(landscape, landscape.main))
 
 
-def _draw_tile(tile: Axes, landscape: Landscape, item: Sample, scale: Scale, size: float) -> None:
-    grid = landscape.grid
-    if grid.ndim == 2:
-        fill(tile, grid, scale)
-        lay_plane(tile, grid, scale)
-        if tile.get_aspect() == "auto":
-            tile.set_box_aspect(1)
-        star(tile, 0.0, 0.0, size=8)
-        crowd = np.zeros((1, 2))
-    else:
-        crowd = _curve(tile, landscape, item, scale)
-    if scale.message is not None or scale.empty:
-        say(tile, (scale.message or "no value to show").replace(": ", ":\n"), size=6.5, height=0.2)
+def _draw_tile(tile: Axes, grid: Grid, item: Sample, scale: Scale, size: float) -> None:
+    """Draws the landscape of one sample with its caption, of that text size, and its picture."""
+    crowd = _draw_map(tile, grid, scale) if grid.ndim == 2 else _draw_curve(tile, grid, item, scale)
+    if scale.notice is not None:
+        add_message(tile, scale.notice.replace(": ", ":\n"), size=STYLE.tile_size, height=0.2)
     for axis in (tile.xaxis, tile.yaxis)[: grid.ndim]:
         axis.set_major_locator(MaxNLocator(2))
     wrong = is_wrong(item)
-    look: Any = {"fontsize": size, "color": ALARM if wrong else INK, "linespacing": 1.15}
+    look: Any = {"fontsize": size, "color": STYLE.alarm if wrong else STYLE.ink, "linespacing": 1.15}
     tile.set_title("\n".join(caption(item)), y=1.0, pad=3, **look)
-    tile.tick_params(colors=FAINT, labelsize=6.5, length=2)
+    tile.tick_params(colors=STYLE.faint, labelsize=STYLE.tile_size, length=2)
     for spine in tile.spines.values():
-        spine.set(color=ALARM if wrong else RULE, linewidth=1.6 if wrong else 0.6)
+        spine.set(color=STYLE.alarm if wrong else STYLE.rule, linewidth=1.6 if wrong else 0.6)
     if item.thumbnail is not None:
-        limits = np.array([tile.get_xlim(), tile.get_ylim()])
-        if tile.get_yscale() == "log":
-            limits[1], crowd = np.log10(limits[1]), np.stack([crowd[:, 0], np.log10(crowd[:, 1])], axis=1)
-        width, height = limits[:, 1] - limits[:, 0]
-        shape = 1.0 if tile.get_aspect() == "auto" else height / width
-        pin(tile, item.thumbnail, (crowd - limits[:, 0]) / (width, height), shape)
+        add_thumbnail(tile, item.thumbnail, crowd)
 
 
-def _curve(tile: Axes, landscape: Landscape, item: Sample, scale: Scale) -> NDArray[np.float64]:
-    """The curve of a 1-D landscape; returns the points that a thumbnail should not cover."""
-    axis = landscape.grid.axes[0]
-    tile.plot(axis, scale.shown.filled(np.nan), color=DIRECTION_COLORS[0], linewidth=1.4)
+def _draw_map(tile: Axes, grid: Grid, scale: Scale) -> NDArray[np.float64]:
+    """Draws bands of colour; returns the points that a thumbnail should not cover."""
+    fill_bands(tile, grid, scale)
+    add_backdrop(tile, grid, scale)
+    if tile.get_aspect() == "auto":
+        tile.set_box_aspect(1)
+    add_star(tile, 0.0, 0.0, size=8)
+    return np.zeros((1, 2))
+
+
+def _draw_curve(tile: Axes, grid: Grid, item: Sample, scale: Scale) -> NDArray[np.float64]:
+    """Draws the curve of a 1-D landscape; returns the points that a thumbnail should not cover."""
+    axis = grid.axes[0]
+    tile.plot(axis, scale.values.filled(np.nan), color=STYLE.directions[0], linewidth=1.4)
     tile.set_xlim(axis[0], axis[-1])
     tile.set_box_aspect(1)
-    if scale.log:
-        tile.set_yscale("log")
-        margin = (scale.high / scale.low) ** 0.08
-        tile.set_ylim(scale.low / margin, scale.high * margin)
-    else:
-        margin = 0.08 * (scale.high - scale.low)
-        tile.set_ylim(scale.low - margin, scale.high + margin)
+    limit_values(tile, scale, 0.08)
     tile.set_yticks(*round_ticks(scale, 5))
     tile.minorticks_off()
-    star(tile, 0.0, item.center, size=8)
-    return np.stack([axis, scale.shown.filled(scale.high)], axis=1)
+    add_star(tile, 0.0, item.center, size=8)
+    return np.stack([axis, scale.values.filled(scale.high)], axis=1)

@@ -13,7 +13,7 @@ from torch import nn
 from ..accelerations import ON_REQUEST
 from ..evaluators import Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, only_in_train_mode
-from ..isolation.effects import unheld
+from ..isolation.effects import effects_warning
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, Objective
 from ..objectives.spread import Spread
@@ -143,7 +143,7 @@ def _centre(
             "or does ignore= leave only weights that it does not use?"
         )
     times = f"on every batch at each of {points:,} points"
-    if text := unheld(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
+    if text := effects_warning(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):
         warnings.warn(text, stacklevel=2)
     return center
 

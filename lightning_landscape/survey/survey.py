@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..accelerations.bf16 import checked, control, errors, stated
-from ..accelerations.choose import fastest, told
+from ..accelerations.bf16 import control_points, control_values, errors, rounding_report
+from ..accelerations.choose import fastest, report_of
 from ..accelerations.proof import proved
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -165,7 +165,7 @@ class Survey:
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            landscape.report.accelerations = told(evaluator, choice)
+            landscape.report.accelerations = report_of(evaluator, choice)
             with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
                 yield landscapes
 
@@ -199,11 +199,11 @@ class Survey:
             share: of the batches on which the proof is made.
         """
         of_tiles = [] if tiles is None else [tiles.measured]
-        controls = checked(points) if "bf16" in choice.names else None
+        controls = control_points(points) if "bf16" in choice.names else None
         exact = []
         if controls is not None:
             pairs = [*paired(surfaces, all_batches(surfaces)), *of_tiles]
-            exact = control(evaluator, self.plane, controls, pairs)
+            exact = control_values(evaluator, self.plane, controls, pairs)
 
         def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
             """Each with that share of its batches."""
@@ -213,8 +213,8 @@ class Survey:
         with proved(choice, evaluator, self.plane, all_batches(surfaces), parts) as (fast, batches, choice):
             measured = [*paired(surfaces, batches), *of_tiles]
             if controls is not None:
-                found = _named_errors(surfaces, exact, control(fast, self.plane, controls, measured))
-                self.report.rounding_error = stated(controls, len(measured[0][1]), found)
+                found = _named_errors(surfaces, exact, control_values(fast, self.plane, controls, measured))
+                self.report.rounding_error = rounding_report(controls, len(measured[0][1]), found)
             yield fast, measured, choice
 
     def fill(

@@ -11,7 +11,7 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import nn
 
 from ..distributed.ranks import from_first
-from ..isolation.effects import HeldBack, put_back_later
+from ..isolation.effects import EffectGuard, restore_later
 from ..isolation.rng import keyed_seed, seed_streams
 from ..objectives.base import Batch, CannotMeasureError, most_cautious
 from ..objectives.batch_samples import Counted
@@ -102,7 +102,7 @@ def freeze(
 
 def _sources(trainer: Trainer, loaders: list[Any], data: str, seed: int, as_trained: bool) -> list[Source]:
     """One source for each loader; samplers that draw have rank 0's draws."""
-    put_back_later(*(part for loader in loaders for part in vars(loader).values() if hasattr(loader, "__dict__")))
+    restore_later(*(part for loader in loaders for part in vars(loader).values() if hasattr(loader, "__dict__")))
     limit = getattr(trainer, f"limit_{data}_batches")
     seeds = [keyed_seed(seed, "samples", data, i) for i in range(len(loaders))]
     sources = [Source(loader, limit, s, as_trained) for loader, s in zip(loaders, seeds, strict=True)]
@@ -243,7 +243,7 @@ class _Transfer:
             hook: datamodule if datamodule is not None and compat.is_overridden(hook, datamodule) else probe
             for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
         }
-        self.held_back = HeldBack(probe, *map(type, self.owners.values()))
+        self.held_back = EffectGuard(probe, *map(type, self.owners.values()))
 
     def __call__(self, data: object, loader: int) -> Any:
         batch = self.precision.convert_input(data)

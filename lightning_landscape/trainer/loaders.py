@@ -307,7 +307,7 @@ def _draw(sampler: Iterable[Any], loader: DataLoader[Any], seed: int) -> list[An
     """One epoch of a sampler in its own distribution, from a copy that starts at `seed`."""
     twin = private_copy(sampler, [loader.dataset])
     if isinstance(getattr(twin, "generator", None), torch.Generator):
-        twin.generator = torch.Generator().manual_seed(seed)
+        twin.generator = torch.Generator().manual_seed(seed)  # type: ignore[attr-defined]
     length = len(sampler) if isinstance(sampler, Sized) else 0
     return list(islice(twin, max(length, len(loader.dataset))))  # type: ignore[arg-type]
 

@@ -16,11 +16,11 @@ from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, checked_directions, span_warning
-from ..distributed.one_process import InOneProcess, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, differing, merge
+from ..distributed.one_process import OneProcessObjective, several_processes
+from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, merge
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
-from ..isolation.effects import unheld
+from ..isolation.effects import effects_warning
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LOGGED_SUFFIX, LoggedValues, StepObjective
@@ -227,7 +227,7 @@ class Pass(Survey):
                 [twin for _, twin in lent.copies],
                 partial(_prepare_step, lent, data),
             )
-        return Spread(InOneProcess(objective) if several_processes() else objective)
+        return Spread(OneProcessObjective(objective) if several_processes() else objective)
 
     def first_centre(self, surfaces: Sequence[Surface]) -> None:
         """Measure the centre with the plain evaluator.
@@ -297,7 +297,7 @@ class Pass(Survey):
             taken = [name for s in surfaces for name in s.names.values()]
             surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
             check_agreement(self.trainer, surface.loss, surface.center[surface.main].value)
-            surface.left_out = set(differing(self.trainer, {n: m.value for n, m in surface.center.items()}))
+            surface.left_out = set(differing_metrics(self.trainer, {n: m.value for n, m in surface.center.items()}))
             for name in surface.left_out & surface.center.keys():
                 del surface.center[name], surface.names[name]
             if surface.left_out:
@@ -427,7 +427,7 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
             _check_feels_its_weights(job.evaluator, first, job.plane)
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true, which it is not then."
-        noticed = [unheld(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
+        noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
         return [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
 
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..distributed.one_process import forget_place, one_process
+from ..distributed.one_process import forget_ranks, one_process
 from ..distributed.ranks import from_first
 from ..evaluators.modes import NO_FLAGS, Flags, put_in_mode, refuse_synchronised
 from ..isolation.copying import UncopyablePartError
-from ..isolation.effects import writers_apart
+from ..isolation.effects import replace_writers
 from ..isolation.module_copy import ModuleCopier, module_copy
 from ..isolation.observers import without_global_observers
 from ..isolation.tensor_state import ScriptState
 from ..objectives.lightning_step import LoggedValues
 from ..weights.parameters import Snapshot, canonical_name
-from ..weights.sharding import AtRest, fsdp_parts, is_part, is_sharded, local
+from ..weights.sharding import FSDPState, fsdp_parts, is_part, is_sharded, local
 from . import compat
 from .undisturbed import substitutes_of
 
@@ -51,11 +51,11 @@ def probing(
                 if trainer.world_size > 1:  # DDP's hooks hang on the parameters
                     raise
             else:
-                forget_place(probe)
+                forget_ranks(probe)
                 yield probe, recorder, Snapshot.view(module)
                 return
         with probe_in_place(trainer, module, mode, flags) as (recorder, snapshot):
-            forget_place(module)
+            forget_ranks(module)
             yield module, recorder, snapshot
 
 
@@ -72,7 +72,7 @@ def probe_copy(
         UncopyablePartError: if a part of the module can't be copied.
     """
     stand_ins = substitutes_of(trainer).stand_ins
-    with stand_ins.met_by_copies(), writers_apart():
+    with stand_ins.met_by_copies(), replace_writers():
         probe = module_copy(module, _memo(trainer), stand_ins)
     compat.drop_compiled_closures(probe)
     if _addresses(probe) & _addresses(module):
@@ -106,7 +106,7 @@ def probe_in_place(
     this process holds are moved and written back; their gradients and hooks are laid aside. Leaving needs no other
     process.
     """
-    at_rest, script = AtRest(module), ScriptState(module)
+    at_rest, script = FSDPState(module), ScriptState(module)
     attributes = [(vars(part), dict(vars(part))) for part in module.modules()]
     parameters = dict(module.named_parameters())
     values = {name: p.detach().clone() for name, p in parameters.items()}
@@ -151,7 +151,7 @@ def _replace_attributes(trainer: Trainer, module: nn.Module) -> None:
     stand_ins.copies |= {id(o): o for o in (*module.modules(), *module.parameters())}
     copier = ModuleCopier(module, _memo(trainer) | shared, stand_ins, in_place=True)
     copies = []
-    with stand_ins.met_by_copies(), writers_apart():
+    with stand_ins.met_by_copies(), replace_writers():
         for name, part in parts.items():
             originals = {key: value for key, value in vars(part).items() if key not in _TREE}
             copies.append(copier.attributes(originals, f"self.{name}".rstrip(".")))

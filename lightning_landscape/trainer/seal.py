@@ -19,7 +19,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from ..isolation.edits import EditWatch, caller
 from ..objectives.touched import OriginalsEditedError
 from ..weights.parameters import checksum, parts
-from ..weights.sharding import AtRest, is_sharded, local
+from ..weights.sharding import FSDPState, is_sharded, local
 from . import compat
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Seal:
     """
 
     def __init__(self, trainer: Trainer, module: nn.Module) -> None:
-        self._at_rest = AtRest(module) if is_sharded(module) else None  # in their sharded form the parameters stay
+        self._at_rest = FSDPState(module) if is_sharded(module) else None  # in their sharded form the parameters stay
         self._states: list[_State] = []
         self._seen: set[int] = set()
         self._names = {id(p): name for name, p in module.named_parameters()}

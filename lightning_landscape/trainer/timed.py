@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..accelerations.choose import told
+from ..accelerations.choose import report_of
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
@@ -118,7 +118,7 @@ class _InTime:
         at_work = job.faster(evaluator, choice, self.whole, self.tiles, points, share=0.0)
         with at_work as (fast, measured, choice):
             draft: Landscape | None = None
-            entry = told(evaluator, choice)
+            entry = report_of(evaluator, choice)
             if evaluator is job.evaluator:
                 point = self.full / float(np.prod(list(choice.speedup.values())))
                 share = self._final(point)

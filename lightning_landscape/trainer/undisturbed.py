@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..isolation.effects import one_pass
-from ..isolation.precision import matmul_precision_kept
+from ..isolation.precision import preserve_matmul_precision
 from ..isolation.rng import preserved
 from . import compat
 from .stand_ins import StandIns
@@ -50,9 +50,9 @@ def undisturbed(trainer: Trainer, counters: compat.Counters | None = None) -> It
     """
     benchmark = torch.backends.cudnn.benchmark
     with (
-        one_pass(puts_back=True),
+        one_pass(restores=True),
         preserved(),
-        matmul_precision_kept(),
+        preserve_matmul_precision(),
         _attributes_restored(compat.owned_objects(trainer)),
         _substituted(trainer, Substitutes(StandIns(compat.optimizer_classes()), counters)),
         # Trainer.validate runs in inference mode, whose tensors could never be moved outside of it.

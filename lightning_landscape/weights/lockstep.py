@@ -1,4 +1,4 @@
-"""Processes that work side by side: before each collective they tell each other whether all are still there."""
+"""Synchronisation of processes before each collective, so that none waits for one that has failed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import torch.distributed as dist
 
 
 class OtherRankError(RuntimeError):
-    """Another process failed: this one must give up too, so that none waits for ever."""
+    """Failure of another process: this one gives up too, so that none waits for ever."""
 
 
-def together(*, failed: bool = False, stop: bool = False) -> bool:
-    """Wait for all processes; every one of them must call it equally often, and before each collective.
+def several_processes() -> bool:
+    """True if this process is connected with others."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
-    A process that fails calls it once more with ``failed=True`` in place of the collectives that it misses: the
-    others, wherever they are, meet it in their next call.
+
+def synchronize_ranks(*, failed: bool = False, stop: bool = False) -> bool:
+    """Wait for all processes before a collective. Every process must call this function equally often.
+
+    A process that fails calls it once more with ``failed=True``, in place of the collectives that it misses. The
+    other processes learn of the failure in their next call.
 
     Args:
         failed: this process has failed.
         stop: this process was asked to stop.
 
     Returns:
-        Whether any process was asked to stop.
+        True if any process was asked to stop.
 
     Raises:
         OtherRankError: if another process failed, and this one did not.
 
-    >>> together(), together(stop=True)
+    >>> synchronize_ranks(), synchronize_ranks(stop=True)
     (False, True)
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if not several_processes():
         return stop
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     flags = torch.tensor([failed, stop], dtype=torch.int32, device=device)

@@ -1,10 +1,10 @@
-"""Named parameters as one vector: which of a module are perturbed, their norms, dots and filters."""
+"""Named parameters as one vector: selection, norms, dot products, filters and checksums."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,27 +17,12 @@ from .sharding import local, whole
 
 Params = Mapping[str, Tensor]
 
-# nn has no common base class for all of these.
-NORMALIZATION_LAYERS: tuple[type[nn.Module], ...] = tuple(
-    getattr(nn, name)
-    for name in [
-        "BatchNorm1d",
-        "BatchNorm2d",
-        "BatchNorm3d",
-        "LazyBatchNorm1d",
-        "LazyBatchNorm2d",
-        "LazyBatchNorm3d",
-        "SyncBatchNorm",
-        "InstanceNorm1d",
-        "InstanceNorm2d",
-        "InstanceNorm3d",
-        "GroupNorm",
-        "LayerNorm",
-        "LocalResponseNorm",
-        "RMSNorm",
-    ]
-    if hasattr(nn, name)
-)
+# Lazy layers belong here, too: a state dict that is loaded into one gives it parameters, but not its final class.
+NORMALIZATION_LAYERS: tuple[type[nn.Module], ...] = (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LazyBatchNorm1d, nn.LazyBatchNorm2d, nn.LazyBatchNorm3d,
+    nn.SyncBatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.GroupNorm, nn.LayerNorm,
+    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
+)  # fmt: skip
 TRANSPOSED_CONVOLUTIONS = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -46,8 +31,8 @@ class FilterLayout:
     """The split of a weight tensor into filters, along its **output** axis.
 
     Args:
-        axis: 0; 1 for a transposed convolution, whose weight is (in, out / groups, ...).
-        groups: groups along dim 0; only a transposed convolution needs to know them.
+        axis: 0, or 1 for a transposed convolution, whose weight has the shape (in, out / groups, ...).
+        groups: the number of groups along dim 0, which only a transposed convolution needs.
     """
 
     axis: int = 0
@@ -71,11 +56,10 @@ class Snapshot:
     """A module's perturbed parameters and their roles, as directions need them.
 
     Args:
-        params: the values by canonical name: copies (`Snapshot.of`), or views of the module's own (`Snapshot.view`).
-            Tied parameters are there once. Frozen ones (``requires_grad=False``) and those without values (on
-            "meta") are not.
-        filters: how each tensor splits into filters.
-        normalization: the names that belong to a normalisation layer.
+        params: the values by canonical name, copied (`Snapshot.of`) or viewed (`Snapshot.view`). A tied parameter
+            occurs once. Frozen parameters (``requires_grad=False``) and those on "meta" are left out.
+        filters: the split of each tensor into filters.
+        normalization: the names of the parameters of normalisation layers.
     """
 
     params: dict[str, Tensor]
@@ -87,11 +71,11 @@ class Snapshot:
         """Copies of a module's weights, which stay as they are when it moves.
 
         Args:
-            module: whose trainable parameters to take.
+            module: the module with the trainable parameters.
             buffers: take the floating-point buffers of its state dict (the statistics of BatchNorm) too.
 
         Raises:
-            ValueError: if a parameter is not initialised yet, none is trainable, or two lie on the same memory.
+            ValueError: if a parameter is not initialised yet, none is trainable, or two share memory.
 
         >>> net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
         >>> snapshot = Snapshot.of(net)
@@ -106,7 +90,7 @@ class Snapshot:
 
     @classmethod
     def view(cls, module: nn.Module, *, buffers: bool = False) -> Snapshot:
-        """Detached views of a module's weights: nothing is copied, and they move with it. Else as `Snapshot.of`."""
+        """Detached views of a module's weights, which change with it. See `Snapshot.of` for the arguments."""
         params, filters, normalization = {}, {}, set()
         roles: dict[int, tuple[FilterLayout, bool]] = {}
         for layer in module.modules():
@@ -125,9 +109,9 @@ class Snapshot:
             params[name], filters[name] = parameter.detach(), layout
             if normalizes:
                 normalization.add(name)
-        kept = module.state_dict(keep_vars=True).keys() if buffers else set()
+        persistent = module.state_dict(keep_vars=True).keys() if buffers else set()
         for name, buffer in module.named_buffers():
-            if name in kept and buffer.is_floating_point():
+            if name in persistent and buffer.is_floating_point():
                 params[canonical_name(name)], filters[canonical_name(name)] = buffer.detach(), FilterLayout()
         if not params:
             raise ValueError(
@@ -138,10 +122,10 @@ class Snapshot:
 
 
 def _refuse_shared_memory(params: Params) -> None:
-    """Raises ValueError if two tensors have a number in common: at a point it would have two values."""
+    """Raises ValueError if two tensors have a number in common, which would have two values at one point."""
     tensors = {name: local(tensor) for name, tensor in params.items()}
     dense = {name: t for name, t in tensors.items() if t.layout is torch.strided and not t.is_nested and t.numel()}
-    reaching: list[tuple[int, str]] = []  # where the tensors end that may reach into the next one
+    reaching: list[tuple[int, str]] = []  # the end address and name of each tensor that may reach into the next one
     for name, tensor in sorted(dense.items(), key=lambda item: item[1].data_ptr()):
         reaching = [(end, other) for end, other in reaching if end > tensor.data_ptr()]
         for _, other in reaching:
@@ -170,7 +154,7 @@ def _share_numbers(a: Tensor, b: Tensor) -> bool:
 
 
 def canonical_name(name: str) -> str:
-    """The name without what `torch.compile` puts into it, so that a compiled module keeps its noise.
+    """The name of a parameter without the prefix of `torch.compile`: a compiled module gets the same directions.
 
     >>> canonical_name("net._orig_mod.0.weight")
     'net.0.weight'
@@ -187,13 +171,13 @@ def working_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a number
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by size in bytes
 
 
 def same_bits(a: Tensor, b: Tensor) -> bool:
     """True if two dense tensors agree in type, shape and every bit.
 
-    NaN equals a NaN of the same bits, and -0 does not equal 0.
+    A NaN equals a NaN of the same bits, and -0 differs from 0.
 
     >>> nan, zero = torch.tensor([float("nan")]), torch.zeros(1)
     >>> same_bits(nan, nan.clone()), same_bits(zero, -zero)
@@ -203,15 +187,15 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
         return False
     if a.is_complex():
         a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
-    kind = BITS[a.element_size()]
-    return torch.equal(a.view(kind), b.view(kind))
+    integer = INTEGERS[a.element_size()]
+    return torch.equal(a.view(integer), b.view(integer))
 
 
-CHUNK = 2**20  # numbers turned into float64 at a time
+CHUNK = 2**20  # numbers that are converted to float64 at a time: 8 MiB
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The tensor in float64 (complex128), on a device that has it: the precision of norms and dot products."""
+    """The tensor in float64 (complex128), the precision of norms and dot products; on the CPU where MPS lacks it."""
     capable = tensor.cpu() if tensor.device.type == "mps" else tensor
     return capable.to(torch.promote_types(tensor.dtype, torch.float64))
 
@@ -250,7 +234,7 @@ def filter_norms(tensor: Tensor, layout: FilterLayout) -> Tensor:
 
 
 def parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """The plain tensors that a tensor is made of: of a sparse one indices and values, of a nested one its own.
+    """The dense tensors that make up a tensor: indices and values of a sparse one, components of a nested one.
 
     >>> [part.tolist() for part in parts(torch.tensor([0.0, 3.0]).to_sparse())]
     [[[1]], [3.0]]
@@ -267,7 +251,7 @@ def parts(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def shape_of(tensor: Tensor) -> tuple[Any, ...]:
-    """The shape of a tensor; the shapes of its tensors where it is nested.
+    """The shape of a tensor, or the shapes of the components of a nested one.
 
     >>> shape_of(torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged))
     ((2,), (3,))
@@ -276,19 +260,32 @@ def shape_of(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def size_in_bytes(tensor: Tensor) -> int:
-    """The memory that the numbers of a tensor take, those of its indices among them where it is sparse."""
+    """The memory of the numbers of a tensor in bytes, with the indices of a sparse one."""
     return sum(part.nbytes for part in parts(tensor))
 
 
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """The tensors in nested lists, tuples and dictionaries.
+
+    >>> [tensor.item() for tensor in tensors_in([torch.tensor(1), {"a": (torch.tensor(2), "b")}])]
+    [1, 2]
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from tensors_in(item)
+
+
 def is_refused(tensor: Tensor) -> bool:
-    """True if `copy.deepcopy` refuses a tensor: one that is computed from others, nested, or sparse and compressed."""
+    """True if `copy.deepcopy` refuses a tensor: it is computed from others, nested, or sparse and compressed."""
     return tensor.grad_fn is not None or tensor.is_nested or len(parts(tensor)) > 2
 
 
 def checksum(tensors: Iterable[Tensor]) -> str:
-    """An XXH3 digest (128 bits) of types, shapes and bits, the same on every device; 32 hexadecimal digits.
+    """The XXH3 digest (128 bits, as 32 hexadecimal digits) of types, shapes and bits, the same on every device.
 
-    It tells data apart as fast as memory is read, and no forger: it is not cryptographic.
+    The digest is as fast as memory is read, and not cryptographic: it protects against no forger.
 
     >>> zeros, ones = torch.zeros(2), torch.ones(2)
     >>> checksum([zeros]) == checksum([zeros.clone()]), checksum([zeros]) == checksum([ones])
@@ -296,12 +293,12 @@ def checksum(tensors: Iterable[Tensor]) -> str:
     """
     digest = xxhash.xxh3_128()
     for tensor in tensors:
-        here = whole(tensor.detach()).cpu()
-        if here.is_nested:
-            digest.update(f"nested {here.layout}{here.size(0)}".encode())
-        elif here.layout is not torch.strided:
-            digest.update(f"{here.layout}{tuple(here.shape)}".encode())
-        for part in parts(here):
+        gathered = whole(tensor.detach()).cpu()
+        if gathered.is_nested:
+            digest.update(f"nested {gathered.layout}{gathered.size(0)}".encode())
+        elif gathered.layout is not torch.strided:
+            digest.update(f"{gathered.layout}{tuple(gathered.shape)}".encode())
+        for part in parts(gathered):
             plain = part.contiguous()
             digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
             if plain.numel():  # `Tensor.numpy` would forbid the user to resize the tensor from then on

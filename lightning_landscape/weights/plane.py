@@ -19,7 +19,7 @@ class Plane:
     """The points θ(c) = θ* + Σ cᵢ dᵢ (Li et al. 2018, equation 1, for k directions).
 
     Args:
-        origin: θ*; held by reference, in the parameters' own types.
+        origin: θ*, held by reference, in the types of the parameters.
         directions: k vectors with the names and shapes of the origin.
 
     Raises:
@@ -54,7 +54,7 @@ class Plane:
         return len(self.directions)
 
     def at(self, point: Sequence[float] | NDArray[np.float64]) -> dict[str, Tensor]:
-        """The parameters at one point of k coordinates, as new tensors in the parameters' own types."""
+        """The parameters at one point of k coordinates, as new tensors in the types of the parameters."""
         if len(point) != self.ndim:
             raise ValueError(f"A point of this plane has {self.ndim} coordinates, got {len(point)}.")
         result = {}
@@ -67,13 +67,12 @@ class Plane:
 
     def project(self, params: Params) -> NDArray[np.float64]:
         """The coordinates of the point of the plane nearest to `params` (least squares), shape (k,)."""
-        offset = {
-            name: params[name].to(working_dtype(t.dtype)) - t.to(working_dtype(t.dtype))
-            for name, t in self.origin.items()
-        }
-        lengths = np.array(
-            [length or 1.0 for length in self.norms()]
-        )  # directions of very different lengths would spoil the condition
+        offset = {}
+        for name, tensor in self.origin.items():
+            dtype = working_dtype(tensor.dtype)
+            offset[name] = params[name].to(dtype) - tensor.to(dtype)
+        # Unit lengths keep the condition of the system good where directions have very different lengths.
+        lengths = np.array([length or 1.0 for length in self.norms()])
         gram = np.array([[dot(a, b) for b in self.directions] for a in self.directions]) / np.outer(lengths, lengths)
         along = np.array([dot(d, offset) for d in self.directions]) / lengths
         return np.linalg.lstsq(gram, along, rcond=None)[0] / lengths
@@ -83,7 +82,7 @@ class Plane:
         return [norm(direction) for direction in self.directions]
 
     def span(self, alike: float) -> int:
-        """The number of dimensions that the directions span; two whose |cosine| is above `alike` count as one.
+        """The number of dimensions that the directions span; two with a |cosine| above `alike` count as one.
 
         >>> import torch
         >>> x, y = {"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 2.0])}
@@ -93,24 +92,24 @@ class Plane:
         return int((np.linalg.eigvalsh(self.cosines) >= 1 - alike).sum())
 
     def axes(self) -> list[str]:
-        """The name of the number that each direction moves, where each moves a single one; else empty.
+        """The name of the one number that each direction moves; empty if a direction moves several.
 
         >>> import torch
         >>> w, b = torch.zeros(1, 2), torch.zeros(())
         >>> Plane({"w": w, "b": b}, ({"w": torch.tensor([[0.0, 3.0]]), "b": b}, {"w": w, "b": b + 1})).axes()
         ['w[0, 1]', 'b']
         """
-        named = [_only_number(direction) for direction in self.directions]
-        return [name for name in named if name] if all(named) else []
+        names = [_only_number(direction) for direction in self.directions]
+        return names if all(names) else []
 
     def cosine(self) -> float:
-        """The largest |cosine| between two directions, with its sign; 0 for a single one, or one of no length."""
-        others = self.cosines - np.diag(np.diag(self.cosines))
-        return float(others.flat[np.abs(others).argmax()])
+        """The cosine between two directions that is largest in size; 0 for one direction, or one of no length."""
+        off_diagonal = self.cosines - np.eye(self.ndim)
+        return float(off_diagonal.flat[np.abs(off_diagonal).argmax()])
 
     @cached_property
     def cosines(self) -> NDArray[np.float64]:
-        """The cosines between all directions, shape (k, k); 0 for one of no length."""
+        """The cosines between all directions, shape (k, k); 0 for a direction of no length."""
         lengths = [length or 1.0 for length in self.norms()]
         cosines = np.eye(self.ndim)
         for i in range(self.ndim):
@@ -120,7 +119,7 @@ class Plane:
 
 
 def _only_number(direction: Params) -> str:
-    """The name of the only real number of a direction that is not zero, e.g. "w[0, 1]"; empty if it is another."""
+    """The name of the only real number of a direction that is not zero, e.g. "w[0, 1]"; else empty."""
     moved = [(name, tensor) for name, tensor in direction.items() if bool((whole(tensor) != 0).any())]
     if len(moved) != 1 or moved[0][1].is_complex():
         return ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ from lightning_landscape import Random, Snapshot, accelerations
 from lightning_landscape.accelerations import ACCELERATIONS, Acceleration, applied
 from lightning_landscape.accelerations.choose import choose, fastest
 from lightning_landscape.accelerations.proof import proved
-from lightning_landscape.accelerations.trial import Choice, TrialSettings, timed
-from lightning_landscape.evaluators import Around, Measurement, Sequential
+from lightning_landscape.accelerations.several_points import PointLimits, several_points
+from lightning_landscape.accelerations.trial import Choice, TrialSettings, time_points
+from lightning_landscape.evaluators import EvaluatorWrapper, Measurement, Sequential
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.weights.plane import Plane
@@ -95,7 +96,8 @@ def state(module: nn.Module) -> list[Any]:
 def test_the_values_are_those_of_the_formula_and_the_module_is_as_it_was(
     name: str, case: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(importlib.import_module("lightning_landscape.accelerations.several_points"), "GROUPS", 2)
+    row = replace(ACCELERATIONS["several_points"], use=partial(several_points, limits=PointLimits(grouped_points=2)))
+    monkeypatch.setitem(ACCELERATIONS, "several_points", row)
     if name == "compiled" and tuple(map(int, torch.__version__.split(".")[:2])) < (2, 5):
         pytest.skip("this torch can't compile it, which costs the acceleration only")
     if name == "fast_matmul" and rounds_products():
@@ -187,7 +189,7 @@ def named(name: str) -> Any:
 
     @contextmanager
     def way(evaluator: Any, batches: Any) -> Iterator[Any]:
-        outer = Around(evaluator)
+        outer = EvaluatorWrapper(evaluator)
         outer.names = (*getattr(evaluator, "names", ()), name)
         yield outer, batches
 
@@ -321,9 +323,9 @@ def compiles(layers: int, sizes: int, seconds: int, monkeypatch: pytest.MonkeyPa
         yield evaluator, batches
 
     pretend(monkeypatch, compiled=compiling)
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
-    monkeypatch.setattr(accelerations.trial, "largest", lambda batches, count: (list(batches), 1.0))
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", lambda *args: ([{"loss": Measurement(1.0, 0.0)}], 1.0))
+    monkeypatch.setattr(accelerations.trial, "largest_batches", lambda batches, count: (list(batches), 1.0))
     net = nn.Sequential(*(nn.Identity() for _ in range(layers)), nn.Linear(2, 3)).eval()
     snapshot = Snapshot.of(copy.deepcopy(net))
     data = [Batch((torch.ones(n % sizes + 1, 2), torch.zeros(n % sizes + 1).long()), n % sizes + 1) for n in range(10)]
@@ -337,15 +339,15 @@ def test_points_side_by_side_must_gain_more(
 ) -> None:
     @contextmanager
     def way(evaluator: Any, batches: Any) -> Iterator[Any]:
-        yield Around(evaluator), batches
+        yield EvaluatorWrapper(evaluator), batches
 
     def seconds(evaluator: Any, *args: Any) -> Any:
         plain = isinstance(evaluator, Sequential)
         return [{"loss": Measurement(1.0, 0.0)}] * (1 if plain else at_once), 1.0 if plain else takes
 
     pretend(monkeypatch, processes=way)
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", seconds)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", seconds)
     assert bool(chosen(case, 10_000).names) == kept
 
 
@@ -369,8 +371,8 @@ def test_what_is_compiled_takes_the_place_of_several_points(
         return [{"loss": Measurement(1.0, 0.0)}], seconds[names[-1]] if names else 1.0
 
     pretend(monkeypatch, **{name: named(name) for name in seconds})
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", timed)
     choice = chosen(case, 100_000)
     assert choice.speedup == kept
     assert list(choice.names) == list(kept)
@@ -403,8 +405,8 @@ def test_what_was_before_is_timed_before_and_after(
         return [{"loss": Measurement(1.0, 0.0)}], seconds
 
     pretend(monkeypatch, **dict.fromkeys(names, nothing))
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", timed)
     assert list(chosen(case, 10_000).names) == kept
 
 
@@ -425,7 +427,7 @@ def test_rounds_that_live_on_others_are_timed_together(
     """A round of several processes may take what was worked for before it; any other never does."""
     _, plane, batches = case
 
-    class Bursts(Around):
+    class Bursts(EvaluatorWrapper):
         works_ahead = ahead
 
         def __call__(self, *arguments: Any) -> Any:
@@ -433,7 +435,7 @@ def test_rounds_that_live_on_others_are_timed_together(
                 time.sleep(0.03 if turn in slow else 0.0)
                 yield {}
 
-    _, seconds = timed(Bursts(Sequential(net())), LossFunction(loss), plane, batches, points, TrialSettings())
+    _, seconds = time_points(Bursts(Sequential(net())), LossFunction(loss), plane, batches, points, TrialSettings())
     assert expected <= seconds < expected + 0.005
 
 
@@ -446,7 +448,7 @@ def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int
     _, plane, batches = case
     taken = []
 
-    class Counted(Around):
+    class Counted(EvaluatorWrapper):
         @property
         def at_once(self) -> int:
             return at_once
@@ -456,7 +458,7 @@ def test_a_trial_of_many_points_at_once_has_fewer_rounds(case: Any, at_once: int
                 taken.append(1)
                 yield {}
 
-    timed(Counted(Sequential(net())), LossFunction(loss), plane, batches, asked, TrialSettings())
+    time_points(Counted(Sequential(net())), LossFunction(loss), plane, batches, asked, TrialSettings())
     assert len(taken) == points
 
 
@@ -486,8 +488,8 @@ def test_several_points_and_processes_are_tried_together_too(
         return [{"loss": Measurement(1.0, 0.0)}] * (2 if tried[-1] else 1), times[tried[-1]]
 
     pretend(monkeypatch, several_points=named(several), processes=named(processes))
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", timed)
     choice = chosen(case, 100_000)
     assert choice.speedup == kept
     assert list(choice.names) == list(kept)
@@ -505,9 +507,9 @@ def test_on_quick_batches_more_of_them_are_tried(case: Any, monkeypatch: pytest.
         return [{"loss": Measurement(1.0, 0.0)}], 1.0
 
     pretend(monkeypatch)
-    monkeypatch.setattr(accelerations.trial, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "time_points", timed)
     for once, points in [(1.0, 10**6), (1e-3, 10**6), (1e-3, 800), (1e-3, 400), (1.0, 800)]:
-        monkeypatch.setattr(accelerations.trial, "once", lambda *args, once=once: once)
+        monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args, once=once: once)
         choose(Sequential(module), LossFunction(loss), plane, many, points)
     # 3 % of 800 points on all 50 batches are as many as 600 on two and 200 on six; of 400 points, as 200 on three.
     assert asked == [(2, 20), (10, 40), (6, 4), (3, 4), (2, 12)]
@@ -529,7 +531,7 @@ def test_several_points_are_tried_where_even_slow_ones_are_affordable(
 
     ways = {"way": named("way")} if times else {}
     pretend(monkeypatch, **ways, several_points=named("several_points"))
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1.0)
-    monkeypatch.setattr(accelerations.trial, "timed", timed)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(accelerations.trial, "time_points", timed)
     chosen(case, points)
     assert (("several_points",) in seen) == tried

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, Plane, Random, Snapshot, accelerations, load, save
 from lightning_landscape.accelerations import Compiler, applied
-from lightning_landscape.accelerations.bf16 import checked, control, errors
+from lightning_landscape.accelerations.bf16 import control_points, control_values, errors
 from lightning_landscape.accelerations.choose import choose
 from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators import Measurement, Sequential
@@ -108,12 +108,12 @@ def test_every_point_is_measured_under_autocast_with_its_own_weights(case: Any, 
 
 def test_the_origin_and_points_up_to_the_outermost_are_checked() -> None:
     points = np.arange(1, 101)[:, None] * np.array([[1.0, -1.0]])
-    got = checked(points)
+    got = control_points(points)
     assert got.shape == (9, 2)
     assert got[0].tolist() == [0, 0]
     assert got[1].tolist() == [1, -1]
     assert got[-1].tolist() == [100, -100]
-    assert checked(points[:1]).tolist() == [[0, 0]] + [[1, -1]] * 8
+    assert control_points(points[:1]).tolist() == [[0, 0]] + [[1, -1]] * 8
 
 
 class Rows:
@@ -132,7 +132,7 @@ class Rows:
 def test_a_refused_point_is_left_out_and_four_batches_do() -> None:
     evaluator: Any = Rows()
     streams: Any = [(1, [0] * 9), (10, [0] * 2)]
-    first, second = control(evaluator, None, np.array([[1.0], [2.0], [3.0]]), streams)  # type: ignore[arg-type]
+    first, second = control_values(evaluator, None, np.array([[1.0], [2.0], [3.0]]), streams)  # type: ignore[arg-type]
     np.testing.assert_array_equal(first["loss"], [1, np.nan, 3])
     np.testing.assert_array_equal(second["loss"], [10, np.nan, 30])
     assert evaluator.batches == [4, 4, 4, 2, 2, 2]
@@ -170,8 +170,8 @@ def test_it_is_tried_on_request_alone_and_need_not_be_equal(case: Any, monkeypat
         rounded = type(evaluator).__name__ == "_Autocast"
         return [{"loss": Measurement(1.1 if rounded else 1.0, 0.0)}], 0.5 if rounded else 1.0
 
-    monkeypatch.setattr(accelerations.trial, "timed", seconds)
-    monkeypatch.setattr(accelerations.trial, "once", lambda *args: 1e-6)
+    monkeypatch.setattr(accelerations.trial, "time_points", seconds)
+    monkeypatch.setattr(accelerations.trial, "first_seconds", lambda *args: 1e-6)
     slow = replace(accelerations.ON_REQUEST["bf16"], compiler=Compiler(first_call=1e12))  # however long it may take
     monkeypatch.setitem(accelerations.ON_REQUEST, "bf16", slow)
     objective = LossFunction(loss)
@@ -205,7 +205,7 @@ def test_a_landscape_says_how_far_it_is_from_float32(tmp_path: Path, chosen: Non
     grid, plane = landscape.grid, landscapes.plane
     rounded = [by_hand(net(), plane, point, rounded=True) for point in grid.points]
     np.testing.assert_allclose(landscape.loss.reshape(-1), rounded, rtol=1e-6)
-    places = checked(grid.points[grid.outwards])
+    places = control_points(grid.points[grid.outwards])
     a, b = (np.array([by_hand(net(), plane, p, rounded=r, batches=4) for p in places]) for r in (False, True))
     said = landscape.report.rounding_error
     assert said.points == 9

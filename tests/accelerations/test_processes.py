@@ -73,26 +73,23 @@ def test_who_wants_one_thread_gets_one_process() -> None:
 
 
 @linux
-def test_the_workers_parameters_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workers_parameters_are_bounded() -> None:
     module = nn.Linear(99, 1)  # 100 numbers of four bytes
-    monkeypatch.setitem(vars(sys.modules[processes.__module__]), "MOST_BYTES", 799)
-    with processes(Sequential(module), []) as (evaluator, _):
+    with processes(Sequential(module), [], max_bytes=799) as (evaluator, _):
         assert isinstance(evaluator, Forked)
         assert evaluator.processes == 2
-    monkeypatch.setitem(vars(sys.modules[processes.__module__]), "MOST_BYTES", 399)
-    with pytest.raises(ValueError, match="two copies"), processes(Sequential(module), []):
+    with pytest.raises(ValueError, match="two copies"), processes(Sequential(module), [], max_bytes=399):
         pass
 
 
 @linux
 @pytest.mark.parametrize("workers", [1, 2, 3, 5])
-def test_they_are_bounded_over_all_data_sets(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_are_bounded_over_all_data_sets(workers: int) -> None:
     """As two surfaces and the tiles, whose streams take turns."""
-    monkeypatch.setitem(vars(sys.modules[processes.__module__]), "MOST_BYTES", 400 * workers + 399)
     net, here, points = nn.Linear(99, 1).requires_grad_(False), os.getpid(), np.linspace(-1, 1, 12)[:, None]
     plane = Plane({"bias": torch.zeros(1)}, ({"bias": torch.ones(1)},))
     objective = LossFunction(lambda net, data: {"loss": net.bias.sum(), "pid": float(os.getpid())})
-    with preserved(), processes(Sequential(net), []) as (evaluator, _):
+    with preserved(), processes(Sequential(net), [], max_bytes=400 * workers + 399) as (evaluator, _):
         for _ in range(2):  # those of the first time are gone
             streams = [evaluator(objective, plane, points, [Batch(None, 1)]) for _ in range(3)]
             rows = [row for turn in zip(*streams, strict=True) for row in turn]

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, accelerations
 from lightning_landscape.accelerations.trial import Choice
-from lightning_landscape.evaluators import Around
+from lightning_landscape.evaluators import EvaluatorWrapper
 
 X = torch.randn(24, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(24) % 3
@@ -97,7 +97,7 @@ def test_a_norm_that_follows_on_one_data_set_alone_is_not_folded_for_all(
         np.testing.assert_allclose(fast.values[name], values, rtol=1e-6)
 
 
-class OneSize(Around):
+class OneSize(EvaluatorWrapper):
     """Like a compiler that gives up, in the middle of a point: at a batch of another size than the first."""
 
     def __call__(self, objective: Any, plane: Any, points: Any, batches: Any) -> Any:
@@ -106,7 +106,7 @@ class OneSize(Around):
         yield from self.inner(objective, plane, points, batches)
 
 
-class Shifted(Around):
+class Shifted(EvaluatorWrapper):
     """Right where the trial looks, on the batches of 8 samples."""
 
     def __call__(self, objective: Any, plane: Any, points: Any, batches: Any) -> Any:

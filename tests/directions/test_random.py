@@ -327,3 +327,5 @@ def test_more_numbers_than_directions_are_drawn_at_random():
     net = nn.Linear(2, 1)
     assert Plane(Snapshot.of(net).params, Random(ignore=None)(Snapshot.of(net), 2)).axes() == []
     assert Plane(Snapshot.of(net).params, Random()(Snapshot.of(net), 2)).axes() == ["weight[0, 0]", "weight[0, 1]"]
+    net = nn.Linear(3, 1)  # one tensor moves, and more than one of its numbers
+    assert Plane(Snapshot.of(net).params, Random()(Snapshot.of(net), 2)).axes() == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from lightning_landscape.isolation.effects import stand_in, writers_apart
+from lightning_landscape.isolation.effects import replace_writers, stand_in
 
 
 class Holder:
@@ -29,7 +29,7 @@ class Holder:
 
 
 def copied(value: Any) -> Any:
-    with writers_apart():
+    with replace_writers():
         return copy.deepcopy(Holder(value)).value
 
 
@@ -93,7 +93,7 @@ def test_closed_files_and_streams(tmp_path: Path) -> None:
 
 
 def test_outside_files_are_not_copied(tmp_path: Path) -> None:
-    with writers_apart(), pytest.raises(KeyError), writers_apart():
+    with replace_writers(), pytest.raises(KeyError), replace_writers():
         raise KeyError
     with (tmp_path / "a").open("w") as file, pytest.raises(TypeError, match="cannot pickle"):
         copy.deepcopy(file)

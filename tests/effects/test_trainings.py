@@ -189,7 +189,7 @@ def test_all_of_it(outside: Any, tmp_path: Path, capfd: Any) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found.append(outside(callbacks, tmp_path / name))
-        own = (
+        prefixes = (
             "print",
             "an early",
             "stderr",
@@ -202,7 +202,7 @@ def test_all_of_it(outside: Any, tmp_path: Path, capfd: Any) -> None:
             "transfer",
         )
         out, err = capfd.readouterr()
-        printed.append(sorted(line.split(" 0")[0] for line in (out + err).splitlines() if line.startswith(own)))
+        printed.append(sorted(line.split(" 0")[0] for line in (out + err).splitlines() if line.startswith(prefixes)))
         warned.append(sum("a warning" in str(warning.message) for warning in caught))
     assert callback.landscape is not None
     assert callback.landscape.done.all()
@@ -231,8 +231,8 @@ class Starts(L.LightningModule):
 
 def test_what_cannot_be_held_back_is_named_once_before_the_training(tmp_path: Path) -> None:
     callback = LossLandscapeCallback(x=(-1, 1, 2), y=None, plots=[], samples=0, formats=["npz"], max_batches=1)
-    said = r"training_step starts .*python.* \(2×\), which can't be held back .*on every batch at each of 2 points"
-    with pytest.warns(UserWarning, match=said) as caught:
+    message = r"training_step starts .*python.* \(2×\), which can't be held back .*on every batch at each of 2 points"
+    with pytest.warns(UserWarning, match=message) as caught:
         L.Trainer(
             max_epochs=1, accelerator="cpu", logger=False, callbacks=[callback], enable_checkpointing=False,
             enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,

@@ -20,6 +20,7 @@ from lightning_landscape.evaluators.affine import cross_entropy as maths
 from lightning_landscape.evaluators.affine import recording
 from lightning_landscape.evaluators.affine.closed_form import ClosedForm
 from lightning_landscape.evaluators.affine.replay import candidates
+from lightning_landscape.evaluators.affine.settings import DEFAULT, AffineSettings
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
 from lightning_landscape.objectives.criterion import ACCURACY, LOSS, Criterion
@@ -49,10 +50,10 @@ def grid_points(k=2, low=-1.0, high=1.5) -> np.ndarray:
     return grid.points[grid.outwards]
 
 
-def compare(objective, net, plane, points, batches, dtype=torch.float64, **options):
+def compare(objective, net, plane, points, batches, dtype=torch.float64, settings=DEFAULT, **options):
     """The values of `Affine`, after they are compared with those of `Sequential`; and the evaluator."""
     objective = objective if isinstance(objective, Objective) else LossFunction(objective)
-    evaluator = Affine(Sequential(copy.deepcopy(net).eval(), **options))
+    evaluator = Affine(Sequential(copy.deepcopy(net).eval(), **options), settings)
     with preserved():
         got = list(evaluator(objective, plane, points, batches))
         want = list(Sequential(copy.deepcopy(net).eval(), **options)(objective, plane, points, batches))
@@ -89,7 +90,7 @@ def test_it_is_the_plain_formula(linear, dtype):
         z = z0 + a * z1 + b * z2
         losses = np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(y)), y]
         assert value == pytest.approx(losses.mean(), rel=RTOL[dtype])
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_few_passes_and_no_more(linear, dtype):
@@ -125,7 +126,7 @@ def test_arguments_of_the_loss(linear, dtype, options, k):
     options = {n: v.to(dtype) if isinstance(v, torch.Tensor) else v for n, v in options.items()}
     points = grid_points(k)
     _, evaluator = compare(cross_entropy(**options), linear, plane_of(linear, k), points, data(dtype), dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 @pytest.mark.parametrize("weight", [None, [0.2, 3.0, 1.0, 0.5]])
@@ -135,7 +136,7 @@ def test_targets_that_are_probabilities(linear, dtype, weight):
     ]
     loss = cross_entropy(label_smoothing=0.1, weight=weight and torch.tensor(weight, dtype=dtype))
     _, evaluator = compare(loss, linear, plane_of(linear), grid_points(), batches, dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_a_loss_of_every_pixel(dtype):
@@ -149,7 +150,7 @@ def test_a_loss_of_every_pixel(dtype):
         y[:, 0] = 255
         batches.append(Batch((x, y), n, i))
     _, evaluator = compare(cross_entropy(ignore_index=255), net, plane_of(net), grid_points(), batches, dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 @pytest.mark.parametrize("width", [3.0, 100.0, 3000.0])
@@ -157,7 +158,7 @@ def test_wide_ranges_do_not_underflow(linear, dtype, width):
     """Factors of e^±1000: the samples that do not fit are summed with their greatest margin taken out."""
     points = grid_points(low=-width, high=width)
     got, evaluator = compare(cross_entropy(), linear, plane_of(linear), points, data(dtype), dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
     assert np.isfinite(got["loss"]).all()
 
 
@@ -183,7 +184,7 @@ def test_samples_without_weight_count_nothing_wherever_their_scores_are():
         net.bias -= 2000
     loss = cross_entropy(weight=torch.tensor([0.2, 0.0, 1.0, 0.5], dtype=torch.float64))
     plane = plane_of(net, moves=lambda name: name == "weight")
-    assert compare(loss, net, plane, grid_points(), data(torch.float64))[1].way == "closed form"
+    assert compare(loss, net, plane, grid_points(), data(torch.float64))[1].method == "closed form"
 
 
 def test_many_sums_are_multiplied_only_where_they_fit(dtype):
@@ -202,7 +203,7 @@ def test_many_sums_are_multiplied_only_where_they_fit(dtype):
 @pytest.mark.parametrize("size", [1, 6, 8, 40])
 @pytest.mark.parametrize("large", [1.0, 200.0], ids=["all are safe", "some are not"])
 def test_batches_that_are_computed_together_keep_their_own_sums(size, large, monkeypatch, dtype):
-    monkeypatch.setattr(maths, "CACHED", 24 * 15)  # chunks of 24 samples: of parts of batches, and of several
+    monkeypatch.setattr(maths, "CACHED_NUMBERS", 24 * 15)  # chunks of 24 samples: of parts of batches, and of several
     generator = np.random.default_rng(size)
     parts = generator.normal(size=(3, 5 * size, CLASSES))
     parts[:, ::3] *= large
@@ -233,17 +234,17 @@ def test_many_small_batches(linear, dtype, options):
     batches = data(dtype, (6, 6, 6, 6, 2, 6, 6, 6, 3))
     batches[1] = Batch(batches[1].data, 9, 1)  # weighs more than its rows
     _, evaluator = compare(step, linear, plane_of(linear), grid_points(), batches, dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_any_points_in_any_order(linear, dtype, points):
     shuffled = np.random.default_rng(0).permutation(grid_points())
     for some in (points, shuffled, shuffled[::2], np.concatenate([shuffled[:6], shuffled[:3]])):
-        assert compare(cross_entropy(), linear, plane_of(linear), some, data(dtype), dtype)[1].way == "closed form"
+        assert compare(cross_entropy(), linear, plane_of(linear), some, data(dtype), dtype)[1].method == "closed form"
 
 
 def test_many_points_come_in_blocks(linear, dtype, monkeypatch):
-    monkeypatch.setattr(affine_file, "AT_ONCE", 67 * CLASSES * 6)  # six points at a time
+    settings = AffineSettings(numbers_at_once=67 * CLASSES * 6)  # six points at a time
     asked = []
     form = ClosedForm.__call__
 
@@ -252,15 +253,14 @@ def test_many_points_come_in_blocks(linear, dtype, monkeypatch):
         return form(self, block)
 
     monkeypatch.setattr(ClosedForm, "__call__", counted)
-    stream = Affine(Sequential(copy.deepcopy(linear)))(
+    stream = Affine(Sequential(copy.deepcopy(linear)), settings)(
         LossFunction(cross_entropy()), plane_of(linear), grid_points(), data(dtype)
     )
     with preserved():
         next(stream)
     assert asked == [1, 6] or (len(asked) == 2 and asked[1] <= 6), "the proof, and the block of the first point"
     monkeypatch.undo()
-    monkeypatch.setattr(affine_file, "AT_ONCE", 67 * CLASSES * 6)
-    compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
+    compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype, settings)
 
 
 def test_what_was_measured_keeps_its_bits(linear, dtype):
@@ -282,7 +282,7 @@ def test_a_criterion_with_its_accuracy(linear, dtype):
     got, evaluator = compare(
         Criterion(nn.CrossEntropyLoss()), linear, plane_of(linear), grid_points(), data(dtype), dtype
     )
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
     assert list(got) == [LOSS, ACCURACY]
     assert len(set(got[ACCURACY])) > 5
 
@@ -330,7 +330,7 @@ def usual_step(self, batch):
 
 def test_a_step_that_logs_its_loss_and_accuracy(linear, dtype):
     evaluator, values = step_compared(usual_step, linear, grid_points(), data(dtype), dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
     assert list(values) == ["train_loss", "acc", "train_loss_logged"]
 
 
@@ -342,7 +342,7 @@ def test_any_other_metric_comes_by_the_users_own_code(linear, dtype):
         return loss
 
     evaluator, values = step_compared(step, linear, grid_points(), data(dtype), dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
     assert set(values) >= {"train_loss", "acc", "confidence", "worst"}
 
 
@@ -358,7 +358,7 @@ def test_an_accuracy_that_never_changes_is_not_believed(linear, dtype):
     net = copy.deepcopy(linear)
     net.bias.data[0] += 1000
     _, evaluator = compare(share, net, plane_of(net), grid_points(), batches, dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
 
 
 def test_a_metric_of_the_whole_set(linear, dtype):
@@ -375,7 +375,7 @@ def test_a_metric_of_the_whole_set(linear, dtype):
             return {"spread": float(torch.cat(self.all).std())}
 
     got, evaluator = compare(Whole(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
     assert list(got) == ["loss", "spread"]
 
 
@@ -388,7 +388,7 @@ def test_tiles_of_single_samples(linear, dtype):
     alone = EachSample(objective, "loss", {id(b): [i] for i, b in enumerate(singles)})
     for tiles, batches in ((together, [batch]), (alone, singles)):
         got, evaluator = compare(tiles, linear, plane_of(linear), grid_points(), batches, dtype)
-        assert evaluator.way == "closed form"
+        assert evaluator.method == "closed form"
         assert list(got) == [str(i) for i in range(10)]
 
 
@@ -450,7 +450,7 @@ def test_a_linear_head_on_a_frozen_backbone(dtype):
     net, batches = fine(nn.Linear(FEATURES, CLASSES), dtype)
     plane = plane_of(net, moves=head_moves)
     _, evaluator = compare(cross_entropy(), net, plane, grid_points(), batches, dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
     assert backbone_calls(cross_entropy(), net, batches, grid_points()) < 7 * len(batches) < 35 * len(batches)
 
 
@@ -468,7 +468,7 @@ def test_other_losses_skip_the_forward(loss, dtype):
     net, batches = fine(nn.Linear(FEATURES, CLASSES), dtype)
     plane = plane_of(net, moves=head_moves)
     _, evaluator = compare(loss, net, plane, grid_points(), batches, dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
     assert backbone_calls(loss, net, batches, grid_points()) < 12 * len(batches)
 
 
@@ -477,7 +477,7 @@ def test_a_head_that_is_not_affine_still_has_its_features_once(dtype):
     net, batches = fine(head, dtype)
     plane = plane_of(net, moves=head_moves)
     _, evaluator = compare(cross_entropy(), net, plane, grid_points(), batches, dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
     assert backbone_calls(cross_entropy(), net, batches, grid_points()) < 15 * len(batches)
 
 
@@ -491,7 +491,7 @@ def test_outputs_that_a_step_edits(dtype):
 
     net, batches = fine(nn.Linear(FEATURES, CLASSES), dtype)
     _, evaluator = compare(edited, net, plane_of(net, moves=head_moves), grid_points(), batches, dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
 
 
 def test_a_module_is_left_with_its_own_forward(dtype):
@@ -502,7 +502,7 @@ def test_a_module_is_left_with_its_own_forward(dtype):
     with preserved():
         next(stream)
         next(stream)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
     assert [vars(part).get("forward") for part in net.modules()].count(own) == 1
     assert sum("forward" in vars(part) for part in net.modules()) == 1
 
@@ -512,7 +512,7 @@ def test_a_module_is_left_with_its_own_forward(dtype):
 
 def test_a_network_is_declined_and_the_closed_form_of_it_would_be_another_function(net, plane, points, batches, dtype):
     _, evaluator = compare(cross_entropy(), net, plane, points, batches, dtype)
-    assert evaluator.way == ""
+    assert evaluator.method == ""
     assert "constant or affine" in evaluator.declined
     x, y = (torch.cat([b.data[i] for b in batches]) for i in (0, 1))
     net.eval()
@@ -535,8 +535,8 @@ def test_a_bend_far_out_is_seen(linear, dtype):
 
     near, far = grid_points(low=-0.5, high=0.5), grid_points(low=-0.5, high=5)
     batches = data(dtype)
-    assert compare(clamped, linear, plane_of(linear), near, batches, dtype)[1].way == "closed form"
-    assert compare(clamped, linear, plane_of(linear), far, batches, dtype)[1].way != "closed form"
+    assert compare(clamped, linear, plane_of(linear), near, batches, dtype)[1].method == "closed form"
+    assert compare(clamped, linear, plane_of(linear), far, batches, dtype)[1].method != "closed form"
 
 
 def test_one_batch_of_another_kind_is_seen(linear, dtype):
@@ -547,7 +547,7 @@ def test_one_batch_of_another_kind_is_seen(linear, dtype):
         return F.cross_entropy(logits if len(batch[1]) < 20 else logits.tanh(), batch[1])
 
     _, evaluator = compare(branching, linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "replay"  # the module itself is affine
+    assert evaluator.method == "replay"  # the module itself is affine
 
 
 def test_noise_that_all_points_share_is_part_of_the_function(linear, dtype):
@@ -555,7 +555,7 @@ def test_noise_that_all_points_share_is_part_of_the_function(linear, dtype):
         return F.cross_entropy(net(F.dropout(batch[0], 0.3, training=True)), batch[1])
 
     _, evaluator = compare(noisy, linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_noise_that_differs_between_points_is_declined(linear, dtype):
@@ -568,7 +568,7 @@ def test_noise_that_differs_between_points_is_declined(linear, dtype):
     evaluator = Affine(Sequential(linear.requires_grad_(False)))
     with preserved():
         list(evaluator(LossFunction(noisy), plane_of(linear), grid_points(), data(dtype)))
-    assert evaluator.way == ""
+    assert evaluator.method == ""
 
 
 def test_noise_behind_a_model_that_draws_too_is_declined(dtype):
@@ -583,14 +583,14 @@ def test_noise_behind_a_model_that_draws_too_is_declined(dtype):
 
     net = Drawing(FEATURES, CLASSES).to(dtype)
     _, evaluator = compare(noisy, net, plane_of(net), grid_points(), data(dtype), dtype)
-    assert evaluator.way == ""
+    assert evaluator.method == ""
     assert "off by" in evaluator.declined
 
 
 def test_half_precision_is_declined():
     net = nn.Linear(FEATURES, CLASSES).bfloat16()
     _, evaluator = compare(cross_entropy(), net, plane_of(net), grid_points(), data(torch.bfloat16), torch.float64)
-    assert evaluator.way == ""
+    assert evaluator.method == ""
 
 
 def test_targets_that_depend_on_the_point_are_declined(linear, dtype):
@@ -599,7 +599,7 @@ def test_targets_that_depend_on_the_point_are_declined(linear, dtype):
         return F.cross_entropy(logits, logits.argmax(1))
 
     _, evaluator = compare(own_labels, linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
 
 
 def test_several_losses_are_not_taken_for_one(linear, dtype):
@@ -608,32 +608,32 @@ def test_several_losses_are_not_taken_for_one(linear, dtype):
         return F.cross_entropy(logits, batch[1]) + 0.1 * F.cross_entropy(-logits, batch[1])
 
     _, evaluator = compare(two, linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "replay"
+    assert evaluator.method == "replay"
 
 
-def test_too_much_to_keep_is_declined(linear, dtype, monkeypatch):
-    monkeypatch.setattr(affine_file, "TRIAL_BYTES", 100)
-    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == ""
+def test_too_much_to_keep_is_declined(linear, dtype):
+    settings = AffineSettings(trial_bytes=100)
+    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype, settings)
+    assert evaluator.method == ""
     assert evaluator.declined == "there is too much to keep in memory"
 
 
-def test_what_the_machine_has_no_room_for_is_declined(linear, dtype, monkeypatch):
-    monkeypatch.setattr(affine_file, "room", lambda device: 5000)
-    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
+def test_what_the_machine_has_no_room_for_is_declined(linear, dtype):
+    settings = AffineSettings(max_bytes=5000)
+    _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype, settings)
     assert evaluator.declined == "there is too much to keep in memory"
 
 
-def test_room_is_a_quarter_of_what_is_free_and_2_gib_at_most(monkeypatch):
+def test_a_quarter_of_the_free_memory_is_available_and_2_gib_at_most(monkeypatch):
     cpu, elsewhere = torch.device("cpu"), torch.device("meta")
-    assert 0 < recording.room(cpu) <= recording.room(elsewhere) == 2**31
+    assert 0 < recording.available_bytes(cpu, 2**31) <= recording.available_bytes(elsewhere, 2**31) == 2**31
     if sys.platform == "linux":
         monkeypatch.setattr(Path, "read_text", lambda path: "MemTotal: 9 kB\nMemAvailable: 4000 kB\n")
-        assert recording.room(cpu) == 1000 * 1024
+        assert recording.available_bytes(cpu, 2**31) == 1000 * 1024
     sizes = {"mem_get_info": (500, 9000), "memory_reserved": 400, "memory_allocated": 100}  # 300 are cached
     for name, size in sizes.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, size=size: size)
-    assert recording.room(torch.device("cuda")) == 200
+    assert recording.available_bytes(torch.device("cuda"), 2**31) == 200
 
 
 def test_a_linear_classifier_of_60000_images_has_room():
@@ -641,11 +641,11 @@ def test_a_linear_classifier_of_60000_images_has_room():
     net, batches = nn.Linear(1, 10).requires_grad_(False), []
     for i in range(6):
         batches.append(Batch((torch.randn(10_000, 1), torch.arange(10_000) % 10), 10_000, i))
-    evaluator = find_affine(Sequential(net), LossFunction(cross_entropy()), plane_of(net), batches)
+    evaluator = find_affine(Sequential(net), LossFunction(cross_entropy()), plane_of(net), batches, grid_points())
     assert evaluator is not None
     with preserved():
         next(evaluator(LossFunction(cross_entropy()), plane_of(net), grid_points(), batches))
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_graphs_and_the_rest_of_a_memory_are_not_kept(linear, dtype):
@@ -655,20 +655,20 @@ def test_graphs_and_the_rest_of_a_memory_are_not_kept(linear, dtype):
         scores = torch.cat([net(batch[0])] * 50)[: len(batch[1])]
         return F.cross_entropy(scores, batch[1])
 
-    own = recording.Recording(LossFunction(step), most_bytes=10_000)
+    own = recording.Recording(LossFunction(step), max_bytes=10_000)
     own.start()
     own(linear, data(dtype)[0])
     (seen,) = own.seen
     ((_, arguments, result),) = seen.losses
     kept = [seen.observations["loss"].value, result, arguments["input"]]
     assert not any(tensor.requires_grad for tensor in kept)
-    assert sum(tensor.untyped_storage().nbytes() for tensor in kept) <= 10_000 - own.left
+    assert sum(tensor.untyped_storage().nbytes() for tensor in kept) <= 10_000 - own.free_bytes
 
 
 def test_the_sums_of_tiny_batches_are_of_few_points_at_once(dtype, monkeypatch):
     """There are as many sums as batches, at each point."""
     net, batches = nn.Linear(FEATURES, CLASSES).to(dtype), data(dtype, (1,) * 50)
-    monkeypatch.setattr(affine_file, "AT_ONCE", 128 * 50 * 6)  # six points at a time, not 6 * 128 / 4
+    settings = AffineSettings(numbers_at_once=128 * 50 * 6)  # six points at a time, not 6 * 128 / 4
     asked = []
     totals = maths.Margins.totals
 
@@ -678,8 +678,8 @@ def test_the_sums_of_tiny_batches_are_of_few_points_at_once(dtype, monkeypatch):
         return result
 
     monkeypatch.setattr(maths.Margins, "totals", counted)
-    _, evaluator = compare(cross_entropy(), net, plane_of(net), grid_points(), batches, dtype)
-    assert evaluator.way == "closed form"
+    _, evaluator = compare(cross_entropy(), net, plane_of(net), grid_points(), batches, dtype, settings)
+    assert evaluator.method == "closed form"
     assert max(points for _, points in asked) <= 6
     assert {count for count, _ in asked} == {50}
 
@@ -727,7 +727,7 @@ def test_a_value_that_is_not_finite_is_measured(linear, dtype, monkeypatch):
 
     monkeypatch.setattr(ClosedForm, "__call__", broken)
     _, evaluator = compare(cross_entropy(), linear, plane_of(linear), grid_points(), data(dtype), dtype)
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 def test_parameters_that_processes_share_are_declined(linear, dtype, monkeypatch):
@@ -754,14 +754,12 @@ def test_what_keeps_a_count_is_always_called():
 # whoever chooses
 
 
-def test_it_says_whether_it_can(linear, net, plane, batches, dtype, monkeypatch):
+def test_it_says_whether_it_can(linear, net, plane, batches, dtype):
+    objective, points = LossFunction(cross_entropy()), grid_points()
     with preserved():
-        found = find_affine(
-            Sequential(linear.requires_grad_(False)), LossFunction(cross_entropy()), plane_of(linear), data(dtype)
-        )
-        assert isinstance(found, Affine)
-        with monkeypatch.context() as patch:  # room for the smallest batch, not for all
-            patch.setattr(affine_file, "room", lambda device: 20_000)
-            assert find_affine(found.reference, LossFunction(cross_entropy()), plane_of(linear), data(dtype)) is None
+        reference = Sequential(linear.requires_grad_(False))
+        assert isinstance(find_affine(reference, objective, plane_of(linear), data(dtype), points), Affine)
+        settings = AffineSettings(max_bytes=20_000)  # room for the smallest batch, not for all
+        assert find_affine(reference, objective, plane_of(linear), data(dtype), points, settings) is None
         own = copy.deepcopy(net).eval().requires_grad_(False)
-        assert find_affine(Sequential(own), LossFunction(cross_entropy()), plane, batches) is None
+        assert find_affine(Sequential(own), objective, plane, batches, points) is None

@@ -41,7 +41,7 @@ def check_its_way(evaluator, way, answers, points):
     if isinstance(evaluator, Forked):
         assert len(answers) == points // 2
     elif isinstance(evaluator, Affine):
-        assert evaluator.way == way
+        assert evaluator.method == way
         assert evaluator.declined != "so few points are measured sooner than computed"
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_landscape.evaluators import Forked, Sequential, forked
+from lightning_landscape.evaluators import Forked, Sequential
 from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.objectives.base import Batch, LossFunction, Objective, Observation
 from lightning_landscape.weights.plane import Plane
@@ -140,7 +140,7 @@ def test_workers_are_a_few_points_ahead_and_no_more(stream):
 
     rows = stream(counted, processes=2)
     next(rows)
-    most = 1 + forked.AHEAD  # the rehearsal
+    most = 1 + 2  # the rehearsal
     deadline = time.monotonic() + HANG
     while calls < most and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -272,7 +272,7 @@ def test_a_worker_that_is_killed_is_replaced_by_its_parent(stream):
 
 
 @pytest.mark.parametrize("how", ["raises", "exits", "hangs"])
-def test_a_worker_that_fails_is_replaced_by_its_parent(how, stream, monkeypatch):
+def test_a_worker_that_fails_is_replaced_by_its_parent(how, stream):
     def fails(module: nn.Module, data: Any) -> dict[str, Tensor | float]:
         if os.getpid() != HERE and module.w[0] > 0:
             if how == "raises":
@@ -282,8 +282,7 @@ def test_a_worker_that_fails_is_replaced_by_its_parent(how, stream, monkeypatch)
             time.sleep(10_000)
         return parabola(module, data)
 
-    monkeypatch.setattr(forked, "PATIENCE", 0.5)
-    evaluator = Forked(Sequential(toy()), 2)
+    evaluator = Forked(Sequential(toy()), 2, patience=0.5)
     started = time.monotonic()
     rows = list(stream(fails, evaluator=evaluator))
     assert time.monotonic() - started < HANG

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from lightning_landscape import Random, Snapshot
 from lightning_landscape.accelerations import ACCELERATIONS
 from lightning_landscape.accelerations.proof import proved
+from lightning_landscape.accelerations.several_points import PointLimits, several_points
 from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.evaluators import EVALUATORS, Affine, Sequential, Vmapped
 from lightning_landscape.evaluators.modes import is_training
@@ -147,9 +149,8 @@ def test_every_evaluator_equals_the_naive_loop(case: Any, way: str) -> None:
 @pytest.mark.usefixtures("_two_threads_on_two_cores")
 @pytest.mark.parametrize("name", [n for n in ACCELERATIONS if n not in ("compiled", "kept_memory")])
 def test_what_is_proved_holds_at_all_points(case: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    several = importlib.import_module("lightning_landscape.accelerations.several_points")
-    monkeypatch.setattr(several, "GROUPS", 4)
-    monkeypatch.setattr(several, "POINTS", 4)
+    row = replace(ACCELERATIONS["several_points"], use=partial(several_points, limits=PointLimits(4, 4)))
+    monkeypatch.setitem(ACCELERATIONS, "several_points", row)
     module, plane, batches, expected = case
     way = Sequential(copy.deepcopy(module), seed=SEED)
     objective = LossFunction(loss)
@@ -187,7 +188,7 @@ def test_what_is_affine_under_one_mask_is_computed() -> None:
     batches = [Batch((torch.randn(n, 6), torch.randint(4, (n,))), n, i) for i, n in enumerate(SIZES)]
     evaluator = Affine(Sequential(module, seed=SEED))
     list(evaluator(LossFunction(loss), plane, POINTS, batches))
-    assert evaluator.way == "closed form"
+    assert evaluator.method == "closed form"
 
 
 class Restless(nn.Module):

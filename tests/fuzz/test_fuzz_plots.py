@@ -102,7 +102,7 @@ def test_boundaries_increase_within_the_values_and_the_note_counts_right(data: s
     assert told(note, r"([\d,]+) of [\d,]+ points not finite") == len(known) - len(finite)
     assert told(note, r"([\d,]+) of [\d,]+ points not evaluated") == values.size - len(known)
     assert told(note, r"([\d,]+) of [\d,]+ points ≤ 0 hidden") == len(finite) - len(body)
-    assert scale.shown.count() == len(body)
+    assert scale.values.count() == len(body)
 
 
 @settings(max_examples=100)

@@ -1,35 +1,26 @@
 import numpy as np
 import pytest
-from matplotlib.contour import ContourSet
 
 from lightning_landscape.plots import draw_comparison, to_image
 from lightning_landscape.plots.compare import difference
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
-
-
-def bands(ax) -> ContourSet:
-    return next(c for c in ax.collections if isinstance(c, ContourSet))
+from tests.plots.artists import assert_bands_hold, contours
 
 
 def test_both_share_the_colours_and_the_difference_has_its_own_around_zero(make, texts):
     figure = draw_comparison(make(), make(lambda x, y: 12 * x + 1), names=("sgd", "adam"))
     a, b, change = figure.axes[:3]
-    assert (bands(a).levels[0], bands(a).levels[-1]) == (-35, 37)  # 12·(-3) + 1 and 12·3 + 1
-    assert bands(a).norm is bands(b).norm
+    assert (contours(a).levels[0], contours(a).levels[-1]) == (-35, 37)  # 12·(-3) + 1 and 12·3 + 1
+    assert contours(a).norm is contours(b).norm
     # 2 x - y + 1 on x = -3 … 3, y = -2 … 2 runs from -7 to 9
-    assert (bands(change).norm.vmin, bands(change).norm.vmax) == (-9, 9)
-    for low, high, path in zip(
-        bands(change).levels[:-1], bands(change).levels[1:], bands(change).get_paths(), strict=True
-    ):
-        x, y = path.vertices.T
-        assert (2 * x - y + 1 >= low - 1e-9).all()
-        assert (2 * x - y + 1 <= high + 1e-9).all()
+    assert (contours(change).norm.vmin, contours(change).norm.vmax) == (-9, 9)
+    assert_bands_hold(lambda x, y: 2 * x - y + 1, change)
     assert [ax.get_title(loc="left") for ax in (a, b, change)] == ["sgd", "adam", "adam − sgd"]
     assert "adam is lower at 40% of 35 points" in texts(figure)  # 2 + 2 x < y in 14 points
 
 
 def test_red_is_higher_and_blue_is_lower(make):
-    drawn = bands(draw_comparison(make(), make(lambda x, y: 11 * x + y)).axes[2])
+    drawn = contours(draw_comparison(make(), make(lambda x, y: 11 * x + y)).axes[2])
     red, _, blue, _ = np.moveaxis(drawn.cmap([0.0, 1.0]), -1, 0)
     assert red[1] > blue[1]
     assert blue[0] > red[0]
@@ -50,7 +41,7 @@ def test_only_points_that_both_have_are_compared(make, texts):
 def test_one_wild_point_leaves_the_difference_readable(make, texts):
     other = make(lambda x, y: np.where((x == 3) & (y == 2), 1e6, 10 * x + y + np.sin(x)), nx=31, ny=31)
     figure = draw_comparison(make(nx=31, ny=31), other)
-    assert bands(figure.axes[2]).norm.vmax <= 1
+    assert contours(figure.axes[2]).norm.vmax <= 1
     assert "1 point beyond (up to ±1e6)" in texts(figure)
 
 
@@ -66,19 +57,19 @@ def test_curves_have_their_errors_and_the_difference_theirs(make, texts):
 
 @pytest.mark.parametrize("ny", [0, 5])
 @pytest.mark.parametrize(
-    "function, said",
+    "function, message",
     [
         (lambda x, y=0: x * np.nan, "no finite value"),
         (lambda x, y=0: 0 * x + 2, ""),
         (lambda x, y=0: np.exp(9 * x**2), ""),
     ],
 )
-def test_odd_values_are_drawn_without_a_warning(make, ny, function, said, texts):
+def test_odd_values_are_drawn_without_a_warning(make, ny, function, message, texts):
     image = to_image(draw_comparison(make(function, ny=ny), make(function, ny=ny)), dpi=50)
     assert image.min() < 128
     figure = draw_comparison(make(function, ny=ny), make(ny=ny) if ny else make(lambda x: x, ny=0))
     to_image(figure, dpi=50)
-    assert said in texts(draw_comparison(make(function, ny=ny), make(function, ny=ny)))
+    assert message in texts(draw_comparison(make(function, ny=ny), make(function, ny=ny)))
 
 
 @pytest.mark.parametrize("ny", [0, 5])

@@ -15,11 +15,11 @@ def test_linear_levels_are_few_inside_and_equally_spaced(low, span):
     assert 1 <= major.sum() <= 16
 
 
-@pytest.mark.parametrize("most", [5, 9, 30])
+@pytest.mark.parametrize("max_count", [5, 9, 30])
 @pytest.mark.parametrize("high", [12.0, 345.0, 1e7, 1e60])
-def test_log_levels_are_few_and_inside(high, most):
-    levels, major = round_levels(1.1, high, most, log=True)
-    assert 1 <= len(levels) <= most
+def test_log_levels_are_few_and_inside(high, max_count):
+    levels, major = round_levels(1.1, high, max_count, log=True)
+    assert 1 <= len(levels) <= max_count
     assert levels[0] >= 1.1
     assert levels[-1] <= high
     assert major.any()

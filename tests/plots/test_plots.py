@@ -38,7 +38,7 @@ SURFACES = {
     "partial": lambda p: r2(p),
     "nothing done": lambda p: r2(p),
 }
-SAID = {
+NOTES = {
     "exploding": "logarithmic",
     "exploding below zero": "clipped to be readable",
     "nan": "not finite",
@@ -76,8 +76,8 @@ def test_every_kind_draws_every_surface_without_a_warning(kind, ndim, surface, c
     assert image.dtype == np.uint8
     assert image.shape[2] == 3
     assert image.min() < 128
-    if color_scale == "global" and surface in SAID:
-        assert SAID[surface] in texts(figure)
+    if color_scale == "global" and surface in NOTES:
+        assert NOTES[surface] in texts(figure)
 
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
@@ -131,11 +131,11 @@ def test_every_kind_names_its_axes(kind, ndim, texts):
 @pytest.mark.parametrize("surface", ["bowl", "exploding", "exploding below zero", "inf", "partial", "worst"])
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_nothing_written_leaves_the_picture(kind, ndim, surface):
-    shown = landscape("exploding" if surface == "worst" else surface, ndim, recipe(30, 120000))
+    example = landscape("exploding" if surface == "worst" else surface, ndim, recipe(30, 120000))
     if surface == "worst":  # the longest note: exploding, not finite and not all evaluated
-        shown.loss[:2] = np.nan
-        shown.done[-2:] = False
-    figure = PLOTS[kind].draw(shown, **({"layout": "2x2"} if kind == "tiles" else {}))
+        example.loss[:2] = np.nan
+        example.done[-2:] = False
+    figure = PLOTS[kind].draw(example, **({"layout": "2x2"} if kind == "tiles" else {}))
     pixels = to_image(figure).astype(int)
     frame = np.concatenate([pixels[:2].reshape(-1), pixels[-2:].reshape(-1), pixels[:, :2].reshape(-1)])
     assert (frame == 255).all()
@@ -144,18 +144,18 @@ def test_nothing_written_leaves_the_picture(kind, ndim, surface):
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_names_with_mathematics_in_them_stay_names(kind, ndim, texts):
-    shown = landscape("bowl", ndim)
-    shown.values, shown.main = {"$a_{b$/x^": shown.values["loss"]}, "$a_{b$/x^"
-    figure = PLOTS[kind].draw(shown)
+    renamed = landscape("bowl", ndim)
+    renamed.values, renamed.main = {"$a_{b$/x^": renamed.values["loss"]}, "$a_{b$/x^"
+    figure = PLOTS[kind].draw(renamed)
     to_image(figure, dpi=50)
     assert "$a_{b$/x^" in texts(figure)
 
 
 @pytest.mark.parametrize("kind, ndim", ROWS)
 def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim):
-    shown = landscape("bowl", ndim)
-    shown.values, shown.main = {"精度 🙂 אב": shown.values["loss"]}, "精度 🙂 אב"
-    figure = PLOTS[kind].draw(shown)
+    renamed = landscape("bowl", ndim)
+    renamed.values, renamed.main = {"精度 🙂 אב": renamed.values["loss"]}, "精度 🙂 אב"
+    figure = PLOTS[kind].draw(renamed)
     pixels = to_image(figure, dpi=50)
     assert pixels.min() < 128
     for suffix in ("png", "svg"):
@@ -176,9 +176,9 @@ def test_unknown_metric(kind):
 
 @pytest.mark.parametrize("kind, ndim", REFUSED)
 def test_other_dimensions_are_refused_and_the_kinds_that_draw_them_named(kind, ndim):
-    able = {1: "by: slices, tiles", 2: "by: contour, filled, heat", 3: "by: slices, sections, isosurfaces"}
-    wanted = able.get(ndim, "no plot does so far")
-    with pytest.raises(ValueError, match=rf"{kind} draws .*-D landscapes, this one is {ndim}-D: .*{wanted}"):
+    kinds = {1: "by: slices, tiles", 2: "by: contour, filled, heat", 3: "by: slices, sections, isosurfaces"}
+    advice = kinds.get(ndim, "no plot does so far")
+    with pytest.raises(ValueError, match=rf"{kind} draws .*-D landscapes, this one is {ndim}-D: .*{advice}"):
         PLOTS[kind].draw(landscape("bowl", ndim))
 
 

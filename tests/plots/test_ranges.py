@@ -2,28 +2,25 @@
 
 import numpy as np
 import pytest
-from matplotlib.contour import ContourSet
 
 from lightning_landscape.plots import PLOTS, to_image
 from lightning_landscape.plots.ranges import check_range, checked_levels, thin
 from lightning_landscape.plots.scales import make_scale
-
-
-def drawn(figure) -> ContourSet:
-    return next(c for c in figure.axes[0].collections if isinstance(c, ContourSet))
+from tests.plots.artists import contours
+from tests.plots.test_surface import sheet
 
 
 @pytest.mark.parametrize("kind", ["contour", "filled"])
 def test_lines_and_bands_lie_on_the_levels(make, kind, texts):
     figure = PLOTS[kind].draw(make(), levels=np.arange(-25, 26, 10))
-    assert drawn(figure).levels.tolist() == [-25, -15, -5, 5, 15, 25]
+    assert contours(figure.axes[0]).levels.tolist() == [-25, -15, -5, 5, 15, 25]
     # 10 x + y on x = -3 … 3, y = -2 … 2: all of x = -3 and x = 3 is beyond
     assert "colours −25 … 25, 5 points below (min −32), 5 points above (max 32)" in texts(figure)
 
 
 def test_bands_beyond_the_levels_have_arrows(make):
     for levels, extend in (([-40, 0, 40], "neither"), ([-40, 0, 10], "max"), ([-10, 0, 40], "min"), ([0, 1], "both")):
-        assert drawn(PLOTS["filled"].draw(make(), levels=levels)).extend == extend
+        assert contours(PLOTS["filled"].draw(make(), levels=levels).axes[0]).extend == extend
 
 
 def test_few_levels_are_the_ticks_of_the_colour_bar(make):
@@ -46,8 +43,6 @@ def test_colours_end_where_asked(make, kind, texts):
 
 
 def test_heights_end_where_asked(make):
-    from tests.plots.test_surface import sheet
-
     z = sheet(PLOTS["surface"].draw(make(), vmin=-10, vmax=20))[..., 2]
     assert (z.min(), z.max()) == (-10, 20)
 
@@ -69,7 +64,7 @@ def test_an_end_that_is_asked_for_keeps_exploding_values_linear():
 def test_a_flat_surface_takes_its_colour_in_the_range():
     scale = make_scale([1.0, 1.0], vmin=0, vmax=4)
     assert scale.message is None
-    assert scale.norm(scale.shown).tolist() == [0.25, 0.25]
+    assert scale.norm(scale.values).tolist() == [0.25, 0.25]
 
 
 def test_slices_keep_to_xlim_and_value_max(make, texts):
@@ -131,7 +126,7 @@ def test_levels_that_are_none(levels):
 
 def test_thin_keeps_the_first_and_at_most_that_many():
     for count in range(1, 40):
-        kept = list(range(count))[thin(count, 9)]
-        assert kept[0] == 0
-        assert len(kept) <= 9
-        assert len(kept) * 2 > min(count, 8)
+        remaining = list(range(count))[thin(count, 9)]
+        assert remaining[0] == 0
+        assert len(remaining) <= 9
+        assert len(remaining) * 2 > min(count, 8)

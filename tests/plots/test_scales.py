@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import LogNorm
 
+from lightning_landscape.plots.ranges import ScaleSettings
 from lightning_landscape.plots.scales import COLOR_SCALES, make_scale
 
 
@@ -19,6 +20,12 @@ def test_quantile_clips_five_percent_at_both_ends_and_says_how_many():
     assert scale.note() == "colours 5–95 %: 5 … 95, 5 points below (min 0), 5 points above (max 100)"
 
 
+def test_the_note_names_the_quantiles_of_the_settings():
+    scale = make_scale(np.arange(101.0), "quantile", settings=ScaleSettings(levels=5, quantiles=(0.1, 0.8)))
+    assert scale.levels.tolist() == [10, 27.5, 45, 62.5, 80]
+    assert scale.note().startswith("colours 10–80 %: 10 … 80, 10 points below")
+
+
 def test_quantile_of_a_plateau_falls_back_to_all_values():
     values = np.ones(100)
     values[0] = 7
@@ -31,7 +38,7 @@ def test_log_hides_values_that_are_not_positive_and_says_so():
     scale = make_scale([-1.0, 0.0, 1.0, 100.0], "log")
     assert isinstance(scale.norm, LogNorm)
     np.testing.assert_allclose(scale.levels, np.geomspace(1, 100, 30))
-    assert scale.shown.mask.tolist() == [True, True, False, False]
+    assert scale.values.mask.tolist() == [True, True, False, False]
     assert scale.note() == "logarithmic colours 1 … 100 · 2 of 4 points ≤ 0 hidden (blank)"
 
 
@@ -74,7 +81,7 @@ def test_an_exploding_surface_with_negative_values_is_clipped_at_the_top():
     scale = make_scale(rim(0.1, 1e6) - 1)
     assert not scale.log
     assert scale.extend == "max"
-    colors = scale.norm(scale.shown[20:31, 20:31].compressed())
+    colors = scale.norm(scale.values[20:31, 20:31].compressed())
     assert scale.high < 1e3
     assert "clipped to be readable" in scale.note()
     assert "points above (max 1e6)" in scale.note()
@@ -136,7 +143,7 @@ def test_unknown_color_scale_lists_the_choices():
 
 def test_part_is_one_surface_in_the_colours_of_all():
     scale = make_scale(np.arange(6.0).reshape(2, 3)).part(0)
-    assert scale.shown.tolist() == [0, 1, 2]
+    assert scale.values.tolist() == [0, 1, 2]
     assert scale.high == 5
 
 
@@ -149,4 +156,4 @@ def test_zeros_among_exploding_losses_take_the_lowest_of_logarithmic_colours():
     assert scale.extend == "min"
     below = (values < scale.low).sum()
     assert f"{below} points below (min 0)" in scale.note()
-    assert (scale.shown > 0).all()
+    assert (scale.values > 0).all()

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from matplotlib.contour import ContourSet
 
 from lightning_landscape.plots import to_image
 from lightning_landscape.plots.sections import draw_sections
+from tests.plots.artists import assert_bands_hold, contours
 
 
 def plane(x, y, z):
@@ -15,29 +15,18 @@ def panels(figure) -> list:
     return [a for a in figure.findobj(lambda artist: str(artist.get_gid()).startswith("plane "))]
 
 
-def bands(ax) -> ContourSet:
-    return next(c for c in ax.collections if isinstance(c, ContourSet))
-
-
 def test_each_panel_holds_the_values_of_its_plane(make_volume):
     figure = draw_sections(make_volume(plane))
     assert len(panels(figure)) == 3
     for ax, (first, second) in zip(panels(figure), ((100, 10), (100, 1), (10, 1)), strict=True):
-        drawn = bands(ax)
-        count = 0
-        for low, high, path in zip(drawn.levels[:-1], drawn.levels[1:], drawn.get_paths(), strict=True):
-            x, y = path.vertices.T
-            count += len(x)
-            assert (first * x + second * y >= low - 1e-9).all()
-            assert (first * x + second * y <= high + 1e-9).all()
-        assert count > 10
+        assert_bands_hold(lambda x, y, first=first, second=second: first * x + second * y, ax)
 
 
 def test_all_panels_share_the_colours_of_the_planes_alone(make_volume, texts):
     # The corners of the volume, ±322, are in no plane.
     figure = draw_sections(make_volume(plane))
     for ax in panels(figure):
-        assert (bands(ax).levels[0], bands(ax).levels[-1]) == (-320, 320)
+        assert (contours(ax).levels[0], contours(ax).levels[-1]) == (-320, 320)
     assert "colours −320 … 320" in texts(figure)
 
 

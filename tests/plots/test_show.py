@@ -3,6 +3,7 @@
 import sys
 import types
 
+import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
@@ -10,15 +11,16 @@ from lightning_landscape.plots import show, show_figure
 
 
 def test_in_a_notebook_it_is_the_cells_output(monkeypatch):
-    shown = []
+    displayed = []
     home = types.ModuleType("IPython.display")
-    home.display = shown.append
+    home.display = lambda figure: displayed.append((figure, matplotlib.rcParams["font.size"]))
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(version_info=(9, 0)))  # matplotlib asks
     monkeypatch.setitem(sys.modules, "IPython.display", home)
     monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
     figure = Figure()
-    show_figure(figure)
-    assert shown == [figure]
+    with matplotlib.rc_context({"font.size": 30}):
+        show_figure(figure)
+    assert displayed == [(figure, 10)]  # it is drawn there, with matplotlib's own settings
 
 
 @pytest.mark.parametrize("backend", ["agg", "Agg", "pdf", "template"])
@@ -31,12 +33,12 @@ def test_without_a_screen_it_is_said(monkeypatch, caplog, backend):
 def test_on_a_screen_it_has_a_window(monkeypatch):
     from matplotlib import pyplot
 
-    shown = []
+    displayed = []
     monkeypatch.setattr(show, "get_backend", lambda: "a screen")
-    monkeypatch.setattr(pyplot, "show", lambda: shown.append(pyplot.gcf().canvas.manager.canvas.figure))
+    monkeypatch.setattr(pyplot, "show", lambda: displayed.append(pyplot.gcf().canvas.manager.canvas.figure))
     figure = Figure()
     try:
         show_figure(figure)
     finally:
         pyplot.close("all")
-    assert shown == [figure]
+    assert displayed == [figure]

@@ -3,13 +3,13 @@ import pytest
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from lightning_landscape.plots.surface import draw_surface
+from tests.plots.artists import faces
 
 
 def sheet(figure) -> np.ndarray:
     """The corners of the surface's cells, shape (cells, 4, 3)."""
     drawn = next(c for c in figure.axes[0].collections if isinstance(c, Poly3DCollection) and c.zorder == 2)
-    # matplotlib has no public way to them; before 3.11 they are columns of homogeneous coordinates
-    return np.asarray(drawn._faces) if hasattr(drawn, "_faces") else drawn._vec[:3].T.reshape(-1, 4, 3)
+    return faces(drawn, 4)
 
 
 @pytest.mark.parametrize("shape", [(7, 5), (6, 6)])

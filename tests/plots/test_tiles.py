@@ -2,14 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from matplotlib.contour import ContourSet
 from matplotlib.image import BboxImage
 
 from lightning_landscape.landscape import Sample, Samples
 from lightning_landscape.plots import to_image
 from lightning_landscape.plots.captions import caption
-from lightning_landscape.plots.cells import SIDE
 from lightning_landscape.plots.tiles import draw_tiles, parse_layout
+from tests.plots.artists import assert_bands_hold, contours
 
 
 def tiles(figure) -> list:
@@ -18,18 +17,13 @@ def tiles(figure) -> list:
 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("shape", [(7, 5), (6, 6)])
-def test_every_tile_shows_its_own_sample(make, shape, share):
+def test_every_tile_shows_its_sample(make, shape, share):
     figure = draw_tiles(make(nx=shape[0], ny=shape[1], samples=3), share_colorbar=share)
     assert len(tiles(figure)) == 3
     for b, tile in enumerate(tiles(figure)):
-        bands = next(c for c in tile.collections if isinstance(c, ContourSet))
         low, high = (-32, 232) if share else (-32 + 100 * b, 32 + 100 * b)
-        np.testing.assert_allclose(bands.levels, np.linspace(low, high, 30))
-        for low, high, path in zip(bands.levels[:-1], bands.levels[1:], bands.get_paths(), strict=True):
-            x, y = path.vertices.T
-            f = 10 * x + y + 100 * b
-            assert (f >= low - 1e-9).all()
-            assert (f <= high + 1e-9).all()
+        np.testing.assert_allclose(contours(tile).levels, np.linspace(low, high, 30))
+        assert_bands_hold(lambda x, y, b=b: 10 * x + y + 100 * b, tile)
 
 
 def test_curves_of_a_1d_landscape(make):
@@ -50,12 +44,12 @@ def test_tiles_fill_the_layout_row_by_row_without_overlap(make):
 
 def test_one_colour_bar_or_one_each(make):
     assert len(draw_tiles(make(samples=4)).axes) == 2
-    own = draw_tiles(make(samples=4), share_colorbar=False)
-    assert len(own.axes) == 1
-    assert sum(a.get_gid().endswith("bar") for a in own.axes[0].child_axes) == 4
+    separate = draw_tiles(make(samples=4), share_colorbar=False)
+    assert len(separate.axes) == 1
+    assert sum(a.get_gid().endswith("bar") for a in separate.axes[0].child_axes) == 4
 
 
-def test_captions_tell_what_is_known():
+def test_captions_leave_out_unknown_values():
     assert " | ".join(caption(Sample(4, 0.0211, 7, 7, 0.98))) == "#4 | y=7, ŷ=7 | p=0.98 | L=0.0211"
     assert " | ".join(caption(Sample(4, 0.0211))) == "#4 | L=0.0211"
 
@@ -80,7 +74,7 @@ def test_a_thumbnail_keeps_its_shape_and_clear_of_the_centre(make, x, shape):
     box = image.get_window_extent(figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None)
     assert box.height / box.width == pytest.approx(shape[0] / shape[1], rel=0.02)
     assert not box.contains(*tile.transData.transform((0, 0)))
-    assert max(box.width, box.height) == pytest.approx(SIDE * tile.bbox.width, rel=0.02)
+    assert max(box.width, box.height) == pytest.approx(0.29 * tile.bbox.width, rel=0.02)
 
 
 def test_the_note_of_single_scales_sums_up(make, texts):

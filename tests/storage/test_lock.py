@@ -1,5 +1,6 @@
 """The lock of a folder: one process at a time, and nobody after the death of its owner."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -79,6 +80,26 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
     lock = Lock.take(tmp_path)
     assert not lock.is_sure
     lock.release()
+
+
+@posix
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EAGAIN])
+def test_systems_say_in_two_ways_that_another_process_has_it(tmp_path, monkeypatch, number):
+    def taken(descriptor, flags):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(home.fcntl, "lockf", taken)
+    assert Lock.take(tmp_path) is None
+    assert (tmp_path / home.NAME).exists()  # it is the other's
+
+
+@posix
+def test_its_file_goes_before_the_lock(tmp_path, monkeypatch):
+    """Whoever takes the lock in between would have a file that is no more, and a third one another."""
+    lock, close, there = Lock.take(tmp_path), os.close, []
+    monkeypatch.setattr(os, "close", lambda descriptor: (there.append(lock.path.exists()), close(descriptor)))
+    lock.release()
+    assert there == [False]
 
 
 def test_a_folder_that_can_not_be_made_is_an_error(tmp_path):

@@ -1,256 +1,259 @@
 """Affine: where the scores are affine in the point, all points follow from k + 1 passes. Found by numbers, not names.
 
-A linear classifier, or a trained head on a frozen backbone: z(θ* + Σ cᵢ dᵢ) = z₀ + Σ cᵢ zᵢ. Three ways, the first
-that proves equal is taken:
+For a linear classifier, or a trained head on a frozen backbone, z(θ* + Σ cᵢ dᵢ) = z₀ + Σ cᵢ zᵢ. The first of three
+methods that proves equal is taken:
 
-1. the step's metrics are the cross-entropy of such scores, and their accuracy: `closed_form`, a matrix product;
-2. else the step runs at every point as it is, but modules that are affine, or constant, are not called: `replay`;
-3. else every point is measured in full, by the evaluator that is given.
+1. `closed_form`: the step's metrics are the cross-entropy of such scores and their accuracy. A matrix product gives
+   them.
+2. `replay`: the step runs at every point as it is, but modules that are affine, or constant, are not called.
+3. Every point is measured in full, by the evaluator inside.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
 from ...objectives.base import Batch, Objective
 from ...weights.plane import Plane
 from ...weights.sharding import is_sharded
-from ..base import Measurement
-from ..sequential import Sequential
-from ..wrapper import Around
-from . import closed_form, replay
+from ..base import Evaluator, EvaluatorWrapper, Measurement, Measurements, Stream
 from .blocks import blocks
-from .closed_form import ROUNDING, ClosedForm
-from .recording import NotAffine, Recording, Seen, room
+from .closed_form import ClosedForm
+from .recording import NotAffine, Recording, Seen, available_bytes
 from .replay import Replay, candidates, memory_of, moving_parameters, worth_remembering
+from .settings import DEFAULT, AffineSettings
 
 log = logging.getLogger(__name__)
-Measured = dict[str, Measurement]
-AT_ONCE = 2**32  # numbers computed before the next point is given: a second or so
-OFF_AXES = (0.61, -0.37, 0.83)  # of the way along each axis
-TRIAL_BYTES = 2**28
 
 
-class Affine(Around):
-    """An evaluator that measures in full what it must, and computes the rest.
+class Affine(EvaluatorWrapper):
+    """An evaluator that measures a few points in full, and computes all others.
 
-    Values equal those of `reference` to 1e-6 relative in float32: this is proved at the point farthest from the
-    origin, on all batches, before any other is given. Points that had to be measured keep the values of
-    `reference` to the bit, the origin among them. The last bits of the others may depend on which points are asked
-    for together. What a step does besides at single points (raise, return nothing) is not seen in between. All that is
-    remembered and made of it, in all its streams, takes no more than `room` of memory.
+    Values equal those of `reference` to 1e-6 relative in float32. This is proved on all batches at the point farthest
+    from the origin, before any other is given. Points that had to be measured keep the values of `reference` to the
+    bit, the origin among them. The last bits of the others may depend on which points are asked for together. Side
+    effects of a step at single points (it raises, returns nothing) are not seen in between. All streams together take
+    no more than `available_bytes` of memory.
 
     Args:
         reference: measures points in full.
+        settings: for the search.
 
     Attributes:
-        way: of the last call: "closed form", "replay", or "" where every point was measured in full.
-        declined: why it was, else "".
+        method: of the last call: "closed form", "replay", or "" where every point was measured in full.
+        declined: the reason for measuring every point in full, else "".
 
     The points come as of any evaluator:
 
+    >>> from lightning_landscape.evaluators import Sequential
     >>> from lightning_landscape.objectives.base import LossFunction
     >>> net = torch.nn.Linear(2, 3, bias=False).requires_grad_(False)
     >>> plane = Plane({"weight": net.weight.clone()}, ({"weight": torch.eye(3, 2)},))
     >>> loss = LossFunction(lambda net, batch: torch.nn.functional.cross_entropy(net(batch[0]), batch[1]))
     >>> batches = [Batch((torch.ones(4, 2), torch.tensor([0, 1, 2, 0])), 4)]
     >>> evaluator = Affine(Sequential(net))
-    >>> len(list(evaluator(loss, plane, np.linspace(-1, 1, 51)[:, None], batches))), evaluator.way
+    >>> len(list(evaluator(loss, plane, np.linspace(-1, 1, 51)[:, None], batches))), evaluator.method
     (51, 'closed form')
     """
 
-    def __init__(self, reference: Sequential) -> None:
+    def __init__(self, reference: Evaluator, settings: AffineSettings = DEFAULT) -> None:
         super().__init__(reference)
-        self.reference = reference
-        self.way = self.declined = ""
-        self._kept = 0  # bytes, of all streams
+        self.settings = settings
+        self.method = self.declined = ""
+        self._taken_bytes = 0  # by all streams
 
-    def __call__(
-        self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]
-    ) -> Generator[Measured, None, None]:
-        """Yield the measurements of each point, in the order of `points`; see `Sequential`."""
+    def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         points = np.asarray(points, dtype=np.float64)
-        self.way = self.declined = ""
-        found: _Found | None = None
+        self.method = self.declined = ""
+        method: _Method | None = None
+        search = _Search(self.inner, objective, plane, batches, points, self.settings, self._taken_bytes)
         try:
-            found = _find(self.reference, objective, plane, points, batches, self._kept)
-        except NotAffine as reason:
-            self.declined = str(reason)
-        except Exception as error:  # noqa: BLE001  # if it is the step's own, it comes again at its point
-            self.declined = f"{type(error).__name__}: {error}"
-        if found is None:
+            method = search.method()
+        except Exception as error:  # noqa: BLE001  # an error of the step itself comes again at its point
+            self.declined = str(error) if isinstance(error, NotAffine) else f"{type(error).__name__}: {error}"
+        if method is None:
             log.debug("measured in full: %s", self.declined)
-            yield from self.reference(objective, plane, points, batches)
+            yield from self.inner(objective, plane, points, batches)
             return
-        self.way = found.way
-        self._kept += found.bytes
+        self.method = method.name
+        self._taken_bytes += method.bytes
         try:
-            computed = found.compute(points)
+            computed = method.compute(points)
             for point in points:
-                measured = next(computed)
-                if tuple(point) in found.known:
-                    measured = found.known[tuple(point)]
-                elif not all(np.isfinite(m.value) for m in measured.values()):
-                    measured = next(iter(self.reference(objective, plane, point[None], batches)))
-                yield measured
+                measurements = next(computed)
+                if tuple(point) in method.known:
+                    measurements = method.known[tuple(point)]
+                elif not all(np.isfinite(m.value) for m in measurements.values()):
+                    measurements = next(iter(self.inner(objective, plane, point[None], batches)))
+                yield measurements
         finally:
-            self._kept -= found.bytes
+            self._taken_bytes -= method.bytes
 
 
 def find_affine(
-    reference: Sequential,
+    reference: Evaluator,
     objective: Objective,
     plane: Plane,
     batches: Sequence[Batch],
-    points: np.ndarray | None = None,
+    points: np.ndarray,
+    settings: AffineSettings = DEFAULT,
 ) -> Affine | None:
     """An `Affine` evaluator, if the objective is affine enough for it on the smallest batch; else None.
 
-    Call it inside `rng.preserved`. It takes at most k + 3 + 2ᵏ passes over one batch (twice, where the closed form
-    does not do). The evaluator costs k + 2 passes over all batches, and then almost nothing a point (closed form), or
-    what the step costs without its model (replay): it is worth it from some ten points on.
+    Call it inside `rng.preserved`. The search takes at most k + 3 + 2ᵏ passes over one batch, twice as many without a
+    closed form. The evaluator costs k + 2 passes over all batches. A point then costs almost nothing
+    (closed form), or the step without its model (replay). It is worth it from some ten points on.
 
     Args:
         reference: measures points in full.
-        objective: what is measured.
+        objective: is measured.
         plane: origin and k directions.
         batches: the frozen data.
-        points: which will be measured, shape (n, k); None for those between −1 and 1.
+        points: the points to be measured, shape (n, k).
+        settings: for the search.
     """
-    k = plane.ndim
-    if points is None:
-        points = np.stack(np.meshgrid(*[np.linspace(-1.0, 1.0, 5)] * k, indexing="ij"), axis=-1).reshape(-1, k)
-    evaluator, few = Affine(reference), _smallest(batches)
-    share = few[0].size / sum(batch.size for batch in batches)
+    smallest = _smallest(batches)
+    share = smallest[0].size / sum(batch.size for batch in batches)
+    points = np.asarray(points, dtype=np.float64)
     try:
-        _find(reference, objective, plane, np.asarray(points, dtype=np.float64), few, share=share)
-    except Exception as reason:  # noqa: BLE001  # whatever it is, the reference does not need it
+        _Search(reference, objective, plane, smallest, points, settings, share=share).method()
+    except Exception as reason:  # noqa: BLE001  # the reference measures whatever has failed here
         log.debug("not affine: %s", reason)
         return None
-    return evaluator
+    return Affine(reference, settings)
 
 
-class _Found:
-    """A way that has proved equal: what computes the points, and what is known of some already."""
-
-    def __init__(
-        self,
-        way: str,
-        compute: Callable[[np.ndarray], Iterator[Measured]],
-        known: dict[tuple[float, ...], Measured],
-        bytes: int,
-    ) -> None:
-        self.way, self.compute, self.known, self.bytes = way, compute, known, bytes
-
-
-def _find(
-    reference: Sequential,
-    objective: Objective,
-    plane: Plane,
-    points: np.ndarray,
-    batches: Sequence[Batch],
-    kept: int = 0,
-    share: float = 1.0,
-) -> _Found:
-    """The first way that proves equal, and takes no more memory than there is room for.
+@dataclass(frozen=True, eq=False)
+class _Method:
+    """A method that has proved equal.
 
     Args:
-        kept: bytes of that room that are taken already.
-        share: of the data that `batches` are, where all of it must have room.
-
-    Raises:
-        NotAffine: if there is none.
+        name: as `Affine.method`.
+        compute: gives the measurements of points, one after the other.
+        known: the measurements of the points that were measured in full.
+        bytes: the memory that it takes.
     """
-    k = plane.ndim
-    if points.ndim != 2 or points.shape[1] != k or not np.isfinite(points).all() or not batches:
-        raise NotAffine("points or batches that are not to be computed")
-    if len(points) <= k + 3:
-        raise NotAffine("so few points are measured sooner than computed")
-    if is_sharded(reference.module):
-        raise NotAffine("the processes share the parameters")
-    where = _probes(points)
-    more = _more(where, points)
-    device = next((p.device for p in reference.module.parameters()), torch.device("cpu"))
-    most = max(0, room(device) - kept)
-    try:
-        return _closed(reference, objective, plane, where, more, batches, most // closed_form.TIMES, share)
-    except NotAffine as reason:
-        log.debug("no closed form: %s", reason)
-    # What was recorded for it is gone by now.
-    return _replayed(reference, objective, plane, where, more, batches, most // replay.TIMES, share)
+
+    name: str
+    compute: Callable[[np.ndarray], Iterator[Measurements]]
+    known: dict[tuple[float, ...], Measurements]
+    bytes: int
 
 
-def _closed(
-    reference: Sequential,
-    objective: Objective,
-    plane: Plane,
-    where: np.ndarray,
-    more: np.ndarray,
-    batches: Sequence[Batch],
-    most: int,
-    share: float,
-) -> _Found:
-    if len(batches) > 1:
-        trial = Recording(objective, most_bytes=min(most, TRIAL_BYTES))
-        ClosedForm(_passes(trial, reference, plane, more, _smallest(batches))[0], more, trial=True)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """The search for a method that gives the measured values.
+
+    The first arguments are those of `find_affine`.
+
+    Args:
+        taken_bytes: of the available memory, by other streams.
+        share: of `batches` in all the data for which there must be memory.
+    """
+
+    reference: Evaluator
+    objective: Objective
+    plane: Plane
+    batches: Sequence[Batch]
+    points: np.ndarray
+    settings: AffineSettings
+    taken_bytes: int = 0
+    share: float = 1.0
+
+    def method(self) -> _Method:
+        """The first method that proves equal, and takes no more memory than is available.
+
+        Raises:
+            NotAffine: if there is none.
+        """
+        k, points = self.plane.ndim, self.points
+        if points.ndim != 2 or points.shape[1] != k or not np.isfinite(points).all() or not self.batches:
+            raise NotAffine("points or batches that are not to be computed")
+        if len(points) <= k + 3:
+            raise NotAffine("so few points are measured sooner than computed")
+        module = self.reference.module
+        if is_sharded(module):
+            raise NotAffine("the processes share the parameters")
+        device = next((p.device for p in module.parameters()), torch.device("cpu"))
+        max_bytes = max(0, available_bytes(device, self.settings.max_bytes) - self.taken_bytes)
+        probes = _probes(points)
+        trial_probes = _trial_probes(probes, points)
+        try:
+            return self._closed_form(probes, trial_probes, max_bytes // self.settings.closed_form_factor)
+        except NotAffine as reason:
+            log.debug("no closed form: %s", reason)
+        # The record for the closed form is gone by now.
+        return self._replay(probes, trial_probes, max_bytes // self.settings.replay_factor)
+
+    def _closed_form(self, probes: np.ndarray, trial_probes: np.ndarray, max_bytes: int) -> _Method:
+        if len(self.batches) > 1:
+            ClosedForm(self._trial(trial_probes, max_bytes), trial_probes, self.settings, is_trial=True)
+        else:
+            probes = trial_probes
+        passes, measured = self._record(probes, Recording(self.objective, max_bytes=int(max_bytes * self.share)))
+        form = ClosedForm(passes, probes, self.settings)
+        del passes
+
+        def compute(points: np.ndarray) -> Iterator[Measurements]:
+            results: list[Measurements | None] = [None] * len(points)
+            plan = blocks(points, max(1, self.settings.numbers_at_once // form.cost()), form.example)
+            for i in range(len(points)):
+                if results[i] is None:
+                    members, places, block = plan.block_of(i)
+                    with torch.no_grad():
+                        columns = form(block)
+                    for member, place in zip(members, places, strict=True):
+                        results[member] = {
+                            name: Measurement(float(v[place]), float(e[place])) for name, (v, e) in columns.items()
+                        }
+                yield results[i] or {}
+                results[i] = {}
+
+        return _Method("closed form", compute, _proved(compute, probes, measured, form.tolerance), form.bytes())
+
+    def _replay(self, probes: np.ndarray, trial_probes: np.ndarray, max_bytes: int) -> _Method:
+        module = self.reference.module
+        trial = self._trial(trial_probes, max_bytes, candidates(module, self.plane))
+        watched = worth_remembering(trial, trial_probes, moving_parameters(module, self.plane))
         del trial
-    else:
-        where = more
-    passes, measured = _passes(Recording(objective, most_bytes=int(most * share)), reference, plane, where, batches)
-    form = ClosedForm(passes, where)
-    del passes
+        recording = Recording(self.objective, watched, max_bytes=int(max_bytes * self.share))
+        passes, measured = self._record(probes, recording)
+        del recording
+        replay = Replay(self.objective, memory_of(passes, probes))
+        del passes
 
-    def compute(points: np.ndarray) -> Iterator[Measured]:
-        results: list[Measured | None] = [None] * len(points)
-        plan = blocks(points, max(1, AT_ONCE // form.cost()), form.example)
-        for i in range(len(points)):
-            if results[i] is None:
-                members, places, block = plan.block_of(i)
-                with torch.no_grad():
-                    columns = form(block)
-                for member, place in zip(members, places, strict=True):
-                    results[member] = {
-                        name: Measurement(float(v[place]), float(e[place])) for name, (v, e) in columns.items()
-                    }
-            yield results[i] or {}
-            results[i] = {}
+        def compute(points: np.ndarray) -> Iterator[Measurements]:
+            stream = iter(self.reference(replay, self.plane, points, self.batches))
+            for point in points:
+                replay.point = point
+                yield next(stream)
 
-    return _Found("closed form", compute, _proved(compute, where, measured, form.tolerance), form.bytes())
+        known = _proved(compute, probes, measured, lambda m: self.settings.tolerance * abs(m.value))
+        return _Method("replay", compute, known, replay.bytes())
 
+    def _trial(self, probes: np.ndarray, max_bytes: int, watched: Sequence[nn.Module] = ()) -> list[list[Seen]]:
+        """The records of the smallest batch at the probes."""
+        max_bytes = min(max_bytes, self.settings.trial_bytes)
+        recording = Recording(self.objective, watched, nested=True, max_bytes=max_bytes)
+        return self._record(probes, recording, _smallest(self.batches))[0]
 
-def _replayed(
-    reference: Sequential,
-    objective: Objective,
-    plane: Plane,
-    where: np.ndarray,
-    more: np.ndarray,
-    batches: Sequence[Batch],
-    most: int,
-    share: float,
-) -> _Found:
-    parts = candidates(reference.module, plane)
-    trial = Recording(objective, parts, nested=True, most_bytes=min(most, TRIAL_BYTES))
-    passes, _ = _passes(trial, reference, plane, more, _smallest(batches))
-    watched = worth_remembering(passes, more, moving_parameters(reference.module, plane))
-    del passes, trial
-    passes, measured = _passes(
-        Recording(objective, watched, most_bytes=int(most * share)), reference, plane, where, batches
-    )
-    replayed = Replay(objective, memory_of(passes, where))
-    del passes
-
-    def compute(points: np.ndarray) -> Iterator[Measured]:
-        stream = iter(reference(replayed, plane, points, batches))
-        for point in points:
-            replayed.point = point
-            yield next(stream)
-
-    known = _proved(compute, where, measured, lambda m: ROUNDING * abs(m.value))
-    return _Found("replay", compute, known, replayed.bytes())
+    def _record(
+        self, probes: np.ndarray, recording: Recording, batches: Sequence[Batch] | None = None
+    ) -> tuple[list[list[Seen]], list[Measurements]]:
+        """The records of batches (None for all) at the probes, and their measurements."""
+        passes, measured, batches = [], [], batches or self.batches
+        for measurements in self.reference(recording, self.plane, probes, batches):
+            if [id(seen.batch) for seen in recording.seen] != [id(batch) for batch in batches]:
+                raise NotAffine("the batches did not stay whole")
+            passes.append(recording.seen)
+            measured.append(measurements)
+        return passes, measured
 
 
 def _smallest(batches: Sequence[Batch]) -> list[Batch]:
@@ -258,7 +261,10 @@ def _smallest(batches: Sequence[Batch]) -> list[Batch]:
 
 
 def _probes(points: np.ndarray) -> np.ndarray:
-    """The origin, a point on each axis as far out as any, and the farthest of the points, shape (k + 2, k)."""
+    """The points that are measured in full, shape (k + 2, k).
+
+    They are the origin, a point on each axis as far out as any, and the farthest of the points.
+    """
     k = points.shape[1]
     far = points[np.abs(points).argmax(axis=0), np.arange(k)]
     far = np.where(far == 0, 1.0, far)
@@ -268,48 +274,37 @@ def _probes(points: np.ndarray) -> np.ndarray:
     return np.concatenate([np.zeros((1, k)), np.diag(far), farthest[None]])
 
 
-def _more(where: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """For one batch: the outermost of the points in each quadrant, and one between the axes, too."""
-    k = where.shape[1]
-    far = where[1 : k + 1].sum(axis=0)
+def _trial_probes(probes: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The probes of one batch: also the outermost point in each quadrant, and a point between the axes."""
+    k = probes.shape[1]
+    far = probes[1 : k + 1].sum(axis=0)
     signs = np.stack(np.meshgrid(*[[-1.0, 1.0]] * k, indexing="ij"), axis=-1).reshape(-1, k)
     corners = points[((points / far) @ signs.T).argmax(axis=0)]
-    others = np.unique(np.concatenate([corners, [far * np.array(OFF_AXES * k)[:k]]]), axis=0)
-    new = [point for point in others if not (point == where).all(axis=1).any()]
-    return np.concatenate([where, np.reshape(new, (-1, k))])
-
-
-def _passes(
-    recording: Recording, reference: Sequential, plane: Plane, where: np.ndarray, batches: Sequence[Batch]
-) -> tuple[list[list[Seen]], list[Measured]]:
-    passes, measured = [], []
-    for result in reference(recording, plane, where, batches):
-        if [id(seen.batch) for seen in recording.seen] != [id(batch) for batch in batches]:
-            raise NotAffine("the batches did not stay whole")
-        passes.append(recording.seen)
-        measured.append(result)
-    return passes, measured
+    between = far * np.resize([0.61, -0.37, 0.83], k)
+    added = np.unique(np.concatenate([corners, between[None]]), axis=0)
+    new = [point for point in added if not (point == probes).all(axis=1).any()]
+    return np.concatenate([probes, np.reshape(new, (-1, k))])
 
 
 def _proved(
-    compute: Callable[[np.ndarray], Iterator[Measured]],
-    where: np.ndarray,
-    measured: list[Measured],
-    allowed: Callable[[Measurement], float],
-) -> dict[tuple[float, ...], Measured]:
+    compute: Callable[[np.ndarray], Iterator[Measurements]],
+    probes: np.ndarray,
+    measured: list[Measurements],
+    tolerance: Callable[[Measurement], float],
+) -> dict[tuple[float, ...], Measurements]:
     """The measurements by point, after a check that `compute` gives the same values at the last point.
 
     Raises:
-        NotAffine: if it is not.
+        NotAffine: if it does not.
     """
-    got, want = next(compute(where[-1:])), measured[-1]
-    if list(got) != list(want):
-        raise NotAffine(f"{sorted(want)} are measured, {sorted(got)} computed")
-    for name, measurement in want.items():
-        value, error = got[name]
-        off, expected = abs(value - measurement.value), measurement.standard_error
-        if not off <= allowed(measurement):
-            raise NotAffine(f"{name!r} is off by {off:.3g} of {measurement.value:.6g} at the farthest point")
-        if not np.isclose(error, expected, rtol=1e-3, atol=1e-5 * abs(measurement.value), equal_nan=True):
-            raise NotAffine(f"the standard error of {name!r} is {error:.6g} instead of {expected:.6g}")
-    return {tuple(point): m for point, m in zip(where, measured, strict=True)}
+    computed, expected = next(compute(probes[-1:])), measured[-1]
+    if list(computed) != list(expected):
+        raise NotAffine(f"{sorted(expected)} are measured, {sorted(computed)} computed")
+    for name, (value, error) in expected.items():
+        difference = abs(computed[name].value - value)
+        if not difference <= tolerance(expected[name]):
+            raise NotAffine(f"{name!r} is off by {difference:.3g} of {value:.6g} at the farthest point")
+        got = computed[name].standard_error
+        if not np.isclose(got, error, rtol=1e-3, atol=1e-5 * abs(value), equal_nan=True):
+            raise NotAffine(f"the standard error of {name!r} is {got:.6g} instead of {error:.6g}")
+    return {tuple(point): measurements for point, measurements in zip(probes, measured, strict=True)}

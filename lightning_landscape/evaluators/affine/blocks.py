@@ -10,8 +10,6 @@ from torch import Tensor
 
 from .cross_entropy import Product
 
-WASTE = 8  # points of a product for each point that is wanted: one alone costs about so much more
-
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
@@ -19,8 +17,7 @@ class Blocks:
 
     Args:
         numbers: the block of each point, shape (n,).
-        outer: the distinct leading coordinates, shape (A, k − 1); all points, shape (n, k), where they form no
-            product.
+        outer: the distinct leading coordinates, shape (A, k − 1); or all points, shape (n, k), without a product.
         inner: the distinct last coordinates, ascending, shape (B,); None where the points form no product.
         rows: the place of each point in `outer`, shape (n,).
         columns: the place of each point in `inner`, shape (n,).
@@ -35,7 +32,7 @@ class Blocks:
     example: Tensor
 
     def block_of(self, point: int) -> tuple[np.ndarray, np.ndarray, Product | Tensor]:
-        """The points computed with this one; the place of each in the block; and the block."""
+        """The numbers of the points in the block of this point, their places in it, and the block."""
         members = np.flatnonzero(self.numbers == self.numbers[point])
         outer, rows = np.unique(self.rows[members], return_inverse=True)
         leading = torch.as_tensor(self.outer[outer]).to(self.example)
@@ -46,13 +43,14 @@ class Blocks:
         return members, rows * len(inner) + columns, product
 
 
-def blocks(points: np.ndarray, most: int, example: Tensor) -> Blocks:
-    """Cut points into blocks of about `most` at once.
+def blocks(points: np.ndarray, size: int, example: Tensor, max_waste: int = 8) -> Blocks:
+    """Cut points into blocks of about `size` points.
 
     Args:
         points: shape (n, k), in any order.
-        most: points at a time.
-        example: their type and device as tensors.
+        size: the number of points to compute at once.
+        example: a tensor with the points' type and device.
+        max_waste: computed points of a product for each of `points`; a single point costs about so much more.
 
     A grid of 3 × 2 is one block whatever its order:
 
@@ -67,10 +65,10 @@ def blocks(points: np.ndarray, most: int, example: Tensor) -> Blocks:
     else:
         outer, rows = np.unique(points[:, :-1], axis=0, return_inverse=True)
     rows, columns = rows.reshape(-1), columns.reshape(-1)
-    if len(outer) * len(inner) > WASTE * len(points):
+    if len(outer) * len(inner) > max_waste * len(points):
         order = np.arange(len(points))
-        return Blocks(order // max(1, most // WASTE), points, None, order, np.zeros_like(order), example)
-    long = min(len(inner), max(1, round(most**0.5)))
-    high = max(1, most // long)
-    numbers = rows // high * (len(inner) // long + 1) + columns // long
+        return Blocks(order // max(1, size // max_waste), points, None, order, np.zeros_like(order), example)
+    width = min(len(inner), max(1, round(size**0.5)))
+    height = max(1, size // width)
+    numbers = rows // height * (len(inner) // width + 1) + columns // width
     return Blocks(numbers, outer, inner, rows, columns, example)

@@ -1,16 +1,19 @@
 """Cross-entropy of scores that are affine in the point: all points of a grid from k + 1 arrays of scores.
 
-For scores z(c) = z₀ + Σ cᵢ zᵢ of a sample and a target t with Σⱼ tⱼ = A (one-hot, smoothed, weighted, or given as
-probabilities), the loss −Σⱼ tⱼ log softmax(z)ⱼ is
+A sample has the scores z(c) = z₀ + Σ cᵢ zᵢ. Its target t is one-hot, smoothed, weighted, or given as probabilities,
+with Σⱼ tⱼ = A. The loss −Σⱼ tⱼ log softmax(z)ⱼ is
 
     ℓ(c) = A log Σⱼ exp mⱼ(c),    mⱼ(c) = zⱼ(c) − Σᵢ tᵢ zᵢ(c) / A,
 
 and the margins m are affine in c, too. On a product of points (α, β) the exponential is a product,
-exp m(α, β) = exp(m₀ + α m₁) · exp(β m₂), so that the sums over the classes of all (α, β) are one matrix product.
+
+    exp m(α, β) = exp(m₀ + α m₁) · exp(β m₂),
+
+so that the sums over the classes of all (α, β) are one matrix product.
 
 No shift is needed: the target's score is a mean of scores, so the sum is at least 1. Where no factor exceeds
-exp(`ceiling`), nothing overflows, and a term that underflows was less than the rounding of that 1. Other samples
-are summed with the greatest margin taken out, as `torch.logsumexp` does.
+exp(`ceiling`), nothing overflows. A term that underflows was less than the rounding of that 1. Other samples are
+summed with the greatest margin taken out, as `torch.logsumexp` does.
 
 Letters: n samples, C classes, G batches, k directions, P points, of a product A × B.
 """
@@ -20,13 +23,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-CACHED = 2**19  # numbers in the working array of a chunk on the CPU: they should stay in its cache
-FOLDS = 3  # 2³ sums are multiplied before a logarithm is taken
+CACHED_NUMBERS = 2**19  # in the working array of a chunk on the CPU: they should stay in its cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +51,12 @@ class Product:
 
 @dataclass(frozen=True, eq=False)
 class Margins:
-    """The margins of the samples of one call of the loss, or of calls on G batches of one size, one after the other.
+    """The margins of all samples in one call of the loss, or in calls on G batches of one size.
 
     Args:
         parts: m₀, …, m_k, shape (k + 1, n, C).
         weights: A of each sample, shape (n,); None where all are 1.
-        divisor: what the sum of the losses of a batch is divided by.
+        divisor: of the sum of the losses of a batch.
         batches: G.
     """
 
@@ -68,28 +70,26 @@ class Margins:
         count, device = self.parts.shape[1], self.parts.device
         result = torch.zeros(self.batches, _count(points), dtype=torch.float64, device=device)
         owners = torch.arange(count, device=device) // max(1, count // self.batches)
-        for rows, sums, room, logarithm in _chunks(self.parts, points):
-            own = owners[rows]
+        for chunk in _chunks(self.parts, points):
+            sums, batches = chunk.sums, owners[chunk.rows]
+            if self.weights is None and not chunk.is_log:
+                sums, batches = _folded(sums, batches, chunk.max_factors)
+            losses = sums if chunk.is_log else sums.log_()
             if self.weights is not None:
-                logs = (sums if logarithm else sums.log_()) * self.weights[rows, None]
-            elif logarithm:
-                logs = sums
-            else:
-                sums, own = _folded(sums, own, room)
-                logs = sums.log_()
-            batches, sizes = own.unique_consecutive(return_counts=True)
-            for batch, losses in zip(batches.tolist(), logs.split(sizes.tolist()), strict=True):
-                result[batch] += losses.sum(0, dtype=torch.float64)
+                losses = losses * self.weights[chunk.rows, None]
+            numbers, sizes = batches.unique_consecutive(return_counts=True)
+            for number, of_batch in zip(numbers.tolist(), losses.split(sizes.tolist()), strict=True):
+                result[number] += of_batch.sum(0, dtype=torch.float64)
         return result / self.divisor
 
     def moments(self, points: Product | Tensor) -> tuple[Tensor, Tensor]:
         """The sums of the losses and of their squares over the samples, float64, each of shape (P,)."""
         first = torch.zeros(_count(points), dtype=torch.float64, device=self.parts.device)
         second = torch.zeros_like(first)
-        for rows, sums, _, logarithm in _chunks(self.parts, points):
-            losses = sums if logarithm else sums.log_()
+        for chunk in _chunks(self.parts, points):
+            losses = chunk.logs()
             if self.weights is not None:
-                losses = losses * self.weights[rows, None]
+                losses = losses * self.weights[chunk.rows, None]
             first += _summed(losses)
             second += _summed(losses.square_())
         return first, second
@@ -97,8 +97,8 @@ class Margins:
     def each(self, points: Product | Tensor) -> Tensor:
         """The loss of every sample at every point, shape (n, P)."""
         result = self.parts.new_empty(self.parts.shape[1], _count(points))
-        for rows, sums, _, logarithm in _chunks(self.parts, points):
-            result[rows] = sums if logarithm else sums.log_()
+        for chunk in _chunks(self.parts, points):
+            result[chunk.rows] = chunk.logs()
         return result if self.weights is None else result * self.weights[:, None]
 
 
@@ -126,34 +126,31 @@ def margins(parts: Tensor, arguments: dict[str, Any], batches: int = 1) -> Margi
     classes = rows.shape[-1]
     importance = rows.new_ones(classes) if weight is None else weight.detach().to(rows.dtype)
     if target.is_floating_point():
-        share = class_last(target.detach()[None])[0].to(rows.dtype)
-        wanted, kept = share * importance, None
-        divisor = len(wanted) / batches if arguments["reduction"] == "mean" else 1.0
+        targets = class_last(target.detach()[None])[0].to(rows.dtype) * importance
+        total = float(len(targets))
     else:
         labels = target.detach().reshape(-1)
-        kept = labels != arguments["ignore_index"]
-        if bool(kept.all()):
-            kept = None
-        else:
-            labels, rows = labels[kept], rows[:, kept]
-        wanted = torch.nn.functional.one_hot(labels, classes).to(rows.dtype) * importance
-        whole = float(importance[labels].sum(dtype=torch.float64))
-        divisor = whole / batches if arguments["reduction"] == "mean" else 1.0
+        counts = labels != arguments["ignore_index"]
+        if not bool(counts.all()):
+            if arguments["reduction"] == "none":
+                raise ValueError("ignored samples in losses that are not reduced")
+            labels, rows = labels[counts], rows[:, counts]
+        targets = torch.nn.functional.one_hot(labels, classes).to(rows.dtype) * importance
+        total = float(importance[labels].sum(dtype=torch.float64))
+    divisor = total / batches if arguments["reduction"] == "mean" else 1.0
     if smoothing:
-        wanted = (1 - smoothing) * wanted + smoothing / classes * importance
-    if bool((wanted < 0).any()):
+        targets = (1 - smoothing) * targets + smoothing / classes * importance
+    if bool((targets < 0).any()):
         raise ValueError("a weight is negative")
-    if arguments["reduction"] == "none" and kept is not None:
-        raise ValueError("ignored samples in losses that are not reduced")
-    sums = wanted.sum(dim=1)
-    centred = rows - torch.einsum("nc,knc->kn", wanted / sums.clamp(min=1e-30)[:, None], rows)[:, :, None]
+    sums = targets.sum(dim=1)
+    centred = rows - torch.einsum("nc,knc->kn", targets / sums.clamp(min=1e-30)[:, None], rows)[:, :, None]
     # Without a target the sum may be less than 1 and underflow, and 0 times its logarithm is no number.
     centred = torch.where((sums > 0)[:, None], centred, 0.0) if bool((sums <= 0).any()) else centred
     return Margins(centred, None if bool((sums == 1).all()) else sums, divisor, batches)
 
 
 def class_last(scores: Tensor) -> Tensor:
-    """Scores of shape (m, B, C, d₁, …), or (m, C) of a single sample, as one row a sample or pixel: (m, n, C)."""
+    """One row a sample or pixel, shape (m, n, C), of scores (m, B, C, d₁, …) or (m, C)."""
     if scores.ndim == 2:
         return scores[:, None]
     return scores.movedim(2, -1).flatten(1, -2)
@@ -162,14 +159,14 @@ def class_last(scores: Tensor) -> Tensor:
 def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
     """The number of samples with their greatest score at their label, at every point, float64, shape (P,).
 
-    Along the last coordinate β every margin is a line, so the points where all other classes are lower are an
-    interval: its ends take n · A · C divisions, not n · A · B · C comparisons. Of equal scores the first counts, as
-    in `torch.argmax`.
+    Along the last coordinate β every margin is a line. So the points where all other classes are lower are an
+    interval. Its ends take n · A · C divisions, not n · A · B · C comparisons. Of equal scores the first counts, as in
+    `torch.argmax`.
 
     Args:
         parts: z₀, …, z_k, shape (k + 1, n, C).
         labels: shape (n,).
-        points: where.
+        points: a product, or points of shape (P, k).
 
     >>> z = torch.tensor([[[1.0, 0.0]], [[0.0, 1.0]]])  # z(c) = (1, c)
     >>> correct(z, torch.tensor([0]), Product(torch.zeros(1, 0), torch.tensor([-1.0, 0.5, 3.0])))
@@ -178,18 +175,18 @@ def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
     result = torch.zeros(_count(points), dtype=torch.float64, device=parts.device)
     count, classes = parts.shape[1:]
     outside = (labels < 0) | (labels >= classes)
-    own = labels.masked_fill(outside, 0)
     if isinstance(points, Tensor):
         for rows in torch.arange(count, device=parts.device).split(_rows(parts, len(points) * classes)):
             hits = _scores(parts[:, rows], points).argmax(1) == labels[rows, None]
             result += hits.sum(0, dtype=torch.float64)
         return result
     places, inner = len(points.outer), points.inner
-    lower_index = torch.arange(classes, device=parts.device)
+    class_numbers = torch.arange(classes, device=parts.device)
     edges = len(inner) + 1
     steps = torch.zeros(places * edges, dtype=torch.float64, device=parts.device)
     base = torch.arange(places, device=parts.device) * edges
-    relative = parts - parts.gather(2, own.expand(len(parts), -1)[:, :, None])
+    labels = labels.masked_fill(outside, 0)
+    relative = parts - parts.gather(2, labels.expand(len(parts), -1)[:, :, None])
     slope, flat = relative[-1], relative[-1] == 0
     ends = -relative[:-1] / slope  # where a margin is 0: again affine, in the other coordinates
     endless = torch.zeros_like(ends)
@@ -200,7 +197,7 @@ def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
         low = _affine(lower[:, rows], points.outer).amax(2)
         if int(flat[rows].sum()) > len(rows):  # other classes than the label itself
             offset = _affine(relative[:-1, rows], points.outer)
-            wins = (offset > 0) | ((offset == 0) & (lower_index < own[rows, None, None]))
+            wins = (offset > 0) | ((offset == 0) & (class_numbers < labels[rows, None, None]))
             low = low.masked_fill((flat[rows, None] & wins).any(2), math.inf)
         low = low.masked_fill(outside[rows, None], math.inf)
         first = torch.searchsorted(inner, low)
@@ -211,42 +208,60 @@ def correct(parts: Tensor, labels: Tensor, points: Product | Tensor) -> Tensor:
 
 
 def ceiling(dtype: torch.dtype) -> float:
-    """The greatest logarithm of a factor: e⁴⁰ in float32, whose square still leaves room for a sum over classes.
+    """The greatest logarithm of a factor: 40 in float32, where e⁸⁰ still leaves room for a sum over classes.
 
     A term is lost where its first factor underflows, below e⁻⁸⁷: times e⁴⁰ that is nothing beside 1.
     """
     return math.log(torch.finfo(dtype).max) * 0.45
 
 
-def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[tuple[Any, Tensor, float, bool]]:
-    """Samples in chunks: which rows; Σⱼ exp mⱼ at every point, shape (rows, P); how many of these sums may be
-    multiplied before a number overflows; and whether they are logarithms already."""
+class _Chunk(NamedTuple):
+    """The sums over the classes for some samples at all points.
+
+    Args:
+        rows: the numbers of the samples, shape (rows,).
+        sums: Σⱼ exp mⱼ at every point, shape (rows, P).
+        max_factors: the number of these sums that may be multiplied before a number overflows.
+        is_log: True if the sums are logarithms already.
+    """
+
+    rows: Tensor | slice
+    sums: Tensor
+    max_factors: float = 1.0
+    is_log: bool = True
+
+    def logs(self) -> Tensor:
+        """The logarithms of the sums, which are lost."""
+        return self.sums if self.is_log else self.sums.log_()
+
+
+def _chunks(parts: Tensor, points: Product | Tensor) -> Iterator[_Chunk]:
+    """Yield the sums of all samples, a chunk at a time."""
     count, classes = parts.shape[1:]
-    left = torch.arange(count, device=parts.device)
+    unsafe = torch.arange(count, device=parts.device)
     grid = points.points() if isinstance(points, Product) else points
     if isinstance(points, Product):
         bounds = _bounds(parts[:-1], points.outer), _bounds(parts[-1:], points.inner[:, None], bare=True)
         safe = torch.maximum(*bounds) <= ceiling(parts.dtype)
-        left = torch.nonzero(~safe)[:, 0]
+        unsafe = torch.nonzero(~safe)[:, 0]
         size = _rows(parts, max(_count(points), (len(points.outer) + len(points.inner)) * classes))
         tops = (bounds[0] + bounds[1]).clamp(min=0) + math.log(classes)
-        chosen = torch.nonzero(safe)[:, 0] if len(left) else None
+        chosen = torch.nonzero(safe)[:, 0] if len(unsafe) else None
+        safe_parts = parts
         if chosen is not None:
-            parts_here, tops = parts[:, chosen], tops[chosen]
-        else:
-            parts_here = parts
+            safe_parts, tops = parts[:, chosen], tops[chosen]
         highest = torch.stack([top.max() for top in tops.split(size)]).tolist() if len(tops) else []
         working = parts.new_empty(min(size, len(tops)), len(points.outer), len(points.inner))
         for i, top in enumerate(highest):
             rows = slice(i * size, (i + 1) * size)
-            piece = parts_here[:, rows]
+            piece = safe_parts[:, rows]
             first = _affine(piece[:-1], points.outer).exp_()
             second = (piece[-1][:, :, None] * points.inner).exp_()
-            room = math.log(torch.finfo(parts.dtype).max) / top
+            max_factors = math.log(torch.finfo(parts.dtype).max) / top
             sums = torch.bmm(first, second, out=working[: len(first)])  # new memory would take longer than the product
-            yield rows if chosen is None else chosen[rows], sums.flatten(1), room, False
-    for rows in left.split(_rows(parts, len(grid) * classes)):
-        yield rows, torch.logsumexp(_scores(parts[:, rows], grid), dim=1), 1.0, True
+            yield _Chunk(rows if chosen is None else chosen[rows], sums.flatten(1), max_factors, is_log=False)
+    for members in unsafe.split(_rows(parts, len(grid) * classes)):
+        yield _Chunk(members, torch.logsumexp(_scores(parts[:, members], grid), dim=1))
 
 
 def _affine(parts: Tensor, points: Tensor) -> Tensor:
@@ -273,24 +288,24 @@ def _bounds(parts: Tensor, points: Tensor, bare: bool = False) -> Tensor:
     return result.amax(1)
 
 
-def _folded(sums: Tensor, owners: Tensor, room: float) -> tuple[Tensor, Tensor]:
+def _folded(sums: Tensor, owners: Tensor, max_factors: float) -> tuple[Tensor, Tensor]:
     """The products of up to 2³ sums each, where they fit into a number: fewer logarithms of the same total.
 
     Args:
         sums: shape (rows, P).
         owners: the batch of each row, shape (rows,); only rows of one batch are multiplied.
-        room: how many factors fit.
+        max_factors: as in `_Chunk`.
     """
-    for fold in range(1, FOLDS + 1):
-        if 2**fold > room or len(sums) % 2 or not torch.equal(owners[::2], owners[1::2]):
+    for factors in (2, 4, 8):
+        if factors > max_factors or len(sums) % 2 or not torch.equal(owners[::2], owners[1::2]):
             break
         sums, owners = sums[::2].mul_(sums[1::2]), owners[::2]
     return sums, owners
 
 
 def _summed(values: Tensor) -> Tensor:
-    """The sums over the rows in float64; of eight at a time in their own type, which is four times as fast."""
-    for _ in range(FOLDS):
+    """The sums over the rows in float64; of 2³ at a time in their own type, which is four times as fast."""
+    for _ in range(3):
         half = len(values) // 2
         if half == 0 or len(values) % 2:
             break
@@ -300,7 +315,7 @@ def _summed(values: Tensor) -> Tensor:
 
 def _rows(parts: Tensor, numbers: int) -> int:
     """The number of samples in a chunk, if each sample takes `numbers` numbers."""
-    return max(8, CACHED * (1 if parts.device.type == "cpu" else 64) // max(1, numbers) // 8 * 8)
+    return max(8, CACHED_NUMBERS * (1 if parts.device.type == "cpu" else 64) // max(1, numbers) // 8 * 8)
 
 
 def _count(points: Product | Tensor) -> int:

@@ -1,17 +1,11 @@
-"""Effects of a user's code outside of the module while it is measured: held back, put back, or noticed."""
+"""Effects of a user's code outside of the module while it is measured: suppressed, undone, or noticed."""
 
-from .held import HeldBack, one_pass, put_back_later
-from .noticed import noticing, unheld
-from .standins import stand_in, writers_apart
+from .audit import effects_warning, record_effects
+from .guard import EffectGuard, one_pass, restore_later
+from .standins import replace_writers, stand_in
 from .trackers import writer_classes
 
 __all__ = [
-    "HeldBack",
-    "noticing",
-    "one_pass",
-    "put_back_later",
-    "stand_in",
-    "unheld",
+    "EffectGuard", "effects_warning", "one_pass", "record_effects", "replace_writers", "restore_later", "stand_in",
     "writer_classes",
-    "writers_apart",
-]
+]  # fmt: skip

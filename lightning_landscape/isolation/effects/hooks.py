@@ -1,4 +1,4 @@
-"""Functions and methods replaced while a user's code is measured, for the thread that measures it and no other."""
+"""Replacements of functions and methods while a user's code is measured, in the thread that measures it only."""
 
 from __future__ import annotations
 
@@ -7,59 +7,61 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+if TYPE_CHECKING:
+    from .files import Files
+
+Function = Callable[..., Any]
 _MISSING: Any = object()
 
 
 class Hook(NamedTuple):
-    """One replacement.
+    """The replacement of one function.
 
     Args:
-        owner: a module, a class or an object.
-        name: of its function.
-        act: ``act(original, *args, **kwargs)`` in place of ``original(*args, **kwargs)``; inside, no hook acts.
+        owner: the module, class or object that has the function.
+        name: the name of the function.
+        act: called as ``act(original, *args, **kwargs)`` in place of ``original(*args, **kwargs)``, without hooks.
     """
 
     owner: Any
     name: str
-    act: Callable[..., Any]
+    act: Function
 
 
-class Here(threading.local):
-    """The state of this thread.
+class ThreadState(threading.local):
+    """The state of a thread.
 
     Attributes:
-        acting: whether hooks act.
-        files: what has been written to files since they do, or None (`files.py`).
-        shows: what showed warnings when they began to.
-        noticed: what is noticed, and how often; None while nobody wants to know.
-        passes: what puts back at the end of the pass, last first; None outside of one.
-        puts_back: whether globals are put back after each call.
-        known: for which streams and libraries hooks are in place.
+        acting: True while hooks act.
+        files: the files that were written since hooks began to act, or None.
+        warning_function: the function that showed warnings when hooks began to act.
+        noticed: the counts of noticed effects; None while nobody asks for them.
+        finishers: calls for the end of the pass, in reverse order; None outside of a pass.
+        restores: True if globals are restored after each call.
+        covered: the streams, and the number of modules, for which hooks are installed.
     """
 
     acting = False
-    files: Any = None
-    shows: Any = None
+    files: Files | None = None
+    warning_function: Function | None = None
     noticed: dict[str, int] | None = None
-    passes: list[Callable[[], None]] | None = None
-    puts_back: bool = False
-    known: Any = None
+    finishers: list[Callable[[], None]] | None = None
+    restores: bool = False
+    covered: Any = None
 
 
-here = Here()
+thread = ThreadState()
 _lock = threading.Lock()
 _users = 0  # passes and calls that need hooks
-_installed: dict[tuple[int, str], tuple[Any, Any]] = {}  # by owner and name: the owner, and what it had itself
-_made: dict[
-    tuple[int, str], tuple[Any, Any]
-] = {}  # the same of modules and classes: the original, and what replaces it
+_installed: dict[tuple[int, str], tuple[Any, Any]] = {}  # by id of owner and name: the owner, and its attribute
+_replacements: dict[tuple[int, str], tuple[Function, Function]] = {}  # of modules and classes: original, replacement
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Hooks that are put in place inside stay until the end; then all is as it was."""
+    """Remove at the end the hooks that are installed inside."""
     global _users
     with _lock:
         _users += 1
@@ -69,48 +71,48 @@ def installed() -> Iterator[None]:
         with _lock:
             _users -= 1
             while _installed and not _users:
-                (_, name), (owner, own) = _installed.popitem()
-                if own is _MISSING:
+                (_, name), (owner, attribute) = _installed.popitem()
+                if attribute is _MISSING:
                     delattr(owner, name)
                 else:
-                    setattr(owner, name, own)
+                    setattr(owner, name, attribute)
 
 
 def install(hooks: Iterable[Hook]) -> None:
-    """Put hooks in their places, those that are not there yet; call it inside `installed`."""
+    """Install those hooks that are not installed yet; to be called inside `installed`."""
     with _lock:
         for owner, name, act in hooks:
             if (id(owner), name) not in _installed:
-                own, original = vars(owner).get(name, _MISSING), getattr(owner, name)
-                with suppress(AttributeError, TypeError):  # of a stream that lets nobody set it
+                attribute, original = vars(owner).get(name, _MISSING), getattr(owner, name)
+                with suppress(AttributeError, TypeError):  # some streams have read-only attributes
                     setattr(owner, name, _replacement(owner, name, original, act))
-                    _installed[id(owner), name] = (owner, own)
+                    _installed[id(owner), name] = (owner, attribute)
 
 
-def _replacement(owner: Any, name: str, original: Any, act: Callable[..., Any]) -> Any:
-    known = _made.get((id(owner), name))
-    if known is not None and known[0] is original:
-        return known[1]
+def _replacement(owner: object, name: str, original: Function, act: Function) -> Function:
+    known, replacement = _replacements.get((id(owner), name), (None, None))
+    if replacement is not None and known is original:
+        return replacement
 
-    def replaced(*args: Any, **kwargs: Any) -> Any:
-        if not here.acting:
+    def call(*args: object, **kwargs: object) -> Any:
+        if not thread.acting:
             return original(*args, **kwargs)
-        here.acting = False
+        thread.acting = False
         try:
             return act(original, *args, **kwargs)
         finally:
-            here.acting = True
+            thread.acting = True
 
-    if isinstance(owner, type | ModuleType):  # others come and go
-        _made[id(owner), name] = (original, replaced)
-    return replaced
+    if isinstance(owner, type | ModuleType):  # ids of other objects are used again
+        _replacements[id(owner), name] = (original, call)
+    return call
 
 
-def _in_child() -> None:
-    """In a forked process: its only thread is new to the lock, and is not in the call that is measured."""
+def _reset_child() -> None:
+    """Reset a forked process: its only thread does not hold the lock, and is not in the measured call."""
     global _lock
-    _lock, here.acting = threading.Lock(), False
+    _lock, thread.acting = threading.Lock(), False
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_reset_child)

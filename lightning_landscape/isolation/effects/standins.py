@@ -1,4 +1,4 @@
-"""Stand-ins for the open files and CSV writers of a copied module; they write nothing."""
+"""Stand-ins for the open files and CSV writers of a copied module, which write nothing."""
 
 from __future__ import annotations
 
@@ -19,57 +19,57 @@ _lock = threading.RLock()
 
 
 @cache
-def _nowhere() -> int:
-    """A file descriptor that takes everything, for those who ask for one."""
+def _null_descriptor() -> int:
+    """The descriptor of the null device."""
     return os.open(os.devnull, os.O_RDWR)
 
 
 class _Null:
-    """The base class of the two kinds of null files, binary and text."""
+    """The common part of binary and text files that discard their input."""
 
-    def __init__(self, name: Any = None, mode: str = "w") -> None:
+    def __init__(self, name: object = None, mode: str = "w") -> None:
         self.name, self.mode = name, mode
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def tell(self) -> int:
-        """Nothing has been written."""
+        """The position 0."""
         return 0
 
     def truncate(self, size: int | None = None) -> int:
-        """Nothing is left."""
+        """The size 0."""
         return 0
 
     def fileno(self) -> int:
-        """One that takes everything, too."""
-        return _nowhere()
+        """The descriptor of the null device."""
+        return _null_descriptor()
 
 
 class NullBytes(_Null, io.RawIOBase):
-    """A binary file that takes everything and keeps nothing."""
+    """A binary file that discards its input."""
 
     def write(self, data: Any) -> int:
-        """Give the number of bytes."""
+        """The number of bytes in `data`."""
         return memoryview(data).nbytes
 
 
 class NullText(_Null, io.TextIOBase):
-    """A text file that takes everything and keeps nothing."""
+    """A text file that discards its input."""
 
     @property
     def buffer(self) -> NullBytes:
-        """The binary file below it."""
+        """The binary file below."""
         return NullBytes(self.name)
 
     def write(self, text: str) -> int:
-        """Give the number of characters."""
+        """The number of characters in `text`."""
         return len(text)
 
 
 def stand_in(file: Any) -> Any:
-    """A file of its own for a copy: one that keeps nothing in place of one that is written, or the same to be read.
+    """The file for a copy: one that discards its input for a file that is written, or a second one for reading.
 
     >>> import tempfile
     >>> with tempfile.TemporaryFile("w+") as file:
@@ -83,43 +83,36 @@ def stand_in(file: Any) -> Any:
             null.close()
         return null
     try:
-        twin = io.BufferedReader(_Unowned(file.name))
+        twin = io.BufferedReader(_UnownedFile(file.name))
         twin.seek(file.tell())
     except (OSError, ValueError, TypeError, AttributeError):  # a pipe; or text, between two lines
         return file
     return io.TextIOWrapper(twin, file.encoding, file.errors) if text else twin
 
 
-class _Unowned(io.FileIO):
-    """Closes itself without a word, since nobody else does."""
+class _UnownedFile(io.FileIO):
+    """A file that closes itself without a warning, since no other object closes it."""
 
     def __del__(self) -> None:
         self.close()
 
-    def _dealloc_warn(self, source: Any) -> None:
-        """Say nothing."""
-
-
-def _csv_writer(writer: Any) -> Any:
-    return csv.writer(NullText(), dialect=writer.dialect)
+    def _dealloc_warn(self, source: object) -> None:
+        """Do nothing in place of the warning."""
 
 
 @contextmanager
-def writers_apart() -> Iterator[None]:
-    """Inside, `copy.deepcopy` gives copies stand-ins for open files, and lets them share what hooks hold back."""
-    makers: dict[type, Callable[[Any], Any]] = {
-        **dict.fromkeys(
-            (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedReader, io.FileIO), stand_in
-        ),
-        type(csv.writer(NullText())): _csv_writer,
-    }
+def replace_writers() -> Iterator[None]:
+    """Inside, copies of `copy.deepcopy` get stand-ins for open files, and share the writers that hooks suppress."""
+    kinds = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom, io.BufferedReader, io.FileIO)
+    makers: dict[type, Callable[[Any], Any]] = dict.fromkeys(kinds, stand_in)
+    makers[type(csv.writer(NullText()))] = lambda writer: csv.writer(NullText(), dialect=writer.dialect)
     shared = (ModuleType, *writer_classes())
     with _lock:
         before = dict(copyreg.dispatch_table)
         for kind, make in makers.items():
             copyreg.pickle(kind, lambda value, make=make: (partial(make, value), ()))  # type: ignore[misc]
         for kind in shared:
-            copyreg.pickle(kind, lambda value: "it is shared")
+            copyreg.pickle(kind, lambda value: "shared")  # a name in place of a state: the copy is the object itself
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Libraries that write what they are told in threads or processes of their own: their functions do nothing."""
+"""Libraries that write in threads or processes of their own, whose functions do nothing during a measurement."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
 
-from .hooks import Hook, here
+from .hooks import Function, Hook, thread
 
 LOGS = ("log*", "set_*", "add_*", "append", "extend", "track", "update", "upload*", "assign", "report_*", "save")
-# Module, class in it (None: its functions), and patterns of the names of what writes.
+# A module, a class in it (None for the module), and patterns for the names of the functions that write.
 WRITERS: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
     ("torch.utils.tensorboard.writer", "SummaryWriter", ("_get_file_writer", "flush", "close")),
     ("tensorboardX.writer", "SummaryWriter", ("_get_file_writer", "_get_comet_logger", "flush", "close")),
@@ -36,7 +36,7 @@ WRITERS: tuple[tuple[str, str | None, tuple[str, ...]], ...] = (
 
 
 class Nothing:
-    """The result of a silenced writer: each attribute, item and call of it gives the same object again.
+    """The result of a suppressed writer, which is also each of its own attributes, items and results.
 
     >>> with Nothing().start(1)["run"] as run:
     ...     bool(run), list(run.info), str(run.name)
@@ -48,17 +48,17 @@ class Nothing:
             raise AttributeError(name)
         return self
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Nothing:
+    def __call__(self, *args: object, **kwargs: object) -> Nothing:
         return self
 
-    def __getitem__(self, key: Any) -> Nothing:
+    def __getitem__(self, key: object) -> Nothing:
         return self
 
     def __enter__(self) -> Nothing:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        """Raise what was raised."""
+        """Suppress no exception."""
 
     def __bool__(self) -> bool:
         return False
@@ -75,30 +75,29 @@ class Nothing:
 NOTHING = Nothing()
 
 
-def _nothing(original: Any, *args: Any, **kwargs: Any) -> Nothing:
+def _give_nothing(original: Function, *args: object, **kwargs: object) -> Nothing:
     return NOTHING
 
 
 _shown: set[tuple[Any, ...]] = set()
 
 
-def shown_by() -> Any:
-    """The function that shows a warning now; code that catches warnings puts another one there."""
+def warning_function() -> Function | None:
+    """The function that shows warnings now; code that catches warnings replaces it."""
     return vars(warnings).get("_showwarnmsg_impl")
 
 
-def _once(original: Any, message: Any) -> None:
-    """Show the first warning of each line of code; those that the code itself catches, all."""
-    if shown_by() is not here.shows:
-        return original(message)
+def _show_once(original: Function, message: warnings.WarningMessage) -> None:
+    """Show the first warning of each line of code, and all those that the code catches."""
     place = (message.category, message.filename, message.lineno)
-    if place not in _shown:
-        _shown.add(place)
+    is_caught = warning_function() is not thread.warning_function
+    if is_caught or place not in _shown:
+        _shown.update([] if is_caught else [place])
         original(message)
 
 
 def writer_classes() -> Iterator[type]:
-    """The classes among them that are loaded, with all that are derived from them."""
+    """The loaded classes of `WRITERS`, with their subclasses."""
     waiting = [getattr(sys.modules.get(module), kind, None) for module, kind, _ in WRITERS if kind is not None]
     while waiting:
         kind = waiting.pop()
@@ -107,21 +106,21 @@ def writer_classes() -> Iterator[type]:
             waiting += kind.__subclasses__()
 
 
-_known: tuple[list[ModuleType] | None, list[Hook]] = (None, [])
+_cached: tuple[list[ModuleType] | None, list[Hook]] = (None, [])  # the loaded modules, and the hooks for them
 
 
 def hooks() -> list[Hook]:
-    """The hooks of logging and warnings, and those of the libraries in `WRITERS` that are loaded."""
-    global _known
+    """The hooks for logging, warnings, and the loaded libraries of `WRITERS`."""
+    global _cached
     loaded = [sys.modules[name] for name, _, _ in WRITERS if name in sys.modules]
-    if loaded != _known[0]:
-        found = [Hook(logging.Logger, "callHandlers", _nothing), Hook(warnings, "_showwarnmsg", _once)]
+    if loaded != _cached[0]:
+        result = [Hook(logging.Logger, "callHandlers", _give_nothing), Hook(warnings, "_showwarnmsg", _show_once)]
         for module, kind, patterns in WRITERS:
             owner = sys.modules.get(module) if kind is None else getattr(sys.modules.get(module), kind, None)
             for name in vars(owner) if owner is not None else ():
                 value = getattr(owner, name)
-                written = any(fnmatchcase(name, pattern) for pattern in patterns)
-                if written and callable(value) and not isinstance(value, type):
-                    found.append(Hook(owner, name, _nothing))
-        _known = (loaded, found)
-    return _known[1]
+                writes = any(fnmatchcase(name, pattern) for pattern in patterns)
+                if writes and callable(value) and not isinstance(value, type):
+                    result.append(Hook(owner, name, _give_nothing))
+        _cached = (loaded, result)
+    return _cached[1]

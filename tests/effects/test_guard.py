@@ -1,4 +1,4 @@
-"""HeldBack: what acts inside, in one thread, and that everything is as it was afterwards."""
+"""EffectGuard: what acts inside, in one thread, and that everything is as it was afterwards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, Plane
 from lightning_landscape.evaluators import Forked, Sequential
-from lightning_landscape.isolation.effects import HeldBack, noticing, one_pass, unheld
+from lightning_landscape.isolation.effects import EffectGuard, effects_warning, one_pass, record_effects
 from lightning_landscape.objectives.base import Batch, LossFunction
 
 
@@ -46,9 +46,9 @@ def places() -> list[Any]:
 @pytest.mark.parametrize("passes", [False, True])
 def test_everything_is_as_before(error: Any, passes: bool) -> None:
     before = places()
-    held = HeldBack()
+    guard = EffectGuard()
     for _ in range(2):
-        with suppress(*([error] if error else [])), one_pass() if passes else HeldBack(), held:
+        with suppress(*([error] if error else [])), one_pass() if passes else EffectGuard(), guard:
             assert builtins.open is not before[0]
             sys.stdout = io.StringIO()  # a step may
             if error is not None:
@@ -67,7 +67,7 @@ def test_another_thread_prints_and_writes_all_the_time(capfd: Any, tmp_path: Pat
 
     thread = threading.Thread(target=other)
     thread.start()
-    with HeldBack():
+    with EffectGuard():
         print("of the step", flush=True)
         (tmp_path / "step.txt").write_text("written")
         inside.set()
@@ -81,7 +81,7 @@ def test_two_threads_hold_back_at_once() -> None:
     before, ready = places(), threading.Barrier(2)
 
     def one() -> None:
-        with HeldBack():
+        with EffectGuard():
             ready.wait(60)
             print("nobody hears this")
             ready.wait(60)
@@ -98,9 +98,10 @@ def test_two_threads_hold_back_at_once() -> None:
 
 
 @pytest.fixture
-def there(tmp_path: Path) -> Path:
-    """A folder with a file of two lines."""
+def existing(tmp_path: Path) -> Path:
+    """A folder with two files, of two lines and of one."""
     (tmp_path / "there.txt").write_text("one\ntwo\n")
+    (tmp_path / "log.txt").write_text("zero\n")
     return tmp_path
 
 
@@ -137,6 +138,15 @@ def replaced(folder: Path) -> str:
     os.close(fd)
     os.replace(temporary, folder / "there.txt")
     return (folder / "there.txt").read_text()
+
+
+def moved(folder: Path) -> str:
+    """What was appended moves with what was there, and what was appended to the target is gone."""
+    for name in ("there.txt", "log.txt"):
+        with (folder / name).open("a") as file:
+            file.write("three\n")
+    os.rename(src=folder / "there.txt", dst=folder / "log.txt")
+    return (folder / "log.txt").read_text()
 
 
 def made_in_new_folders(folder: Path) -> str:
@@ -189,8 +199,8 @@ def of_torch(folder: Path) -> str:
     np.savetxt(folder / "x.txt", np.array([1.0]), fmt="%d")
     with io.BytesIO() as memory:
         torch.save(torch.tensor(4), memory)
-        own = len(memory.getvalue()) > 0
-    return f"{torch.load(folder / 'x.pt').item()} {(folder / 'x.txt').read_text().strip()} {own}"
+        is_saved = len(memory.getvalue()) > 0
+    return f"{torch.load(folder / 'x.pt').item()} {(folder / 'x.txt').read_text().strip()} {is_saved}"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +210,7 @@ def of_torch(folder: Path) -> str:
         (edited, "ONE\ntwo\n"),
         (written_anew, "new"),
         (replaced, "whole"),
+        (moved, "one\ntwo\nthree\n"),
         (made_in_new_folders, "[0, 1, 2]"),
         (exclusive, "new"),
         (removed, ""),
@@ -209,21 +220,21 @@ def of_torch(folder: Path) -> str:
 )
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_code_reads_what_it_has_written_and_nobody_else_sees_it(
-    write: Callable[[Path], str], found: str, there: Path, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
+    write: Callable[[Path], str], found: str, existing: Path, tmp_path_factory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private = tmp_path_factory.mktemp("private")
     monkeypatch.setattr(tempfile, "tempdir", str(private))
-    before = snapshot(there)
-    held = HeldBack()
+    before = snapshot(existing)
+    guard = EffectGuard()
     for _ in range(2):  # each call starts from what is there
-        with held:
-            assert write(there) == found
-        assert snapshot(there) == before
+        with guard:
+            assert write(existing) == found
+        assert snapshot(existing) == before
     assert not list(private.iterdir())
 
 
 def test_temporary_files_are_as_ever(tmp_path: Path) -> None:
-    with HeldBack():
+    with EffectGuard():
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
             file.write("inside")
             file.flush()
@@ -238,7 +249,7 @@ def test_a_compiler_keeps_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """What is compiled in a step needs its files, in this call and later."""
     compiler = types.ModuleType("torch._inductor.of_this_test")
     exec("def write(path):\n    open(path, 'w').close()", vars(compiler))
-    with HeldBack():
+    with EffectGuard():
         compiler.write(tmp_path / "kernel.py")
     assert (tmp_path / "kernel.py").exists()
 
@@ -256,21 +267,21 @@ def test_a_line_warns_once_and_what_code_catches_is_its_own() -> None:
             warnings.warn("of its own", stacklevel=1)
         caught_inside.append(len(caught))
 
-    held = HeldBack(step)
-    with warnings.catch_warnings(record=True) as shown:
+    guard = EffectGuard(step)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for value in range(3):
-            with held:
+            with guard:
                 step(value)
         step(3)
-    assert [str(warning.message) for warning in shown] == ["loss 0", "loss 3"]
+    assert [str(warning.message) for warning in caught] == ["loss 0", "loss 3"]
     assert caught_inside == [1, 1, 1, 1]
 
 
 def test_a_logger_of_python_is_silent(caplog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if "tensorboard" in name]:  # nor is any tracker there
         monkeypatch.delitem(sys.modules, name)
-    with HeldBack():
+    with EffectGuard():
         logging.getLogger("anybody").error("not heard")
     logging.getLogger("anybody").error("heard")
     assert [record.message for record in caplog.records] == ["heard"]
@@ -305,7 +316,7 @@ def test_the_writers_of_known_trackers_do_nothing(
     module, rows = fake(name, kind=kind, functions=function)
     monkeypatch.setitem(sys.modules, name, module)
     owner = module if kind is None else getattr(module, kind)()
-    with HeldBack():
+    with EffectGuard():
         with getattr(owner, function)({"loss": 1.0}, step=1) as run:
             run.info["anything"].append(1)
         assert owner.read() == 0
@@ -327,8 +338,8 @@ def test_what_is_not_held_back_is_noticed(tmp_path: Path) -> None:
         sqlite3.connect(tmp_path / "a.db").close()
         tempfile.mkdtemp(dir=tmp_path)
 
-    held = HeldBack(step)
-    with noticing() as noticed, held:
+    guard = EffectGuard(step)
+    with record_effects() as noticed, guard:
         step()
     step()  # not inside
     assert noticed == {
@@ -337,7 +348,7 @@ def test_what_is_not_held_back_is_noticed(tmp_path: Path) -> None:
         f"opens the database {tmp_path / 'a.db'}": 1,
         "leaves temporary files": 1,
     }
-    assert unheld({}, "step", "always", "Stop.") == ""
+    assert effects_warning({}, "step", "always", "Stop.") == ""
 
 
 # what is measured

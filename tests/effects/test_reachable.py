@@ -17,8 +17,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_landscape.isolation.effects import HeldBack, one_pass, put_back_later
-from lightning_landscape.isolation.effects.reached import LONG, Reached
+from lightning_landscape.isolation.copying import LIMITS
+from lightning_landscape.isolation.effects import EffectGuard, one_pass, restore_later
+from lightning_landscape.isolation.effects.reachable import ReachableState
 
 ITEMS: list[Any] = [1, [2]]
 TABLE: dict[str, Any] = {"a": 1, "none": None}
@@ -26,7 +27,7 @@ NAMES = {"x"}
 LAST: deque[int] = deque([1, 2], maxlen=2)
 COUNTS: Counter[str] = Counter("ab")
 NESTED: defaultdict[str, dict[str, list[int]]] = defaultdict(dict, {"a": {"b": [1]}})
-MANY = list(range(LONG + 1))
+MANY = list(range(LIMITS.items + 1))
 NUMBER, MODEL, FILE = 1, None, io.StringIO()
 JOBS: queue.Queue[int] = queue.Queue()
 OTHER = types.ModuleType("other")
@@ -92,32 +93,34 @@ CHANGES: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_what_is_changed_is_put_back(change: Callable[[], Any]) -> None:
-    reached, before = Reached([change]), state()
-    kept = reached.read()
+    reached, before = ReachableState([change]), state()
+    values = reached.read()
     change()
     assert state() != before
-    reached.put_back(kept)
+    reached.restore(values)
     reached.finish()
     assert state() == before
 
 
 GENERATORS = [torch.Generator(), np.random.default_rng(0), np.random.RandomState(0), random.Random(0)]
 TORCH, NUMPY, OLD, PYTHON = GENERATORS
+SYSTEM = random.SystemRandom()
 
 
 def draw() -> list[float]:
+    SYSTEM.random()  # which has no state, and keeps nobody from restoring the others
     return [float(torch.rand((), generator=TORCH)), NUMPY.random(), OLD.rand(), PYTHON.random()]
 
 
 def test_generators_start_anew_at_each_point_and_go_on_after_the_pass() -> None:
-    state, held = copy.deepcopy(OLD.get_state()[1]), HeldBack(draw)
-    with one_pass(puts_back=True):
+    state, guard = copy.deepcopy(OLD.get_state()[1]), EffectGuard(draw)
+    with one_pass(restores=True):
         points = []
         for _ in range(2):
-            held.start()
-            with held:
+            guard.start()
+            with guard:
                 first = draw()
-            with held:
+            with guard:
                 points.append([first, draw()])
     assert points[0] == points[1]
     assert points[0][0] != points[0][1]
@@ -127,9 +130,9 @@ def test_generators_start_anew_at_each_point_and_go_on_after_the_pass() -> None:
 
 def test_code_that_is_not_held_back_is_put_back_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     before = state()
-    with one_pass(puts_back=True):
-        put_back_later(helps)
-        put_back_later(object())
+    with one_pass(restores=True):
+        restore_later(helps)
+        restore_later(object())
         helps()
         assert state() != before
     assert state() == before
@@ -149,10 +152,10 @@ def test_an_object_that_refuses_to_be_put_back_ends_nothing(caplog: pytest.LogCa
             raise KeyError("never")
 
     stubborn = Stubborn([1])
-    with one_pass(puts_back=True):
-        put_back_later(stubborn)
+    with one_pass(restores=True):
+        restore_later(stubborn)
         stubborn.append(2)
-    assert "could not be put back: KeyError: 'never'" in caplog.text
+    assert "could not be restored: KeyError: 'never'" in caplog.text
 
 
 def make() -> int:
@@ -165,15 +168,15 @@ def make() -> int:
 
 
 def test_what_is_made_stays_for_a_pass() -> None:
-    held, before = HeldBack(make), state()
-    with one_pass(puts_back=True):
-        with held:
+    guard, before = EffectGuard(make), state()
+    with one_pass(restores=True):
+        with guard:
             first = make()
-        with held:
+        with guard:
             assert make() == first
     assert state() == before
     assert MODEL is None
-    with one_pass(puts_back=True), held:  # it is another pass
+    with one_pass(restores=True), guard:  # it is another pass
         make()
     assert state() == before
     assert MODEL is None
@@ -184,7 +187,7 @@ def test_without_a_training_nothing_is_put_back() -> None:
         Tracker.calls += 1
 
     before = Tracker.calls
-    with one_pass(), HeldBack(count):
+    with one_pass(), EffectGuard(count):
         count()
     assert Tracker.calls == before + 1
     Tracker.calls = before
@@ -198,7 +201,7 @@ def test_what_a_function_closes_over_libraries_and_queues_stay() -> None:
         JOBS.put(1)
         torch.of_this_test = 1  # type: ignore[attr-defined]
 
-    with one_pass(puts_back=True), HeldBack(step):
+    with one_pass(restores=True), EffectGuard(step):
         step()
     assert seen == [1]
     assert JOBS.qsize() == 1
@@ -215,8 +218,8 @@ class Part(nn.Module):
 
 def test_the_code_of_all_parts_of_a_module_counts_and_open_files_take_nothing() -> None:
     module = nn.Sequential(nn.ReLU(), nn.Sequential(Part()))
-    assert Reached([module]).files == [FILE]
-    with one_pass(puts_back=True), HeldBack(module):
+    assert ReachableState([module]).files == [FILE]
+    with one_pass(restores=True), EffectGuard(module):
         module(torch.zeros(1))
     assert (FILE.getvalue(), Tracker.shared) == ("", [])
     FILE.write("ours")

@@ -1,0 +1,39 @@
+"""The y axis and the error bands of curves."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from .bars import round_ticks
+from .scales import HUGE, TINY, Scale
+
+
+def limit_values(ax: Axes, scale: Scale, margin: float = 0.06) -> None:
+    """Sets the y axis to the range of `scale` with that share of it above and below; logarithmic like the scale."""
+    if scale.log:
+        factor = (scale.high / scale.low) ** margin
+        ax.set_yscale("log")
+        ax.set_ylim(scale.low / factor, scale.high * factor)
+        ax.set_yticks(*round_ticks(scale))
+        ax.minorticks_off()
+    else:
+        gap = margin * (scale.high - scale.low)
+        ax.set_ylim(scale.low - gap, scale.high + gap)
+
+
+def draw_band(
+    ax: Axes,
+    axis: NDArray[np.float64],
+    values: NDArray[np.float64],
+    errors: NDArray[np.float64],
+    color: str,
+    label: str | None,
+    floor: float = TINY,
+) -> None:
+    """Draws ± 2 standard errors around a curve, where both are known; not below `floor` on a logarithmic axis."""
+    reach = 2 * np.minimum(errors, HUGE)  # twice the largest float64 is infinite
+    if np.isfinite(values + reach).any():
+        low = np.maximum(values - reach, floor) if ax.get_yscale() == "log" else values - reach
+        ax.fill_between(axis, low, values + reach, color=color, alpha=0.18, linewidth=0, zorder=2, label=label)

@@ -1,0 +1,44 @@
+"""The colours and text sizes of every picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from matplotlib import colormaps
+from matplotlib.colors import Colormap
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colours and text sizes that all pictures share.
+
+    Args:
+        colormap: the colours of values, from low to high.
+        difference_colormap: the colours of differences; red is higher.
+        ink: the colour of titles, axis labels and outlines.
+        faint: the colour of ticks, notes and footers.
+        rule: the colour of frames and grid lines.
+        alarm: the colour of misclassified samples.
+        broken: the colour of points that are not finite.
+        directions: one colour a direction.
+        dashes: one line style a direction, so that equal curves stay both visible.
+        title_size, label_size, tick_size, small_size, tile_size: text sizes in points.
+    """
+
+    colormap: Colormap = field(default_factory=lambda: colormaps["viridis"])
+    difference_colormap: Colormap = field(default_factory=lambda: colormaps["RdBu_r"])
+    ink: str = "#222222"
+    faint: str = "#666666"
+    rule: str = "#c9c9c9"
+    alarm: str = "#c1272d"
+    broken: str = "#b4b4b4"
+    directions: tuple[str, ...] = ("#2c6fbb", "#d9741f", "#3f8f4f")
+    dashes: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
+    title_size: float = 12.0
+    label_size: float = 9.5
+    tick_size: float = 8.5
+    small_size: float = 8.0
+    tile_size: float = 6.5
+
+
+STYLE = Style()
