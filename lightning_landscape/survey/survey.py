@@ -165,8 +165,7 @@ class Survey:
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            landscape.report.accelerations = report_of(evaluator, choice)
-            with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
+            with closing(self.fill(landscape, surfaces, fast, choice, measured, orders)) as landscapes:
                 yield landscapes
 
     def choose(
@@ -222,6 +221,7 @@ class Survey:
         landscape: Landscape,
         surfaces: Sequence[Surface],
         evaluator: Evaluator,
+        choice: Choice,
         measured: list[Any],
         orders: Iterable[NDArray[np.intp]],
         deadline: Deadline | None = None,
@@ -233,7 +233,8 @@ class Survey:
         Args:
             landscape: takes the values.
             surfaces: tell their names.
-            evaluator: measures.
+            evaluator: measures. An `Affine` one tells its method after its first point.
+            choice: the accelerations that the evaluator has.
             measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
             orders: flat indices of the points.
             deadline: when to stop.
@@ -259,6 +260,7 @@ class Survey:
                         landscape.report.split_batches = evaluator.parts
                         if deadline is not None:
                             deadline.step()
+                    landscape.report.accelerations = report_of(evaluator, choice)
                     yield landscape
             finally:
                 _closed(streams)

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ..accelerations.choose import report_of
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
@@ -118,20 +117,19 @@ class _InTime:
         at_work = job.faster(evaluator, choice, self.whole, self.tiles, points, share=0.0)
         with at_work as (fast, measured, choice):
             draft: Landscape | None = None
-            entry = report_of(evaluator, choice)
             if evaluator is job.evaluator:
                 point = self.full / float(np.prod(list(choice.speedup.values())))
                 share = self._final(point)
                 first = self.division.draft * self.deadline.left / (self.draft_points * point)
                 if self._size(first) < self._size(share):
                     began, until = now(), Deadline(self.deadline.left, steps=self.draft_points)
-                    for draft in self._filled(first, until, fast, measured, entry, is_computed=False):
+                    for draft in self._filled(first, until, fast, measured, choice, is_computed=False):
                         yield draft
                     point = (now() - began) / max(until.steps, 1) / self._size(first) * self._size(1.0)
                     share = self._final(point)
             if draft is None or not self.deadline():
                 is_computed = evaluator is not job.evaluator
-                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, entry, is_computed):
+                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, choice, is_computed):
                     enough = draft is None or int(landscape.evaluated.sum()) >= self.draft_points
                     yield landscape if enough or draft is None else draft
 
@@ -162,7 +160,7 @@ class _InTime:
         until: Deadline,
         fast: Evaluator,
         measured: list[Any],
-        entry: dict[str, Any],
+        choice: Choice,
         is_computed: bool,
     ) -> Generator[Landscape, None, None]:
         """A landscape on that share of the batches, as it fills up."""
@@ -173,13 +171,12 @@ class _InTime:
         ]
         job.centre(surfaces, fast, [batch for _, batches in pairs for batch in batches])
         landscape = job.landscape(surfaces, self.tiles)
-        landscape.report.accelerations = entry
         pairs += measured[len(self.whole) :]  # the tiles
         orders: Iterable[NDArray[np.intp]] = [self.grid.outwards]
         if not is_computed:
             orders = refine(landscape, [s.loss for s in surfaces], job.tolerance or 0.0, until, self.division.coarsest)
         until.start()
-        for _ in job.fill(landscape, surfaces, fast, pairs, orders, until):
+        for _ in job.fill(landscape, surfaces, fast, choice, pairs, orders, until):
             yield landscape
         yield landscape
 
