@@ -3,16 +3,22 @@
 import ast
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 import textwrap
+import traceback
 import typing
 from functools import cache
 from pathlib import Path
 
 import pytest
+from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_landscape
+
+from ._formula import callback, train
+from ._steps import BATCH, Automatic, X, Y
 
 ROOT = Path(lightning_landscape.__file__).parent
 PACKAGE = "lightning_landscape"
@@ -334,3 +340,32 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         """
     )
     assert {"contour", "surface", "slices", "tiles"} <= set(output.split())
+
+
+class Frames:
+    """The frames of ours that lie above a call; in slots, which no measured step is put back in."""
+
+    __slots__ = ("seen",)
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, ...]] = set()
+
+    def note(self) -> None:
+        stack = [(frame.f_code.co_filename, frame.f_code.co_name) for frame, _ in traceback.walk_stack(None)]
+        self.seen.add(tuple(name for file, name in stack if file.startswith(f"{ROOT}{os.sep}")))
+
+
+@pytest.mark.parametrize("accelerate", [False, True])
+def test_few_frames_of_ours_lie_between_the_hook_and_the_step(tmp_path, accelerate):
+    frames = Frames()
+
+    class Net(Automatic):
+        def training_step(self, batch, batch_idx):
+            frames.note()
+            return super().training_step(batch, batch_idx)
+
+    own = callback(accelerate=accelerate)
+    train(Net(), [DataLoader(TensorDataset(X, Y), BATCH)], [own], tmp_path)
+    points = [names for names in frames.seen if "fill" in names and "_rehearse" not in names]
+    assert points
+    assert max(map(len, points)) == 8, points

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import lightning_landscape.output as outputs
+import lightning_landscape.output as reports
 from lightning_landscape import LossLandscapeCallback, load
 from lightning_landscape.survey import budget
 from lightning_landscape.survey.budget import Account, Deadline, parse_budget
@@ -99,7 +99,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         CLOCK.takes(PICTURE)
         return np.zeros((2, 2, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(outputs, "to_image", drawn)
+    monkeypatch.setattr(reports, "to_image", drawn)
     return CLOCK
 
 
@@ -324,7 +324,7 @@ def test_with_time_enough_it_is_the_landscape_without_a_budget(tmp_path: Path) -
     for landscape in (timed, plain):
         assert {name: data.samples for name, data in landscape.recipe.data.items()} == {"train": SAMPLES, "val": 48}
     assert timed.report.interpolation is None
-    assert "of 512 samples" not in outputs.summary(timed)
+    assert "of 512 samples" not in reports.summary(timed)
 
 
 # what a landscape says of it
@@ -341,7 +341,7 @@ def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_pat
     off = abs(b.loss - a.loss) / errors
     assert np.median(off) < 3, "within the standard error, as random samples are"
     assert 0 < b.report.interpolation.errors["train_loss"] < 0.5
-    page = outputs.summary(b)
+    page = reports.summary(b)
     assert f"train: {b.recipe.samples} samples" in page
     assert "there were 512 samples of train" in page
     again = load(tmp_path / "some" / "landscape" / "step=000032" / "landscape.h5")

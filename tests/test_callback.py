@@ -275,7 +275,7 @@ def test_files_and_tensorboard(tmp_path: Path) -> None:
     rows = json.loads((folder / "step=000008" / "selected_samples.json").read_text())
     assert [set(row) for row in rows] == [{"index", "label", "prediction", "probability", "center_loss"}] * 3
     text = (folder / "step=000008" / "log.txt").read_text()
-    for word in ("30 samples", "cosine", "dead_filters 0", f"torch {torch.__version__}", "seconds", "filter"):
+    for word in ("30 samples", "cosine", "dead filters 0", f"torch {torch.__version__}", "seconds", "filter"):
         assert word in text
 
     events = EventAccumulator(str(runner.log_dir), size_guidance={"images": 0, "scalars": 0}).Reload()
@@ -551,7 +551,7 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
     import errno
 
     import lightning_landscape.callback as home
-    import lightning_landscape.report as reporting
+    import lightning_landscape.output as reporting
 
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -603,10 +603,9 @@ def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyP
         raise OtherRankError("rank 1 failed")
 
     callback, part, kept = small(), object(), []
-    monkeypatch.setattr(callback, "_measure", lambda *args: part)
     monkeypatch.setattr("lightning_landscape.callback.raise_together", fails)
     with pytest.raises(OtherRankError):
-        callback._together(None, None, SimpleNamespace(keep=kept.append), None)  # type: ignore[arg-type]
+        callback._together(None, SimpleNamespace(keep=kept.append), part, None)  # type: ignore[arg-type]
     assert kept == [part]
 
 

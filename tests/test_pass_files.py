@@ -152,7 +152,7 @@ def test_the_parts_of_ranks_stay_if_the_whole_can_not_be_written(tmp_path: Path,
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("lightning_landscape.report.write_whole", full)
+    monkeypatch.setattr("lightning_landscape.output.write_whole", full)
     put_out(surface(EVERYTHING), Look(plots=(), formats=("h5",)), written.write)
     assert [name for name, _ in files.end(surface(EVERYTHING), ("h5",))] == ["landscape.h5", "log.txt"]
     files.close()
@@ -291,6 +291,23 @@ def test_a_finished_landscape_that_can_not_be_locked_is_only_read(tmp_path: Path
     assert (files.folder, files.finished) == (folder, True)
     assert earlier is not None
     assert (files.begin(), files.end(earlier, ("h5",))) == (None, [])
+    files.close()
+
+
+def test_points_in_a_folder_that_can_not_be_locked_are_taken_over(tmp_path: Path, monkeypatch: Any) -> None:
+    folder, take = leave(tmp_path / "old", [1, 2]), Lock.take
+
+    def refuse(place: Path) -> Lock | None:
+        if place == folder:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return take(place)
+
+    monkeypatch.setattr(Lock, "take", refuse)
+    files, earlier = begin(tmp_path / "new", elsewhere=[tmp_path / "old"])
+    assert earlier is not None
+    assert np.flatnonzero(earlier.done).tolist() == [1, 2]
+    assert files.folder == tmp_path / "new" / NAME
+    assert files.keep(surface([1, 2, 3])) == []
     files.close()
 
 

@@ -1,6 +1,7 @@
 """The file of a surface, and those in progress beside it."""
 
 import errno
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -112,3 +113,13 @@ def test_what_can_not_be_written_is_told_once(tmp_path: Path) -> None:
         file.keep(line(1))
     for done in (3, 5):
         file.keep(line(done))  # a warning would be an error here
+
+
+def test_where_warnings_are_errors_the_log_tells_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    file = SurfaceFile(tmp_path / "file" / "a.h5")
+    file.begin(line(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.keep(line(1))
+    assert "The surface could not be kept in" in caplog.text

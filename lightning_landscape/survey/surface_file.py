@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from itertools import count, islice
@@ -10,6 +11,8 @@ from pathlib import Path
 from ..landscape import Landscape
 from ..storage import load, save
 from .resume import differences
+
+log = logging.getLogger(__name__)
 
 
 class SurfaceFile:
@@ -58,10 +61,9 @@ class SurfaceFile:
         except Exception as error:  # noqa: BLE001  # whatever it is, the values are worth more
             if not self._has_warned:
                 self._has_warned = True
-                warnings.warn(
+                _warn(
                     f"The surface could not be kept in {self.path} ({type(error).__name__}: {error}). Its values are "
-                    "in landscape.landscape; make room, then lightning_landscape.save(landscape.landscape, path).",
-                    stacklevel=2,
+                    "in landscape.landscape; make room, then lightning_landscape.save(landscape.landscape, path)."
                 )
 
     def _names(self) -> Iterator[Path]:
@@ -70,3 +72,11 @@ class SurfaceFile:
         for number in count(1):
             part = "part" if number == 1 else f"part{number}"
             yield self.path.with_name(f"{self.path.stem}.{part}{self.path.suffix}")
+
+
+def _warn(message: str) -> None:
+    """Warn; where warnings are errors, write to the log: the values that are measured must not be lost for it."""
+    try:
+        warnings.warn(message, stacklevel=3)
+    except UserWarning:
+        log.warning(message)

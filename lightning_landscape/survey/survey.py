@@ -62,11 +62,8 @@ class Surface:
 
     def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
         """The measurements of a point as they are stored: with these names, and errors against all of the data."""
-        return {
-            self.names.get(name, name): measurement.corrected(self.frozen.correction)
-            for name, measurement in measured.items()
-            if name not in self.left_out
-        }
+        stored = {name: m for name, m in measured.items() if name not in self.left_out}
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in stored.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +124,7 @@ class Survey:
         self.tolerant, self.max_failures = tolerant, max_failures
         self.places: Array = grid.points if path is None else path(grid.points)
         self.report = Report()
+        self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
         """The landscape of which nothing but the centre is known.
@@ -165,7 +163,7 @@ class Survey:
             orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            with closing(self.fill(landscape, surfaces, fast, choice, measured, orders)) as landscapes:
+            with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
                 yield landscapes
 
     def choose(
@@ -184,7 +182,7 @@ class Survey:
         tiles: Tiles | None,
         points: np.ndarray,
         share: float = 1.0,
-    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
+    ) -> Iterator[tuple[Evaluator, Sequence[Pair], Choice]]:
         """A context in which the chosen accelerations work; gives evaluator, (objective, batches) pairs and choice.
 
         Each surface has one pair, and so have the tiles. The choice is empty if it does not prove equal (`proved`).
@@ -210,10 +208,11 @@ class Survey:
             return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in pairs), *of_tiles]
 
         with proved(choice, evaluator, self.plane, all_batches(surfaces), parts) as (fast, batches, choice):
-            measured = [*paired(surfaces, batches), *of_tiles]
+            measured: list[Pair] = [*paired(surfaces, batches), *of_tiles]
             if controls is not None:
                 found = _named_errors(surfaces, exact, control_values(fast, self.plane, controls, measured))
                 self.report.rounding_error = rounding_report(controls, len(measured[0][1]), found)
+            self._methods = (evaluator, choice)
             yield fast, measured, choice
 
     def fill(
@@ -221,8 +220,7 @@ class Survey:
         landscape: Landscape,
         surfaces: Sequence[Surface],
         evaluator: Evaluator,
-        choice: Choice,
-        measured: list[Any],
+        measured: Sequence[Pair],
         orders: Iterable[NDArray[np.intp]],
         deadline: Deadline | None = None,
     ) -> Generator[Landscape, None, None]:
@@ -233,8 +231,7 @@ class Survey:
         Args:
             landscape: takes the values.
             surfaces: tell their names.
-            evaluator: measures. An `Affine` one tells its method after its first point.
-            choice: the accelerations that the evaluator has.
+            evaluator: measures.
             measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
             orders: flat indices of the points.
             deadline: when to stop.
@@ -260,14 +257,13 @@ class Survey:
                         landscape.report.split_batches = evaluator.parts
                         if deadline is not None:
                             deadline.step()
-                    landscape.report.accelerations = report_of(evaluator, choice)
                     yield landscape
             finally:
                 _closed(streams)
         if landscape.interpolated.any():
             yield landscape
 
-    def _streams(self, evaluator: Evaluator, measured: list[Any], order: NDArray[np.intp]) -> list[Any]:
+    def _streams(self, evaluator: Evaluator, measured: Sequence[Pair], order: NDArray[np.intp]) -> list[Any]:
         """For each surface, and the tiles, the generator of its measurements at these points."""
         points = self.places[order]
         return [evaluator(objective, self.plane, points, batches) for objective, batches in measured]
@@ -283,6 +279,7 @@ class Survey:
             for tile, (value, _) in results[-1].items():
                 cell: tuple[Any, ...] = (int(tile), *index)
                 landscape.samples.values[cell] = value
+        landscape.report.accelerations = report_of(*self._methods)
         landscape.report.seconds = round(time.perf_counter() - self.started, 3)
 
 

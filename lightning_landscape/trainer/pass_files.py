@@ -150,7 +150,7 @@ class PassFiles:
                 return self._finish(folder, content.finished)
         parts = [part for content in contents.values() for part in content.same]
         for folder in [folder for folder, content in contents.items() if content.is_resumable]:
-            self._lock = Lock.take(folder)
+            self._lock = _lock_or_none(folder)
             if self._lock is not None:
                 content = Content.of(folder, landscape)  # another process may have gone on since
                 if content.finished is not None:
@@ -231,6 +231,14 @@ def continuation_advice(root: Path) -> str | None:
         f'points. To continue it, train again as then with dirpath="{earlier}", or from its last checkpoint with '
         "trainer.fit(..., ckpt_path=...). Ignore this if you want another one."
     )
+
+
+def _lock_or_none(folder: Path) -> Lock | None:
+    """The lock of a folder; None if a process is at work there, or nobody can write there."""
+    try:
+        return Lock.take(folder)
+    except OSError:
+        return None
 
 
 def _is_taken(folder: Path) -> bool:

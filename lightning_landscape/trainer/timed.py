@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ..evaluators import Evaluator
 from ..interpolation.refinement import least, refine
 from ..landscape import Landscape
 from ..survey.budget import Deadline, now
-from ..survey.survey import Surface, all_batches
+from ..survey.survey import Pair, Surface, all_batches
 from .measure import Pass, Settings
 from .probe import probing
 
@@ -123,13 +123,13 @@ class _InTime:
                 first = self.division.draft * self.deadline.left / (self.draft_points * point)
                 if self._size(first) < self._size(share):
                     began, until = now(), Deadline(self.deadline.left, steps=self.draft_points)
-                    for draft in self._filled(first, until, fast, measured, choice, is_computed=False):
+                    for draft in self._filled(first, until, fast, measured, is_computed=False):
                         yield draft
                     point = (now() - began) / max(until.steps, 1) / self._size(first) * self._size(1.0)
                     share = self._final(point)
             if draft is None or not self.deadline():
                 is_computed = evaluator is not job.evaluator
-                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, choice, is_computed):
+                for landscape in self._filled(min(1.0, share), self.deadline, fast, measured, is_computed):
                     enough = draft is None or int(landscape.evaluated.sum()) >= self.draft_points
                     yield landscape if enough or draft is None else draft
 
@@ -159,13 +159,12 @@ class _InTime:
         share: float,
         until: Deadline,
         fast: Evaluator,
-        measured: list[Any],
-        choice: Choice,
+        measured: Sequence[Pair],
         is_computed: bool,
     ) -> Generator[Landscape, None, None]:
         """A landscape on that share of the batches, as it fills up."""
         job, surfaces = self.job, _parts(self.whole, share)
-        pairs: list[Any] = [
+        pairs: list[Pair] = [
             (objective, [batches[place] for place in surface.frozen.places(share)])
             for (objective, batches), surface in zip(measured, self.whole, strict=False)
         ]
@@ -176,7 +175,7 @@ class _InTime:
         if not is_computed:
             orders = refine(landscape, [s.loss for s in surfaces], job.tolerance or 0.0, until, self.division.coarsest)
         until.start()
-        for _ in job.fill(landscape, surfaces, fast, choice, pairs, orders, until):
+        for _ in job.fill(landscape, surfaces, fast, pairs, orders, until):
             yield landscape
         yield landscape
 
