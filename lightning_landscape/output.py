@@ -52,7 +52,7 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What the loggers show; the pictures that could not be drawn, and those for which there was no time."""
+    """Pictures and numbers for the loggers, the pictures that failed, and those for which there was no time."""
 
     for_loggers: Shown
     failures: list[tuple[str, Exception]] = field(default_factory=list)

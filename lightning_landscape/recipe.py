@@ -57,13 +57,13 @@ class DirectionsRecipe:
 
     @property
     def normalize(self) -> str | None:
-        """How the directions are scaled by the weights; None where that is not said."""
+        """The scaling of the directions by the weights; None where it is unknown."""
         return self.settings.get("normalize")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a landscape was made. None stands for an unknown entry.
+    """The making of a landscape. None stands for an unknown entry.
 
     The mean over the samples is accumulated in float64. Standard errors are those of that mean.
 

@@ -335,7 +335,7 @@ class Pass(Survey):
         return order if is_sharded(self.probe) else order[self.trainer.global_rank :: self.trainer.world_size]
 
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
-        """How the landscape of these surfaces is made."""
+        """The recipe of the landscape of these surfaces."""
         trainer, settings = self.trainer, self.settings
         step = compat.training_step_count(trainer) if settings.step is None else settings.step
         return Recipe(
