@@ -269,7 +269,7 @@ def _interpolation(landscape: Landscape) -> str:
         return ""
     report = landscape.report.interpolation
     errors = [f"{name} to {error:.2g}" for name, error in report.errors.items()] if report else []
-    return f", the others interpolated{'; shares of the range: ' * bool(errors)}{', '.join(errors)}"
+    return f", the rest interpolated{'; shares of the range: ' * bool(errors)}{', '.join(errors)}"
 
 
 def _rounding(error: RoundingError | None) -> str:
