@@ -62,7 +62,7 @@ class LossLandscape:
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
         mode: "eval"; or "train": dropout and noise by random numbers that all points share, BatchNorm by the
-            statistics of each batch. Parts of the net that are in eval mode stay so; a net that is in eval mode as a
+            statistics of each batch. Parts of the net that are in eval mode stay so. A net that is in eval mode as a
             whole is measured as its ``train()`` leaves it.
         accelerate: measure faster where a short trial gives the same values, to 1e-6 relative. "bf16" tries bfloat16,
             too; report and pictures state its error, measured at a few points.

@@ -81,10 +81,15 @@ class LossLandscapeWriter:
         seed: of the directions, of the order of the loaders, and of the random numbers that all points share.
         auto_export: write the file in `close`.
 
-    The file holds ``X``, ``Y`` and ``loss_grid_2d`` with ``X[i][j]`` the coordinate of ``loss_grid_2d[i][j]`` along
-    x, ``baseline_loss``, ``grid_size``, ``mode``; ``X_1d`` and ``loss_line_1d`` of a line; ``volume_x``, ``volume_y``,
-    ``volume_z`` and ``loss_grid_3d`` of a volume; ``trajectory_data``; and ``metadata``, the recipe of each. What is
-    not finite is null.
+    The file holds:
+
+    - of a plane ``X``, ``Y`` and ``loss_grid_2d``; ``X[i][j]`` is the coordinate of ``loss_grid_2d[i][j]`` along x
+    - of a line ``X_1d`` and ``loss_line_1d``
+    - of a volume ``volume_x``, ``volume_y``, ``volume_z`` and ``loss_grid_3d``
+    - ``baseline_loss``, ``grid_size``, ``mode``, ``trajectory_data``
+    - ``metadata``, the recipe of each
+
+    A number that is not finite is null.
     """
 
     def __init__(self, log_dir: str | PathLike, seed: int = 42, auto_export: bool = True) -> None:

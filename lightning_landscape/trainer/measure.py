@@ -93,16 +93,16 @@ def measuring(
 ) -> Iterator[Iterator[Landscape]]:
     """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
-    The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
-    processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle. Of W processes each
+    takes every W-th point. Processes that share the parameters (FSDP2) take all points together.
     Enter it inside `undisturbed`; leave it to stop the pass, and call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
         module: its LightningModule, which is only read; a sharded one is moved, and back in place at the end.
         settings: what to measure.
-        find: gives, for the landscape of which only the centre is known, what there is of it already: its points
-            are taken over, and a finished one takes its place. All ranks call it, and get the same.
+        find: gives an earlier part of the landscape, of which only the centre is known now. The points of that part
+            are taken over; a finished landscape takes the place of the new one. All ranks call it, and get the same.
         tolerant: leave out a point at which the step raises (``report.failure`` says what), and tiles that it
             refuses (``report.no_tiles``).
 
