@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union
 
 from .accelerations import ON_REQUEST, check_accelerate
 from .directions import NORMALIZATIONS, Directions, make_directions
@@ -39,7 +39,10 @@ from .weights.lockstep import synchronize_ranks
 from .weights.sharding import is_sharded
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from lightning.pytorch import Callback as _Callback
+    from lightning.pytorch import LightningModule, Trainer
 else:
 
     class _Callback(*compat.callback_bases()):
@@ -47,6 +50,7 @@ else:
 
 
 log_ = logging.getLogger(__name__)
+T = TypeVar("T")
 LARGE = 16 * 2**20  # bytes: a larger landscape is kept as a path
 SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 
@@ -54,9 +58,9 @@ SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 class LossLandscapeCallback(_Callback):
     """The loss landscape around the weights, while they train.
 
-    Measures f(α, β) = L(θ* + α·δ + β·η) with filter-normalised random directions (Li et al. 2018, section 4)
-    on a frozen part of your own data with your module's own step, shows it in every logger of the Trainer and
-    writes it to ``<log_dir>/landscape/step=…/``. The training is bitwise the same as without it.
+    Measures f(α, β) = L(θ* + α·δ + β·η) with filter-normalised random directions (Li et al. 2018, section 4). Every
+    point runs your module's step on the same part of your data. The loggers of the Trainer show the landscape, and
+    ``<log_dir>/landscape/step=…/`` keeps it. The training is bitwise the same as without the callback.
 
     Args:
         every_n_epochs: a landscape after every n epochs; None for none during the training.
@@ -72,9 +76,9 @@ class LossLandscapeCallback(_Callback):
         seed: of the directions, the choice of data, and the random numbers that all points share.
         data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each on its loader's
             data; several share one plane.
-        mode: "eval"; or "train", each part of the module as it is in the training: dropout and noise by random
-            numbers that all points share, BatchNorm by the statistics of each batch, and what you froze by
-            ``.eval()`` frozen. For losses that exist, or are what is minimised, in train mode only.
+        mode: "eval"; or "train", each part of the module as it is in the training. Dropout and noise then take random
+            numbers that all points share, and BatchNorm the statistics of each batch. Parts that you froze by
+            ``.eval()`` stay frozen. For losses that exist, or are minimised, in train mode only.
         objective: ``(module, batch) -> tensor or mapping of tensors`` in place of the module's step; each of
             shape () or one value a sample.
         max_samples: how many samples of each data set, drawn at random; None for all.
@@ -86,18 +90,18 @@ class LossLandscapeCallback(_Callback):
         plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
-        accelerate: measure faster where a short trial on your module finds a way that gives the same values, to 1e-6
-            relative (other memory formats and kernels, compilation for long passes); the landscape's report says which.
-            "bf16" tries bfloat16, too, whose error is measured at some points and stated in report, log and pictures.
-            For one process; several measure plainly.
-        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
-            fine until an estimate on held-out points is below it, and the rest is interpolated, which
+        accelerate: measure faster where a short trial on your module gives the same values, to 1e-6 relative. The trial
+            compares memory formats and kernels, and compilation for long passes; the landscape's report names its
+            choice. "bf16" tries bfloat16, too; report, log and pictures state its error, measured at a few points.
+            For one process; several processes measure without accelerations.
+        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3. Points are evaluated from coarse
+            to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
             stay unseen. For one process. None evaluates every point.
-        budget: what the landscapes may take: "30s", "2min" or "1h" each, or a share of the training's time such as
-            0.05. A pass measures itself and takes as many samples and points as it can in its time, from coarse to
-            fine; the rest is interpolated, and files and pictures say how well. What one leaves over, the next may
-            take; one that would have too little waits. For one process. None for no limit.
+        budget: the time of the landscapes: "30s", "2min" or "1h" each, or a share of the training's time such as
+            0.05. A landscape takes as many samples and points as its time allows, from coarse to fine. The remaining
+            points are interpolated, and files and pictures state the error. Time that one landscape leaves over goes
+            to the next; a landscape with too little time waits. For one process. None for no limit.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -113,6 +117,12 @@ class LossLandscapeCallback(_Callback):
     Traceback (most recent call last):
     ValueError: normalize='filters' is unknown; the choices are filter, layer, weight, dfilter, dlayer, none, model.
     """
+
+    _landscape: Landscape | None = None
+    _account: Account | None = None
+    _counters: compat.Counters | None = None
+    _tag = "landscape"  # of folders and loggers
+    _fitted = False
 
     def __init__(
         self,
@@ -158,14 +168,9 @@ class LossLandscapeCallback(_Callback):
             )
         )  # fmt: skip
         self.look = _look(grid.ndim, samples, Look(plots, formats, color_scale, sample_layout, share_colorbar))
-        self._landscape: Landscape | None = None
         self._handover = Handover()
-        self._account: Account | None = None
-        self._tag = "landscape"
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
-        self._counters: compat.Counters | None = None
-        self._fitted = False
         self._begin()
 
     def _begin(self) -> None:
@@ -193,7 +198,7 @@ class LossLandscapeCallback(_Callback):
         _ = self.landscape
         return self._landscapes
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
         self._began = False
@@ -218,10 +223,10 @@ class LossLandscapeCallback(_Callback):
                     "choose another data, or give objective=function(module, batch).",
                 )
         compat.reorder(trainer, LossLandscapeCallback)
-        mine = [c for c in trainer.callbacks if isinstance(c, LossLandscapeCallback)]
+        mine = [c for c in compat.callbacks_of(trainer) if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
 
-    def _check_processes(self, trainer: Any) -> None:
+    def _check_processes(self, trainer: Trainer) -> None:
         """Refuse what needs one process where there are several."""
         rounding = self.settings.accelerate if self.settings.accelerate in ON_REQUEST else None
         levels = "each level of points depends on all values before it"
@@ -237,19 +242,19 @@ class LossLandscapeCallback(_Callback):
                     "out, or train with devices=1.",
                 )
 
-    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
         if trainer.state.fn != "fit":
             self._loaded = compat.checkpoint_progress(checkpoint)
 
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new training, of which there is no landscape yet."""
         self._begin()
         self._fitted = self._began = True
         self._counters = compat.Counters(trainer)
         self._flags = flags_of(pl_module)
 
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Note the counters that the step reads, and rehearse before the first one, after the module's start hooks."""
         if self._counters is not None:
             self._counters.record()
@@ -258,7 +263,7 @@ class LossLandscapeCallback(_Callback):
             self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
 
-    def _rehearse(self, trainer: Any, pl_module: Any) -> None:
+    def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
         error, remarked = None, list[str]()
         with self._spending():
@@ -285,17 +290,17 @@ class LossLandscapeCallback(_Callback):
             self._failed(trainer, error, unchanged=True)
         self._remark(trainer, remarked)
 
-    def _switch_off(self, trainer: Any, error: TrainingMovedError) -> None:
+    def _switch_off(self, trainer: Trainer, error: TrainingMovedError) -> None:
         """No further landscape in this training: its step moves what can't be held back."""
         self._off = True
         self._failed(trainer, error, "The loss landscape is switched off for the rest of this training")
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Note which parts of the module are in train mode: hooks and callbacks may change it from batch to batch."""
         if self.settings.mode == "train":
             self._flags = flags_of(pl_module)
 
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
         due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
         # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
@@ -303,13 +308,13 @@ class LossLandscapeCallback(_Callback):
         if due and not self._postponed:
             self._run(trainer, pl_module, last=False)
 
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights."""
         due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
 
-    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
         if self._began or trainer.ckpt_path is None or self.budget is not None:
             return
@@ -320,40 +325,42 @@ class LossLandscapeCallback(_Callback):
         with compat.on_its_device(trainer, pl_module):
             self.on_train_end(trainer, pl_module)
 
-    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """`Trainer.validate` on its own, or after a fit if ``data`` names it: the landscape of the validation loss."""
         if trainer.state.fn == "validate" and (not self._fitted or "val" in self.settings.data):
             self._run(trainer, pl_module)
 
-    def on_test_end(self, trainer: Any, pl_module: Any) -> None:
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """`Trainer.test` on its own, or after a fit if ``data`` names it: the landscape of the test loss."""
         if not self._fitted or "test" in self.settings.data:
             self._run(trainer, pl_module)
 
-    def _data(self, trainer: Any) -> tuple[str, ...]:
+    def _data(self, trainer: Trainer) -> tuple[str, ...]:
         """The settings' data; in `Trainer.validate` and `Trainer.test`, what these have."""
-        return {"validate": ("val",), "test": ("test",), "predict": ()}.get(trainer.state.fn, self.settings.data)
+        return {"validate": ("val",), "test": ("test",), "predict": ()}.get(
+            compat.running_method(trainer), self.settings.data
+        )
 
-    def _settings(self, trainer: Any) -> Settings:
+    def _settings(self, trainer: Trainer) -> Settings:
         settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
         settings |= {"epoch": trainer.current_epoch, **self._loaded}
         if trainer.state.fn != "fit":
             given = compat.flags_before_evaluation(trainer)
             # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
             settings["flags"] = given if any(given.values()) else self._flags
-        if trainer.fast_dev_run:  # a smoke test: everything once, on the corners and the centre
+        if compat.is_smoke_test(trainer):  # a smoke test: everything once, on the corners and the centre
             settings["grid"] = Grid(
                 tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
             )
         return Settings(**settings)
 
-    def _folder(self, trainer: Any) -> Path | None:
+    def _folder(self, trainer: Trainer) -> Path | None:
         """The folder in which the passes make their folders; None for no files.
 
         Every rank must call this method, because log_dir broadcasts.
         """
         log_dir = trainer.log_dir
-        if trainer.fast_dev_run:
+        if compat.is_smoke_test(trainer):
             return None
         if self.dirpath is not None:
             return self.dirpath if self._tag == "landscape" else self.dirpath / self._tag
@@ -363,7 +370,7 @@ class LossLandscapeCallback(_Callback):
             raise CannotMeasureError(f"default_root_dir={str(log_dir)!r} is remote: give dirpath=, a local folder.")
         return local_path("log_dir", log_dir) / self._tag
 
-    def _check_folder(self, trainer: Any) -> None:
+    def _check_folder(self, trainer: Trainer) -> None:
         """Find out before the training where nothing can ever be written, and what was left there before."""
         folder = self._folder(trainer)
         if folder is None or not trainer.is_global_zero:
@@ -373,11 +380,11 @@ class LossLandscapeCallback(_Callback):
         if self.dirpath is None and trainer.ckpt_path is None and (note := continuation_advice(folder)) is not None:
             compat.warn(trainer, note)
 
-    def _spending(self) -> Any:
+    def _spending(self) -> AbstractContextManager[None]:
         """A context whose time counts as spent on landscapes, if there is a budget."""
         return nullcontext() if self._account is None else self._account.spending()
 
-    def _run(self, trainer: Any, pl_module: Any, last: bool = True) -> None:
+    def _run(self, trainer: Trainer, pl_module: LightningModule, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
         if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
@@ -407,7 +414,7 @@ class LossLandscapeCallback(_Callback):
                     raise
                 self._failed(trainer, error)
 
-    def _grant(self, trainer: Any, step: int, last: bool) -> tuple[float, float] | None:
+    def _grant(self, trainer: Trainer, step: int, last: bool) -> tuple[float, float] | None:
         """Seconds for measuring and for all that the budget grants to the landscape of this step; None for none."""
         if self._account is None or self.budget is None:
             return None
@@ -424,7 +431,7 @@ class LossLandscapeCallback(_Callback):
         return granted
 
     def _finish(
-        self, trainer: Any, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
+        self, trainer: Trainer, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
     ) -> None:
         """Keep a landscape that all ranks have, and show it on the first."""
         self._landscape = landscape
@@ -444,15 +451,17 @@ class LossLandscapeCallback(_Callback):
         if trainer.is_global_zero and compat.is_spawned(trainer):
             self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
 
-    def _files(self, trainer: Any, step: int) -> PassFiles:
-        name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{trainer.state.fn.value}")
+    def _files(self, trainer: Trainer, step: int) -> PassFiles:
+        name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{compat.running_method(trainer)}")
         root = self._folder(trainer)
         elsewhere = []
         if root is not None and self.dirpath is None and trainer.state.fn == "fit" and trainer.ckpt_path is not None:
             elsewhere = continued_folders(root, trainer.ckpt_path)
         return PassFiles(root, name, elsewhere, trainer.global_rank)
 
-    def _together(self, trainer: Any, files: PassFiles, part: Landscape | None, error: Exception | None) -> Landscape:
+    def _together(
+        self, trainer: Trainer, files: PassFiles, part: Landscape | None, error: Exception | None
+    ) -> Landscape:
         """The landscape of which every rank has measured its part; if one fails, all do, and keep what they have."""
         try:
             raise_together(trainer, error)
@@ -465,7 +474,9 @@ class LossLandscapeCallback(_Callback):
         tidy(landscape)
         return landscape
 
-    def _measure(self, trainer: Any, pl_module: Any, files: PassFiles, seconds: float | None) -> Landscape:
+    def _measure(
+        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, seconds: float | None
+    ) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
@@ -475,7 +486,7 @@ class LossLandscapeCallback(_Callback):
             sealed(trainer, pl_module),
             undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
             compat.averaged(trainer, pl_module) as averaging,
-            progress(trainer, total, f"Landscape {size}") as shown,
+            progress(trainer, total, f"Landscape {size}") as report_progress,
         ):
             saved, landscape = time.monotonic(), None
             settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
@@ -493,7 +504,7 @@ class LossLandscapeCallback(_Callback):
                         if seconds is not None and files.folder is None and files.error is None:
                             find(landscape)
                         self._remark(trainer, remarks(landscape))
-                        shown(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
+                        report_progress(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
@@ -508,7 +519,7 @@ class LossLandscapeCallback(_Callback):
         assert landscape is not None
         return landscape
 
-    def _find(self, trainer: Any, landscape: Landscape, files: PassFiles, anew: bool) -> Landscape | None:
+    def _find(self, trainer: Trainer, landscape: Landscape, files: PassFiles, anew: bool) -> Landscape | None:
         """The points of a landscape that are on disk already; says what the user should know of them."""
         earlier = files.find(trainer, landscape, anew)
         for note in files.notes:
@@ -522,12 +533,14 @@ class LossLandscapeCallback(_Callback):
             log_.info("%d of %d points of %s are there already", points, earlier.grid.size, files.folder)
         return earlier
 
-    def _keep(self, trainer: Any, landscape: Landscape, files: PassFiles) -> None:
+    def _keep(self, trainer: Trainer, landscape: Landscape, files: PassFiles) -> None:
         """A landscape in progress, on disk; what can't be written does not stop the measuring."""
         for _, error in files.keep(landscape)[:1]:
             self._failed(trainer, error, f"The landscape in progress could not be kept in {files.folder}")
 
-    def _show(self, trainer: Any, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None) -> None:
+    def _show(
+        self, trainer: Trainer, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
+    ) -> None:
         """Files, and the Trainer's loggers."""
         began = now()
         if trainer.received_sigterm and not landscape.done.all():
@@ -546,12 +559,12 @@ class LossLandscapeCallback(_Callback):
                 compat.info(trainer, f"{what} ({error}). Give samples=0, or mode='eval'.")
             else:
                 self._failed(trainer, error, what)
-        tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{trainer.state.fn.value}"
+        tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{compat.running_method(trainer)}"
         written = files.begin()
         output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
         for what, failure in output.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
-        for kind, failure in log(trainer.loggers, output.shown, step).failed:
+        for kind, failure in log(trainer.loggers, output.for_loggers, step).failed:
             self._failed(trainer, failure, f"The landscape of step {step} could not be shown in {kind}")
         unwritten = files.end(landscape, self.look.formats)
         if unwritten:
@@ -563,8 +576,8 @@ class LossLandscapeCallback(_Callback):
                 ", ".join(output.left_out), step,
             )  # fmt: skip
         if self._account is not None:
-            drawn = len(output.shown.images)
-            self._account.shown(now() - began, drawn / max(drawn + len(output.left_out), 1))
+            drawn = len(output.for_loggers.images)
+            self._account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
         if deadline is None:
@@ -577,7 +590,7 @@ class LossLandscapeCallback(_Callback):
         deadline.start()
         return put_out(landscape, self.look, write, tag, over)
 
-    def _remark(self, trainer: Any, texts: Sequence[str]) -> None:
+    def _remark(self, trainer: Trainer, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""
         for text in texts:
             if text not in self._remarked:
@@ -586,7 +599,7 @@ class LossLandscapeCallback(_Callback):
 
     def _failed(
         self,
-        trainer: Any,
+        trainer: Trainer,
         error: Exception | str,
         what: str = "The loss landscape failed",
         unchanged: bool = False,
@@ -662,7 +675,9 @@ def _look(ndim: int, samples: int, look: Look) -> Look:
     return replace(look, plots=_pictures(look.plots, ndim, samples), formats=formats)
 
 
-def _directions(directions: Any, normalize: str, ignore: Any, orthogonalize: bool, seed: int) -> Directions:
+def _directions(
+    directions: str | Callable[..., Any], normalize: str, ignore: str | list[str] | None, orthogonalize: bool, seed: int
+) -> Directions:
     _at_least("seed", seed, 0, "a whole number")
     _choices("normalize", (normalize,), NORMALIZATIONS)
     if isinstance(directions, str):
@@ -670,13 +685,13 @@ def _directions(directions: Any, normalize: str, ignore: Any, orthogonalize: boo
     return _callable("directions", directions)
 
 
-def _callable(name: str, value: Any) -> Any:
+def _callable(name: str, value: T) -> T:
     if value is not None and not callable(value):
         raise ValueError(f"{name}={value!r} is not callable: give a function, or leave it out.")
     return value
 
 
-def _at_least(name: str, value: Any, least: int, meaning: str) -> None:
+def _at_least(name: str, value: object, least: int, meaning: str) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
         raise ValueError(f"{name}={value!r}: give {meaning}; a whole number of at least {least}.")
 

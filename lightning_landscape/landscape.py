@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,11 +15,10 @@ from .report import Report
 
 Array = NDArray[np.float64]
 AXIS_NAMES = ("x", "y", "z")
-ALIKE = 0.99  # |cosine| above which two directions count as one
 MOST_POINTS = 10_000_000  # of a grid; at a millisecond each they take three hours, and are saved while they do
 
 
-def axis_points(name: str, axis_range: Any) -> Array:
+def axis_points(name: str, axis_range: Sequence[float]) -> Array:
     """The coordinates of one grid axis.
 
     Args:
@@ -45,16 +44,16 @@ def axis_points(name: str, axis_range: Any) -> Array:
         whole = count == points and not isinstance(points, bool)
     except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name}={axis_range!r} is no range: give (low, high, points), e.g. (-1, 1, 51).") from None
-    shown = f"{name}=({low}, {high}, {points})"
+    text = f"{name}=({low}, {high}, {points})"
     if not (np.isfinite(low_value) and np.isfinite(high_value)):
-        raise ValueError(f"{shown} has an end that is not finite: give (low, high, points) with finite ends.")
+        raise ValueError(f"{text} has an end that is not finite: give (low, high, points) with finite ends.")
     if not low_value < high_value:
-        raise ValueError(f"{shown} is reversed or empty: give (low, high, points) with low < high.")
+        raise ValueError(f"{text} is reversed or empty: give (low, high, points) with low < high.")
     if not math.isfinite(high_value - low_value):
-        raise ValueError(f"{shown} is wider than float64 can hold: give ends nearer to each other.")
+        raise ValueError(f"{text} is wider than float64 can hold: give ends nearer to each other.")
     if not whole or count < 2:
-        raise ValueError(f"{shown} has {points} points: give a whole number of at least 2, e.g. 51.")
-    _check_count(shown, count)
+        raise ValueError(f"{text} has {points} points: give a whole number of at least 2, e.g. 51.")
+    _check_count(text, count)
     coordinates = np.linspace(low_value, high_value, count)
     coordinates[np.abs(coordinates) < 1e-12 * (high_value - low_value)] = 0.0
     return coordinates
@@ -74,18 +73,18 @@ def grid_of(ranges: Mapping[str, Any]) -> Grid:
     149 GiB a metric. Give at most 10,000,000 points in all, e.g. 51 along each direction.
     """
     axes = tuple(axis_points(name, given) for name, given in ranges.items())
-    shown = ", ".join(f"{name}=({given[0]}, {given[1]}, {given[2]})" for name, given in ranges.items())
-    _check_count(shown, math.prod(map(len, axes)))
+    text = ", ".join(f"{name}=({given[0]}, {given[1]}, {given[2]})" for name, given in ranges.items())
+    _check_count(text, math.prod(map(len, axes)))
     return Grid(axes)
 
 
-def _check_count(shown: str, count: int) -> None:
+def _check_count(text: str, count: int) -> None:
     """Raises ValueError with an estimate if a grid has more than MOST_POINTS."""
     if count > MOST_POINTS:
         days = count * 1e-3 / 86_400
         gib = 2 * count * np.dtype(np.float64).itemsize / 2**30  # the value and its standard error
         raise ValueError(
-            f"{shown} has {count:,} points: {days:,.3g} days at a millisecond a point, and {gib:,.3g} GiB a metric. "
+            f"{text} has {count:,} points: {days:,.3g} days at a millisecond a point, and {gib:,.3g} GiB a metric. "
             f"Give at most {MOST_POINTS:,} points in all, e.g. 51 along each direction."
         )
 

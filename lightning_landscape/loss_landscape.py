@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
@@ -29,7 +29,7 @@ from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
-from .recipe import Recipe
+from .recipe import DirectionsRecipe, Recipe
 from .storage import FORMATS, check_writable, export_paraview, load, write_whole
 from .storage.layout import data_set_names
 from .survey.plain import survey_module
@@ -62,12 +62,12 @@ class LossLandscape:
         seed: of random directions, of the order of the loader, and of the random numbers that all points share.
         max_batches: how many batches to take; None for all.
         mode: "eval"; or "train": dropout and noise by random numbers that all points share, BatchNorm by the
-            statistics of each batch. Parts of the net that are in eval mode stay so; a net that is in eval mode as a
+            statistics of each batch. Parts of the net that are in eval mode stay so. A net that is in eval mode as a
             whole is measured as its ``train()`` leaves it.
-        accelerate: measure faster where a short trial finds a way that gives the same values, to 1e-6 relative. "bf16"
-            tries bfloat16, too, whose error is measured at some points and stated in its report and pictures.
-        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3: points are evaluated coarse to
-            fine until an estimate on held-out points is below it, and the rest is interpolated, which
+        accelerate: measure faster where a short trial gives the same values, to 1e-6 relative. "bf16" tries bfloat16,
+            too; report and pictures state its error, measured at a few points.
+        tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3. Points are evaluated from coarse
+            to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
             evaluates every point.
 
@@ -96,8 +96,8 @@ class LossLandscape:
     def __init__(
         self,
         net: nn.Module,
-        dataloader: Any,
-        criterion: Any = None,
+        dataloader: Iterable[Any],
+        criterion: Callable[..., Any] | None = None,
         use_cuda: bool = False,
         surf_file: str | PathLike | None = None,
         *,
@@ -121,8 +121,8 @@ class LossLandscape:
         self.surf_file = local_path("surf_file", "loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
             raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
-        own = next((p.device for p in net.parameters()), torch.device("cpu"))
-        self.device = torch.device("cuda") if use_cuda and own.type != "cuda" else own
+        device = next((p.device for p in net.parameters()), torch.device("cpu"))
+        self.device = torch.device("cuda") if use_cuda and device.type != "cuda" else device
         self.plane: Plane | None = None
         self._landscape: Landscape | None = None
         self._batches: list[Batch] = []
@@ -174,8 +174,8 @@ class LossLandscape:
             classifier's. For a criterion that gives named metrics, "losses" is a dict of such arrays.
 
         Raises:
-            ValueError: for an argument that does not fit, a criterion that computes with the net itself in place of
-                the model that it is given, or an earlier surface that is of something else.
+            ValueError: for an argument that does not fit. Or for a criterion that computes with the net itself in
+                place of the model that it is given. Or for an earlier surface of another function.
         """
         if (directions == "target") != (target_model is not None):
             raise ValueError(
@@ -341,23 +341,29 @@ class LossLandscape:
         )
         return str(path)
 
-    def _directions(self, directions: Any, normalize: str, ignore: Any, targets: tuple[Any, ...]) -> Directions:
+    def _directions(
+        self,
+        directions: str | Directions,
+        normalize: str,
+        ignore: str | Sequence[str] | None,
+        targets: tuple[Weights | None, ...],
+    ) -> Directions:
         """One direction a target: towards it, or of `directions` where it is None."""
-        for target in targets:
-            if target is not None:
-                check_frozen(self.net, target)
-        aimed = all(target is not None for target in targets)
+        models = tuple(target for target in targets if target is not None)
+        for model in models:
+            check_frozen(self.net, model)
+        aimed = len(models) == len(targets)
         if isinstance(directions, str) and directions not in KINDS and not (aimed and directions == "target"):
             raise ValueError(
                 f"directions={directions!r} is unknown; the choices are {', '.join(KINDS)}, target (in compute_1d, "
                 "with a target_model), or a callable (site, k)."
             )
         if aimed:
-            return Between(targets)
-        kind: Directions = directions
-        if isinstance(directions, str):
-            kind = make_directions(directions, normalize=normalize, ignore=ignore, seed=self.seed)
-        if all(target is None for target in targets):
+            return Between(models)
+        kind = directions
+        if isinstance(kind, str):
+            kind = make_directions(kind, normalize=normalize, ignore=ignore, seed=self.seed)
+        if not models:
             return kind
         return Joined(tuple(kind if target is None else Between((target,)) for target in targets))
 
@@ -395,21 +401,10 @@ class LossLandscape:
             site = Site.at(snapshot, probe, objective, self._batches)
             self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
             population = population_of(self.dataloader)
-            about = directions_recipe(directions, snapshot, self.plane)
-            recipe = Recipe(
-                module=type(probe).__name__,
-                objective=getattr(self.criterion, "__name__", type(self.criterion).__name__),
-                mode=self.mode,
-                seed=self.seed,
-                weights_checksum=checksum(snapshot.params.values()),
-                directions=about,
-                precision=str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
-                dir_type=dir_type,
-                recalibrate=recalibrate,
-                versions=versions(),
-            )
-            if text := span_warning(about, grid.ndim):
+            facts = directions_recipe(directions, snapshot, self.plane)
+            if text := span_warning(facts, grid.ndim):
                 warnings.warn(text, stacklevel=3)
+            recipe = self._recipe(probe, snapshot, facts, dir_type, recalibrate)
             passes = survey_module(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
@@ -420,8 +415,24 @@ class LossLandscape:
             self._follow(passes, file if keep else None, grid.size)
         return self._result()
 
-    def _follow(self, passes: Any, file: SurfaceFile | None, size: int) -> None:
-        """Take in the points as they come; what there is, is kept on disk every few seconds, and at a stop."""
+    def _recipe(
+        self, probe: nn.Module, snapshot: Snapshot, directions: DirectionsRecipe, dir_type: str, recalibrate: bool
+    ) -> Recipe:
+        return Recipe(
+            module=type(probe).__name__,
+            objective=getattr(self.criterion, "__name__", type(self.criterion).__name__),
+            mode=self.mode,
+            seed=self.seed,
+            weights_checksum=checksum(snapshot.params.values()),
+            directions=directions,
+            precision=str(next(iter(snapshot.params.values())).dtype).removeprefix("torch."),
+            dir_type=dir_type,
+            recalibrate=recalibrate,
+            versions=versions(),
+        )
+
+    def _follow(self, passes: Generator[Landscape, None, None], file: SurfaceFile | None, size: int) -> None:
+        """Take in the points one by one, and save the landscape every few seconds and at a stop."""
         saved, landscape = time.monotonic(), None
         with closing(passes), tqdm(total=size, desc="Landscape", unit="point", disable=None, leave=False) as bar:
             try:
@@ -462,10 +473,12 @@ class LossLandscape:
             return None
         values = self.landscape.values[name][self.landscape.done]
         finite = values[np.isfinite(values)]
-        least, most = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-        low, high = (least if vmin is None else vmin), (most if vmax is None else vmax)
+        lowest, highest = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+        low, high = (lowest if vmin is None else vmin), (highest if vmax is None else vmax)
         if not low < high:
-            raise ValueError(f"vmin={vmin!r}, vmax={vmax!r}: give vmin < vmax; {name} goes from {least:g} to {most:g}.")
+            raise ValueError(
+                f"vmin={vmin!r}, vmax={vmax!r}: give vmin < vmax; {name} goes from {lowest:g} to {highest:g}."
+            )
         if vlevel is not None and not 0 < vlevel <= high - low:
             raise ValueError(
                 f"vlevel={vlevel!r}: give the distance of two levels, more than 0 and at most {high - low:g}, which is "
@@ -493,5 +506,5 @@ class LossLandscape:
         return figures
 
 
-def _named(model: Any) -> str:
+def _named(model: Weights | None) -> str:
     return type(model).__name__ if isinstance(model, nn.Module | dict) else repr(model)

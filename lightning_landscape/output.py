@@ -25,7 +25,6 @@ PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 EXPORT_FORMATS = tuple(suffix.removeprefix(".") for suffix in EXPORTS)
 DATA_NAME = "landscape"
-LONGEST_STEM = 50  # letters, of up to 4 bytes each; file systems take 255 bytes a name
 
 
 def _never() -> bool:
@@ -53,9 +52,9 @@ class Look:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What the loggers show; the pictures that could not be drawn, and those for which there was no time."""
+    """Pictures and numbers for the loggers, the pictures that failed, and those for which there was no time."""
 
-    shown: Shown
+    for_loggers: Shown
     failures: list[tuple[str, Exception]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -134,7 +133,8 @@ def draw_pictures(
     the rest is left out.
     """
     result = Pictures()
-    stems = data_set_names(landscape.values, LONGEST_STEM)
+    # A letter takes up to 4 bytes, and a name 255 bytes on most file systems.
+    stems = data_set_names(landscape.values, longest=50)
     for kind in look.plots:
         plot = PLOTS[kind]
         fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)

@@ -57,18 +57,20 @@ class DirectionsRecipe:
 
     @property
     def normalize(self) -> str | None:
-        """How the directions are scaled by the weights; None where that is not said."""
+        """The scaling of the directions by the weights; None where it is unknown."""
         return self.settings.get("normalize")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a landscape was made. What is None is not known.
+    """The making of a landscape. None stands for an unknown entry.
 
-    The mean over the samples is accumulated in float64. Standard errors are those of that mean: against all of the data
-    where the samples are a random part of a known number (finite population correction), else against all data of their
-    kind. They come from the spread of single samples where the losses tell it, else from that of random batches, times
-    t/2 of Student's t, so that ±2 cover 95.45 %.
+    The mean over the samples is accumulated in float64. Standard errors are those of that mean.
+
+    - Samples that are a random part of a known number stand for that number (finite population correction). Other
+      samples stand for all data of their kind.
+    - The errors come from the spread of single samples where the losses give it, else from that of random batches.
+    - They are multiplied by t/2 of Student's t, so that ±2 cover 95.45 %.
 
     Args:
         module: the class of the module.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Interpolation:
-    """How well the points that were not evaluated are known; errors are shares of a metric's range.
+    """The errors of the points that were not evaluated, as shares of a metric's range.
 
     Args:
         tolerance: the largest error that was allowed; None for as small as the time allows.
@@ -33,7 +33,7 @@ class Interpolation:
 
 @dataclass(frozen=True)
 class RoundingError:
-    """How far points in bfloat16 are from float32, at points that were evaluated in both.
+    """The differences between bfloat16 and float32, at points that were evaluated in both.
 
     Args:
         points: how many were checked.
@@ -65,7 +65,7 @@ class TrainModeLoss:
 
 @dataclass
 class Report:
-    """What a pass took, found and could not do.
+    """The time of a pass, its accelerations, its errors and its failures.
 
     Args:
         seconds: from its beginning to its last point.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -31,13 +31,12 @@ from .weights.plane import Plane
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")
 DIRECTION_MODES = ("random", "pca")
-RANGE = 0.1  # of the weights' norm, filter by filter
-MARGIN = 0.2  # around a path, as a share of its extent
+Loss = Callable[..., Any]
 
 
 def sample_landscape(
     model: nn.Module,
-    data_loader: Any,
+    data_loader: Iterable[Any],
     loss_fn: Callable[..., Any],
     output_path: str | PathLike = "./landscape.json",
     *,
@@ -82,10 +81,15 @@ class LossLandscapeWriter:
         seed: of the directions, of the order of the loaders, and of the random numbers that all points share.
         auto_export: write the file in `close`.
 
-    The file holds ``X``, ``Y`` and ``loss_grid_2d`` with ``X[i][j]`` the coordinate of ``loss_grid_2d[i][j]`` along
-    x, ``baseline_loss``, ``grid_size``, ``mode``; ``X_1d`` and ``loss_line_1d`` of a line; ``volume_x``, ``volume_y``,
-    ``volume_z`` and ``loss_grid_3d`` of a volume; ``trajectory_data``; and ``metadata``, the recipe of each. What is
-    not finite is null.
+    The file holds:
+
+    - of a plane ``X``, ``Y`` and ``loss_grid_2d``; ``X[i][j]`` is the coordinate of ``loss_grid_2d[i][j]`` along x
+    - of a line ``X_1d`` and ``loss_line_1d``
+    - of a volume ``volume_x``, ``volume_y``, ``volume_z`` and ``loss_grid_3d``
+    - ``baseline_loss``, ``grid_size``, ``mode``, ``trajectory_data``
+    - ``metadata``, the recipe of each
+
+    A number that is not finite is null.
     """
 
     def __init__(self, log_dir: str | PathLike, seed: int = 42, auto_export: bool = True) -> None:
@@ -100,7 +104,7 @@ class LossLandscapeWriter:
     def sample_landscape(
         self,
         model: nn.Module,
-        data_loader: Any,
+        data_loader: Iterable[Any],
         loss_fn: Callable[..., Any] | None = None,
         *,
         grid_size: int = 50,
@@ -163,7 +167,8 @@ class LossLandscapeWriter:
             kind = _given(directions)
         for part in mode.split("+"):
             k = int(part[0])
-            ranges = [(-scale, scale, grid_size) for scale in [RANGE if range_scale is None else range_scale] * k]
+            scale = 0.1 if range_scale is None else range_scale  # of the norm of each filter
+            ranges = [(-scale, scale, grid_size)] * k
             if isinstance(kind, PCA) and range_scale is None:
                 snapshot = Snapshot.of(net)
                 ranges = self._around_path(Plane(snapshot.params, kind(Site.at(snapshot, net, None, []), k)), grid_size)
@@ -184,7 +189,7 @@ class LossLandscapeWriter:
     def build_trajectory(
         self,
         model: nn.Module,
-        data_loader: Any,
+        data_loader: Iterable[Any],
         loss_fn: Callable[..., Any],
         *,
         mode: str = "pca",
@@ -269,15 +274,15 @@ class LossLandscapeWriter:
     def __exit__(self, *raised: object) -> None:
         self.close()
 
-    def _around_path(self, plane: Plane, size: int) -> list[tuple[float, float, int]]:
-        """Ranges that hold the recorded path and the origin, and a margin."""
+    def _around_path(self, plane: Plane, size: int, margin: float = 0.2) -> list[tuple[float, float, int]]:
+        """Ranges that hold the recorded path and the origin, and a margin: a share of their extent."""
         points = self.recorder.trajectory(plane).points
         low, high = np.minimum(points.min(axis=0), 0), np.maximum(points.max(axis=0), 0)
-        pad = MARGIN * (high - low)
+        pad = margin * (high - low)
         return [(float(a), float(b), size) for a, b in zip(low - pad, high + pad, strict=True)]
 
-    def _measure_unknown(self, model: nn.Module, loader: Any, loss_fn: Any, most: int | None) -> None:
-        """The loss of recorded weights for which none was said, on the same batches."""
+    def _measure_unknown(self, model: nn.Module, loader: Iterable[Any], loss_fn: Loss, max_batches: int | None) -> None:
+        """Measure the losses that were not recorded, on the same batches."""
         assert self.trajectory is not None
         losses = self.trajectory.metrics["train_loss"]
         unknown = np.flatnonzero(np.isnan(losses))
@@ -286,10 +291,10 @@ class LossLandscapeWriter:
         with preserved():
             device = next(model.parameters()).device
             objective, _ = objective_of(loss_fn, device.type == "cuda")
-            batches = frozen_batches(objective, loader, device, self.seed, most)
+            batches = frozen_batches(objective, loader, device, self.seed, max_batches)
         for i in unknown:
-            here = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
-            still = Plane(here, ({name: torch.zeros_like(tensor) for name, tensor in here.items()},))
+            params = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
+            still = Plane(params, ({name: torch.zeros_like(tensor) for name, tensor in params.items()},))
             measured = evaluate(objective, model, still, np.zeros((1, 1)), batches, seed=self.seed)
             losses[i] = measured[objective.main(list(measured))][0]
 
@@ -323,11 +328,13 @@ class LossLandscapeWriter:
         columns = {f"traj_{i + 1}": column for i, column in enumerate(path.points.T)}
         known = {"losses": path.metrics["train_loss"], "val_losses": path.metrics["val_loss"]}
         known = {name: column for name, column in known.items() if not np.isnan(column).all()}
-        more = {"epochs": path.steps, "residuals": path.residuals, "distances": path.distances}
-        return {key: plain(value) for key, value in {**columns, **more, **known}.items()}
+        facts = {"epochs": path.steps, "residuals": path.residuals, "distances": path.distances}
+        return {key: plain(value) for key, value in {**columns, **facts, **known}.items()}
 
 
-def _loss(loss: Any, hook: Any, regularizer: Any, weight: float) -> Any:
+def _loss(
+    loss: Loss | None, hook: Callable[..., Any] | None, regularizer: Callable[[nn.Module], Any] | None, weight: float
+) -> Loss:
     """One criterion of a loss, or the hook in its place, and a regulariser."""
     if hook is not None:
         loss = lambda model, inputs, targets: hook(model(inputs), inputs, targets)  # noqa: E731
@@ -337,7 +344,7 @@ def _loss(loss: Any, hook: Any, regularizer: Any, weight: float) -> Any:
         return loss
     of_model = isinstance(objective_of(loss)[0], LossFunction)
 
-    def regularized(model: nn.Module, inputs: Any, targets: Any) -> Any:
+    def regularized(model: nn.Module, inputs: object, targets: object) -> Any:
         data_loss = loss(model, inputs, targets) if of_model else loss(model(inputs), targets)
         return data_loss + weight * regularizer(model)
 
@@ -353,7 +360,7 @@ def _given(directions: Sequence[Params]) -> Directions:
     return given
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value as JSON knows it: arrays as lists, what is not finite as None.
 
     >>> plain({"x": np.array([1.0, np.inf])})

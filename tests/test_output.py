@@ -44,7 +44,7 @@ def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
     assert [name for name, _ in files.failures] == ["landscape.h5", "loss_1dslices.png"]
     assert "a file holds plain JSON" in str(files.failures[0][1])
     assert isinstance(files.failures[1][1], OSError)
-    assert [*output.shown.images] == ["landscape/loss/slices"]
+    assert [*output.for_loggers.images] == ["landscape/loss/slices"]
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
 
 

@@ -1,7 +1,7 @@
 """Pictures and numbers of one pass to the user's own Lightning loggers, for the callback.
 
-One file a kind of logger, one row in `LOGGERS`. A logger that is not in the table takes nothing: a CSV log
-would only get columns that its reader does not expect, and the files on disk are written by others.
+One file a kind of logger, one row in `LOGGERS`. A logger that is not in the table takes nothing. A CSV log, for
+example, would only get columns that its reader does not expect.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Logged:
 def log(loggers: Iterable[object], shown: Shown, step: int) -> Logged:
     """Sends the pictures and numbers of one pass to the loggers, and gives those that took them or failed.
 
-    A failing logger does not keep the others from logging. Loggers that we do not know, and loggers that do
-    not log in this process (ranks other than 0, DummyLogger), are passed over.
+    A failing logger does not keep the others from logging. Loggers of other kinds are passed over. So are loggers
+    that do not log in this process: on ranks other than 0, or a DummyLogger.
 
     Args:
         loggers: Lightning loggers of either namespace, e.g. ``trainer.loggers``.

@@ -13,7 +13,7 @@ from ..landscape import Landscape
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What the loggers show of one landscape.
+    """The pictures and numbers of one landscape that the loggers show.
 
     Args:
         images: uint8 pictures by tag, shape (height, width, 3).

@@ -37,10 +37,10 @@ def safe_names(tags: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for tag in tags:
         parts = [re.sub(r"[^\w.\- ]", "_", part).strip(". ") for part in tag.split("/")]
-        wanted = name = "/".join(part for part in parts if part) or "landscape"
+        base = name = "/".join(part for part in parts if part) or "landscape"
         count = 1
         while name in names.values():
             count += 1
-            name = f"{wanted}_{count}"
+            name = f"{base}_{count}"
         names[tag] = name
     return names

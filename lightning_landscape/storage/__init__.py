@@ -82,8 +82,8 @@ def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
         path: its suffix says the format: one of `FORMATS`, or of `EXPORTS`, which `load` does not read.
 
     Raises:
-        ValueError: if the suffix is unknown, or the landscape holds what no format can: a recipe that is not
-            plain JSON, arrays that are not real numbers.
+        ValueError: if the suffix is unknown. Or if the landscape holds a recipe that is not plain JSON, or arrays
+            that are not real numbers.
         ImportError: if the format needs a library that is not installed.
 
     >>> import tempfile, numpy as np
@@ -154,12 +154,12 @@ def export_paraview(
         metric: the name of the values; None for the main loss.
         log: heights log(z + 0.1), the natural logarithm.
         zmax: the highest z that is drawn; what is higher, +inf too, is drawn there. None for no limit.
-        interp: points along each axis of a finer grid, by cubic splines before the cut at `zmax`; the file then
+        interp: points along each axis of a finer grid, by cubic splines before the cut at `zmax`. The file then
             holds the finer grid, and that metric only. None for the grid as it is.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric unknown, the suffix another, or there is no value to
-            interpolate at some point.
+        ValueError: if the landscape is not 2-D, or the metric or the suffix is unknown. Or if a point has no value
+            to interpolate.
         ImportError: if vtk is not installed.
     """
     path = local_path("path", path)
@@ -168,15 +168,15 @@ def export_paraview(
     check_writable(".vtp", landscape.grid.ndim)
     check_storable(landscape)
     name = landscape.metric(metric)
-    shown = landscape if interp is None else refined(landscape, name, interp)
-    return write_whole(path, vtp.encode(shown, name, log, zmax))
+    surface = landscape if interp is None else refined(landscape, name, interp)
+    return write_whole(path, vtp.encode(surface, name, log, zmax))
 
 
 def load(path: str | os.PathLike[str]) -> Landscape:
     """The landscape in a file that `save` wrote, bit by bit; nothing in the file is ever executed.
 
     Reads the surfaces of other programs too: .h5 of Li et al.'s loss-landscape and of LightZero, .json of
-    PascalSun's LossLandscape (see `foreign` for how each is arranged); ``landscape.meta["source"]`` tells.
+    PascalSun's LossLandscape. ``landscape.meta["source"]`` names the program; `foreign` describes each file.
 
     Args:
         path: its suffix says the format: one of `FORMATS`.

@@ -10,9 +10,9 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes) -> Path:
     """Make or replace the file at `path`, and give the path.
 
-    The content reaches the disk (fsync) before the name does, so that a power cut leaves the older file or the newer
-    one, never half of one. If anything fails, an older file is as it was, and nothing else is left. Libraries that
-    write files themselves are given memory to write to, since some of them end the process on a full disk.
+    The content reaches the disk (fsync) before the name does. A power cut leaves the older file or the newer one,
+    never half of one. After a failure an older file is as it was, and nothing else is left. Libraries that write
+    files themselves write to memory, since some of them end the process on a full disk.
 
     Args:
         path: missing folders are made; a symbolic link stays a link.

@@ -30,8 +30,8 @@ def to_columns(samples: Samples) -> Columns:
     """One array of length B a fact; a fact that no sample has is left out.
 
     Returns:
-        ``index``, ``center``, each of ``label``, ``prediction``, ``probability`` with its ``…_known``, and
-        ``thumbnail``, shape (B, height, width, 3), with ``thumbnail_height``, ``thumbnail_width``,
+        ``index`` and ``center``. Each of ``label``, ``prediction``, ``probability`` with its ``…_known``.
+        ``thumbnail``, shape (B, height, width, 3). With it ``thumbnail_height``, ``thumbnail_width`` and
         ``thumbnail_known``.
 
     Raises:
@@ -115,9 +115,9 @@ def _thumbnails(columns: Mapping[str, NDArray[Any]], count: int) -> list[NDArray
     heights, widths = columns["thumbnail_height"], columns["thumbnail_width"]
     if padded.dtype != np.uint8 or padded.ndim != 4 or padded.shape[3] != 3:
         raise ValueError(f"thumbnails are {padded.dtype} of shape {padded.shape}, not RGB pictures.")
-    for sizes, most in ((heights, padded.shape[1]), (widths, padded.shape[2])):
-        if len(sizes) and not 0 <= sizes.min() <= sizes.max() <= most:
-            raise ValueError(f"thumbnails of size {sizes.min()} to {sizes.max()} do not fit in {most}.")
+    for sizes, maximum in ((heights, padded.shape[1]), (widths, padded.shape[2])):
+        if len(sizes) and not 0 <= sizes.min() <= sizes.max() <= maximum:
+            raise ValueError(f"thumbnails of size {sizes.min()} to {sizes.max()} do not fit in {maximum}.")
     return [
         padded[b, : heights[b], : widths[b]].copy() if known[b] else None  # a copy frees the padding
         for b in range(count)

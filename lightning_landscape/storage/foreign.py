@@ -14,7 +14,7 @@ Where the numbers come from stands in ``landscape.meta["source"]``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ MARK_OF_LI = "dir_file"
 EIGENVALUES = {"min_eig", "max_eig"}
 
 
-def is_surface(keys: Any) -> bool:
+def is_surface(keys: Container[str]) -> bool:
     """True if an HDF5 file with these keys is a surface of loss-landscape or LightZero."""
     return AXES[0] in keys
 
@@ -72,7 +72,7 @@ def from_surface(arrays: Mapping[str, NDArray[Any]], by_li: bool) -> Landscape:
     return Landscape(grid, values, main, done=known[main], meta={"source": source})
 
 
-def is_exploration(content: Any) -> bool:
+def is_exploration(content: object) -> bool:
     """True if the content of a JSON file is an export of PascalSun's LossLandscape."""
     return isinstance(content, dict) and any(key in content for key in _GRIDS)
 
@@ -106,14 +106,14 @@ def from_exploration(content: Mapping[str, Any]) -> Landscape:
             known &= mesh == along
         used.update(found)
     center = content.get(baseline, content.get("baseline_loss"))
-    rest = {key: value for key, value in content.items() if key not in used}
+    remaining = {key: value for key, value in content.items() if key not in used}
     return Landscape(
         Grid(tuple(axes)),
         {"loss": np.where(known, loss, np.nan)},
         "loss",
         done=known,
         center={} if center is None else {"loss": float(center)},
-        meta={"source": {"program": "LossLandscape (PascalSun)", "arrangement": "as in the file", **rest}},
+        meta={"source": {"program": "LossLandscape (PascalSun)", "arrangement": "as in the file", **remaining}},
     )
 
 

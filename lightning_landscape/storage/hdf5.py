@@ -104,12 +104,12 @@ def _write_arrays(file: h5py.File, header: Header, arrays: Arrays) -> None:
             data.attrs["center"] = np.float64(header["center"][name])
 
 
-def _is_numbers(item: Any) -> bool:
+def _is_numbers(item: object) -> bool:
     """True if a member of another program's file is an array of numbers."""
     return isinstance(item, h5py.Dataset) and item.dtype.kind in REAL_NUMBERS and item.ndim > 0
 
 
-def _fixed(value: Any) -> Any:
+def _fixed(value: object) -> Any:
     """Text in as many bytes as it needs: that of variable length lies in a heap without checksum."""
     if not isinstance(value, str | list):
         return value
@@ -117,12 +117,12 @@ def _fixed(value: Any) -> Any:
     return encoded.astype(h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize)))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """The text of an attribute; of variable length where another program wrote it."""
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
-def _readable(key: str, value: Any) -> bool:
+def _readable(key: str, value: object) -> bool:
     """True if a value of a table can be an attribute of its own.
 
     The JSON of the header holds every value anyway.

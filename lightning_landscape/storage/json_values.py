@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-DEEPEST = 50
 TAG, FLOAT = "$", "$float"
 
 
-def loose(value: Any) -> Any:
+def loose(value: object) -> Any:
     """The value that `strict` was given.
 
     >>> loose(strict({"best": float("nan"), "$c": 1}))
@@ -26,7 +25,7 @@ def loose(value: Any) -> Any:
     return {key.removeprefix(TAG): loose(item) for key, item in value.items()}
 
 
-def strict(value: Any) -> Any:
+def strict(value: object) -> Any:
     """A plain value in numbers that JSON has (RFC 8259, section 6): NaN becomes ``{"$float": "NaN"}``.
 
     A key that begins with $ gets a second one, so that nobody's own dictionary is taken for a number.
@@ -54,30 +53,31 @@ def number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def plain(value: Any, where: str = "meta", depth: int = 0) -> Any:
+def plain(value: object, where: str = "meta", depth: int = 0, deepest: int = 50) -> Any:
     """The same value in Python's own types: NumPy scalars become numbers, tuples become lists.
 
     Args:
         value: what is to be stored, or a part of it.
         where: how to reach that part, for the message.
         depth: how deep it is nested.
+        deepest: how deep it may be.
 
     Raises:
-        ValueError: if something in it is not plain JSON, or is nested deeper than 50.
+        ValueError: if something in it is not plain JSON, or is nested deeper.
     """
-    if depth > DEEPEST:
-        raise ValueError(f"{where.partition('[')[0]} is nested deeper than {DEEPEST}.")
+    if depth > deepest:
+        raise ValueError(f"{where.partition('[')[0]} is nested deeper than {deepest}.")
     for numpy_type, python in ((np.bool_, bool), (np.integer, int), (np.floating, float)):
         if isinstance(value, numpy_type):
             return python(value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+        return [plain(item, f"{where}[{i}]", depth + 1, deepest) for i, item in enumerate(value)]
     if not isinstance(value, dict):
         raise ValueError(f"{where} is a {type(value).__name__}: a file holds plain JSON values only.")
     for key in value:
         if not isinstance(key, str):
             # json would turn 1 into "1" without a word.
             raise ValueError(f"{where} has the key {key!r}: the keys of JSON are text.")
-    return {key: plain(item, f"{where}[{key!r}]", depth + 1) for key, item in value.items()}
+    return {key: plain(item, f"{where}[{key!r}]", depth + 1, deepest) for key, item in value.items()}

@@ -14,7 +14,6 @@ from ..landscape import AXIS_NAMES, Landscape
 
 FORMAT_NAME = "lightning_landscape"
 VERSION = 1  # of the header and the names of the arrays (`codec`)
-LONGEST_NAME = 100
 REAL_NUMBERS = "fiu"  # numpy's dtype kinds: float, int, unsigned int
 # Of the codec, and of numpy.savez, whose own arguments share the names.
 _RESERVED = re.compile(
@@ -26,7 +25,7 @@ class LandscapeFileError(ValueError):
     """A file that cannot be read as a landscape; the message names the file and says why."""
 
 
-def check_header(path: Path, header: Any) -> dict[str, Any]:
+def check_header(path: Path, header: object) -> dict[str, Any]:
     """The header itself, if it carries our mark and a version that we can read.
 
     Args:
@@ -80,7 +79,7 @@ def check_storable(landscape: Landscape) -> None:
     """Nothing, if every format can hold the landscape's names and arrays.
 
     Raises:
-        ValueError: if a name cannot be written as text, an array does not hold real numbers, or a standard
+        ValueError: if a name cannot be written as text, or an array does not hold real numbers. Or if a standard
             error or centre belongs to no metric.
     """
     for name in landscape.values:
@@ -97,7 +96,7 @@ def check_storable(landscape: Landscape) -> None:
         real_numbers(name, array)
 
 
-def real_numbers(name: str, array: Any) -> Any:
+def real_numbers(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """The array itself.
 
     Raises:
@@ -124,7 +123,7 @@ def convention(ndim: int) -> str:
     return f"values[{', '.join(letters)}] is the value at ({point})"
 
 
-def data_set_names(metrics: Iterable[str], longest: int = LONGEST_NAME) -> dict[str, str]:
+def data_set_names(metrics: Iterable[str], longest: int = 100) -> dict[str, str]:
     """A data set's name for each metric, unique and safe in any format, in the metrics' order.
 
     Users name metrics as they like ("val/acc", "done"); a data set's name is letters, digits and underscores,
@@ -138,13 +137,13 @@ def data_set_names(metrics: Iterable[str], longest: int = LONGEST_NAME) -> dict[
     {'train_loss': 'train_loss', 'val/acc': 'val_acc_2', 'val_acc': 'val_acc', 'done': 'done_2'}
     """
     metrics = list(metrics)
-    wanted = {metric: re.sub(r"\W+", "_", metric)[:longest] or "_" for metric in metrics}
+    bases = {metric: re.sub(r"\W+", "_", metric)[:longest] or "_" for metric in metrics}
     names: dict[str, str] = {}
     # A metric that needs no change keeps its name whatever the order.
-    for metric in sorted(metrics, key=lambda metric: wanted[metric] != metric):
-        name, count = wanted[metric], 1
+    for metric in sorted(metrics, key=lambda metric: bases[metric] != metric):
+        name, count = bases[metric], 1
         while _RESERVED.fullmatch(name) or name in names.values():
             count += 1
-            name = f"{wanted[metric]}_{count}"
+            name = f"{bases[metric]}_{count}"
         names[metric] = name
     return {metric: names[metric] for metric in metrics}

@@ -13,7 +13,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = ".lock"
-MOST_TRIES = 100  # to lock a file that others take away at the same time
 TAKEN = (errno.EACCES, errno.EAGAIN)
 
 
@@ -37,7 +36,7 @@ class Lock:
             OSError: if nothing can be written to the folder.
         """
         path = folder / NAME
-        for _ in range(MOST_TRIES):
+        for _ in range(100):  # tries to lock a file that others take away at the same time
             folder.mkdir(parents=True, exist_ok=True)
             if fcntl is None:
                 return cls(path, None)

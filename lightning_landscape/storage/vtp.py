@@ -22,8 +22,6 @@ from ..landscape import Array, Landscape
 from .codec import to_arrays
 from .layout import data_set_names
 
-LOG_OFFSET = 0.1  # of Li et al.'s h52vtp: heights log(z + 0.1)
-
 
 def encode(landscape: Landscape, metric: str | None = None, log: bool = False, zmax: float | None = None) -> bytes:
     """The bytes of a file with the relief of one metric; all metrics are in it as they were measured.
@@ -34,9 +32,9 @@ def encode(landscape: Landscape, metric: str | None = None, log: bool = False, z
         log: draw log(z + 0.1), the natural logarithm, after the cut at `zmax`.
         zmax: cut off what is higher, +inf too; None for nothing.
     """
-    shown = landscape.metric(metric)
-    name = data_set_names(landscape.values)[shown]
-    relief = heights(landscape, shown, log, zmax)
+    metric = landscape.metric(metric)
+    name = data_set_names(landscape.values)[metric]
+    relief = heights(landscape, metric, log, zmax)
     header, arrays = to_arrays(landscape, samples=False)
     header["height"] = {"array": name, "log": log, "zmax": zmax}
     axes = {axis: arrays.pop(axis) for axis in ("xcoordinates", "ycoordinates")}
@@ -65,7 +63,7 @@ def heights(landscape: Landscape, metric: str, log: bool, zmax: float | None) ->
         values = np.minimum(values, zmax)
     if log:
         with np.errstate(invalid="ignore", divide="ignore"):
-            values = np.log(values + LOG_OFFSET)
+            values = np.log(values + 0.1)  # as Li et al.'s h52vtp
     return np.where(np.isfinite(values), values, np.nan)
 
 

@@ -7,11 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0}
-
-
 clock = time.monotonic
 
 
@@ -37,8 +34,8 @@ class Budget:
     share: float | None = None
 
 
-def parse_budget(budget: Any) -> Budget | None:
-    """The budget that is meant by "30s", "2min", "1h" or a share such as 0.05; None for none.
+def parse_budget(budget: object) -> Budget | None:
+    """The budget that "30s", "2min", "1h" or a share such as 0.05 stands for; None for none.
 
     >>> parse_budget("2min").seconds, parse_budget(0.05).share
     (120.0, 0.05)
@@ -51,13 +48,14 @@ def parse_budget(budget: Any) -> Budget | None:
         return None
     if isinstance(budget, int | float) and not isinstance(budget, bool) and 0 < budget < 1:
         return Budget(budget, share=float(budget))
-    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?(s|min|h)", budget.strip()) if isinstance(budget, str) else None
+    text = budget if isinstance(budget, str) else ""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?(s|min|h)", text.strip())
     if found is None or not float(found[1]) > 0:
         raise ValueError(
             f'budget={budget!r}: give the time of each landscape, e.g. "30s", "2min" or "1h", or a share of the '
             "training's time between 0 and 1, e.g. 0.05; or None for no limit."
         )
-    return Budget(budget, seconds=float(found[1]) * UNITS[found[2]])
+    return Budget(text, seconds=float(found[1]) * UNITS[found[2]])
 
 
 class Deadline:
@@ -74,7 +72,7 @@ class Deadline:
     """
 
     def __init__(self, seconds: float, steps: int | None = None) -> None:
-        self.end, self._most = now() + seconds, steps
+        self.end, self._maximum = now() + seconds, steps
         self.steps = 0
         self._last, self._step, self._over = now(), 0.0, False
 
@@ -88,38 +86,54 @@ class Deadline:
         self._last, self._step = now(), 0.0
 
     def step(self) -> None:
-        """One step was done since the last: the next is expected to take as long, or what most of them take."""
+        """Count a step, and expect the next to take as long, or 0.7 of the longest expected before."""
         took, self._last = now() - self._last, now()
         self._step = max(took, 0.7 * self._step)
         self.steps += 1
 
     def __call__(self) -> bool:
-        self._over = self._over or now() + self._step > self.end or self.steps == self._most
+        self._over = self._over or now() + self._step > self.end or self.steps == self._maximum
         return self._over
 
 
-PICTURE = 0.4  # seconds that drawing one and writing its files takes, before it is known
-SHARE_OF_PICTURES = 0.5  # of a landscape's time at most
-WORTH = 12  # rehearsals that a landscape takes at least if it is to show more than its centre
+@dataclass(frozen=True)
+class AccountSettings:
+    """The times that an `Account` expects before it knows them.
+
+    Args:
+        picture: seconds for drawing a picture and writing its files, until one was drawn.
+        share_of_pictures: the largest share of a landscape's time that its pictures may take.
+        rehearsals: the least time of a landscape that shows more than its centre, in rehearsals.
+    """
+
+    picture: float = 0.4
+    share_of_pictures: float = 0.5
+    rehearsals: int = 12
+
+
+DEFAULTS = AccountSettings()
 
 
 class Account:
     """The time that the landscapes of a run have taken and may take, on the wall clock.
 
     Args:
-        budget: what they may take.
+        budget: the time that they may take.
         pictures: how many each draws.
+        settings: the times expected at first.
 
     Attributes:
         spent: seconds that they have taken.
         passes: how many there were.
+        preparing: seconds that a rehearsal took; no landscape takes less.
+        showing: seconds that the pictures of a landscape are expected to take.
     """
 
-    def __init__(self, budget: Budget, pictures: int = 0) -> None:
-        self.budget, self.spent, self.passes = budget, 0.0, 0
+    def __init__(self, budget: Budget, pictures: int = 0, settings: AccountSettings = DEFAULTS) -> None:
+        self.budget, self.settings, self.spent, self.passes = budget, settings, 0.0, 0
         self.began = now()
-        self.preparing = 0.0  # seconds that a rehearsal took: no landscape takes less
-        self.showing = PICTURE * pictures
+        self.preparing = 0.0
+        self.showing = settings.picture * pictures
 
     @contextmanager
     def spending(self) -> Iterator[None]:
@@ -136,27 +150,28 @@ class Account:
         return self.spent / max(now() - self.began, 1e-9)
 
     def left(self) -> float:
-        """Seconds that a landscape which begins now may take, with all that was left over."""
+        """Seconds that a landscape which begins now may take, with what earlier ones left over."""
         if self.budget.seconds is not None:
             return (self.passes + 1) * self.budget.seconds - self.spent
         share = self.budget.share or 0.0
         return (share * (now() - self.began) - self.spent) / (1 - share)
 
     def grant(self, last: bool) -> tuple[float, float] | None:
-        """Seconds for measuring, and for all; None where what is left is better saved, or no landscape at all.
+        """Seconds for measuring, and for the whole landscape; None if the time is too short or better saved.
 
-        Before the `last`, a landscape waits until half of its time is enough for its pictures, and the other half for
-        more than a few points; and, where landscapes share the time, until as much is left for the last.
+        A landscape waits until half of its time is enough for its pictures. The other half must be enough for more
+        than a few points. If landscapes share the time, as much must be left for the last one. The `last` does not
+        wait.
         """
-        left = self.left()
-        wanted = max(self.showing, WORTH * self.preparing) / SHARE_OF_PICTURES
+        left, settings = self.left(), self.settings
+        needed = max(self.showing, settings.rehearsals * self.preparing) / settings.share_of_pictures
         if not last and self.budget.share is not None:
-            left -= wanted
-        if left <= (2 * self.preparing if last else wanted):
+            left -= needed
+        if left <= (2 * self.preparing if last else needed):
             return None
         self.passes += 1
-        return left - min(self.showing, left * SHARE_OF_PICTURES), left
+        return left - min(self.showing, left * settings.share_of_pictures), left
 
-    def shown(self, seconds: float, share: float) -> None:
-        """Showing that share of the pictures took so long."""
+    def record_pictures(self, seconds: float, share: float) -> None:
+        """Learn from a share of a landscape's pictures, which took so many seconds, what all of them take."""
         self.showing = seconds / max(share, 1e-9)

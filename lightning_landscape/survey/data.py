@@ -49,7 +49,7 @@ class FrozenData:
         of_loader: dict[int, list[int]] = {}
         for place, batch in enumerate(self.batches):
             of_loader.setdefault(batch.loader, []).append(place)
-        return sorted(i for own in of_loader.values() for i in own[: max(2, int(share * len(own)))])
+        return sorted(i for places in of_loader.values() for i in places[: max(2, int(share * len(places)))])
 
     def part(self, share: float) -> FrozenData:
         """The data that holds only this share of the batches."""

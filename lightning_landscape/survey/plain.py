@@ -64,8 +64,8 @@ def survey_module(
         tolerance: of the main loss: what can be interpolated within it, is (`refinement`); None to evaluate all.
         recipe: how it is made; the data are added here.
         earlier: parts of this very landscape, whose evaluated points are taken over, or what else there may be.
-        flags: of a probe in eval mode, what its train mode is (`modes.put_in_mode`), so that a loss that exists there
-            only is said to; else None.
+        flags: the train mode of a probe in eval mode (`modes.put_in_mode`), else None. With them, the message of
+            an error says of a loss that it exists in train mode only.
         population: of how many samples the batches are a part, none of them twice; None where nobody knows.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
@@ -78,8 +78,8 @@ def survey_module(
     """
     objective = Spread(objective) if objective.divisible else objective
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
-    exact_ways = accelerate if objective.divisible and not recalibrate else False
-    survey = Survey(evaluator, grid, accelerate=exact_ways, tolerance=tolerance, path=path)
+    accelerations = accelerate if objective.divisible and not recalibrate else False
+    survey = Survey(evaluator, grid, accelerate=accelerations, tolerance=tolerance, path=path)
     survey.plane = plane
     surface = Surface("data", objective, frozen(batches, population))
     try:
@@ -107,13 +107,13 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
     Raises:
         ValueError: if there are some, and none is.
     """
-    others = [differences(part, landscape) for part in earlier]
-    if earlier and all(others):
+    differing = [differences(part, landscape) for part in earlier]
+    if earlier and all(differing):
         raise ValueError(
-            f"The earlier landscape can't be continued: it has another {', '.join(others[0])}. Measure anew "
+            f"The earlier landscape can't be continued: it has another {', '.join(differing[0])}. Measure anew "
             "(resume=False), or into another file."
         )
-    for part in [part for part, other in zip(earlier, others, strict=True) if not other]:
+    for part in [part for part, entries in zip(earlier, differing, strict=True) if not entries]:
         landscape.report.rounding_error = part.report.rounding_error or landscape.report.rounding_error
         for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, landscape.grid.shape)
@@ -123,11 +123,11 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
 def _centre(
     evaluator: Sequential, objective: Objective, plane: Plane, batches: Sequence[Batch], originals: Params, points: int
 ) -> dict[str, Measurement]:
-    """The measurements at the origin of an objective that is seen to depend on the weights that move, on no others."""
+    """The measurements at the origin; the objective must depend on the weights that move, and on no others."""
     module = evaluator.module
-    own = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
+    tensors = {canonical_name(name): t for name, t in (*module.named_parameters(), *module.named_buffers())}
     moving = {
-        name: own[name] for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)
+        name: tensors[name] for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)
     }
     touched = Touched(originals, moving)
     refused = (

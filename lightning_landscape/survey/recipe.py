@@ -7,7 +7,6 @@ import platform
 import torch
 
 from ..directions import Directions, dead_filters, recipe
-from ..landscape import ALIKE
 from ..recipe import DataRecipe, DirectionsRecipe
 from ..version import __version__
 from ..weights.parameters import Snapshot, checksum
@@ -30,7 +29,7 @@ def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) 
         kind=settings.pop("kind"),
         settings=settings,
         cosine=plane.cosine(),
-        span=plane.span(ALIKE),
+        span=plane.span(alike=0.99),
         lengths=plane.norms(),
         axes=plane.axes() if len(moved) <= plane.ndim else [],
         moved_parameters=sum(plane.origin[name].numel() for name in moved),
@@ -51,6 +50,11 @@ def data_recipe(data: FrozenData, is_timed: bool = False) -> DataRecipe:
     return DataRecipe(data.size, len(data.batches), data.checksum, data.note, data.population, available)
 
 
-def versions(**more: str) -> dict[str, str]:
+def versions(**libraries: str) -> dict[str, str]:
     """The versions of the libraries that a landscape depends on."""
-    return {"lightning_landscape": __version__, "torch": torch.__version__, **more, "python": platform.python_version()}
+    return {
+        "lightning_landscape": __version__,
+        "torch": torch.__version__,
+        **libraries,
+        "python": platform.python_version(),
+    }

@@ -13,7 +13,6 @@ from ..storage import load, save
 from .resume import differences
 
 log = logging.getLogger(__name__)
-MOST_PARTS = 100  # files that are looked for; more surfaces in progress than anyone leaves
 
 
 class SurfaceFile:
@@ -37,7 +36,8 @@ class SurfaceFile:
         Raises:
             LandscapeFileError: if one of the files can't be read.
         """
-        self._earlier = {path: load(path) for path in islice(self._names(), MOST_PARTS) if path.exists()}
+        names = islice(self._names(), 100)  # more surfaces in progress than anyone leaves
+        self._earlier = {path: load(path) for path in names if path.exists()}
         return list(self._earlier.values())
 
     def begin(self, landscape: Landscape) -> None:

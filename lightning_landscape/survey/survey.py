@@ -27,7 +27,7 @@ from .budget import Deadline
 from .data import FrozenData
 
 Array = NDArray[np.float64]
-MOST_FAILURES = 16  # at the first points; then the rest is not tried
+Pair = tuple[Objective, Sequence[Batch]]  # what is measured, on its batches
 
 
 @dataclass(eq=False)
@@ -62,8 +62,8 @@ class Surface:
 
     def recorded(self, measured: dict[str, Measurement]) -> dict[str, Measurement]:
         """The measurements of a point as they are stored: with these names, and errors against all of the data."""
-        kept = {name: m for name, m in measured.items() if name not in self.left_out}
-        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in kept.items()}
+        stored = {name: m for name, m in measured.items() if name not in self.left_out}
+        return {self.names.get(name, name): m.corrected(self.frozen.correction) for name, m in stored.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Tiles:
     measured: tuple[Objective, list[Batch]]
 
 
-def everything(surfaces: Sequence[Surface]) -> list[Batch]:
+def all_batches(surfaces: Sequence[Surface]) -> list[Batch]:
     """The batches of all surfaces, one after the other."""
     return [batch for surface in surfaces for batch in surface.frozen.batches]
 
@@ -82,10 +82,10 @@ def everything(surfaces: Sequence[Surface]) -> list[Batch]:
 def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
     """The objective of each surface with its own batches.
 
-    The given batches are those of `everything`, perhaps in another form.
+    The given batches are those of `all_batches`, perhaps in another form.
     """
-    rest = iter(batches)
-    return [(surface.objective, list(islice(rest, len(surface.frozen.batches)))) for surface in surfaces]
+    remaining = iter(batches)
+    return [(surface.objective, list(islice(remaining, len(surface.frozen.batches)))) for surface in surfaces]
 
 
 class Survey:
@@ -98,6 +98,7 @@ class Survey:
         tolerance: of the losses: what can be interpolated within it, is (`refinement`); None to evaluate every point.
         tolerant: leave out a point at which the objective raises (``report.failure`` says what).
         path: gives where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says.
+        max_failures: at the first points; after as many, the pass fails.
 
     Attributes:
         plane: origin and k directions; set it before anything else.
@@ -115,10 +116,12 @@ class Survey:
         tolerance: float | None = None,
         tolerant: bool = False,
         path: Callable[[Array], Array] | None = None,
+        max_failures: int = 16,
     ) -> None:
         self.started = time.perf_counter()
         self.evaluator, self.grid = evaluator, grid
-        self.accelerate, self.tolerance, self.tolerant = accelerate, tolerance, tolerant
+        self.accelerate, self.tolerance = accelerate, tolerance
+        self.tolerant, self.max_failures = tolerant, max_failures
         self.places: Array = grid.points if path is None else path(grid.points)
         self.report = Report()
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
@@ -173,44 +176,43 @@ class Survey:
     @contextmanager
     def faster(
         self,
-        way: Evaluator,
+        evaluator: Evaluator,
         choice: Choice,
         surfaces: Sequence[Surface],
         tiles: Tiles | None,
         points: np.ndarray,
         share: float = 1.0,
-    ) -> Iterator[tuple[Evaluator, list[Any], Choice]]:
+    ) -> Iterator[tuple[Evaluator, Sequence[Pair], Choice]]:
         """A context in which the chosen accelerations work; gives evaluator, (objective, batches) pairs and choice.
 
         Each surface has one pair, and so have the tiles. The choice is empty if it does not prove equal (`proved`).
 
         Args:
-            way: what is made faster.
+            evaluator: what is made faster.
             choice: how.
             surfaces: on their whole data.
             tiles: of the first of them.
             points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
             share: of the batches on which the proof is made.
         """
-        more = [] if tiles is None else [tiles.measured]
-        some = control_points(points) if "bf16" in choice.names else None
-        exact = (
-            []
-            if some is None
-            else control_values(way, self.plane, some, [*paired(surfaces, everything(surfaces)), *more])
-        )
+        of_tiles = [] if tiles is None else [tiles.measured]
+        controls = control_points(points) if "bf16" in choice.names else None
+        exact = []
+        if controls is not None:
+            pairs = [*paired(surfaces, all_batches(surfaces)), *of_tiles]
+            exact = control_values(evaluator, self.plane, controls, pairs)
 
         def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
             """Each with that share of its batches."""
-            own = zip(surfaces, paired(surfaces, batches), strict=True)
-            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in own), *more]
+            pairs = zip(surfaces, paired(surfaces, batches), strict=True)
+            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in pairs), *of_tiles]
 
-        with proved(choice, way, self.plane, everything(surfaces), parts) as (fast, batches, choice):
-            measured = [*paired(surfaces, batches), *more]
-            if some is not None:
-                found = _named_errors(surfaces, exact, control_values(fast, self.plane, some, measured))
-                self.report.rounding_error = rounding_report(some, len(measured[0][1]), found)
-            self._methods = (way, choice)
+        with proved(choice, evaluator, self.plane, all_batches(surfaces), parts) as (fast, batches, choice):
+            measured: list[Pair] = [*paired(surfaces, batches), *of_tiles]
+            if controls is not None:
+                found = _named_errors(surfaces, exact, control_values(fast, self.plane, controls, measured))
+                self.report.rounding_error = rounding_report(controls, len(measured[0][1]), found)
+            self._methods = (evaluator, choice)
             yield fast, measured, choice
 
     def fill(
@@ -218,7 +220,7 @@ class Survey:
         landscape: Landscape,
         surfaces: Sequence[Surface],
         evaluator: Evaluator,
-        measured: list[Any],
+        measured: Sequence[Pair],
         orders: Iterable[NDArray[np.intp]],
         deadline: Deadline | None = None,
     ) -> Generator[Landscape, None, None]:
@@ -247,7 +249,7 @@ class Survey:
                     except Exception as error:
                         failures += 1
                         streams = _closed(streams)
-                        if not self.tolerant or (failures == MOST_FAILURES and not landscape.done.any()):
+                        if not self.tolerant or (failures == self.max_failures and not landscape.done.any()):
                             raise
                         landscape.report.failure = landscape.report.failure or error_text(error)
                     else:
@@ -261,7 +263,7 @@ class Survey:
         if landscape.interpolated.any():
             yield landscape
 
-    def _streams(self, evaluator: Evaluator, measured: list[Any], order: NDArray[np.intp]) -> list[Any]:
+    def _streams(self, evaluator: Evaluator, measured: Sequence[Pair], order: NDArray[np.intp]) -> list[Any]:
         """For each surface, and the tiles, the generator of its measurements at these points."""
         points = self.places[order]
         return [evaluator(objective, self.plane, points, batches) for objective, batches in measured]

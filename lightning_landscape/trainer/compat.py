@@ -94,6 +94,16 @@ def callbacks_of(trainer: Trainer) -> list[Callback]:
     return vars(trainer)["callbacks"]
 
 
+def is_smoke_test(trainer: Trainer) -> bool:
+    """True with fast_dev_run, which runs everything once."""
+    return bool(vars(trainer)["fast_dev_run"])
+
+
+def running_method(trainer: Trainer) -> str:
+    """The name of the Trainer's method that runs: "fit", "validate", "test" or "predict"; "" for none."""
+    return "" if trainer.state.fn is None else trainer.state.fn.value
+
+
 def _callbacks_named(trainer: Trainer, name: str) -> list[Any]:
     """The Trainer's callbacks of Lightning's class `name`."""
     return [callback for callback in callbacks_of(trainer) if _has_class(callback, name)]

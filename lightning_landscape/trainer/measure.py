@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from ..recipe import Recipe
 from ..survey.budget import Deadline
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
-from ..survey.survey import Surface, Survey, Tiles, error_text, everything, paired
+from ..survey.survey import Surface, Survey, Tiles, all_batches, error_text, paired
 from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
@@ -39,6 +39,9 @@ from .frozen import FrozenData, freeze
 from .probe import probing
 from .tiles import describe, tile_stream
 from .undisturbed import Substitutes, substitutes_of
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,20 @@ Find = Callable[[Landscape], Landscape | None]
 
 @contextmanager
 def measuring(
-    trainer: Any, module: nn.Module, settings: Settings, find: Find | None = None, tolerant: bool = False
+    trainer: Trainer, module: nn.Module, settings: Settings, find: Find | None = None, tolerant: bool = False
 ) -> Iterator[Iterator[Landscape]]:
     """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
-    The points are taken from the centre outwards, so that a pass that is stopped has its middle; of W
-    processes each takes every W-th, or, where they share the parameters (FSDP2), all take all of them together.
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle. Of W processes each
+    takes every W-th point. Processes that share the parameters (FSDP2) take all points together.
     Enter it inside `undisturbed`; leave it to stop the pass, and call `tidy` when it is over.
 
     Args:
         trainer: the Trainer in the middle of its work.
         module: its LightningModule, which is only read; a sharded one is moved, and back in place at the end.
         settings: what to measure.
-        find: gives, for the landscape of which only the centre is known, what there is of it already: its points
-            are taken over, and a finished one takes its place. All ranks call it, and get the same.
+        find: gives an earlier part of the landscape, of which only the centre is known now. The points of that part
+            are taken over; a finished landscape takes the place of the new one. All ranks call it, and get the same.
         tolerant: leave out a point at which the step raises (``report.failure`` says what), and tiles that it
             refuses (``report.no_tiles``).
 
@@ -149,7 +152,7 @@ class Pass(Survey):
 
     def __init__(
         self,
-        trainer: Any,
+        trainer: Trainer,
         probe: nn.Module,
         recorder: LoggedValues,
         snapshot: Snapshot,
@@ -278,9 +281,9 @@ class Pass(Survey):
             CannotMeasureError: if the step neither returns a loss nor logs anything, or differs between processes.
         """
         origin = np.zeros((1, self.plane.ndim))
-        measured = paired(surfaces, everything(surfaces) if batches is None else batches)
-        for surface, (objective, own) in zip(surfaces, measured, strict=True):
-            surface.center = next(iter(evaluator(objective, self.plane, origin, own)))
+        measured = paired(surfaces, all_batches(surfaces) if batches is None else batches)
+        for surface, (objective, data) in zip(surfaces, measured, strict=True):
+            surface.center = next(iter(evaluator(objective, self.plane, origin, data)))
             if not surface.center:
                 raise CannotMeasureError(
                     f"data={surface.data!r}: {compat.STEPS[surface.data]} of {author_class(self.probe).__name__} "
@@ -288,8 +291,8 @@ class Pass(Survey):
                     "objective=function(module, batch)."
                 )
         for surface in surfaces:
-            others = {name for s in surfaces if s is not surface for name in s.center}
-            surface.names = {n: f"{surface.data}_{n}" if n in others else n for n in surface.center}
+            elsewhere = {name for s in surfaces if s is not surface for name in s.center}
+            surface.names = {n: f"{surface.data}_{n}" if n in elsewhere else n for n in surface.center}
             # A step that logs "acc" and "train_acc" may need one more word.
             taken = [name for s in surfaces for name in s.names.values()]
             surface.names = {n: f"{s}_logged" if taken.count(s) > 1 and s != n else s for n, s in surface.names.items()}
@@ -332,7 +335,7 @@ class Pass(Survey):
         return order if is_sharded(self.probe) else order[self.trainer.global_rank :: self.trainer.world_size]
 
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
-        """How the landscape of these surfaces is made."""
+        """The recipe of the landscape of these surfaces."""
         trainer, settings = self.trainer, self.settings
         step = compat.training_step_count(trainer) if settings.step is None else settings.step
         return Recipe(
@@ -377,7 +380,7 @@ def remarks(landscape: Landscape) -> list[str]:
     return [text for text in texts if text]
 
 
-def rehearse(trainer: Any, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
+def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `undisturbed`. Errors as `measuring`, and whatever the step itself raises. A lazy module that
