@@ -32,8 +32,8 @@ from .trainer.handover import Handover
 from .trainer.measure import Settings, measuring, rehearse, remarks, tidy
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
-from .trainer.seal import TrainingMovedError, sealed
 from .trainer.timed import measuring_in_time
+from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import synchronize_ranks
 from .weights.sharding import is_sharded

@@ -319,6 +319,12 @@ class Landscape:
         """The points whose values were measured, not interpolated; bool, shape ``grid.shape``."""
         return self.done & ~self.interpolated
 
+    @property
+    def remaining(self) -> NDArray[np.intp]:
+        """The flat indices of the points that are not done, those nearest to the origin first."""
+        outwards = self.grid.outwards
+        return outwards[~self.done.reshape(-1)[outwards]]
+
     def without_interpolated(self) -> Landscape:
         """The evaluated points alone, as if the pass had been stopped there; arrays of its own."""
 

@@ -30,7 +30,7 @@ from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, froze
 from .paths.bezier import Bezier
 from .plots import PLOTS, Figure, encode_picture, show_figure
 from .recipe import DirectionsRecipe, Recipe
-from .storage import FORMATS, check_writable, export_paraview, load, write_whole
+from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
 from .survey.plain import survey_module
 from .survey.recipe import directions_recipe, versions
@@ -120,7 +120,8 @@ class LossLandscape:
         log.info("criterion %s is measured as %s.", getattr(self.criterion, "__name__", self.criterion), kind)
         self.surf_file = local_path("surf_file", "loss_surface.h5" if surf_file is None else surf_file)
         if self.surf_file.suffix.lower() not in FORMATS:
-            raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.")
+            written = " .vtp is written by export_paraview()." if self.surf_file.suffix.lower() in EXPORTS else ""
+            raise ValueError(f"surf_file={str(surf_file)!r} must end in one of {', '.join(FORMATS)}.{written}")
         device = next((p.device for p in net.parameters()), torch.device("cpu"))
         self.device = torch.device("cuda") if use_cuda and device.type != "cuda" else device
         self.plane: Plane | None = None
@@ -386,8 +387,6 @@ class LossLandscape:
         grid = grid_of(ranges)
         file = SurfaceFile(self.surf_file)
         earlier = file.earlier() if resume else []
-        if keep:
-            check_writable(self.surf_file.suffix.lower(), grid.ndim)
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copy_together(self.net, self.criterion, self.device)

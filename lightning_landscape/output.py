@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from .landscape import Landscape, Samples
 from .loggers import Shown
 from .plots import PLOTS, encode_picture, to_image
-from .recipe import DirectionsRecipe, Recipe
-from .report import RoundingError, TrainModeLoss
 from .scalars import scalars
 from .storage import EXPORTS, FORMATS, encode, write_whole
 from .storage.json_values import number, plain
 from .storage.layout import data_set_names
+from .summary import summary
 
 PICTURES = ("png", "pdf", "svg")
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
@@ -192,100 +191,3 @@ def samples_as_json(samples: Samples) -> bytes:
         for s in samples.items
     ]
     return f"{json.dumps(plain(rows, 'samples'), indent=2, allow_nan=False)}\n".encode()
-
-
-def summary(landscape: Landscape) -> str:
-    """A page for people: what was measured, how, on what, and what came out."""
-    recipe, report, grid = landscape.recipe, landscape.report, landscape.grid
-    finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
-    rows: list[tuple[str, object]] = [
-        (
-            "loss",
-            f"{landscape.main} of {_known(recipe.module)} ({_known(recipe.objective)}, {_known(recipe.mode)} mode)",
-        ),
-        ("step, epoch", f"{_known(recipe.step)}, {_known(recipe.epoch)}"),
-        ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
-        ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
-        ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
-        ("first failure", report.failure or "none"),
-        ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
-        *_train_mode(report.train_mode_loss),
-        ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
-        ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
-        ("standard error", _largest_error(landscape)),
-        ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
-        ("data", "; ".join(f"{name}: {data.samples} samples" for name, data in recipe.data.items())),
-        ("budget", _budget(recipe)),
-        ("choice", "; ".join(f"{name}: {data.choice}" for name, data in recipe.data.items() if data.choice)),
-        ("data checksum", "; ".join(f"{name}: {data.checksum}" for name, data in recipe.data.items())),
-        ("weights", _known(recipe.weights)),
-        ("weights checksum", _known(recipe.weights_checksum)),
-        ("seed", _known(recipe.seed)),
-        *_directions(recipe.directions),
-        ("precision", f"{_known(recipe.precision)}{_rounding(report.rounding_error)}"),
-        ("versions", ", ".join(f"{name} {v}" for name, v in recipe.versions.items())),
-        ("seconds", _known(report.seconds)),
-    ]
-    return "".join(f"{name:<17} {value}\n" for name, value in rows)
-
-
-def _known(value: object) -> object:
-    return "?" if value is None else value
-
-
-def _train_mode(loss: TrainModeLoss | None) -> list[tuple[str, str]]:
-    return (
-        [] if loss is None else [("in train mode", f"the loss at the centre is {loss.value:.6g} there: {loss.reason}")]
-    )
-
-
-def _directions(recipe: DirectionsRecipe | None) -> list[tuple[str, str]]:
-    if recipe is None:
-        return [("directions", "?")]
-    facts = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
-    if recipe.axes:
-        facts["axes"] = ", ".join(recipe.axes)
-    facts |= {
-        "moved": recipe.moved_parameters,
-        "resting": recipe.resting_parameters,
-        "dead filters": recipe.dead_filters,
-    }
-    return [
-        ("directions", ", ".join(f"{name} {value}" for name, value in facts.items())),
-        ("cosine", f"{recipe.cosine:.3g}  (largest between two directions)"),
-        ("lengths", ", ".join(f"{length:.6g}" for length in recipe.lengths)),
-    ]
-
-
-def _budget(recipe: Recipe) -> str:
-    if recipe.budget is None:
-        return "none"
-    available = "; ".join(f"{data.available} samples of {name}" for name, data in recipe.data.items())
-    return f"{recipe.budget:.3g} s for measuring; there were {available}"
-
-
-def _interpolation(landscape: Landscape) -> str:
-    if not landscape.interpolated.any():
-        return ""
-    report = landscape.report.interpolation
-    errors = [f"{name} to {error:.2g}" for name, error in report.errors.items()] if report else []
-    return f", the rest interpolated{'; shares of the range: ' * bool(errors)}{', '.join(errors)}"
-
-
-def _rounding(error: RoundingError | None) -> str:
-    if error is None:
-        return ""
-    off = [f"{name} {error.largest[name]:.2g} ({share:.2g})" for name, share in error.share.items()]
-    return (
-        f"; points in bfloat16, off float32 at {error.points} points on {error.batches} batches by at most (as a "
-        f"share of the range between these points): {', '.join(off)}"
-    )
-
-
-def _largest_error(landscape: Landscape) -> str:
-    errors = landscape.standard_errors.get(landscape.main)
-    known = errors[np.isfinite(errors)] if errors is not None else np.zeros(0)
-    if not len(known):
-        return "unknown (one observation a point)"
-    with np.errstate(over="ignore"):
-        return f"{np.median(known):.3g} median, {known.max():.3g} largest"

@@ -22,8 +22,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_landscape import LossLandscape, LossLandscapeCallback, Random, Snapshot, load
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.objectives.base import CannotMeasureError
-from lightning_landscape.output import summary
 from lightning_landscape.plots.furniture import provenance
+from lightning_landscape.summary import summary
 from lightning_landscape.trainer.probe import set_up_probe
 
 SEED = 4

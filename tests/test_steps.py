@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Timer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape.trainer.seal import TrainingMovedError
+from lightning_landscape.trainer.unchanged import TrainingMovedError
 
 from ._formula import callback, plain_surface, train
 from ._steps import BATCH, STEPS, AnnealsByEpoch, Automatic, SavesCheckpoints, X, Y

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
-from lightning_landscape.output import summary
+from lightning_landscape.summary import summary
 from lightning_landscape.trainer import compat
 
 from ._formula import callback, train

@@ -197,7 +197,7 @@ def test_train_mode_is_a_mode_of_the_model(writer):
     with torch.no_grad():
         expected = [mse(own, x, y).item() * len(x) for x, y in LOADER]
     assert got["loss_line_1d"][1] == pytest.approx(sum(expected) / len(X), rel=1e-6)
-    assert got["metadata"]["landscape_1d"]["mode"] == "train"
+    assert got["metadata"]["landscape_1d"]["recipe"]["mode"] == "train"
 
 
 def test_the_model_the_data_and_the_streams_are_as_before(model, writer):

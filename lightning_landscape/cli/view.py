@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def page(landscape: Landscape, title: str, width: int = 80) -> str:
     """The metrics as a table, then the recipe, in lines of at most `width` characters where words allow it."""
-    from ..output import summary
+    from ..summary import summary
 
     lines = [title, "─" * min(len(title), width), *table(landscape), ""]
     for line in summary(landscape).splitlines():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch.distributed as dist
+from numpy.typing import NDArray
 
 from ..landscape import Landscape
 from ..objectives.base import CannotMeasureError
@@ -101,6 +102,16 @@ def raise_together(trainer: Trainer, error: Exception | None) -> None:
     for rank, message in enumerate(messages):
         if message is not None:
             raise OtherRankError(f"rank {rank} failed with {message}")
+
+
+def share_of(order: NDArray[np.intp], trainer: Trainer) -> NDArray[np.intp]:
+    """The points that this process measures: of W processes, the r-th takes every W-th from the r-th on.
+
+    >>> from types import SimpleNamespace
+    >>> share_of(np.arange(5), SimpleNamespace(global_rank=1, world_size=2)).tolist()
+    [1, 3]
+    """
+    return order[trainer.global_rank :: trainer.world_size]
 
 
 def merge(parts: Sequence[Landscape]) -> Landscape:

@@ -18,7 +18,7 @@ from ..weights.plane import Plane
 from .affine.affine import Affine, find_affine
 from .base import Evaluator, EvaluatorWrapper, Measurement, Measurements, Stream
 from .forked import Forked
-from .reduction import correction, mean_and_error
+from .mean_and_error import correction, mean_and_error
 from .sequential import Sequential
 from .vmapped import Vmapped
 

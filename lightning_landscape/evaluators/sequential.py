@@ -19,9 +19,9 @@ from ..weights.parameters import Params, canonical_name, same_bits, working_dtyp
 from ..weights.plane import Plane
 from ..weights.sharding import FSDPState, is_part, is_sharded, local
 from .base import Measurement, Measurements, Stream
+from .mean_and_error import reduce
 from .modes import BATCH_NORMS, Flags, is_training, put_in_mode
 from .out_of_memory import halved, halves, is_out_of_memory
-from .reduction import reduce
 
 
 @cache

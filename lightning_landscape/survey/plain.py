@@ -95,7 +95,7 @@ def survey_module(
     data = {surface.data: data_recipe(surface.frozen)}
     landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))
     _take_over(landscape, earlier)
-    order = grid.outwards[~landscape.done.reshape(-1)[grid.outwards]]
+    order = landscape.remaining
     yield landscape
     with survey.running(landscape, [surface], None, order) as landscapes:
         yield from landscapes

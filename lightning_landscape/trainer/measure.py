@@ -10,14 +10,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, checked_directions, span_warning
 from ..distributed.one_process import OneProcessObjective, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, merge
+from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, merge, share_of
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
 from ..isolation.effects import effects_warning
@@ -130,7 +129,8 @@ def measuring(
             landscape.report.rounding_error = earlier.report.rounding_error
             untidy(earlier, landscape)
             merge([landscape, earlier])
-        order = job.mine(landscape)
+        # Processes that share the parameters take every point together.
+        order = landscape.remaining if is_sharded(probe) else share_of(landscape.remaining, trainer)
         if landscape.done.all():
             yield iter([landscape])
             return
@@ -327,12 +327,6 @@ class Pass(Survey):
     def landscape(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
         """The landscape of which nothing but the centre is known, with its recipe."""
         return self.begin(surfaces, tiles, self._recipe(surfaces))
-
-    def mine(self, landscape: Landscape) -> NDArray[np.intp]:
-        """The flat indices of the points that this process is to measure, those nearest to the centre first."""
-        outwards = self.grid.outwards
-        order = outwards[~landscape.done.reshape(-1)[outwards]]
-        return order if is_sharded(self.probe) else order[self.trainer.global_rank :: self.trainer.world_size]
 
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
         """The recipe of the landscape of these surfaces."""

@@ -27,8 +27,8 @@ from lightning_landscape.isolation.rng import preserved
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.objectives.criterion import LOSS
-from lightning_landscape.output import summary
 from lightning_landscape.plots.furniture import inexact
+from lightning_landscape.summary import summary
 from lightning_landscape.trainer import compat
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])

@@ -13,10 +13,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lightning_landscape.landscape import Grid, Landscape
-from lightning_landscape.output import Files, Look, put_out, summary
+from lightning_landscape.output import Files, Look, put_out
 from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
 from lightning_landscape.plots.scales import HUGE, TINY, make_scale
 from lightning_landscape.scalars import scalars
+from lightning_landscape.summary import summary
 
 from ._strategies import grids, masks, samples, surfaces
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...objectives.base import Observation, most_cautious
 from ..base import Measurement
-from ..reduction import coverage_factor
+from ..mean_and_error import coverage_factor
 from .cross_entropy import CACHED_NUMBERS, Margins, Product, class_last, correct, margins
 from .recording import LossCall, NotAffine, Seen, affine_parts
 from .settings import AffineSettings
