@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +121,25 @@ class Interrupted(LossLandscapeCallback):
     def _measure(self, trainer: Any, pl_module: Any, folder: Any, seconds: Any) -> Any:
         import lightning_landscape.callback as home
 
-        real, owner = home.measure, self
+        real, owner = home.measuring, self
 
-        def measure(*args: Any) -> Any:
-            for landscape in (points := real(*args)):
+        def interrupted(points: Any) -> Any:
+            for landscape in points:
                 yield landscape
                 owner.points += 1
                 if owner.points == 10:  # 7 yields a pass
-                    points.close()
                     raise owner.error
 
-        home.measure = measure  # type: ignore[assignment]
+        @contextmanager
+        def measuring(*args: Any) -> Any:
+            with real(*args) as points:
+                yield interrupted(points)
+
+        home.measuring = measuring  # type: ignore[assignment]
         try:
             return super()._measure(trainer, pl_module, folder, seconds)
         finally:
-            home.measure = real
+            home.measuring = real
 
 
 def test_an_exception_in_a_pass(tmp_path: Path) -> None:

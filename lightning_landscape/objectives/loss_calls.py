@@ -76,17 +76,21 @@ class LossCalls(TorchFunctionMode):
             self.calls.append((call[0], call[1], result))
         return result
 
-    @staticmethod
-    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
-        """The record of a call of one of MEAN_LOSSES, with all arguments by name; None for other calls."""
-        names = DEFAULTS.get(function)
-        if names is None or not isinstance(result, Tensor):
-            return None
-        return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
+    def call(self, function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+        """The record of a call (`loss_call`); no static method, which torch's compiler can't guard."""
+        return loss_call(function, args, kwargs, result)
 
     def replaced(self, result: Tensor) -> Tensor:
         """The result that the step gets from a recorded call."""
         return result
+
+
+def loss_call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+    """The record of a call of one of MEAN_LOSSES, with all arguments by name; None for other calls."""
+    names = DEFAULTS.get(function)
+    if names is None or not isinstance(result, Tensor):
+        return None
+    return function, {**names, **dict(zip(names, args, strict=False)), **kwargs}, result
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, Function, LossCalls, hidden
+from .loss_calls import MEAN_LOSSES, ORIGINALS, Call, Function, LossCalls, hidden, loss_call
 
 
 class Reductions(LossCalls):
@@ -26,15 +26,19 @@ class Reductions(LossCalls):
     {'input': tensor([0., 1., 4., 9.]), 'reduction': 'mean'}
     """
 
-    @staticmethod
-    def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
-        """The record of a loss of MEAN_LOSSES or of a mean over all numbers; None for other calls."""
-        if function not in _MEANS:
-            return LossCalls.call(function, args, kwargs, result)
-        numbers = args[0] if args else kwargs.get("input")
-        if isinstance(numbers, Tensor) and isinstance(result, Tensor) and result.ndim == 0 < numbers.ndim:
-            return torch.mean, {"input": numbers, "reduction": "mean"}, result
-        return None
+    def call(self, function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+        """The record of a call (`reduction_call`)."""
+        return reduction_call(function, args, kwargs, result)
+
+
+def reduction_call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any], result: object) -> Call | None:
+    """The record of a loss of MEAN_LOSSES or of a mean over all numbers; None for other calls."""
+    if function not in _MEANS:
+        return loss_call(function, args, kwargs, result)
+    numbers = args[0] if args else kwargs.get("input")
+    if isinstance(numbers, Tensor) and isinstance(result, Tensor) and result.ndim == 0 < numbers.ndim:
+        return torch.mean, {"input": numbers, "reduction": "mean"}, result
+    return None
 
 
 class _ThreadState(threading.local):
@@ -57,7 +61,7 @@ def _watching(function: Function) -> Function:
             result = function(*args, **kwargs)
         finally:
             _thread.watched = watched
-        call = Reductions.call(function, args, kwargs, result)
+        call = reduction_call(function, args, kwargs, result)
         if call is not None:
             watched.calls.append(call)
         return result

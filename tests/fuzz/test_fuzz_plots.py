@@ -133,8 +133,8 @@ def test_every_picture_has_a_file_of_its_own(names: list[str]) -> None:
     landscape = Landscape(grid, {name: np.arange(3.0) for name in names}, names[0])
     with TemporaryDirectory() as folder:
         files = Files(Path(folder))
-        pictures = put_out(landscape, Look(plots=("slices",), formats=("png",)), files.write)
-        assert len(pictures.images) == len(names)
+        output = put_out(landscape, Look(plots=("slices",), formats=("png",)), files.write)
+        assert len(output.for_loggers.images) == len(names)
         assert files.failures == []
         assert len([*Path(folder).glob("*.png")]) == len(names)
 
