@@ -287,7 +287,10 @@ class Landscape:
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, the grid has {shape}.")
         if (self.interpolated & ~self.done).any():
-            raise ValueError(f"{(self.interpolated & ~self.done).sum()} interpolated points are not among those done.")
+            raise ValueError(
+                f"{(self.interpolated & ~self.done).sum()} interpolated points are not among those done: set them "
+                "in done, too."
+            )
         if self.samples is not None and self.samples.values.shape[1:] != shape:
             raise ValueError(f"samples have shape {self.samples.values.shape[1:]}, the grid has {shape}.")
         for name, array in self.values.items():
