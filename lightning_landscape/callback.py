@@ -233,7 +233,7 @@ class LossLandscapeCallback(_Callback):
         for name, value, why in (
             ("tolerance", self.settings.tolerance, levels),
             ("budget", self.budget and self.budget.given, levels),
-            ("accelerate", rounding, "several measure plainly, so that all points are rounded alike"),
+            ("accelerate", rounding, "several use no accelerations, so that all points are rounded alike"),
         ):
             if value is not None and trainer.world_size > 1:
                 raise compat.misconfiguration(
@@ -423,8 +423,8 @@ class LossLandscapeCallback(_Callback):
             compat.warn(
                 trainer,
                 f"budget={self.budget.given!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
-                f"step {step}, and {2 * self._account.preparing:.2g} s are needed to begin with one: none is "
-                'measured. Give a larger budget, e.g. "10s".',
+                f"step {step}, and it needs at least {2 * self._account.preparing:.2g} s: it is not measured. "
+                'Give a larger budget, e.g. "10s".',
             )
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
@@ -536,7 +536,7 @@ class LossLandscapeCallback(_Callback):
     def _keep(self, trainer: Trainer, landscape: Landscape, files: PassFiles) -> None:
         """A landscape in progress, on disk; what can't be written does not stop the measuring."""
         for _, error in files.keep(landscape)[:1]:
-            self._failed(trainer, error, f"The landscape in progress could not be kept in {files.folder}")
+            self._failed(trainer, error, f"The landscape in progress could not be saved in {files.folder}")
 
     def _show(
         self, trainer: Trainer, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
@@ -678,7 +678,7 @@ def _look(ndim: int, samples: int, look: Look) -> Look:
 def _directions(
     directions: str | Callable[..., Any], normalize: str, ignore: str | list[str] | None, orthogonalize: bool, seed: int
 ) -> Directions:
-    _at_least("seed", seed, 0, "a whole number")
+    _at_least("seed", seed, 0, "the seed of the random numbers")
     _choices("normalize", (normalize,), NORMALIZATIONS)
     if isinstance(directions, str):
         return make_directions(directions, normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)

@@ -43,7 +43,7 @@ def axis_points(name: str, axis_range: Sequence[float]) -> Array:
         low_value, high_value, count = float(low), float(high), int(points)
         whole = count == points and not isinstance(points, bool)
     except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"{name}={axis_range!r} is no range: give (low, high, points), e.g. (-1, 1, 51).") from None
+        raise ValueError(f"{name}={axis_range!r} is not a range: give (low, high, points), e.g. (-1, 1, 51).") from None
     text = f"{name}=({low}, {high}, {points})"
     if not (np.isfinite(low_value) and np.isfinite(high_value)):
         raise ValueError(f"{text} has an end that is not finite: give (low, high, points) with finite ends.")
@@ -109,7 +109,7 @@ class Grid:
     def __post_init__(self) -> None:
         axes = tuple(np.array(axis, dtype=np.float64) for axis in self.axes)
         if not axes:
-            raise ValueError("A Grid needs at least one axis, got none.")
+            raise ValueError("A Grid needs at least one axis, got none: give one array of coordinates a direction.")
         for i, axis in enumerate(axes):
             if axis.ndim != 1 or len(axis) < 2:
                 raise ValueError(f"axes[{i}] must be 1-D with at least 2 points, got shape {axis.shape}.")
@@ -205,7 +205,9 @@ class Samples:
 
     def __post_init__(self) -> None:
         if len(self.values) != len(self.items):
-            raise ValueError(f"Samples holds {len(self.values)} landscapes for {len(self.items)} samples.")
+            raise ValueError(
+                f"Samples holds {len(self.values)} landscapes for {len(self.items)} samples: give one a sample."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +232,7 @@ class Trajectory:
         columns = {"points": self.points, "residuals": self.residuals, "distances": self.distances, **self.metrics}
         for name, column in columns.items():
             if len(column) != len(self.steps):
-                raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps.")
+                raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps: give one row a step.")
 
 
 @dataclass(eq=False)
@@ -285,7 +287,10 @@ class Landscape:
             if array.shape != shape:
                 raise ValueError(f"{name} has shape {array.shape}, the grid has {shape}.")
         if (self.interpolated & ~self.done).any():
-            raise ValueError(f"{(self.interpolated & ~self.done).sum()} interpolated points are not among those done.")
+            raise ValueError(
+                f"{(self.interpolated & ~self.done).sum()} interpolated points are not among those done: set them "
+                "in done, too."
+            )
         if self.samples is not None and self.samples.values.shape[1:] != shape:
             raise ValueError(f"samples have shape {self.samples.values.shape[1:]}, the grid has {shape}.")
         for name, array in self.values.items():

@@ -27,21 +27,23 @@ def local_path(name: str, path: str | os.PathLike[str]) -> Path:
         path: a file or a folder.
 
     Raises:
-        ValueError: if it is remote, or names the home of nobody.
+        ValueError: if it is remote, or names the home folder of an unknown user.
 
     >>> local_path("dirpath", "runs/a")
     PosixPath('runs/a')
     >>> local_path("dirpath", "s3://bucket/run")
     Traceback (most recent call last):
-    ValueError: dirpath='s3://bucket/run' is remote: landscapes are files of this machine. Give a local path, and copy
-    the files from there.
+    ValueError: dirpath='s3://bucket/run' is remote: landscapes are local files. Give a local path, and copy the
+    files from there.
     """
     if is_remote(path):
         raise ValueError(
-            f"{name}={os.fspath(path)!r} is remote: landscapes are files of this machine. Give a local path, and copy "
-            "the files from there."
+            f"{name}={os.fspath(path)!r} is remote: landscapes are local files. Give a local path, and copy the "
+            "files from there."
         )
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise ValueError(f"{name}={os.fspath(path)!r} begins with the home folder of nobody: give a path.") from error
+        raise ValueError(
+            f"{name}={os.fspath(path)!r} begins with the home folder of an unknown user: give another path."
+        ) from error

@@ -380,7 +380,7 @@ class LossLandscape:
         if recalibrate and self.mode == "train":
             raise ValueError(
                 "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
-                "computed anew. Give one of them."
+                "computed anew. Give only one of the two."
             )
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
@@ -480,15 +480,16 @@ class LossLandscape:
             )
         if vlevel is not None and not 0 < vlevel <= high - low:
             raise ValueError(
-                f"vlevel={vlevel!r}: give the distance of two levels, more than 0 and at most {high - low:g}, which is "
-                f"between the lowest and the highest of {name}."
+                f"vlevel={vlevel!r}: give the distance between two levels of {name}, more than 0 and at most "
+                f"{high - low:g}, the distance from the lowest to the highest."
             )
         return np.linspace(low, high, 21) if vlevel is None else np.arange(low, high + vlevel / 2, vlevel)
 
     def _must_have(self, ndim: int) -> None:
         if self.landscape.grid.ndim != ndim:
             raise ValueError(
-                f"The landscape has {self.landscape.grid.ndim} directions, this picture needs {ndim}: compute_{ndim}d."
+                f"The landscape has {self.landscape.grid.ndim} directions, this picture needs {ndim}: call "
+                f"compute_{ndim}d first."
             )
 
     def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> list[Figure]:

@@ -43,7 +43,7 @@ def test_a_curve_from_elsewhere_is_told():
     start, bend, end = three()
     with pytest.raises(ValueError, match="The curve starts at other weights than the net's"):
         Bezier(start, bend, end)(Snapshot(bend), 2)
-    with pytest.raises(ValueError, match="2 target models span a landscape of as many directions, not of 3"):
+    with pytest.raises(ValueError, match="targets holds 2 models, and the number of directions is 3: give"):
         Bezier(start, bend, end)(Snapshot(start), 3)
 
 
@@ -123,7 +123,7 @@ def test_neither_net_nor_streams_are_touched(own):
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match="epochs=0: give at least 1"):
+    with pytest.raises(ValueError, match="epochs=0: give the passes over the data, at least 1"):
         train_bezier(net(0), net(1), LOADER, nn.MSELoss(), epochs=0)
     with pytest.raises(ValueError, match=r"Target model 0 has no '0\.bias'"):
         train_bezier(net(0), nn.Linear(2, 2), LOADER, nn.MSELoss())

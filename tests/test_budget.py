@@ -349,7 +349,7 @@ def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_pat
 
 
 def test_a_budget_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"budget='0.001s' leaves 0.* s .* none is measured. Give a larger"):
+    with pytest.warns(UserWarning, match=r"budget='0.001s' leaves 0.* s .* it is not measured. Give a larger"):
         landscapes, _, _ = fit(tmp_path, 1, 0.05, budget="0.001s", every_n_epochs=None)
     assert landscapes.landscape is None
 

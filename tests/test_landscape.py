@@ -51,12 +51,12 @@ def test_a_symmetric_odd_axis_holds_the_centre_exactly(points):
         ((-1, 1, 5.5), r"has 5.5 points: give a whole number of at least 2"),
         ((-1, 1, True), r"has True points: give a whole number"),
         ((-1, 1, "5"), r"has 5 points: give a whole number"),
-        ((-1, 1), r"x=\(-1, 1\) is no range: give \(low, high, points\), e.g. \(-1, 1, 51\)"),
-        ((-1, 1, 5, 7), r"is no range"),
-        ((-1, 1, float("nan")), r"is no range"),
-        (("a", 1, 5), r"is no range"),
-        (None, r"x=None is no range"),
-        (51, r"x=51 is no range"),
+        ((-1, 1), r"x=\(-1, 1\) is not a range: give \(low, high, points\), e.g. \(-1, 1, 51\)"),
+        ((-1, 1, 5, 7), r"is not a range"),
+        ((-1, 1, float("nan")), r"is not a range"),
+        (("a", 1, 5), r"is not a range"),
+        (None, r"x=None is not a range"),
+        (51, r"x=51 is not a range"),
     ],
 )
 def test_a_wrong_range_says_what_to_give(given, message):

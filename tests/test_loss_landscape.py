@@ -447,7 +447,7 @@ def test_the_model_itself_is_no_target(make, net, other):
 
 
 def test_the_same_target_twice_is_a_line_and_said(make, other):
-    with pytest.warns(UserWarning, match=r"Both directions are one \(cosine 1\.000\)"):
+    with pytest.warns(UserWarning, match=r"Both directions are parallel \(cosine 1\.000\)"):
         result = make().compute_2d(xrange=(0, 1, 2), yrange=(0, 1, 2), x_target=other, y_target=other)
     assert result["losses"][0, 1] == result["losses"][1, 0] != result["losses"][0, 0]
 
@@ -588,7 +588,7 @@ def test_a_full_disk_costs_no_values(make, tmp_path, monkeypatch):
     monkeypatch.setattr("lightning_landscape.storage.write_whole", full)
     monkeypatch.setattr("lightning_landscape.loss_landscape.SAVE_EVERY", 0.0)
     landscape = make(surf_file=tmp_path / "b.h5")
-    with pytest.warns(UserWarning, match=r"could not be kept in .*b\.h5 \(OSError: .*No space left") as caught:
+    with pytest.warns(UserWarning, match=r"could not be saved in .*b\.h5 \(OSError: .*No space left") as caught:
         result = landscape.compute_2d(**RANGES)
     assert len(caught) == 1
     np.testing.assert_array_equal(result["losses"], expected)
@@ -716,11 +716,11 @@ def test_pictures_of_a_volume(make, tmp_path):
 def test_the_picture_of_another_number_of_directions_is_told(make):
     landscape = make()
     landscape.compute_2d(**RANGES)
-    with pytest.raises(ValueError, match="The landscape has 2 directions, this picture needs 1: compute_1d"):
+    with pytest.raises(ValueError, match="The landscape has 2 directions, this picture needs 1: call compute_1d"):
         landscape.plot_1d()
     landscape.compute_1d(xrange=(-1, 1, 3))
     for draw in (landscape.plot_2d_contour, landscape.plot_2d_surface, landscape.export_paraview):
-        with pytest.raises(ValueError, match="The landscape has 1 directions, this picture needs 2: compute_2d"):
+        with pytest.raises(ValueError, match="The landscape has 1 directions, this picture needs 2: call compute_2d"):
             draw()
 
 
@@ -767,10 +767,11 @@ def test_errors_name_the_argument(make, other):
         ValueError, match=r"surf_name='loss' is not in this landscape; the choices are auto, train_loss"
     ):
         landscape.plot_2d_contour("loss")
-    with pytest.raises(ValueError, match=r"vlevel=-1: give the distance of two levels, more than 0"):
+    with pytest.raises(ValueError, match=r"vlevel=-1: give the distance between two levels of train_loss, more than 0"):
         landscape.plot_2d_contour(vlevel=-1)
     with pytest.raises(
-        ValueError, match=r"vlevel=3: give the distance of two levels, more than 0 and at most 2, which"
+        ValueError,
+        match=r"vlevel=3: give the distance between two levels of train_loss, more than 0 and at most 2, the",
     ):
         landscape.plot_2d_contour(vmin=0, vmax=2, vlevel=3)
     with pytest.raises(ValueError, match=r"vmin=2, vmax=1: give vmin < vmax"):

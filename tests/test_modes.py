@@ -566,7 +566,7 @@ def test_a_plain_net_with_a_loss_in_training_only_says_so(tmp_path: Path) -> Non
 
 def test_statistics_are_not_computed_anew_in_train_mode(tmp_path: Path) -> None:
     landscape = compute(tmp_path, net(), mode="train")
-    with pytest.raises(ValueError, match=r"recalibrate=True with mode='train'.*Give one of them"):
+    with pytest.raises(ValueError, match=r"recalibrate=True with mode='train'.*Give only one of the two"):
         landscape.compute_1d(recalibrate=True)
 
 

@@ -166,8 +166,9 @@ def test_a_part_of_another_recipe_stays_and_is_told(tmp_path: Path) -> None:
     files.close()
     assert (files.folder, earlier) == (tmp_path / f"{NAME}_2", None)
     (note,) = files.notes
-    assert note.startswith("The unfinished landscape found for this step has another seed: its 3 points are not of th")
-    assert str(folder) in note
+    assert note.startswith(
+        f"The unfinished landscape of this step in {folder} has another seed. Its 3 points stay there"
+    )
     assert (folder / "landscape.h5").read_bytes() == before
 
 
@@ -418,8 +419,8 @@ def test_a_rerun_is_told_continuation_advice_the_run_before(tmp_path: Path) -> N
     note = continuation_advice(roots[11])
     assert note is not None
     assert (
-        f'{roots[10] / NAME} with 3 of 12 points. To continue it, train again as then with dirpath="{roots[10]}"'
-        in note
+        f"{roots[10] / NAME} with 3 of 12 points. To continue it, train again with the same settings and "
+        f'dirpath="{roots[10]}"' in note
     )
     assert continuation_advice(tmp_path / "landscape") is None
     leave(roots[10], EVERYTHING)

@@ -95,7 +95,9 @@ def test_the_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch):
 
 
 def test_the_home_of_nobody_is_refused():
-    with pytest.raises(ValueError, match="dirpath='~nobody_of_this_name/a' begins with the home folder of nobody"):
+    with pytest.raises(
+        ValueError, match="dirpath='~nobody_of_this_name/a' begins with the home folder of an unknown user"
+    ):
         local_path("dirpath", "~nobody_of_this_name/a")
 
 

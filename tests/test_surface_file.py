@@ -109,7 +109,7 @@ def test_what_can_not_be_written_is_told_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     file = SurfaceFile(tmp_path / "file" / "a.h5")
     file.begin(line(0))
-    with pytest.warns(UserWarning, match=r"The surface could not be kept in .*a\.h5 \(.*Error: .*save\(landscape"):
+    with pytest.warns(UserWarning, match=r"The surface could not be saved in .*a\.h5 \(.*Error: .*save\(landscape"):
         file.keep(line(1))
     for done in (3, 5):
         file.keep(line(done))  # a warning would be an error here
@@ -122,4 +122,4 @@ def test_where_warnings_are_errors_the_log_tells_it(tmp_path: Path, caplog: pyte
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         file.keep(line(1))
-    assert "The surface could not be kept in" in caplog.text
+    assert "The surface could not be saved in" in caplog.text

@@ -78,7 +78,7 @@ class Stream(IterableDataset[Any]):
 
 
 def test_an_endless_stream_needs_a_limit(tmp_path: Path) -> None:
-    with pytest.raises(MisconfigurationException, match=r"may never end: give max_samples, max_batches, or a budget"):
+    with pytest.raises(MisconfigurationException, match=r"may never end. Give max_samples, max_batches or a budget"):
         train(Automatic(), [DataLoader(Stream(), 8)], [callback()], tmp_path, max_steps=3, max_epochs=-1)
     for limit in ({"max_samples": 24}, {"max_batches": 3}):
         landscapes = callback(every_n_epochs=None, **limit)

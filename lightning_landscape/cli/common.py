@@ -85,7 +85,7 @@ def about(*files: Path) -> Iterator[None]:
     >>> with about(Path("a.h5")):
     ...     {}["budget"]["samples"]
     Traceback (most recent call last):
-    ValueError: a.h5 can't be shown, since its recipe is none of a landscape (KeyError: 'budget').
+    ValueError: a.h5 can't be shown, since its recipe is damaged (KeyError: 'budget'): measure it again.
     """
     try:
         yield
@@ -94,7 +94,7 @@ def about(*files: Path) -> Iterator[None]:
     except Exception as error:
         names = " or ".join(map(str, files))
         raise ValueError(
-            f"{names} can't be shown, since its recipe is none of a landscape ({type(error).__name__}: {error})."
+            f"{names} can't be shown, since its recipe is damaged ({type(error).__name__}: {error}): measure it again."
         ) from error
 
 

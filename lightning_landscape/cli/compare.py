@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     out = local_path("--out", arguments.out)
     if out.suffix.removeprefix(".") not in PICTURES:
-        raise ValueError(f"--out {out} is no picture: its name ends in one of {', '.join(PICTURES)}.")
+        raise ValueError(f"--out {out} is no picture: give a name that ends in one of {', '.join(PICTURES)}.")
     a, b = load(arguments.a), load(arguments.b)
     first, second = short_names([arguments.a, arguments.b])
     names = (first, second) if first != second else ("A", "B")

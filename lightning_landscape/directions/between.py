@@ -42,7 +42,10 @@ class Between:
             ValueError: if there are not k targets, or one lacks a parameter or has another shape.
         """
         if len(self.targets) != k:
-            raise ValueError(f"{len(self.targets)} target models span a landscape of as many directions, not of {k}.")
+            raise ValueError(
+                f"targets holds {len(self.targets)} models, and the number of directions is {k}: give one target a "
+                "direction."
+            )
         return tuple(_difference(weights_of(t), snapshot.params, i) for i, t in enumerate(self.targets))
 
     def recipe(self) -> dict[str, Any]:
@@ -87,11 +90,14 @@ def _read(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} holds more than weights, such as hyper-parameters of classes of your own, or is damaged; it is "
-            "not unpickled, since that executes what it says. If you trust it, give its weights: "
+            "not unpickled, since that could run code in it. If you trust it, give its weights: "
             f'torch.load("{path}", weights_only=False)["state_dict"].'
         ) from error
     except Exception as error:  # a damaged file makes torch raise nearly anything
-        raise ValueError(f"{path} is damaged or is no checkpoint: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{path} is damaged or is no checkpoint ({' '.join(str(error).split())}): give a file that torch.save "
+            "wrote."
+        ) from error
 
 
 def check_frozen(net: nn.Module, target: Weights) -> None:

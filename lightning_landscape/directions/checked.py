@@ -46,10 +46,13 @@ def _check_names(i: int, direction: Params, params: Params) -> None:
     if missing := params.keys() - direction.keys():
         raise ValueError(
             f"Direction {i} has nothing for {sorted(missing)[0]!r}: give a tensor for each of the {len(params)} "
-            f"trained parameters ({names}); zeros leave one at rest."
+            f"trained parameters ({names}). Zeros keep one fixed."
         )
     if odd := direction.keys() - params.keys():
-        raise ValueError(f"Direction {i} names {sorted(odd)[0]!r}, which is no trained parameter; these are {names}.")
+        raise ValueError(
+            f"Direction {i} names {sorted(odd)[0]!r}, which is no trained parameter: leave it out. The trained "
+            f"parameters are {names}."
+        )
 
 
 def _check_tensors(i: int, direction: Params, params: Params) -> None:
@@ -89,12 +92,12 @@ def span_warning(recipe: DirectionsRecipe, k: int) -> str:
         k: the number of directions.
 
     >>> span_warning(DirectionsRecipe("random", cosine=-1.0, span=1, moved_parameters=9), 2).partition(":")[0]
-    'Both directions are one (cosine -1.000)'
+    'Both directions are parallel (cosine -1.000)'
     """
     span, moved = recipe.span, recipe.moved_parameters
     if span is None or moved is None or span >= k:
         return ""
-    which = "Both directions are one" if k == 2 else f"Of {k} directions only {span} differ"
+    which = "Both directions are parallel" if k == 2 else f"The {k} directions span {span} dimensions only"
     shape = "a line" if span == 1 else "a plane"
     advice = "Make them orthogonal (orthogonalize=True), give others"
     if moved < k:

@@ -35,7 +35,9 @@ class Joined:
             ValueError: if there are not k parts.
         """
         if len(self.parts) != k:
-            raise ValueError(f"{len(self.parts)} parts give as many directions, not {k}.")
+            raise ValueError(
+                f"parts holds {len(self.parts)}, and the number of directions is {k}: give one part a direction."
+            )
         return tuple(part(site, 1)[0] for part in self.parts)
 
     def recipe(self) -> dict[str, Any]:

@@ -96,7 +96,10 @@ def gram_matrix(weights: Sequence[Params], names: Sequence[str]) -> NDArray[np.f
     for name in names:
         lacking = next((t for t, row in enumerate(weights) if name not in row), None)
         if lacking is not None:
-            raise ValueError(f"The recorded weights {lacking} have no {name!r}: they are of another module.")
+            raise ValueError(
+                f"The recorded weights {lacking} have no {name!r}: they are of another module. Record the module that "
+                "is measured."
+            )
         pieces = [row[name].reshape(-1).split(max(1, CHUNK // len(weights))) for row in weights]
         for piece in zip(*pieces, strict=True):
             rows = torch.stack([exact(p) for p in piece]) - exact(piece[-1])

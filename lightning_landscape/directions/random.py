@@ -103,7 +103,10 @@ class Random:
         for i, direction in enumerate(directions, start=first):
             length = norm(direction)
             if not math.isfinite(length):
-                raise ValueError(f"Direction {i} is not finite: some weights are NaN or infinite.")
+                raise ValueError(
+                    f"Direction {i} is not finite, since some weights are NaN or infinite: measure weights from before "
+                    "they became so."
+                )
             if length == 0:
                 raise ValueError(
                     f"Direction {i} is zero: every weight that may move is zero, and normalize="

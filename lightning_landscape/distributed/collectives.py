@@ -69,7 +69,7 @@ def refusal(name: str, detail: str = "") -> Callable[..., Any]:
         raise CollectiveError(
             f"The step calls {name}{detail}. While a landscape is measured, each process measures its share of the "
             "points alone: the world size is 1, the rank is 0, and collectives act as in one process. This one can't. "
-            "Leave it out there: if torch.distributed.get_world_size() > 1: …, asked in the step itself."
+            "Skip it with `if torch.distributed.get_world_size() > 1:` in the step itself."
         )
 
     return refuse

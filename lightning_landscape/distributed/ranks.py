@@ -63,7 +63,7 @@ def check_agreement(trainer: Trainer, name: str, value: float) -> None:
         raise CannotMeasureError(
             f"{name} is {first:.6g} on rank 0 and {value:.6g} on rank {trainer.global_rank}, on the same data: a "
             "surface is of one function. Either the weights of the ranks have drifted apart, or the step uses a "
-            "rank that it keeps: ask for trainer.global_rank in the step itself."
+            "stored rank. Read trainer.global_rank in the step itself."
         )
 
 

@@ -85,8 +85,8 @@ def refuse_synchronised(module: nn.Module) -> None:
     for name, part in module.named_modules():
         if isinstance(part, nn.SyncBatchNorm) and part.training:
             raise CannotMeasureError(
-                f"mode='train': {name} is a SyncBatchNorm, whose statistics are of the batches of all processes; here "
-                "each process measures points of its own. Give mode='eval', or train in one process."
+                f"mode='train': {name} is a SyncBatchNorm, whose statistics are of the batches of all processes. Here "
+                "each process measures other points. Give mode='eval', or train in one process."
             )
 
 

@@ -82,7 +82,10 @@ def halved(
             why = f"{unequal[0]!r} of a batch is no mean over its samples." if unequal else "only single samples fit."
             raise _too_large(max(batch.size for batch in batches), why)
         return fitting
-    raise CannotMeasureError("A single sample does not fit into the memory beside the training.")
+    raise CannotMeasureError(
+        "A single sample does not fit into the memory beside the training. Measure a checkpoint without one instead: "
+        "Trainer.validate with this callback."
+    )
 
 
 def _too_large(size: int, why: str) -> CannotMeasureError:

@@ -90,7 +90,7 @@ class Sequential:
         if points.ndim != 2 or points.shape[1] != plane.ndim:
             raise ValueError(f"points must have shape (n, {plane.ndim}), one column a direction; got {points.shape}.")
         if not batches:
-            raise ValueError("batches is empty: there is nothing to measure the points on.")
+            raise ValueError("batches is empty: give at least one batch to measure the points on.")
         self._reset()
         move = _InPlace(self.module, plane)
         with torch.no_grad():
@@ -118,8 +118,8 @@ class Sequential:
         """
         if self._is_training and is_out_of_memory(error):
             raise CannotMeasureError(
-                f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory, and in train "
-                "mode it is not measured in parts, whose statistics and random numbers differ. Give the loader "
+                f"A batch of {max(batch.size for batch in batches)} samples does not fit into the memory. In train "
+                "mode it can't be measured in parts, since their statistics and random numbers differ. Give the loader "
                 "smaller batches, or mode='eval'."
             ) from error
         return objective.divisible and self._shards is None and is_out_of_memory(error)
@@ -339,11 +339,16 @@ class _InPlace:
         targets = {name: local(p) for name, p in self._parameters.items()}
         unknown = sorted(plane.origin.keys() - targets.keys())
         if unknown:
-            raise ValueError(f"The plane names parameters that the module does not have: {unknown[:5]}.")
+            raise ValueError(
+                f"The plane names parameters that the module does not have: {unknown[:5]}. Make the plane from this "
+                "module, e.g. from Snapshot.of(module)."
+            )
         self._origin = {name: local(t) for name, t in plane.origin.items()}
         self._directions = [{name: local(t) for name, t in direction.items()} for direction in plane.directions]
         if any(t.numel() and t.data_ptr() == targets[name].data_ptr() for name, t in self._origin.items()):
-            raise ValueError("The plane's origin is the module's own memory, which is to be moved: give a copy.")
+            raise ValueError(
+                "The plane's origin shares memory with the module, which moves: give a copy, Snapshot.of(module)."
+            )
         resting = {
             name for name in self._origin if name not in buffers and all(_is_zero(d[name]) for d in self._directions)
         }

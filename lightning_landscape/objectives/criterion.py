@@ -320,7 +320,7 @@ def frozen_batches(
     """
     if max_batches is None and length_of(loader) is None:
         raise CannotMeasureError(
-            f"The data loader ({type(loader).__name__}) has no length, it may never end: give max_batches."
+            f"The data loader ({type(loader).__name__}) has no length and may never end: give max_batches."
         )
     seed_streams(seed)
     source = loader
@@ -330,7 +330,9 @@ def frozen_batches(
         batches = list(islice(counted(source), max_batches))
         data = [copy_to(batch.data, device) for batch in batches]
     if not data:
-        raise CannotMeasureError("The data loader is empty, so there is no loss to measure.")
+        raise CannotMeasureError(
+            "The data loader is empty, so there is no loss to measure: give one with at least one batch."
+        )
     if isinstance(objective, MetricsFunction):
         return [Batch(FrozenLoader(data, loader), sum(batch.size for batch in batches))]
     is_ordered = isinstance(loader, DataLoader) and iter_method(loader.sampler) is SequentialSampler.__iter__

@@ -80,7 +80,9 @@ class Touched(TorchDispatchMode):
         for table, name in found:
             table += [name] if name not in table else []
         if forbidden:
-            raise OriginalsTouchedError(f"{forbidden[0]!r} must not be touched.")
+            raise OriginalsTouchedError(
+                f"{forbidden[0]!r} of the original module is used: use self, or the model that the function is given."
+            )
         return result
 
 

@@ -100,7 +100,7 @@ def train_bezier(
         TypeError: if the criterion is no loss.
     """
     if epochs < 1:
-        raise ValueError(f"epochs={epochs!r}: give at least 1.")
+        raise ValueError(f"epochs={epochs!r}: give the passes over the data, at least 1.")
     check_frozen(net, end)
     curve = _straight(net, end)
     device = next(iter(curve.start.values())).device

@@ -78,7 +78,8 @@ class Recorder:
             lacking = sorted(plane.origin.keys() - weights.keys())
             if lacking:
                 raise ValueError(
-                    f"The weights recorded at step {step} have no {lacking[0]!r}: they are of another module."
+                    f"The weights recorded at step {step} have no {lacking[0]!r}: they are of another module. "
+                    "Record the module that is measured."
                 )
             moved = {name: weights[name].to(tensor.device) for name, tensor in plane.origin.items()}
             point = plane.project(moved)

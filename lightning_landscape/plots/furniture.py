@@ -101,12 +101,12 @@ def collapsed(landscape: Landscape, metric: str) -> str:
     >>> plane = Grid.from_ranges((-1, 1, 3), (-1, 1, 3))
     >>> recipe = Recipe(directions=DirectionsRecipe("random", cosine=-0.9999, span=1))
     >>> collapsed(Landscape(plane, {"loss": np.zeros((3, 3))}, "loss", recipe=recipe), "loss")
-    'both directions are one (cosine −1.000): this is a line'
+    'both directions are parallel (cosine −1.000): this is a line'
     """
     recipe, ndim = landscape.recipe.directions, landscape.grid.ndim
     if recipe is None or recipe.span is None or recipe.span >= ndim:
         return ""
-    which = "both directions are one" if ndim == 2 else f"of {ndim} directions only {recipe.span} differ"
+    which = "both directions are parallel" if ndim == 2 else f"the {ndim} directions span {recipe.span} dimensions only"
     shape = "a line" if recipe.span == 1 else "a plane"
     return f"{which} (cosine {recipe.cosine:.3f}): this is {shape}".replace("-", "−")
 

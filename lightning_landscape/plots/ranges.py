@@ -114,7 +114,7 @@ def _requested_range(
     if not low < high:
         raise ValueError(
             f"the range from {short(low)} to {short(high)} is empty: the values run from {short(float(body[0]))} "
-            f"to {short(float(body[-1]))}."
+            f"to {short(float(body[-1]))}. Give an end among them, or None."
         )
     log = color_scale == "log"
     return Range(low, high, _describe(body, low, high, "logarithmic colours " if log else "colours "), log)

@@ -95,11 +95,12 @@ def _require_samples(landscape: Landscape, metric: str | None, layout: str) -> t
     """The samples, and the rows and columns of a layout that holds them all."""
     rows, columns = parse_layout(layout)
     if landscape.metric(metric) != landscape.main:
-        raise ValueError(f"metric={metric!r}: samples hold the main loss only, {landscape.main!r}.")
+        raise ValueError(f"metric={metric!r}: tiles show the main loss only. Give metric={landscape.main!r}, or None.")
     samples = landscape.samples
     if samples is None or not samples.items:
         raise ValueError(
-            "tiles needs the landscapes of single samples, this landscape has none: compute it again and ask for some."
+            "tiles needs the landscapes of single samples, this landscape has none: measure it again with samples=10 "
+            "of LossLandscapeCallback."
         )
     count = len(samples.items)
     if count > rows * columns:

@@ -164,7 +164,7 @@ def export_paraview(
     """
     path = local_path("path", path)
     if path.suffix.lower() != ".vtp":
-        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: ParaView's is .vtp.")
+        raise ValueError(f"path={str(path)!r} has the suffix {path.suffix!r}: give a name that ends in .vtp.")
     check_writable(".vtp", landscape.grid.ndim)
     check_storable(landscape)
     name = landscape.metric(metric)
@@ -195,7 +195,9 @@ def load(path: str | os.PathLike[str]) -> Landscape:
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file():  # to read a pipe would wait for ever
-        raise LandscapeFileError(f"{path} is no landscape: it is a {'folder' if path.is_dir() else 'device'}, no file.")
+        raise LandscapeFileError(
+            f"{path} is no landscape: it is a {'folder' if path.is_dir() else 'device'}. Give a file."
+        )
     try:
         return FORMATS[path.suffix.lower()].read(path)
     except (LandscapeFileError, PermissionError):

@@ -28,12 +28,12 @@ def refined(landscape: Landscape, metric: str, points: int) -> Landscape:
     ((9, 9), True)
     """
     if points < 2:
-        raise ValueError(f"interp={points} is no grid: give the points along each direction, e.g. 200.")
+        raise ValueError(f"interp={points} is too few: give the points along each direction, at least 2, e.g. 200.")
     values = landscape.values[metric]
     whole = landscape.done & np.isfinite(values)
     if not whole.all():
         raise ValueError(
-            f"interp={points} needs a finite value at every point, {(~whole).sum()} have none: leave it out."
+            f"interp={points} needs a finite value at every point, {(~whole).sum()} have none: leave interp out."
         )
     axes = [np.linspace(axis[0], axis[-1], points) for axis in landscape.grid.axes]
     values = along_axes([spline_matrix(old, new) for old, new in zip(landscape.grid.axes, axes, strict=True)], values)

@@ -111,7 +111,7 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
     if earlier and all(differing):
         raise ValueError(
             f"The earlier landscape can't be continued: it has another {', '.join(differing[0])}. Measure anew "
-            "(resume=False), or into another file."
+            "(resume=False), or give another surf_file."
         )
     for part in [part for part, entries in zip(earlier, differing, strict=True) if not entries]:
         landscape.report.rounding_error = part.report.rounding_error or landscape.report.rounding_error
@@ -132,15 +132,15 @@ def _centre(
     touched = Touched(originals, moving)
     refused = (
         "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
-        "a copy. Take the model that the criterion is given, or a copy (copy.deepcopy) of weights that are meant to "
-        "stay."
+        "a copy. Take the model that the criterion is given. Take a copy (copy.deepcopy) of weights that are meant to "
+        "stay fixed."
     )
     rehearsed = Rehearsed(objective, touched, refused)
     center = next(iter(evaluator(rehearsed, plane, np.zeros((1, plane.ndim)), batches)))
     if not touched.watched and _is_the_same(evaluator, objective, plane, batches, center):
         raise CannotMeasureError(
-            "The criterion does not depend on the weights that the directions move: take the model that it is given; "
-            "or does ignore= leave only weights that it does not use?"
+            "The criterion does not depend on the weights that the directions move. Compute the loss with the model "
+            "that it is given, or let ignore= leave weights that the loss uses."
         )
     times = f"on every batch at each of {points:,} points"
     if text := effects_warning(rehearsed.noticed, "The criterion", times, "Leave it out of the criterion."):

@@ -62,8 +62,8 @@ class SurfaceFile:
             if not self._has_warned:
                 self._has_warned = True
                 _warn(
-                    f"The surface could not be kept in {self.path} ({type(error).__name__}: {error}). Its values are "
-                    "in landscape.landscape; make room, then lightning_landscape.save(landscape.landscape, path)."
+                    f"The surface could not be saved in {self.path} ({type(error).__name__}: {error}). Its values are "
+                    "in landscape.landscape. Make room, then call lightning_landscape.save(landscape.landscape, path)."
                 )
 
     def _names(self) -> Iterator[Path]:

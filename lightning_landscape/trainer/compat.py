@@ -425,9 +425,9 @@ def unsupported(trainer: Trainer) -> str | None:
     """The reason why the Trainer's strategy is not supported; None if it is."""
     name = type(trainer.strategy).__name__
     if any(word in name for word in ("FSDP", "DeepSpeed", "XLA")):
-        return f"{name} keeps the parameters where they can't be moved; with ModelParallelStrategy (FSDP2) they can"
+        return f"{name} keeps the parameters where they can't be moved. Use ModelParallelStrategy (FSDP2) or DDP"
     if trainer.world_size > 1 and not name.startswith(("DDP", "ModelParallel")):
-        return f"{name} runs {trainer.world_size} processes; with DDP they share the points"
+        return f"{name} runs {trainer.world_size} processes. Use DDP, in which processes share the points"
     return None
 
 

@@ -87,7 +87,10 @@ def freeze(
         if clock.is_over(batches) and len(batches) >= (len(sources) if in_turn else 1):
             break
     if not batches:
-        raise CannotMeasureError(f"data={data!r}: the {data} loader is empty, so there is no loss to measure.")
+        raise CannotMeasureError(
+            f"data={data!r}: the {data} loader is empty, so there is no loss to measure. Give it data, or choose "
+            f"another data from {', '.join(compat.DATA)}."
+        )
     batches.sort(key=lambda batch: (batch.loader, batch.index))
     result = _frozen(batches, sources, in_turn)
     if is_from_hook:  # a random split in the hook differs from the Trainer's
@@ -118,8 +121,8 @@ def _refuse_endless(sources: Sequence[Source], data: str, max_samples: int | Non
     may_be_endless = any(source.pool is None and source.limit is None for source in sources)
     if max_samples is max_batches is None and may_be_endless:
         raise CannotMeasureError(
-            f"data={data!r}: the {data} loader has no length, it may never end: give max_samples, max_batches, or a "
-            f"budget, or the Trainer limit_{data}_batches as a whole number."
+            f"data={data!r}: the {data} loader has no length and may never end. Give max_samples, max_batches or a "
+            f"budget, or give the Trainer a whole number as limit_{data}_batches."
         )
 
 

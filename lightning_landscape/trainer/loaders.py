@@ -328,8 +328,8 @@ def _copied(loader: Iterable[Any], seed: int) -> Iterable[Any]:
         return plain if loader.batch_size is None else counting(plain)
     except ReadOnceError as error:
         raise CannotMeasureError(
-            f"The data ({type(loader).__name__}) can only be read once ({error}): what a landscape took of it, the "
-            "training would miss. Give a data set that can be indexed, or that starts anew at each iter()."
+            f"The data ({type(loader).__name__}) can only be read once ({error}). The training would miss the samples "
+            "that a landscape takes. Give a data set that can be indexed, or that starts anew at each iter()."
         ) from error
 
 

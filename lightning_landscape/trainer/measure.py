@@ -370,7 +370,10 @@ def remarks(landscape: Landscape) -> list[str]:
     assert landscape.recipe.directions is not None
     texts = [span_warning(landscape.recipe.directions, landscape.grid.ndim)]
     if names := landscape.report.left_out:
-        texts.append(f"{', '.join(names)} differs between the processes on the same data, and gets no landscape.")
+        texts.append(
+            f"{', '.join(names)} differs between the processes on the same data, and gets no landscape. "
+            "Ignore this if it is meant to differ."
+        )
     return [text for text in texts if text]
 
 
@@ -411,8 +414,8 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
                     Touched(snapshot.params, {}),
                     f"data={surface.data!r}: {settings.objective or step} computes with {{}} of the module that is "
                     "trained, which does not move: the landscape moves a copy. It reaches the module through a global, "
-                    "a list, another object or the Trainer: take self instead, or a copy (copy.deepcopy) of weights "
-                    "that are meant to stay.",
+                    "a list, another object or the Trainer. Take self instead, or a copy (copy.deepcopy) of weights "
+                    "that are meant to stay fixed.",
                 )
                 watched.append((rehearsed, compat.STEPS[surface.data]))
         job.first_centre(surfaces)
@@ -420,7 +423,7 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
         times = f"on every batch at each of {settings.grid.size:,} points"
-        advice = "Do it only where self.trainer.training is true, which it is not then."
+        advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
         return [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
 
@@ -437,8 +440,8 @@ def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Pla
     loss = measured.get(surface.main)
     if loss is not None and loss.value == surface.center[surface.main].value:
         raise CannotMeasureError(
-            f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Does the step "
-            "use other modules than those of self, or does ignore= leave only weights that it does not use?"
+            f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Let the step "
+            "use the modules of self, or let ignore= leave weights that the loss uses."
         )
 
 

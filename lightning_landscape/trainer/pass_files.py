@@ -228,8 +228,8 @@ def continuation_advice(root: Path) -> str | None:
         return None
     return (
         f"The run before this one left {files[-1].parent} with {int(landscape.done.sum())} of {landscape.grid.size} "
-        f'points. To continue it, train again as then with dirpath="{earlier}", or from its last checkpoint with '
-        "trainer.fit(..., ckpt_path=...). Ignore this if you want another one."
+        f'points. To continue it, train again with the same settings and dirpath="{earlier}", or from its last '
+        "checkpoint with trainer.fit(..., ckpt_path=...). Ignore this if you want another one."
     )
 
 
@@ -324,7 +324,7 @@ def _is_empty(folder: Path) -> bool:
 
 def _note(folder: Path, earlier: Landscape, reasons: list[str], new: Path | None) -> str:
     return (
-        f"The unfinished landscape found for this step has another {', '.join(reasons)}: its "
-        f"{int(earlier.evaluated.sum())} points are not of this surface, which is measured anew"
-        f"{f' in {new}' if new else ''}, and stay in {folder}. Ignore this if you meant to change it."
+        f"The unfinished landscape of this step in {folder} has another {', '.join(reasons)}. Its "
+        f"{int(earlier.evaluated.sum())} points stay there and are not used. This landscape is measured anew"
+        f"{f' in {new}' if new else ''}. Ignore this if you meant to change it."
     )

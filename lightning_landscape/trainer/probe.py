@@ -76,7 +76,10 @@ def probe_copy(
         probe = module_copy(module, _memo(trainer), stand_ins)
     compat.drop_compiled_closures(probe)
     if _addresses(probe) & _addresses(module):
-        raise RuntimeError(f"A copy of {type(module).__name__} shares parameters with the original.")
+        raise RuntimeError(
+            f"A copy of {type(module).__name__} shares parameters with the original: give it a __deepcopy__ that "
+            "copies them."
+        )
     for originals, copies in ((module.parameters(), probe.parameters()), (module.modules(), probe.modules())):
         stand_ins.copies |= {id(a): b for a, b in zip(originals, copies, strict=True)}
     return probe, set_up_probe(trainer, probe, mode, flags)

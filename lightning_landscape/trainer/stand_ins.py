@@ -117,7 +117,8 @@ class _Access:
             return copy.deepcopy(vars(self.original)[name], self.memo)
         except Exception as error:
             raise AttributeError(
-                f"{type(self.original).__name__}.{name} can't be copied for the landscape ({error})."
+                f"{type(self.original).__name__}.{name} can't be copied for the landscape ({error}). "
+                "Give its class a __deepcopy__."
             ) from error
 
     def call(self, name: str, *args: Any, **options: Any) -> Any:

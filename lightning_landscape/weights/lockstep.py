@@ -41,5 +41,5 @@ def synchronize_ranks(*, failed: bool = False, stop: bool = False) -> bool:
     dist.all_reduce(flags, op=dist.ReduceOp.MAX)
     any_failed, any_stop = flags.tolist()
     if any_failed and not failed:
-        raise OtherRankError("Another process has failed.")
+        raise OtherRankError("Another process has failed: its error says why.")
     return bool(any_stop)

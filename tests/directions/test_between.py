@@ -87,7 +87,7 @@ def test_nothing_is_changed_and_nothing_shared():
 
 def test_what_does_not_fit_is_told(tmp_path):
     snapshot = Snapshot.of(nn.Linear(3, 2))
-    with pytest.raises(ValueError, match="2 target models span a landscape of as many directions, not of 1"):
+    with pytest.raises(ValueError, match="targets holds 2 models, and the number of directions is 1: give"):
         Between((Net(), Net()))(snapshot, 1)
     with pytest.raises(
         ValueError, match=r"Target model 1 has no 'bias': it must be of the same architecture; it has w"

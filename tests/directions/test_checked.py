@@ -119,9 +119,9 @@ def recipe(*vectors: list[float]) -> dict:
     [
         (([1.0, 0.0], [0.0, 1.0]), ""),
         (([1.0, 0.0], [1.0, 0.2]), ""),  # cosine 0.981
-        (([1.0, 0.0], [1.0, 0.1]), r"Both directions are one \(cosine 0\.995\).*that of a line\. Make them orthogonal"),
-        (([1.0], [-2.0]), r"Both directions are one \(cosine -1\.000\).*Only 1 number may move.*ignore=None"),
-        (([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]), r"Of 3 directions only 2 differ .* a plane"),
+        (([1.0, 0.0], [1.0, 0.1]), r"Both directions are parallel \(cosine 0\.995\).*that of a line\. Make them"),
+        (([1.0], [-2.0]), r"Both directions are parallel \(cosine -1\.000\).*Only 1 number may move.*ignore=None"),
+        (([1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.0]), r"The 3 directions span 2 dimensions only .* a plane"),
         (([3.0],), ""),
     ],
 )  # fmt: skip
@@ -136,15 +136,15 @@ def one(snapshot: Snapshot, k: int) -> list[dict[str, Tensor]]:
 
 
 def test_the_callback_warns_once_of_directions_that_are_one_and_the_file_tells(tmp_path):
-    with pytest.warns(UserWarning, match=r"Both directions are one \(cosine 1\.000\)") as caught:
+    with pytest.warns(UserWarning, match=r"Both directions are parallel \(cosine 1\.000\)") as caught:
         landscape = fit(one, tmp_path, every_n_epochs=1)
-    assert sum("directions are one" in str(warning.message) for warning in caught) == 1
+    assert sum("directions are parallel" in str(warning.message) for warning in caught) == 1
     assert landscape.recipe.directions.span == 1
 
 
 def test_loss_landscape_warns_of_directions_that_are_one(tmp_path):
     landscape = LossLandscape(nn.Linear(3, 2), DataLoader(TensorDataset(X, Y), 6), surf_file=tmp_path / "a.npz")
-    with pytest.warns(UserWarning, match=r"Both directions are one") as caught:
+    with pytest.warns(UserWarning, match=r"Both directions are parallel") as caught:
         landscape.compute_2d((-1, 1, 3), (-1, 1, 3), directions=one)
     assert [warning.filename for warning in caught] == [__file__]
 

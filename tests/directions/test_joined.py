@@ -24,5 +24,5 @@ def test_its_recipe_holds_those_of_its_parts():
 
 
 def test_it_needs_one_part_a_direction():
-    with pytest.raises(ValueError, match="1 parts give as many directions, not 2"):
+    with pytest.raises(ValueError, match="parts holds 1, and the number of directions is 2: give one part"):
         Joined((Random(),))(Snapshot.of(nn.Linear(3, 2)), 2)

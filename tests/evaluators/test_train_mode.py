@@ -175,7 +175,7 @@ def test_batches_that_do_not_fit_are_not_cut(case: Any) -> None:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
         return loss(module, data)
 
-    message = "A batch of 70 samples does not fit into the memory, and in train mode.*smaller batches, or mode='eval'"
+    message = r"A batch of 70 samples does not fit into the memory\. In train mode.*smaller batches, or mode='eval'"
     with pytest.raises(CannotMeasureError, match=message):
         list(evaluator(LossFunction(crowded), plane, POINTS, batches))
 

@@ -97,12 +97,12 @@ def test_too_many_samples(make):
 
 
 def test_no_samples(make):
-    with pytest.raises(ValueError, match=r"this landscape has none: compute it again and ask for some"):
+    with pytest.raises(ValueError, match=r"this landscape has none: measure it again with samples=10"):
         draw_tiles(make())
 
 
 def test_samples_hold_the_main_loss_only(make):
     landscape = make(samples=1)
     landscape.values["accuracy"] = landscape.loss
-    with pytest.raises(ValueError, match=r"metric='accuracy': samples hold the main loss only, 'loss'"):
+    with pytest.raises(ValueError, match=r"metric='accuracy': tiles show the main loss only. Give metric='loss'"):
         draw_tiles(landscape, "accuracy")

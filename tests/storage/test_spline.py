@@ -19,7 +19,7 @@ def test_a_finer_surface_runs_through_the_points(lopsided):
 
 @pytest.mark.parametrize("points", [-1, 0, 1])
 def test_too_few_points_are_refused(lopsided, points):
-    with pytest.raises(ValueError, match=f"interp={points} is no grid: give the points along each direction"):
+    with pytest.raises(ValueError, match=f"interp={points} is too few: give the points along each direction"):
         refined(lopsided, "train_loss", points)
 
 
@@ -27,5 +27,5 @@ def test_a_hole_is_refused():
     grid = Grid.from_ranges((0, 1, 3), (0, 1, 2))
     done = np.array([[True, True], [True, False], [True, True]])
     values = np.array([[0, 1], [2, 3], [np.nan, 5.0]])
-    with pytest.raises(ValueError, match="interp=9 needs a finite value at every point, 2 have none: leave it out"):
+    with pytest.raises(ValueError, match="interp=9 needs a finite value at every point, 2 have none: leave interp out"):
         refined(Landscape(grid, {"loss": values}, "loss", done=done), "loss", 9)

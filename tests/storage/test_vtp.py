@@ -130,7 +130,7 @@ def test_nothing_to_draw_is_a_file_of_points(tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"path": "a.vtk"}, r"path='a.vtk' has the suffix '.vtk': ParaView's is .vtp"),
+        ({"path": "a.vtk"}, r"path='a.vtk' has the suffix '.vtk': give a name that ends in .vtp"),
         ({"metric": "acc"}, r"metric='acc' is not in this landscape; it has: train_loss, val/acc"),
         ({"interp": 9}, r"interp=9 needs a finite value at every point, 4 have none"),
     ],
