@@ -27,9 +27,10 @@ from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
 from .survey.budget import Account, Deadline, now, parse_budget
+from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.handover import Handover
-from .trainer.measure import Settings, measuring, rehearse, remarks, tidy
+from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
 from .trainer.timed import measuring_in_time
