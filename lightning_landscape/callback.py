@@ -23,13 +23,14 @@ from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
 from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, put_out
-from .plots import COLOR_SCALES, PLOTS
+from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
 from .survey.budget import Account, Deadline, now, parse_budget
+from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.handover import Handover
-from .trainer.measure import Settings, measuring, rehearse, remarks, tidy
+from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
 from .trainer.timed import measuring_in_time
@@ -197,6 +198,20 @@ class LossLandscapeCallback(_Callback):
         """All of this run by step; of large ones, and of spawned processes, the paths of their files."""
         _ = self.landscape
         return self._landscapes
+
+    def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
+        """The figure of the last landscape; arguments and errors as `Landscape.plot`.
+
+        Raises:
+            ValueError: if there is no landscape yet.
+        """
+        if self.landscape is None:
+            raise ValueError(
+                f"There is no landscape yet (every_n_epochs={self.every_n_epochs}, at_train_end={self.at_train_end}): "
+                "call trainer.fit(...) with this callback first. If you did, a warning of the callback says why it "
+                "has none. Landscapes in files are drawn by lightning_landscape.load(path).plot()."
+            )
+        return self.landscape.plot(kind, metric, **options)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from numpy.typing import NDArray
 from .recipe import Recipe
 from .report import Report
 
+if TYPE_CHECKING:
+    from .plots import Figure
+
 Array = NDArray[np.float64]
+Entry = TypeVar("Entry")
 AXIS_NAMES = ("x", "y", "z")
 MOST_POINTS = 10_000_000  # of a grid; at a millisecond each they take three hours, and are saved while they do
 
@@ -235,6 +239,23 @@ class Trajectory:
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps: give one row a step.")
 
 
+class ByMetric(dict[str, Entry]):
+    """A table of one entry a metric.
+
+    >>> ByMetric(train_loss=0.3, val_loss=0.4)["val_acc"]
+    Traceback (most recent call last):
+    KeyError: "metric 'val_acc' is not in this landscape; it has: train_loss, val_loss."
+    """
+
+    def __missing__(self, name: object) -> Entry:
+        raise KeyError(f"metric {name!r} is not in this landscape; it has: {', '.join(self) or 'none'}.")
+
+    @classmethod
+    def of(cls, table: dict[str, Entry]) -> ByMetric[Entry]:
+        """The table itself if it is one, else a copy that is."""
+        return table if isinstance(table, ByMetric) else cls(table)
+
+
 @dataclass(eq=False)
 class Landscape:
     """One or several functions measured on one grid: f(c) at θ* + Σ cᵢ dᵢ (Li et al. 2018, section 4).
@@ -259,6 +280,8 @@ class Landscape:
     >>> bowl = Landscape(grid, {"loss": (1 + x**2 + 4 * y**2).reshape(grid.shape)}, main="loss")
     >>> bowl.center["loss"], bowl.relief(), bowl.curvature()
     (1.0, 5.0, (2.0, 8.0))
+    >>> bowl
+    Landscape('loss', 5 × 3, 15 of 15 points, centre 1)
     """
 
     grid: Grid
@@ -279,7 +302,8 @@ class Landscape:
             self.done = np.ones(shape, dtype=bool)
         if self.interpolated is None:
             self.interpolated = np.zeros(shape, dtype=bool)
-        self.center = dict(self.center)
+        self.values, self.standard_errors = ByMetric.of(self.values), ByMetric.of(self.standard_errors)
+        self.center = ByMetric(self.center)
         if self.main not in self.values:
             raise ValueError(f"main={self.main!r} is not among the metrics: {', '.join(self.values) or 'none'}.")
         arrays = {**self.values, **{f"standard error of {k}": v for k, v in self.standard_errors.items()}}
@@ -296,6 +320,34 @@ class Landscape:
         for name, array in self.values.items():
             if name not in self.center:
                 self.center[name] = float(array[self.grid.center_index]) if self.grid.has_center else np.nan
+
+    def __repr__(self) -> str:
+        size = " × ".join(f"{points:,}" for points in self.grid.shape)
+        evaluated = f" ({self.evaluated.sum():,} evaluated)" if self.interpolated.any() else ""
+        points = f"{self.done.sum():,} of {self.grid.size:,} points{evaluated}"
+        return f"Landscape({self.main!r}, {size}, {points}, centre {self.center[self.main]:.3g})"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture that a notebook shows of a landscape; None for more directions than pictures have."""
+        from .plots import USUAL, encode_picture
+
+        return encode_picture(self.plot(), ".png") if self.grid.ndim in USUAL else None
+
+    def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
+        """The figure of one metric, which a notebook shows; ``figure.savefig("loss.pdf")`` writes it.
+
+        Args:
+            kind: "contour", "filled", "heat" or "surface" of a plane, "slices" or "tiles" of a line or a plane;
+                "sections", "isosurfaces" or "slices" of a volume. None for contour, slices or sections.
+            metric: a name in `values`; None for the main loss.
+            options: of that kind, e.g. ``ax``, or ``color_scale="log"``; all are in its file in `plots`.
+
+        Raises:
+            ValueError: if there is no such kind or metric, or the kind is not of so many directions.
+        """
+        from .plots import draw
+
+        return draw(self, kind, metric, **options)
 
     @classmethod
     def empty(cls, grid: Grid, names: Iterable[str], main: str) -> Landscape:

@@ -28,7 +28,7 @@ from .local_paths import local_path
 from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
-from .plots import PLOTS, Figure, encode_picture, show_figure
+from .plots import PLOTS, Figures, encode_picture, show_figure
 from .recipe import DirectionsRecipe, Recipe
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
@@ -143,8 +143,8 @@ class LossLandscape:
 
     def compute_1d(
         self,
-        directions: str | Directions = "random",
-        xrange: Range = (-1, 1, 51),
+        directions: str | Directions | Range = "random",
+        xrange: Range | None = None,
         dir_type: str = "weights",
         normalize: str = "filter",
         ignore: str | Sequence[str] | None = "biasbn",
@@ -158,8 +158,10 @@ class LossLandscape:
 
         Args:
             directions: "random"; "target", the line to `target_model`, which lies at 1; a `Bezier` curve from the
-                net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`.
-            xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter.
+                net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`. A range in its
+                place is taken as `xrange`, as `compute_2d` takes its first argument.
+            xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter. None for
+                (-1, 1, 51).
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
             normalize: how random directions are scaled, as in `Random`.
@@ -178,6 +180,7 @@ class LossLandscape:
             ValueError: for an argument that does not fit. Or for a criterion that computes with the net itself in
                 place of the model that it is given. Or for an earlier surface of another function.
         """
+        directions, xrange = _line(directions, xrange, "random" if target_model is None else "target")
         if (directions == "target") != (target_model is not None):
             raise ValueError(
                 f"directions={directions!r} with target_model={_named(target_model)}: give a target_model with "
@@ -247,7 +250,7 @@ class LossLandscape:
         loss_max: float | None = None,
         log: bool = False,
         show: bool = False,
-    ) -> list[Figure]:
+    ) -> Figures:
         """Draw every metric along its direction and write ``<surf_file>_<metric>_1dslices.pdf``.
 
         Args:
@@ -262,7 +265,7 @@ class LossLandscape:
         self._must_have(1)
         axis = self.landscape.grid.axes[0]
         xlim = None if xmin is xmax is None else (axis[0] if xmin is None else xmin, axis[-1] if xmax is None else xmax)
-        figures = []
+        figures = Figures(displayed=show)
         for name, values in self.landscape.values.items():
             limit = loss_max if loss_max is not None and (values < loss_max).any() else None
             options = {"value_max": limit, "log": log} if name != ACCURACY else {}
@@ -276,7 +279,7 @@ class LossLandscape:
         vmax: float | None = None,
         vlevel: float | None = None,
         show: bool = False,
-    ) -> list[Figure]:
+    ) -> Figures:
         """Draw contour lines, filled contours and a heat map, each as a PDF beside `surf_file`.
 
         Args:
@@ -289,14 +292,14 @@ class LossLandscape:
             ValueError: if there is no such metric, or the landscape is not 2-D.
         """
         self._must_have(2)
-        figures = []
+        figures = Figures(displayed=show)
         for name in self._names(surf_name):
             levels = self._levels(name, vmin, vmax, vlevel)
             figures += self._draw(["contour", "filled"], [name], show, levels=levels)
             figures += self._draw(["heat"], [name], show, vmin=vmin, vmax=vmax)
         return figures
 
-    def plot_2d_surface(self, surf_name: str | None = None, show: bool = False) -> list[Figure]:
+    def plot_2d_surface(self, surf_name: str | None = None, show: bool = False) -> Figures:
         """Draw the surface in three dimensions and write ``<surf_file>_<metric>_3dsurface.pdf``.
 
         Args:
@@ -309,7 +312,7 @@ class LossLandscape:
         self._must_have(2)
         return self._draw(["surface"], self._names(surf_name), show)
 
-    def plot_3d(self, surf_name: str | None = None, show: bool = False) -> list[Figure]:
+    def plot_3d(self, surf_name: str | None = None, show: bool = False) -> Figures:
         """Draw sections and isosurfaces of a volume, each as a PDF; arguments and errors as `plot_2d_surface`."""
         self._must_have(3)
         return self._draw(["sections", "isosurfaces"], self._names(surf_name), show)
@@ -492,8 +495,8 @@ class LossLandscape:
                 f"compute_{ndim}d first."
             )
 
-    def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> list[Figure]:
-        figures = []
+    def _draw(self, kinds: Sequence[str], names: Sequence[str], show: bool, **options: Any) -> Figures:
+        figures = Figures(displayed=show)
         stem, files = self.surf_file.with_suffix(""), data_set_names(self.landscape.values)
         for name in names:
             for kind in kinds:
@@ -504,6 +507,22 @@ class LossLandscape:
                 if show:
                     show_figure(figure)
         return figures
+
+
+def _line(directions: str | Directions | Range, xrange: Range | None, kind: str) -> tuple[str | Directions, Range]:
+    """The directions and the range of a line; a range in the place of the directions leaves them to `kind`.
+
+    Raises:
+        ValueError: if there are two ranges.
+    """
+    if not isinstance(directions, tuple | list):
+        return directions, (-1, 1, 51) if xrange is None else xrange
+    if xrange is not None:
+        raise ValueError(
+            f"{tuple(directions)} in the place of directions, and xrange={xrange!r}: a line has one range. Give "
+            f"compute_1d(xrange=(low, high, points), directions={kind!r}), or compute_2d for a plane."
+        )
+    return kind, directions
 
 
 def _named(model: Weights | None) -> str:

@@ -83,6 +83,7 @@ class Recipe:
         weights_checksum: of types, shapes and bits; XXH3, 128 bits.
         data: the data of each surface, the main one first.
         data_of: the data on which each metric was measured.
+        same_as_loss: names under which the step logged the loss itself, each with the name of that loss.
         directions: of the plane.
         precision: of the numbers.
         rounding: "bf16" where points may be in bfloat16.
@@ -104,6 +105,7 @@ class Recipe:
     weights_checksum: str | None = None
     data: dict[str, DataRecipe] = field(default_factory=dict)
     data_of: dict[str, str] = field(default_factory=dict)
+    same_as_loss: dict[str, str] = field(default_factory=dict)
     directions: DirectionsRecipe | None = None
     precision: str | None = None
     rounding: str | None = None

@@ -23,6 +23,7 @@ def summary(landscape: Landscape) -> str:
         ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
         ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
         ("first failure", report.failure or "none"),
+        *_same_as_loss(recipe),
         ("centre", ", ".join(f"{name} {value:.6g}" for name, value in landscape.center.items())),
         *_train_mode(report.train_mode_loss),
         ("range", f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"),
@@ -47,6 +48,13 @@ def summary(landscape: Landscape) -> str:
 def _known(value: object) -> object:
     """The value itself; ? where it is not known."""
     return "?" if value is None else value
+
+
+def _same_as_loss(recipe: Recipe) -> list[tuple[str, str]]:
+    """The names of the user's under which the loss was logged, too."""
+    # A step that logs it under its very name has no second name for it.
+    names = [f"{name} is {loss}" for name, loss in recipe.same_as_loss.items() if name != f"{loss}_logged"]
+    return [("the same", ", ".join(names))] if names else []
 
 
 def _train_mode(loss: TrainModeLoss | None) -> list[tuple[str, str]]:

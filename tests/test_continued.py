@@ -174,14 +174,17 @@ def test_every_format_is_recognised(tmp_path: Path, formats: list[str]) -> None:
     assert [path.name for path in (tmp_path / "landscape").iterdir()] == [STEP]
 
 
-def test_a_metric_that_was_there_twice_is_continued(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train_loss", "train/loss", "my_loss"])
+def test_a_metric_that_was_there_twice_is_continued(tmp_path: Path, name: str) -> None:
     """The loss that a step logs, too, has one surface in a finished file, and two in a pass."""
 
     class Logs(Net):
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             loss = super().training_step(batch, batch_idx)
-            self.log("train_loss", loss)
+            self.log(name, self.factor * loss)
             return loss
+
+        factor = 1.0
 
     def fit(out: Path) -> Landscape:
         callback = LossLandscapeCallback(x=(-1, 1, 4), y=None, samples=0, plots=[], dirpath=out, strict=True)
@@ -199,6 +202,13 @@ def test_a_metric_that_was_there_twice_is_continued(tmp_path: Path) -> None:
     again = fit(tmp_path)
     assert list(again.values) == list(whole.values) == ["train_loss"]
     np.testing.assert_array_equal(again.loss, whole.loss)
+    assert again.recipe.same_as_loss == whole.recipe.same_as_loss
+    assert list(whole.recipe.same_as_loss.values()) == ["train_loss"]
+    assert done(tmp_path) == {STEP: 4}
+
+    Logs.factor = 2.0  # that name is of another function now
+    assert len(fit(tmp_path).values) == 2
+    assert done(tmp_path) == {STEP: 4, f"{STEP}_2": 4}
 
 
 # Continuing with Lightning's own folders.

@@ -1,6 +1,8 @@
 """The values every floor exchanges: expected values are closed forms."""
 
+import copy
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -420,3 +422,23 @@ def test_another_main_metric_makes_landscapes_unequal():
 
 def test_axes_as_wide_as_float64_are_a_grid():
     assert Grid((np.array([-1.7e308, 1.6e308]),)).center_index == (1,)
+
+
+def test_a_missing_metric_is_answered_with_those_there_are():
+    landscape = parabola()
+    for bare in (landscape, replace(landscape), pickle.loads(pickle.dumps(landscape)), copy.deepcopy(landscape)):
+        for table in (bare.values, bare.center):
+            with pytest.raises(KeyError, match="metric 'val_acc' is not in this landscape; it has: loss"):
+                table["val_acc"]
+            assert table.get("val_acc") is None
+            assert "val_acc" not in table
+    with pytest.raises(KeyError, match="metric 'loss' is not in this landscape; it has: none"):
+        landscape.standard_errors["loss"]
+
+
+def test_two_landscapes_of_one_table_share_it():
+    """`replace` gives another view of a landscape that fills up."""
+    landscape = Landscape.empty(Grid.from_ranges((0, 1, 2)), ["loss"], "loss")
+    other = replace(landscape, recipe=Recipe(seed=1))
+    landscape.record((0,), {"loss": (1.0, 0.1), "acc": (0.5, 0.0)})
+    assert other.values["acc"][0] == 0.5

@@ -121,6 +121,27 @@ def test_arguments_by_position_as_in_the_older_library(make):
     np.testing.assert_array_equal(given["losses"], named["losses"])
 
 
+def test_a_range_comes_first_in_every_method(make, net):
+    """`compute_1d`, whose first argument are the directions, takes a range there all the same."""
+    named = make().compute_1d(xrange=(-1, 1, 3))
+    for first in ((-1, 1, 3), [-1, 1, 3]):
+        np.testing.assert_array_equal(make().compute_1d(first)["losses"], named["losses"])
+    np.testing.assert_array_equal(make().compute_1d()["xcoordinates"], np.linspace(-1, 1, 51))
+    target = copy.deepcopy(net)
+    nn.init.ones_(target.first.weight)
+    towards = make().compute_1d((0, 1, 3), target_model=target)
+    expected = make().compute_1d("target", (0, 1, 3), target_model=target)
+    np.testing.assert_array_equal(towards["losses"], expected["losses"])
+    plane = make().compute_2d((-1, 1, 3), (0, 1, 2))
+    assert plane["losses"].shape == (3, 2)
+    with pytest.raises(
+        ValueError, match=r"\(0, 1, 3\) in the place of directions, and xrange=\(0, 1, 5\): .* one range"
+    ):
+        make().compute_1d((0, 1, 3), (0, 1, 5))
+    with pytest.raises(ValueError, match=r"xrange=\(1, 0, 3\) is reversed"):
+        make().compute_1d((1, 0, 3))
+
+
 def metrics(net, dataloader, use_cuda):
     net.eval()
     total = right = count = 0

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from ..landscape import Landscape
 from .compare import draw_comparison
 from .contour import draw_contour
 from .filled import draw_filled
@@ -23,12 +24,15 @@ from .isosurfaces import draw_isosurfaces
 from .scales import COLOR_SCALES
 from .sections import draw_sections
 from .settings import default_settings
-from .show import show_figure
+from .show import Figures, show_figure
 from .slices import draw_slices
 from .surface import draw_surface
 from .tiles import draw_tiles
 
-__all__ = ["COLOR_SCALES", "PLOTS", "Figure", "Plot", "draw_comparison", "encode_picture", "show_figure", "to_image"]
+__all__ = [
+    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_comparison", "encode_picture",
+    "show_figure", "to_image",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,26 @@ PLOTS: dict[str, Plot] = {
     "sections": Plot(draw_sections, "3dslices", (3,)),
     "isosurfaces": Plot(draw_isosurfaces, "3disosurface", (3,)),
 }
+USUAL = {1: "slices", 2: "contour", 3: "sections"}  # the kind that is drawn of so many directions, where none is named
+
+
+def draw(landscape: Landscape, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
+    """The figure of one kind.
+
+    Args:
+        landscape: what to draw.
+        kind: one of PLOTS; None for the usual one of so many directions.
+        metric: None for the main loss.
+        options: of that kind.
+
+    Raises:
+        ValueError: if the kind or the metric is unknown, or the kind is not of so many directions.
+    """
+    name = USUAL.get(landscape.grid.ndim, "slices") if kind is None else kind
+    if name not in PLOTS:
+        able = [known for known, plot in PLOTS.items() if landscape.grid.ndim in plot.ndims]
+        raise ValueError(f"kind={kind!r} is unknown; the choices for this landscape are {', '.join(able) or 'none'}.")
+    return PLOTS[name].draw(landscape, metric, **options)
 
 
 def to_image(figure: Figure, dpi: float | None = None) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from ..landscape import Landscape
 from ..recipe import DataRecipe
 from ..report import Interpolation
 from .levels import short
+from .show import Picture
 from .style import STYLE
 
 GREEK = ("α", "β", "γ")
@@ -24,7 +25,7 @@ NOTE = dict[str, Any](fontsize=STYLE.small_size, color=STYLE.faint, annotation_c
 def new_figure(width: float, height: float) -> Figure:
     """A white figure of that size in inches, whose axes make room for their labels."""
     layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    return Figure(figsize=(width, height), dpi=100, facecolor="white", layout=layout)
+    return Picture(figsize=(width, height), dpi=100, facecolor="white", layout=layout)
 
 
 def open_axes(ax: Axes | None, width: float, height: float, projection: str | None = None) -> Axes:

@@ -1,9 +1,10 @@
-"""Figures on the screen: in a notebook, or in a window."""
+"""Figures that notebooks show, and figures on the screen: as the output of a cell, or in a window."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from matplotlib import get_backend
@@ -12,6 +13,35 @@ from matplotlib.figure import Figure
 from .settings import default_settings
 
 log = logging.getLogger(__name__)
+
+
+class Picture(Figure):
+    """A figure that a notebook shows, also where pyplot was never imported."""
+
+    def _repr_png_(self) -> bytes:
+        from . import encode_picture  # late: that imports every kind of picture
+
+        return encode_picture(self, ".png")
+
+
+class Figures(list[Figure]):
+    """A list of figures that a notebook shows one below the other.
+
+    Args:
+        figures: the figures.
+        displayed: whether the cell has shown them already; it then does not show them twice.
+    """
+
+    def __init__(self, figures: Iterable[Figure] = (), displayed: bool = False) -> None:
+        super().__init__(figures)
+        self.displayed = displayed
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        with default_settings():
+            display(*(() if self.displayed else self))
+        self.displayed = False  # a later cell may show them again
 
 
 def show_figure(figure: Figure) -> None:

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from ..landscape import Grid
 from .bars import color_bar
 from .furniture import axis_label, open_axes
 from .scales import Scale
+from .show import Picture
 from .style import STYLE
 
 
@@ -31,7 +31,7 @@ def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: flo
     """
     axes: Axes3D
     if ax is None:
-        figure = Figure(figsize=(7.6, 6.6), dpi=100, facecolor="white")
+        figure = Picture(figsize=(7.6, 6.6), dpi=100, facecolor="white")
         axes = figure.add_axes((0.05, 0.09, 0.695, 0.80), projection="3d")
     else:
         axes = open_axes(ax, 7.6, 6.6, "3d")

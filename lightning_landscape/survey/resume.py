@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from ..landscape import Landscape
-from ..objectives.lightning_step import LOGGED_SUFFIX
 from ..recipe import Recipe
 from ..storage.json_values import plain
+from .same_loss import is_same_at_centre
 
 # Two landscapes that agree in these are of one function.
 FUNCTION = (
@@ -25,15 +25,16 @@ def differences(earlier: Landscape, landscape: Landscape) -> list[str]:
     The centre is measured anew and must be the same: two functions may have one name.
     """
     common = earlier.center.keys() & landscape.center.keys()
-    # What is logged under another name is left out of a finished landscape, where it is the loss itself.
-    new = {name for name in landscape.center.keys() - common if not name.endswith(LOGGED_SUFFIX)}
+    # What was the loss itself has no surface in a finished landscape, and must still be the loss.
+    same_as_loss = {name: loss for name, loss in earlier.recipe.same_as_loss.items() if name in landscape.center}
+    new = landscape.center.keys() - common - same_as_loss.keys()
     first, second = _function(earlier.recipe), _function(landscape.recipe)
     same = {
         "grid": earlier.grid == landscape.grid,
         "loss": earlier.main == landscape.main,
         **{name.replace("_", " "): first[name] == second[name] for name in first},
         "tiles": _tiles(earlier) == _tiles(landscape),
-        "metrics": not (new and common),
+        "metrics": not (new and common) and all(is_same_at_centre(landscape, *pair) for pair in same_as_loss.items()),
         "value at the centre": all(repr(earlier.center[name]) == repr(landscape.center[name]) for name in common),
     }
     return [name for name, is_same in same.items() if not is_same]

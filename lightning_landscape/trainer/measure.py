@@ -22,13 +22,14 @@ from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normali
 from ..isolation.effects import effects_warning
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
-from ..objectives.lightning_step import LOGGED_SUFFIX, LoggedValues, StepObjective
+from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..recipe import Recipe
 from ..survey.budget import Deadline
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
+from ..survey.same_loss import untidy
 from ..survey.survey import Surface, Survey, Tiles, all_batches, error_text, paired
 from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
@@ -443,26 +444,3 @@ def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Pla
             f"data={surface.data!r}: the loss does not depend on the weights that the directions move. Let the step "
             "use the modules of self, or let ignore= leave weights that the loss uses."
         )
-
-
-def tidy(landscape: Landscape) -> None:
-    """A step that logs the very loss it returns has one surface of it, not two."""
-    for name in list(landscape.values):
-        original = name.removesuffix(LOGGED_SUFFIX)
-        if original != name and original in landscape.values:
-            a, b = (landscape.values[n][landscape.evaluated] for n in (name, original))
-            if np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True):
-                if landscape.report.interpolation is not None:
-                    landscape.report.interpolation.forget(name)
-                for table in (landscape.values, landscape.standard_errors, landscape.center, landscape.recipe.data_of):
-                    table.pop(name, None)
-
-
-def untidy(earlier: Landscape, landscape: Landscape) -> None:
-    """Give an earlier part of a landscape the surfaces again that `tidy` has found twice."""
-    for name in landscape.values.keys() - earlier.values.keys():
-        original = name.removesuffix(LOGGED_SUFFIX)
-        if original != name and original in earlier.values:
-            earlier.values[name] = earlier.values[original].copy()
-            if original in earlier.standard_errors:
-                earlier.standard_errors[name] = earlier.standard_errors[original].copy()
