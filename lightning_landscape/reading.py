@@ -288,7 +288,7 @@ def _rises(surface: Surface, settings: ReadingSettings) -> Iterator[str]:
     unit = " nat" if surface.is_main and surface.recipe.objective in IN_NATS else ""
     rises = {percent(settings.rise_share): settings.rise_share * center, f"{settings.rise:g}{unit}": settings.rise}
     # Ten percent of a loss of zero or less say nothing, and a float may be too coarse for a rise of 1.
-    targets = {label: center + rise for label, rise in rises.items() if rise > 0 and center + rise > center}
+    targets = {label: center + rise for label, rise in rises.items() if center + rise > center}
     for direction in range(len(surface.axes)):
         if targets and surface.is_through_center(direction):
             yield _uphill(surface, direction, targets)

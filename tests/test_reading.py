@@ -87,6 +87,12 @@ def test_the_larger_of_the_two_errors_judges() -> None:
     assert "is 2.5 standard errors" in sentence(landscape, "lower elsewhere")
 
 
+def test_a_point_that_is_not_done_is_not_the_lowest() -> None:
+    landscape = line([1, 2, 0])
+    landscape.done[2] = False
+    assert "lower elsewhere: 1 at x = -1." in sentence(landscape, "centre")
+
+
 def test_a_difference_of_rounding_is_none() -> None:
     assert sentence(line([2, 1, 1 - 9e-7]), "centre").startswith("No point of the grid is lower")
     assert "lower elsewhere" in sentence(line([2, 1, 1 - 2e-6]), "centre")
@@ -224,7 +230,8 @@ def test_a_range_that_is_too_large() -> None:
         "The range is too large: 60 % of the points are not finite or above 10. Narrow"
     )
     assert is_without(line([9, 9, 0.01, 0, 9]), "is too large")
-    assert is_without(line([math.inf, 1, 1, math.inf]), "is too large")
+    half = surface(lambda x: np.array([math.inf, 1, 1, math.inf]), (-1, 2, 4))
+    assert "neither too small nor too large" in sentence(half, "range", "goes")
 
 
 def test_a_range_without_the_centre_gets_no_example() -> None:
@@ -242,6 +249,12 @@ def test_a_range_without_the_centre_gets_no_example() -> None:
 )  # fmt: skip
 def test_the_standard_error_beside_the_relief(error: float, end: str) -> None:
     assert sentence(parabola(error=error), "median") == f"The median standard error {end}"
+
+
+def test_the_median_of_the_known_standard_errors() -> None:
+    landscape = parabola()
+    landscape.standard_errors["loss"] = np.array([0.1, 0.02, math.nan, 0.01, math.nan])
+    assert "standard error of 0.02 is 1 % of the relief of 2" in sentence(landscape, "median")
 
 
 def test_no_standard_error_is_said() -> None:
@@ -304,6 +317,8 @@ def test_another_loss_in_train_mode() -> None:
         "mode='train' measures the other."
     )
     assert is_without(parabola(), "train mode")
+    landscape.values["other"], landscape.center["other"] = landscape.loss, 1.0
+    assert "train mode" not in str(landscape.reading("other"))
 
 
 def test_the_last_sentence_promises_nothing() -> None:
@@ -358,6 +373,7 @@ def test_a_slice_that_misses_the_centre_is_not_read() -> None:
     assert is_without(landscape, "Along")
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("error", [None, 0.0, 1e-320, 1.7e308, math.inf])
 @pytest.mark.parametrize("ndim", [1, 2, 4])
 @pytest.mark.parametrize("ends", [(-1, 1), (0, 1), (1, 2), (-0.8e308, 0.8e308)])
@@ -377,6 +393,11 @@ def test_huge_values_are_interpolated_without_overflow() -> None:
     """From -1e308 at 0 over 0 at 0.5 to 1e308 at 1: a rise of 1 is beyond float64, so none is told."""
     assert is_without(line([1e308, 0, -1e308, 0, 1e308]), "Along")
     assert sentence(line([1e308, 0, 0, 0, 1e308]), "Along x").endswith("risen by 1 at -0.5 and 0.5.")
+
+
+def test_a_step_of_more_than_float64_is_interpolated() -> None:
+    """From -1e308 at 0.5 to 1.7e308 at 1 zero lies 1 / 2.7 of the step further: at 0.685."""
+    assert "by 1 at -0.685 and 0.685" in sentence(line([1.7e308, -1e308, 0, -1e308, 1.7e308]), "Along x")
 
 
 # as text
