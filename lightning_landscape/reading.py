@@ -197,12 +197,14 @@ def number(value: float) -> str:
     return f"{value + 0.0:.3g}"
 
 
-def percent(share: float) -> str:
-    """A share in percent.
+def percent(share: float, least: float = 1e-4) -> str:
+    """A share in percent; below `least`, which is too little to see, a bound.
 
-    >>> percent(0.0123), percent(1), percent(12.3456)
-    ('1.23 %', '100 %', '1,235 %')
+    >>> percent(0.0123), percent(1), percent(12.3456), percent(1e-99)
+    ('1.23 %', '100 %', '1,235 %', 'less than 0.01 %')
     """
+    if 0 < share < least:
+        return f"less than {percent(least)}"
     return f"{100 * share:,.0f} %" if share >= 1 else f"{100 * share:.3g} %"
 
 
@@ -388,7 +390,7 @@ def _range(surface: Surface, settings: ReadingSettings) -> Iterator[str]:
             "(max_samples)."
         )
     elif all_finite and change < settings.rise_share * center:
-        why = f"the loss changes by at most {percent(change / center)}"
+        why = f"the largest change of the loss is {percent(change / center)}"
         yield f"Flat in this range: {why}. {_widen(surface, settings)}"
     else:
         yield f"The range is neither too small nor too large: the loss goes from {number(low)} to {number(high)}."

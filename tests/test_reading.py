@@ -197,7 +197,7 @@ def test_a_range_that_is_too_small() -> None:
     """1 + x²/100 changes by 1 %: the range that is twice as wide is from -2 to 2."""
     flat = surface(lambda x, y: 1 + x**2 / 100, (-1, 1, 51), (-0.5, 1, 4))
     assert sentence(flat, "Flat") == (
-        "Flat in this range: the loss changes by at most 1 %. Widen it, e.g. x=(-2, 2, 51), y=(-1, 2, 4)."
+        "Flat in this range: the largest change of the loss is 1 %. Widen it, e.g. x=(-2, 2, 51), y=(-1, 2, 4)."
     )
     assert sentence(line([1, 1, 1]), "Flat") == "Flat in this range: all values are 1. Widen it, e.g. x=(-2, 2, 3)."
     assert is_without(line([1.1, 1, 1.1]), "Flat")
@@ -207,7 +207,7 @@ def test_a_range_that_is_too_small() -> None:
 
 def test_a_path_between_weights_may_be_flat() -> None:
     path = line([1, 1, 1.01], recipe=Recipe(directions=DirectionsRecipe("between")))
-    assert sentence(path, "Flat").endswith("at most 1 %. Along a path between weights that is a result.")
+    assert sentence(path, "Flat").endswith("the loss is 1 %. Along a path between weights that is a result.")
 
 
 def test_a_relief_of_noise_is_flat() -> None:
