@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .reading import Reading, Surface, read
 from .recipe import Recipe
 from .report import Report
 
@@ -489,6 +490,36 @@ class Landscape:
             with np.errstate(invalid="ignore", over="ignore"):
                 result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
         return tuple(result)
+
+    def reading(self, metric: str | None = None) -> Reading:
+        """Sentences on a loss: its lowest point, how far it is uphill, its range, its noise, and what to change.
+
+        Args:
+            metric: a loss among `values`; None for the main one. Lower is taken for better.
+
+        Raises:
+            ValueError: if there is no such metric.
+
+        >>> x = np.linspace(-1, 1, 5)
+        >>> print(*Landscape(Grid((x,)), {"loss": 1 + 2 * x**2}, main="loss").reading().sentences[:2], sep="\\n")
+        No point of the grid is lower than the centre, where loss is 1.
+        Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
+        """
+        name = self.metric(metric)
+        return read(
+            Surface(
+                name=name,
+                axes=self.grid.axes,
+                values=self.values[name],
+                errors=self.standard_errors.get(name, np.full(self.grid.shape, np.nan)),
+                done=self.done,
+                interpolated=self.interpolated,
+                center=self.center[name],
+                is_main=name == self.main,
+                recipe=self.recipe,
+                report=self.report,
+            )
+        )
 
 
 def equal(a: Landscape, b: Landscape) -> bool:

@@ -106,7 +106,8 @@ def put_out(
         for (kind, name), pixels in pictures.pixels.items()
     }
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
-    return Output(Shown(images, numbers, landscape), pictures.failures, pictures.left_out)
+    text = {f"{tag}/reading": str(landscape.reading())}
+    return Output(Shown(images, numbers, landscape, text), pictures.failures, pictures.left_out)
 
 
 @dataclass(frozen=True, eq=False)

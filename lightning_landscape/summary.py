@@ -10,7 +10,12 @@ from .report import RoundingError, TrainModeLoss
 
 
 def summary(landscape: Landscape) -> str:
-    """A page for people: what was measured, how, on what, and what came out."""
+    """A page for people: the reading of the main loss, then the facts."""
+    return f"{landscape.reading()}\n\n{facts(landscape)}"
+
+
+def facts(landscape: Landscape) -> str:
+    """A line for each fact: what was measured, how, on what, and what came out; its name first, to column 18."""
     recipe, report, grid = landscape.recipe, landscape.report, landscape.grid
     finite = landscape.loss[landscape.done & np.isfinite(landscape.loss)]
     rows: list[tuple[str, object]] = [
@@ -66,16 +71,16 @@ def _train_mode(loss: TrainModeLoss | None) -> list[tuple[str, str]]:
 def _directions(recipe: DirectionsRecipe | None) -> list[tuple[str, str]]:
     if recipe is None:
         return [("directions", "?")]
-    facts = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
+    details = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
     if recipe.axes:
-        facts["axes"] = ", ".join(recipe.axes)
-    facts |= {
+        details["axes"] = ", ".join(recipe.axes)
+    details |= {
         "moved": recipe.moved_parameters,
         "resting": recipe.resting_parameters,
         "dead filters": recipe.dead_filters,
     }
     return [
-        ("directions", ", ".join(f"{name} {value}" for name, value in facts.items())),
+        ("directions", ", ".join(f"{name} {value}" for name, value in details.items())),
         ("cosine", f"{recipe.cosine:.3g}  (largest between two directions)"),
         ("lengths", ", ".join(f"{length:.6g}" for length in recipe.lengths)),
     ]

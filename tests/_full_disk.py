@@ -58,7 +58,7 @@ class Pictures(TensorBoardLogger):
     def add_scalar(self, *args: Any, **options: Any) -> None:
         """Write nothing."""
 
-    flush = log_metrics = log_hyperparams = save = finalize = add_scalar  # type: ignore[assignment]
+    add_text = flush = log_metrics = log_hyperparams = save = finalize = add_scalar  # type: ignore[assignment]
 
 
 def train(disk: Path, with_it: bool = True) -> dict[str, Any]:

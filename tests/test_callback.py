@@ -285,6 +285,7 @@ def test_files_and_tensorboard(tmp_path: Path) -> None:
     assert last["landscape/center_loss"] == pytest.approx(callback.landscape.center["train_loss"])
     assert last["landscape/relief"] == pytest.approx(np.ptp(callback.landscape.loss))
     assert {"landscape/curvature_1", "landscape/curvature_2"} < set(last)
+    assert [e.step for e in events.Tensors("landscape/reading/text_summary")] == [4, 8]
 
 
 def test_a_csv_log_gets_no_columns_of_ours(tmp_path: Path) -> None:

@@ -77,11 +77,22 @@ def test_view_tells_centre_minimum_curvature_and_recipe(file: Path, capsys: pyte
     assert lines[2].split() == ["centre", "lowest", "at", "highest", "curvature"]
     assert lines[3].split() == ["loss", "1", "1", "0,", "0", "6", "2,", "8"]
     assert lines[4].split()[:5] == ["val_acc", "1", "0.1667", "-1,", "-1"]
+    assert lines[6].startswith("- No point of the grid is lower than the centre, where loss is 1.")
     text = "\n".join(lines[5:])
     for part in ("loss of DigitsCNN", "7 points in [-1, 1] × 5 points in [-1, 1]", "35 of 35 points (100%)", "4711"):
         assert part in text
     assert "?" not in text.replace("(?", "").splitlines()[-1]
     assert max(len(line) for line in lines[1:]) <= 80
+
+
+def test_view_reads_the_landscape_as_the_log_does(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """1 + x² + 4 y² along y on 5 points: 1.1 a tenth of the first step, 2 at its end."""
+    assert run("view", file) == 0
+    text = capsys.readouterr().out
+    assert f"\n\n{load(file).reading()}\n\n" in text
+    assert "Along y the loss has risen by 10 % at about -0.05 and about 0.05; by 1 at -0.5 and 0.5." in " ".join(
+        text.split()
+    )
 
 
 def test_view_keeps_to_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

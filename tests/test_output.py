@@ -45,6 +45,7 @@ def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
     assert "a file holds plain JSON" in str(files.failures[0][1])
     assert isinstance(files.failures[1][1], OSError)
     assert [*output.for_loggers.images] == ["landscape/loss/slices"]
+    assert output.for_loggers.text == {"landscape/reading": str(landscape.reading())}
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
 
 
@@ -55,3 +56,13 @@ def test_files_that_are_there_may_be_left_as_they_are(tmp_path):
     Files(tmp_path, replace=True).write("b", lambda: b"new")
     Files(tmp_path, replace=False).write("c", lambda: b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old", "b": b"new", "c": b"new"}
+
+
+def test_the_log_begins_with_the_reading(tmp_path):
+    """0, 1, 2 on -1, 0, 1: lower by 1 on the left."""
+    landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.arange(3.0)}, "loss")
+    assert put_out(landscape, Look(plots=(), formats=()), Files(tmp_path).write).failures == []
+    reading, _, facts = (tmp_path / "log.txt").read_text(encoding="utf-8").partition("\n\n")
+    assert reading.startswith("- loss is 1 at the centre and lower elsewhere: 0 at x = -1.")
+    assert max(map(len, reading.splitlines())) <= 80
+    assert facts.startswith("loss              loss of ?")

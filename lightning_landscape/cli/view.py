@@ -38,11 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def page(landscape: Landscape, title: str, width: int = 80) -> str:
-    """The metrics as a table, then the recipe, in lines of at most `width` characters where words allow it."""
-    from ..summary import summary
+    """The metrics as a table, the reading of the main loss, and the facts.
 
-    lines = [title, "─" * min(len(title), width), *table(landscape), ""]
-    for line in summary(landscape).splitlines():
+    Lines have at most `width` characters where words allow it.
+    """
+    from ..summary import facts
+
+    reading = landscape.reading().wrapped(width)
+    lines = [title, "─" * min(len(title), width), *table(landscape), "", reading, ""]
+    for line in facts(landscape).splitlines():
         name, value = line[:18], line[18:].strip()
         if name.strip() in IN_THE_TABLE or not value.strip("?, ") or value.startswith("nan "):
             continue

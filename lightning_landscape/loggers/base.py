@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +13,13 @@ from ..landscape import Landscape
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The pictures and numbers of one landscape that the loggers show.
+    """The pictures, numbers and texts of one landscape that the loggers show.
 
     Args:
         images: uint8 pictures by tag, shape (height, width, 3).
         scalars: numbers by tag; NaN and inf where the logger can show them.
         landscape: all of it, for loggers that show more than pixels.
+        text: plain text by tag; lines that begin with "- " are a list.
 
     Raises:
         ValueError: if a picture is not uint8 RGB.
@@ -27,6 +28,7 @@ class Shown:
     images: dict[str, NDArray[np.uint8]]
     scalars: dict[str, float]
     landscape: Landscape
+    text: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for tag, image in self.images.items():

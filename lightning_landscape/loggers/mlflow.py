@@ -1,4 +1,4 @@
-"""MLflow: pictures among the run's artifacts (one file a step), numbers among its metrics."""
+"""MLflow: pictures and texts among the run's artifacts (one file a step), numbers among its metrics."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ def log(logger: Any, shown: Shown, step: int) -> None:
     for tag, name in safe_names(shown.scalars).items():
         if math.isfinite(shown.scalars[tag]):
             client.log_metric(run_id, name, float(shown.scalars[tag]), step=step)
+    for tag, name in safe_names(shown.text).items():
+        client.log_text(run_id, shown.text[tag], artifact_file=f"{name}/step_{step:08d}.txt")
 
 
 def safe_names(tags: Iterable[str]) -> dict[str, str]:

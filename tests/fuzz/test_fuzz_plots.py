@@ -116,6 +116,7 @@ def test_the_page_for_people_tells_of_evaluated_points_only(landscape: Landscape
     assert rows["not finite"] == str(len(known) - len(finite))
     assert rows["done"].startswith(f"{len(known)} of {landscape.grid.size} points (")
     assert len(scalars(landscape)) == 2 + landscape.grid.ndim
+    assert summary(landscape).startswith(f"{landscape.reading()}\n\nloss  ")
 
 
 METRICS = st.lists(

@@ -49,7 +49,7 @@ def make_logger():
 
 @pytest.fixture
 def one_pass() -> SimpleNamespace:
-    """Two pictures that no flip or swap of channels maps to themselves, numbers and a step."""
+    """Two pictures that no flip or swap of channels maps to themselves, numbers, a text and a step."""
     generator = np.random.default_rng(0)
     shown = Shown(
         images={
@@ -62,5 +62,6 @@ def one_pass() -> SimpleNamespace:
             "landscape/worst": float("inf"),
         },
         landscape=LINE,
+        text={"landscape/reading": "- train_loss *rises* [by] 10 %\n  at <b> & \\.\n- Nothing more."},
     )
-    return SimpleNamespace(shown=shown, images=shown.images, scalars=shown.scalars, step=12)
+    return SimpleNamespace(shown=shown, images=shown.images, scalars=shown.scalars, text=shown.text, step=12)

@@ -67,7 +67,7 @@ def test_one_failure_leaves_the_others_their_share(make_logger, one_pass):
     ((kind, error),) = logged.failed
     assert kind == "comet"
     assert isinstance(error, ConnectionError)
-    assert len(loggers[2].experiment.calls) == 3
+    assert len(loggers[2].experiment.calls) == 4
 
 
 def test_an_experiment_that_cannot_start_is_a_failure(make_logger, one_pass):

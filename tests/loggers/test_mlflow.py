@@ -14,7 +14,7 @@ class MlflowClient:
     """As mlflow.tracking.MlflowClient takes them, with its rule for names."""
 
     def __init__(self):
-        self.images, self.metrics = {}, {}
+        self.images, self.metrics, self.texts = {}, {}, {}
 
     def check(self, name):
         assert re.fullmatch(r"[/\w.\- ]*", name), name
@@ -32,6 +32,11 @@ class MlflowClient:
         assert run_id == "run-1"
         self.metrics[key] = (value, step)
 
+    def log_text(self, run_id, text, artifact_file):
+        self.check(artifact_file)
+        assert run_id == "run-1"
+        self.texts[artifact_file] = text
+
 
 @pytest.fixture
 def logger(make_logger):
@@ -45,6 +50,7 @@ def test_a_pass_is_one_artifact_a_picture_and_finite_metrics(logger, one_pass):
     for found, image in zip(images.values(), one_pass.images.values(), strict=True):
         np.testing.assert_array_equal(found, image)
     assert logger.experiment.metrics == {"landscape/relief": (1.5, 12)}
+    assert logger.experiment.texts == {"landscape/reading/step_00000012.txt": one_pass.text["landscape/reading"]}
 
 
 def test_a_later_step_keeps_the_earlier_pictures(logger, one_pass):

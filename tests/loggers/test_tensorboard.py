@@ -2,6 +2,8 @@
 
 import io
 import math
+import re
+import warnings
 
 import lightning.pytorch.loggers
 import numpy as np
@@ -47,3 +49,17 @@ def test_passes_follow_each_other_under_one_tag(logger, one_pass):
     for step in (3, 8):
         log([logger], one_pass.shown, step)
     assert [event.step for event in events(logger).Images("landscape/surface")] == [3, 8]
+
+
+def test_text_is_a_list_that_says_what_it_said(logger, one_pass):
+    """By the HTML of TensorBoard itself, in which no sign of the text has become markup."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a part that TensorBoard brings along
+        from tensorboard.plugins.text.text_plugin import text_array_to_html
+
+    log([logger], one_pass.shown, one_pass.step)
+    (event,) = events(logger).Tensors("landscape/reading/text_summary")
+    assert event.step == 12
+    page = text_array_to_html(np.array(event.tensor_proto.string_val), enable_markdown=True)
+    items = [" ".join(item.split()) for item in re.findall("<li>(.*?)</li>", page, re.DOTALL)]
+    assert items == ["train_loss *rises* [by] 10 % at &lt;b&gt; &amp; \\.", "Nothing more."]
