@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.demos import boring_classes as boring
-from lightning.pytorch.demos.lstm import SequenceSampler
 from lightning.pytorch.demos.mnist_datamodule import MNISTDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -22,6 +21,7 @@ import lightning_landscape.trainer.measure
 from ._formula import callback, plain_surface, train
 from ._training import differences
 
+lstm = pytest.importorskip("lightning.pytorch.demos.lstm", reason="of Lightning's demos since 2.3")
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*consider setting.*persistent_workers", "ignore:.*pin_memory"),
     pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no", "ignore:.*val_dataloader"),
@@ -37,7 +37,7 @@ def texts(length: int = 12) -> TensorDataset:
     return TensorDataset(words[:-1].view(-1, BLOCK), words[1:].view(-1, BLOCK))
 
 
-class LSTM(demos.LightningLSTM):
+class LSTM(lstm.LightningLSTM):
     """A smaller one, which carries its hidden state from batch to batch."""
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class LSTM(demos.LightningLSTM):
 
     def train_dataloader(self) -> Any:
         data = texts()
-        return DataLoader(data, batch_sampler=SequenceSampler(data, batch_size=4))
+        return DataLoader(data, batch_sampler=lstm.SequenceSampler(data, batch_size=4))
 
 
 class Transformer(demos.LightningTransformer):

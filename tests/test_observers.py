@@ -117,10 +117,9 @@ def test_hooks_of_known_loggers_stay_off_whatever_they_give_back() -> None:
 
 
 def test_profilers_of_torch_stay_off() -> None:
-    from torch.utils.module_tracker import ModuleTracker
-
+    tracker = pytest.importorskip("torch.utils.module_tracker", reason="torch before 2.4 has none").ModuleTracker()
     net = mlp()
-    net.register_forward_hook(ModuleTracker()._fw_post_hook)
+    net.register_forward_hook(tracker._fw_post_hook)
     assert hooks(module_copy(net, {})) == 0
 
 

@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Timer
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape.trainer.unchanged import TrainingMovedError
@@ -233,6 +234,16 @@ REACHES: dict[type[Reaches], tuple[str, str]] = {  # what the warning says, and 
 }
 
 
+def optimizers_have_hooks() -> bool:
+    """False for torch before 2.3 in a process that has compiled something: it takes the hooks off every optimizer."""
+    calls, weight = [], nn.Parameter(torch.zeros(1))
+    handle = register_optimizer_step_pre_hook(lambda *args: calls.append(1))
+    weight.grad = torch.zeros(1)
+    torch.optim.Adam([weight]).step()
+    handle.remove()
+    return bool(calls)
+
+
 @pytest.mark.parametrize("after", [0, 2], ids=["in the rehearsal", "in a pass"])
 @pytest.mark.parametrize("step", REACHES, ids=lambda step: step.__name__)
 def test_what_cannot_be_held_back_is_put_back(tmp_path: Path, step: type[Reaches], after: int) -> None:
@@ -251,6 +262,9 @@ def test_what_cannot_be_held_back_is_put_back(tmp_path: Path, step: type[Reaches
     (message,) = [str(w.message) for w in told if "landscape" in str(w.message)]
     assert "bit by bit" in message or "It was stopped" in message
     assert "unchanged" not in message
+    if not optimizers_have_hooks():  # then no step is stopped, and all is put back
+        assert "bit by bit" in message
+        return
     name, call = REACHES[step]
     assert name in message
     assert after or re.search(call, message)

@@ -244,8 +244,8 @@ def _copy_generator(copier: Copier, value: torch.Generator, path: str) -> torch.
 
 def _copy_function(copier: Copier, value: FunctionType, path: str) -> Any:
     """Copy a function with its closure and defaults; one without state is its own copy."""
-    if (value.__module__ or "").startswith("torch.distributed"):
-        return value  # the hooks of FSDP hold the records of FSDP
+    if (value.__module__ or "").startswith(("torch.distributed", "torch._dynamo")):
+        return value  # the hooks of FSDP hold the records of FSDP, and the compiler's callbacks its backend
     if hasattr(value, "_torchdynamo_orig_callable"):  # compiled for the original
         plain = copier(value._torchdynamo_orig_callable, path)
         return value if plain is value._torchdynamo_orig_callable else plain

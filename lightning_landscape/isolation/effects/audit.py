@@ -72,6 +72,11 @@ def _audit(event: str, arguments: tuple[object, ...]) -> None:
     try:
         temporary = thread.files is not None and thread.files.is_temporary(str(arguments[0]))
         if not temporary and not is_running((*TEMPORARY, *COMPILERS)):
-            note(WORDS.get(event, f"does {event}").format(*arguments))
+            note(WORDS.get(event, f"does {event}").format(*map(_text, arguments)))
     finally:
         thread.acting = True
+
+
+def _text(argument: object) -> object:
+    """An argument of an event in a message; Python 3.10 gives some paths as bytes."""
+    return os.fsdecode(argument) if isinstance(argument, bytes) else argument
