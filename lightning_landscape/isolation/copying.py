@@ -7,6 +7,7 @@ import copyreg
 import functools
 import gc
 import queue
+import random
 import struct
 import sys
 import threading
@@ -372,7 +373,7 @@ _ATOMS = frozenset(
     [
         type(None), bool, int, float, complex, str, bytes, range, slice, type, CodeType, ModuleType, type(...),
         type(NotImplemented), ContextVar, torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format,
-        torch.jit.ScriptFunction,
+        torch.jit.ScriptFunction, random.SystemRandom,  # the last has no state
     ]
 )  # fmt: skip
 _TABLES: tuple[Any, ...] = ({}, OrderedDict())
