@@ -71,12 +71,6 @@ def test_a_function_with_state_in_its_closure() -> None:
     assert rng.bit_generator.state == before
 
 
-def test_the_generator_of_the_system_has_no_state_and_is_shared() -> None:
-    held = {"random": random.SystemRandom()}
-    assert private_copy(held)["random"] is held["random"]
-    assert 0 <= private_copy(held)["random"].random() < 1
-
-
 def test_what_can_only_be_read_once() -> None:
     class Holds:
         def __init__(self, thing: Any) -> None:

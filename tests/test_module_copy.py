@@ -7,6 +7,7 @@ import gc
 import io
 import operator
 import queue
+import random
 import sqlite3
 import threading
 import weakref
@@ -377,3 +378,11 @@ def test_what_shares_memory_shares_it_in_the_copy():
     assert not net.net.weight.eq(7).any()
     assert twin.net.weight.requires_grad
     assert twin.column.stride() == net.column.stride()
+
+
+def test_a_generator_of_the_system_has_no_state_and_is_shared() -> None:
+    net = nn.Linear(2, 2)
+    net.coin = random.SystemRandom()  # type: ignore[assignment]
+    twin = module_copy(net, {})
+    assert twin.coin is net.coin
+    assert 0 <= twin.coin.random() < 1  # type: ignore[operator, union-attr]
