@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -241,14 +242,26 @@ class Trajectory:
 
 
 class ByMetric(dict[str, Entry]):
-    """A table of one entry a metric.
+    """A table of one entry a metric. Other names of a metric give its entry, and are not in the table.
 
-    >>> ByMetric(train_loss=0.3, val_loss=0.4)["val_acc"]
+    Attributes:
+        other_names: the metric of each other name.
+
+    >>> table = ByMetric(train_loss=0.3, val_loss=0.4)
+    >>> table.other_names = {"train/loss": "train_loss"}
+    >>> table["train/loss"], list(table)
+    (0.3, ['train_loss', 'val_loss'])
+    >>> table["val_acc"]
     Traceback (most recent call last):
     KeyError: "metric 'val_acc' is not in this landscape; it has: train_loss, val_loss."
     """
 
-    def __missing__(self, name: object) -> Entry:
+    other_names: Mapping[str, str] = MappingProxyType({})
+
+    def __missing__(self, name: str) -> Entry:
+        metric = self.other_names.get(name, name)
+        if metric in self:
+            return self[metric]
         raise KeyError(f"metric {name!r} is not in this landscape; it has: {', '.join(self) or 'none'}.")
 
     @classmethod
@@ -305,6 +318,7 @@ class Landscape:
             self.interpolated = np.zeros(shape, dtype=bool)
         self.values, self.standard_errors = ByMetric.of(self.values), ByMetric.of(self.standard_errors)
         self.center = ByMetric(self.center)
+        self.name_same_loss({})
         if self.main not in self.values:
             raise ValueError(f"main={self.main!r} is not among the metrics: {', '.join(self.values) or 'none'}.")
         arrays = {**self.values, **{f"standard error of {k}": v for k, v in self.standard_errors.items()}}
@@ -321,6 +335,19 @@ class Landscape:
         for name, array in self.values.items():
             if name not in self.center:
                 self.center[name] = float(array[self.grid.center_index]) if self.grid.has_center else np.nan
+
+    def name_same_loss(self, same: Mapping[str, str]) -> None:
+        """Note other names of a loss in the recipe; `values`, `standard_errors` and `center` answer to them.
+
+        Args:
+            same: the loss by its other names.
+        """
+        names = {**self.recipe.same_as_loss, **same}
+        if same:
+            self.recipe = replace(self.recipe, same_as_loss=names)
+        for table in (self.values, self.standard_errors, self.center):
+            if isinstance(table, ByMetric):
+                table.other_names = names
 
     def __repr__(self) -> str:
         size = " × ".join(f"{points:,}" for points in self.grid.shape)
@@ -411,13 +438,15 @@ class Landscape:
         return sum(a.nbytes for a in arrays) + (self.samples.values.nbytes if self.samples else 0)
 
     def metric(self, name: str | None = None) -> str:
-        """`name` itself, or the main loss for None.
+        """`name` itself, the loss that has it as another name, or the main loss for None.
 
         Raises:
             ValueError: if there is no such metric.
         """
         if name is None:
             return self.main
+        if name not in self.values:
+            name = self.recipe.same_as_loss.get(name, name)
         if name not in self.values:
             raise ValueError(f"metric={name!r} is not in this landscape; it has: {', '.join(self.values)}.")
         return name

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
 from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.report import Interpolation, Report
@@ -164,3 +164,18 @@ def test_a_loss_logged_under_its_very_name_needs_no_proof_by_three_values() -> N
     landscape = landscape_of([1.0, 1.0], "train_loss_logged", [1.0, 1.0])
     tidy(landscape)
     assert list(landscape.values) == ["train_loss"]
+
+
+def test_the_other_names_of_a_loss_answer_with_its_surface(tmp_path: Path) -> None:
+    loss = np.array([3.0, 1.0, 2.0])
+    tables = {"train_loss": loss, "l": loss.copy()}, {"train_loss": loss / 10, "l": loss / 10}
+    recipe = Recipe(data={"train": DataRecipe(8)})
+    landscape = Landscape(Grid.from_ranges((-1, 1, 3)), tables[0], "train_loss", tables[1], recipe=recipe)
+    tidy(landscape)
+    for found in (landscape, load(save(landscape, tmp_path / "a.h5"))):
+        assert list(found.values) == list(found.standard_errors) == list(found.center) == ["train_loss"]
+        assert found.values["l"].tolist() == [3, 1, 2]
+        assert found.standard_errors["l"].tolist() == pytest.approx([0.3, 0.1, 0.2])
+        assert (found.center["l"], found.metric("l"), found.relief("l")) == (1.0, "train_loss", 2.0)
+        with pytest.raises(KeyError, match="metric 'k' is not in this landscape; it has: train_loss"):
+            _ = found.values["k"]

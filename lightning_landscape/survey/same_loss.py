@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ..landscape import Array, Landscape
@@ -23,9 +21,7 @@ def tidy(landscape: Landscape) -> None:
             table.pop(name, None)
         if landscape.report.interpolation is not None:
             landscape.report.interpolation.forget(name)
-    landscape.recipe = replace(
-        landscape.recipe, same_as_loss=landscape.recipe.same_as_loss | dict(sorted(same.items()))
-    )
+    landscape.name_same_loss(dict(sorted(same.items())))
 
 
 def untidy(earlier: Landscape, landscape: Landscape) -> None:
