@@ -15,6 +15,8 @@ from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset, random_split
 
+from lightning_landscape.trainer.loaders import _new_loader
+
 from ._formula import callback, plain_surface, train
 from ._training import differences
 
@@ -340,3 +342,10 @@ def test_a_split_that_is_drawn_before_the_trainer_draws_its_own_says_so(tmp_path
     assert said == [True, False, False, False]
     own = [d.checksum for d in data]
     assert own[1] == own[2] == own[3] != own[0]
+
+
+def test_workers_of_data_that_are_iterated_start_as_the_users() -> None:
+    loader = DataLoader(Stream(), 2, num_workers=1, multiprocessing_context="spawn")
+    copied = _new_loader(loader, 0, max_workers=1, may_read_once=False, batch_size=2)
+    assert copied.multiprocessing_context is not None
+    assert copied.multiprocessing_context.get_start_method() == "spawn"
