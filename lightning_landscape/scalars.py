@@ -26,6 +26,8 @@ def scalars(landscape: Landscape) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, number in SCALARS.items():
         value = number(landscape)
-        several = isinstance(value, tuple)
-        result |= {f"{name}_{i}": v for i, v in enumerate(value, 1)} if several else {name: value}  # type: ignore
+        if isinstance(value, tuple):
+            result |= {f"{name}_{i}": part for i, part in enumerate(value, start=1)}
+        else:
+            result[name] = value
     return result

@@ -186,7 +186,7 @@ class _LossCalls:
 
     @classmethod
     def of(cls, seen: Sequence[Seen]) -> _LossCalls:
-        """Those of one batch, from its records at all points of the passes."""
+        """The loss calls of one batch, from its records at all points of the passes."""
         index, readings = _readings(seen)
         if seen[0].batch.drawn == "batches":  # the spread of their samples tells nothing
             readings = {name: replace(r, kind=OF_BATCHES.get(r.kind, r.kind)) for name, r in readings.items()}
