@@ -30,6 +30,7 @@ from .survey.budget import Account, Deadline, now, parse_budget
 from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.handover import Handover
+from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
@@ -179,6 +180,7 @@ class LossLandscapeCallback(_Callback):
         self._landscapes: dict[int, Landscape | Path] = {}
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
+        self._kept = Kept()
         self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
