@@ -9,14 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union
 
 from .accelerations import ON_REQUEST, check_accelerate
 from .directions import NORMALIZATIONS, Directions, make_directions
-from .distributed.ranks import OtherRankError, exchange, merge, raise_together
+from .distributed.ranks import OtherRankError, exchange, from_first, merge, raise_together
 from .evaluators.modes import check_mode, flags_of
-from .interpolation.refinement import check_tolerance
+from .interpolation.refinement import check_tolerance, finest_level
 from .isolation.rng import preserved
 from .landscape import Grid, Landscape, grid_of
 from .local_paths import is_remote, local_path
@@ -26,7 +27,8 @@ from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write,
 from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
-from .survey.budget import Account, Deadline, now, parse_budget
+from .survey.budget import AUTO, Account, Deadline, Grant, now, parse_budget
+from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.handover import Handover
@@ -34,7 +36,6 @@ from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
-from .trainer.timed import measuring_in_time
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import synchronize_ranks
@@ -100,10 +101,12 @@ class LossLandscapeCallback(_Callback):
             to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
             stay unseen. For one process. None evaluates every point.
-        budget: the time of the landscapes: "30s", "2min" or "1h" each, or a share of the training's time such as
-            0.05. A landscape takes as many samples and points as its time allows, from coarse to fine. The remaining
-            points are interpolated, and files and pictures state the error. Time that one landscape leaves over goes
-            to the next; a landscape with too little time waits. For one process. None for no limit.
+        budget: the time of the landscapes. "auto": all together at most 10 % of the time trained so far, but at least
+            20 s each, and 60 s at the end. "30s", "2min" or "1h": each; what one leaves over goes to the next. A number
+            such as 0.05: all together that share of the time trained. None: no limit. A plan is made once, from what
+            a sample takes, and kept for all landscapes: first the samples are cut, down to 64, then the points, down
+            to 9 an axis. The points go from coarse to fine, and the others are interpolated; files and pictures state
+            both errors. A landscape with too little time for that waits, but the last one.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -152,7 +155,7 @@ class LossLandscapeCallback(_Callback):
         formats: Sequence[str] = ("h5", "png", "pdf"),
         accelerate: Union[bool, Literal["bf16"]] = True,
         tolerance: Optional[float] = None,
-        budget: Optional[Union[float, str]] = None,
+        budget: Optional[Union[float, str]] = "auto",
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -173,6 +176,7 @@ class LossLandscapeCallback(_Callback):
         self._handover = Handover()
         self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
+        self._kept = Kept()
         self._begin()
 
     def _begin(self) -> None:
@@ -180,7 +184,6 @@ class LossLandscapeCallback(_Callback):
         self._landscapes: dict[int, Landscape | Path] = {}
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
-        self._kept = Kept()
         self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
@@ -219,11 +222,13 @@ class LossLandscapeCallback(_Callback):
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
         self._began = False
+        self._kept = Kept()
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
         self._check_processes(trainer)
-        self._account = None if self.budget is None else Account(self.budget, len(self.look.plots))
+        is_limited = self.budget is not None and (self.budget is not AUTO or trainer.world_size == 1)
+        self._account = Account(self.budget, len(self.look.plots)) if self.budget and is_limited else None
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]
             if not compat.is_overridden(step, pl_module):
@@ -249,7 +254,7 @@ class LossLandscapeCallback(_Callback):
         levels = "each level of points depends on all values before it"
         for name, value, why in (
             ("tolerance", self.settings.tolerance, levels),
-            ("budget", self.budget and self.budget.given, levels),
+            ("budget", None if self.budget in (None, AUTO) else self.budget.given, levels),
             ("accelerate", rounding, "several use no accelerations, so that all points are rounded alike"),
         ):
             if value is not None and trainer.world_size > 1:
@@ -291,12 +296,9 @@ class LossLandscapeCallback(_Callback):
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
                 ):
-                    settings = self._settings(trainer)
-                    remarked = rehearse(trainer, pl_module, settings, is_timed=self.budget is not None)
+                    remarked = self._rehearsed_now(trainer, pl_module)
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
-        if self._account is not None:
-            self._account.preparing = self._account.spent
         try:
             raise_together(trainer, error)
         except (CannotMeasureError, OtherRankError) as error:
@@ -306,6 +308,12 @@ class LossLandscapeCallback(_Callback):
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error, unchanged=True)
         self._remark(trainer, remarked)
+
+    def _rehearsed_now(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+        """Rehearse, inside `undisturbed`, and keep what it costs; gives the remarks."""
+        found = rehearse(trainer, pl_module, self._settings(trainer))
+        self._kept.cost, self._kept.available = found.cost, found.available
+        return found.remarks
 
     def _switch_off(self, trainer: Trainer, error: TrainingMovedError) -> None:
         """No further landscape in this training: its step moves what can't be held back."""
@@ -333,7 +341,7 @@ class LossLandscapeCallback(_Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
-        if self._began or trainer.ckpt_path is None or self.budget is not None:
+        if self._began or trainer.ckpt_path is None:
             return
         if is_sharded(pl_module):
             log_.info("with sharded parameters the landscape of a training at its end is not completed")
@@ -360,7 +368,8 @@ class LossLandscapeCallback(_Callback):
 
     def _settings(self, trainer: Trainer) -> Settings:
         settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
-        settings |= {"epoch": trainer.current_epoch, **self._loaded}
+        settings |= {"epoch": trainer.current_epoch, "kept": self._kept, **self._loaded}
+        settings["budget"] = None if self._account is None else self._account.budget.given
         if trainer.state.fn != "fit":
             given = compat.flags_before_evaluation(trainer)
             # Of a module in eval mode as a whole, as one often loads it, they tell nothing.
@@ -406,7 +415,7 @@ class LossLandscapeCallback(_Callback):
         step = self._loaded.get("step", compat.training_step_count(trainer))
         if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
             return
-        granted = self._grant(trainer, step, last)
+        granted = self._grant(step, last)
         if granted is None and self._account is not None:
             return
         part, error = None, None
@@ -417,9 +426,9 @@ class LossLandscapeCallback(_Callback):
                     preserved(),
                     closing(self._files(trainer, step)) as files,
                 ):
-                    deadline = None if granted is None else Deadline(granted[1])
+                    deadline = None if granted is None else Deadline(granted.total)
                     try:
-                        part = self._measure(trainer, pl_module, files, None if granted is None else granted[0])
+                        part = self._measure(trainer, pl_module, files, last, granted)
                     except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                         error = raised
                     landscape = self._together(trainer, files, part, error)
@@ -431,27 +440,51 @@ class LossLandscapeCallback(_Callback):
                     raise
                 self._failed(trainer, error)
 
-    def _grant(self, trainer: Trainer, step: int, last: bool) -> tuple[float, float] | None:
-        """Seconds for measuring and for all that the budget grants to the landscape of this step; None for none."""
-        if self._account is None or self.budget is None:
+    def _grant(self, step: int, last: bool) -> Grant | None:
+        """The seconds of the landscape of this step; None for none."""
+        if self._account is None:
             return None
-        granted = self._account.grant(last)
-        if granted is None and last:
-            compat.warn(
-                trainer,
-                f"budget={self.budget.given!r} leaves {max(self._account.left(), 0):.2g} s for the landscape of "
-                f"step {step}, and it needs at least {2 * self._account.preparing:.2g} s: it is not measured. "
-                'Give a larger budget, e.g. "10s".',
-            )
+        cost, settings = self._kept.cost, self.settings
+        needed = 0.0 if cost is None else least_seconds(cost, settings.grid.shape, settings.max_samples)
+        granted = self._account.grant(last, needed)
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
         return granted
+
+    def _planned(
+        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, settings: Settings, seconds: float
+    ) -> Settings:
+        """The settings with the samples and the finest level of the run's plan, which is made if there is none."""
+        kept = self._kept
+        if kept.plan is None:
+            if kept.cost is None:
+                self._remark(trainer, self._rehearsed_now(trainer, pl_module))
+            samples = settings.max_samples
+            if kept.cost is not None:
+                samples = choose_samples(kept.cost, seconds, settings.grid.shape, samples, kept.available)
+            kept.plan = from_first(trainer, Plan(files.planned_before(settings) or samples))
+        return replace(settings, planned_samples=kept.plan.samples, level=kept.plan.level)
+
+    def _keep_level(self, trainer: Trainer, landscape: Landscape, step: int) -> None:
+        """Keep in the plan how fine the first landscape is; say where a later one is not as fine."""
+        plan, level = self._kept.plan, finest_level(landscape)
+        if plan is None or level is None:
+            return
+        if plan.level is None:
+            self._kept.plan = replace(plan, level=level)
+        elif level < plan.level:
+            compat.info(
+                trainer,
+                f"the landscape of step {step} has {2**level + 1} points an axis, those before it {2**plan.level + 1}: "
+                f"budget={self.budget and self.budget.given!r} left less time for it.",
+            )
 
     def _finish(
         self, trainer: Trainer, landscape: Landscape, files: PassFiles, step: int, deadline: Deadline | None
     ) -> None:
         """Keep a landscape that all ranks have, and show it on the first."""
         self._landscape = landscape
+        self._keep_level(trainer, landscape, step)
         taken = trainer.state.fn == "fit" or step not in self._landscapes
         if taken:
             self._landscapes[step] = landscape
@@ -492,7 +525,7 @@ class LossLandscapeCallback(_Callback):
         return landscape
 
     def _measure(
-        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, seconds: float | None
+        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, last: bool, granted: Grant | None
     ) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         settings = self._settings(trainer)
@@ -508,20 +541,18 @@ class LossLandscapeCallback(_Callback):
             saved, landscape = time.monotonic(), None
             settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
 
-            def find(begun: Landscape) -> Landscape | None:
-                return self._find(trainer, begun, files, anew=seconds is not None)
-
-            if seconds is None:
-                measured = measuring(trainer, pl_module, settings, find, not self.strict)
-            else:
-                measured = measuring_in_time(trainer, pl_module, settings, seconds, not self.strict)
+            seconds = None
+            if granted is not None:
+                began = now()
+                settings = self._planned(trainer, pl_module, files, settings, granted.measuring)
+                settings = replace(settings, level=None if last else settings.level)
+                seconds = granted.measuring - (now() - began)
+            find = partial(self._find, trainer, files)
             try:
-                with measured as landscapes:
+                with measuring(trainer, pl_module, settings, find, not self.strict, seconds) as landscapes:
                     for landscape in landscapes:
-                        if seconds is not None and files.folder is None and files.error is None:
-                            find(landscape)
                         self._remark(trainer, remarks(landscape))
-                        report_progress(int(landscape.evaluated.sum() if seconds else landscape.done.sum()))
+                        report_progress(int(landscape.evaluated.sum()))
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
@@ -536,9 +567,9 @@ class LossLandscapeCallback(_Callback):
         assert landscape is not None
         return landscape
 
-    def _find(self, trainer: Trainer, landscape: Landscape, files: PassFiles, anew: bool) -> Landscape | None:
+    def _find(self, trainer: Trainer, files: PassFiles, landscape: Landscape) -> Landscape | None:
         """The points of a landscape that are on disk already; says what the user should know of them."""
-        earlier = files.find(trainer, landscape, anew)
+        earlier = files.find(trainer, landscape)
         for note in files.notes:
             compat.warn(trainer, note)
         if files.error is not None:

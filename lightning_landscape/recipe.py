@@ -88,7 +88,9 @@ class Recipe:
         precision: of the numbers.
         rounding: "bf16" where points may be in bfloat16.
         tolerance: the largest error of interpolated points that was allowed, as a share of the range.
-        budget: the seconds that there were for measuring.
+        budget: of the time, as it was given: "auto", "30s", 0.05; None for no limit.
+        max_samples: of each data set, as it was given; None for all.
+        planned_samples: of each data set, as the time allows; None without a budget.
         tiles: how many single samples have a landscape.
         dir_type: "weights", or "states" where buffers move too.
         recalibrate: True if the statistics of BatchNorm were computed anew at every point.
@@ -110,7 +112,9 @@ class Recipe:
     precision: str | None = None
     rounding: str | None = None
     tolerance: float | None = None
-    budget: float | None = None
+    budget: float | str | None = None
+    max_samples: int | None = None
+    planned_samples: int | None = None
     tiles: int = 0
     dir_type: str | None = None
     recalibrate: bool | None = None

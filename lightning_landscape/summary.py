@@ -90,7 +90,7 @@ def _budget(recipe: Recipe) -> str:
     if recipe.budget is None:
         return "none"
     available = "; ".join(f"{data.available} samples of {name}" for name, data in recipe.data.items())
-    return f"{recipe.budget:.3g} s for measuring; there were {available}"
+    return f"{recipe.budget}; there were {available}"
 
 
 def _interpolation(landscape: Landscape) -> str:

@@ -209,13 +209,6 @@ def test_points_of_another_tolerance_are_taken_over_into_a_folder_of_its_own(tmp
     assert (files.finished, files.folder) == (True, folder)
 
 
-def test_a_pass_of_its_own_time_takes_nothing_over(tmp_path: Path) -> None:
-    finish(tmp_path)
-    files, earlier = begin(tmp_path, anew=True)
-    files.close()
-    assert (files.folder, earlier) == (tmp_path / f"{NAME}_2", None)
-
-
 HOLDS = """
 import sys, time
 from pathlib import Path

@@ -324,7 +324,7 @@ def test_a_tolerance_is_a_share(tolerance):
 def stopped(truth, grid, count, tolerance=0.0):
     """The landscape of these values, stopped after so many evaluations."""
     landscape, done = Landscape.empty(grid, ["loss"], "loss"), []
-    for order in refine(landscape, ["loss"], tolerance, lambda: len(done) >= count, first=1):
+    for order in refine(landscape, ["loss"], tolerance, lambda: len(done) >= count):
         for flat in order[: count - len(done)]:
             index = np.unravel_index(flat, grid.shape)
             landscape.record(index, {"loss": (float(truth[index]), 0.0)})
@@ -338,16 +338,16 @@ def smooth(grid):
     return np.cos(2 * grid.points).sum(axis=1).reshape(grid.shape) + (grid.points**3).sum(axis=1).reshape(grid.shape)
 
 
-@pytest.mark.parametrize("shape, coarsest", [((51, 51), 13), ((50, 33), 13), ((101,), 5), ((9, 9, 9), 33)])
+@pytest.mark.parametrize("shape, coarsest", [((51, 51), 85), ((50, 33), 85), ((101,), 11), ((17, 17, 17), 735)])
 def test_a_pass_may_be_over_at_any_moment(shape, coarsest):
     grid, errors = box(*shape), []
     truth = smooth(grid)
-    for count in (*range(1, coarsest + 3), 100, 170, 250, 400, 1000, grid.size):
+    for count in (*range(1, coarsest + 3, 7), coarsest - 1, coarsest, 170, 250, 400, 1000, grid.size):
         landscape = stopped(truth, grid, count)
         assert landscape.done.all() == (count >= coarsest), "the coarsest knots, and those of the curvature"
         if landscape.interpolated.any():
             errors.append(share(landscape, truth))
-    assert errors[-1] < errors[0] / 20
+    assert errors[0] < 1e-3
     assert all(later < 1.5 * earlier for earlier, later in pairwise(errors))
     assert stopped(truth, grid, grid.size).report.interpolation is None
 
@@ -362,7 +362,7 @@ def test_lines_that_are_complete_are_knots():
 
 def test_how_well_is_unknown_until_nine_points_an_axis_have_been_tried():
     grid = box(51, 51)
-    for count, known in ((13, False), (100, False), (185, True), (1000, True)):
+    for count, known in ((85, False), (100, False), (185, True), (1000, True)):
         landscape = stopped(smooth(grid), grid, count)
         assert np.isfinite(stated(landscape)) == known
         assert landscape.report.interpolation.tolerance is None

@@ -79,7 +79,7 @@ class Stream(IterableDataset[Any]):
 
 def test_an_endless_stream_needs_a_limit(tmp_path: Path) -> None:
     with pytest.raises(MisconfigurationException, match=r"may never end. Give max_samples, max_batches or a budget"):
-        train(Automatic(), [DataLoader(Stream(), 8)], [callback()], tmp_path, max_steps=3, max_epochs=-1)
+        train(Automatic(), [DataLoader(Stream(), 8)], [callback(budget=None)], tmp_path, max_steps=3, max_epochs=-1)
     for limit in ({"max_samples": 24}, {"max_batches": 3}):
         landscapes = callback(every_n_epochs=None, **limit)
         train(Automatic(), [DataLoader(Stream(), 8)], [landscapes], tmp_path, max_steps=3, max_epochs=-1)

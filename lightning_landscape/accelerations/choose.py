@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -64,6 +65,7 @@ def fastest(
     expected: int | None = None,
     accelerate: bool | str = True,
     settings: TrialSettings = DEFAULT,
+    known: Choice | None = None,
 ) -> tuple[Evaluator, Choice]:
     """`Affine`, where a few passes give all points; else `reference`, with the accelerations that are chosen.
 
@@ -72,10 +74,15 @@ def fastest(
     Args:
         points: the points to be measured, shape (n, k).
         expected: the least number of them, where some may be interpolated; None for all.
+        known: what was tried on this module before. It is not tried anew, unless there are many more points now.
     """
     if reference.edits_weights:  # other evaluators keep the parameters elsewhere, where an edit would stay
         return reference, Choice()
     expected = len(points) if expected is None else expected
+    if known is not None and expected <= settings.remembered * known.points:
+        affine = find_affine(reference, objective, plane, batches, points) if known.affine else None
+        if affine is not None or not known.affine:
+            return affine or reference, known
     if settings.share * len(points) * len(batches) >= settings.affine_passes:
         sample, times = largest_batches(batches, settings.batches)
         try:
@@ -86,8 +93,9 @@ def fastest(
         if seconds >= settings.affine_seconds:
             affine = find_affine(reference, objective, plane, batches, points)
             if affine is not None:
-                return affine, Choice()
-    return reference, choose(reference, objective, plane, batches, expected, accelerate, settings)
+                return affine, Choice(affine=True, points=expected)
+    choice = choose(reference, objective, plane, batches, expected, accelerate, settings)
+    return reference, replace(choice, points=expected)
 
 
 def report_of(evaluator: Evaluator, choice: Choice) -> dict[str, float | None]:

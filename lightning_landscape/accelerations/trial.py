@@ -41,6 +41,7 @@ class TrialSettings:
         worth_together: the same of points side by side, which start slowly and win short trials by chance.
         affine_passes: the number of passes over one batch, about, in the search for an affine model.
         affine_seconds: the least time of all points for which an affine model is searched.
+        remembered: a choice is used again for at most this many times the points for which it was tried.
     """
 
     share: float = 0.03
@@ -58,6 +59,7 @@ class TrialSettings:
     worth_together: float = 0.85
     affine_passes: int = 20
     affine_seconds: float = 1.0
+    remembered: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,15 @@ class Choice:
         names: rows of ACCELERATIONS, in their order.
         speedup: of each, against those before it.
         always: use the rows that need no trial, too.
+        affine: whether the points are computed by `Affine`.
+        points: for how many points it was chosen.
     """
 
     names: tuple[str, ...] = ()
     speedup: dict[str, float] = field(default_factory=dict)
     always: bool = False
+    affine: bool = False
+    points: int = 0
 
 
 class Trial:

@@ -142,6 +142,28 @@ def least(shape: Sequence[int], first: int = DEFAULTS.first) -> int:
     return int(mask.sum())
 
 
+def coarsest(landscape: Landscape) -> int:
+    """The number of points that are still to be evaluated before anything can be interpolated.
+
+    >>> coarsest(Landscape.empty(Grid.from_ranges((-1, 1, 51), (-1, 1, 51)), ["loss"], "loss"))
+    85
+    """
+    grid = landscape.grid
+    return int(((_mask(grid, levels(grid.shape)[0]) | _cross(grid)) & ~landscape.done).sum())
+
+
+def finest_level(landscape: Landscape) -> int | None:
+    """The finest level of which every point was evaluated; None where there is none.
+
+    >>> landscape = Landscape.empty(Grid.from_ranges((-1, 1, 51), (-1, 1, 51)), ["loss"], "loss")
+    >>> landscape.done[np.ix_(*levels(landscape.grid.shape)[1])] = True
+    >>> finest_level(landscape)
+    4
+    """
+    numbered = enumerate(levels(landscape.grid.shape), start=DEFAULTS.first)
+    return max((n for n, knots in numbered if landscape.evaluated[np.ix_(*knots)].all()), default=None)
+
+
 @dataclass(frozen=True)
 class _Ruler:
     """Errors as shares of the range of the values, and of the range of their logarithms."""
@@ -274,7 +296,7 @@ def refine(
     judged: Sequence[str],
     tolerance: float = 0.0,
     over: Callable[[], bool] = lambda: False,
-    first: int = DEFAULTS.first,
+    last: int | None = None,
     settings: RefinementSettings = DEFAULTS,
 ) -> Points:
     """Yield the points to evaluate next, as flat indices; at the end, interpolate all others.
@@ -290,11 +312,11 @@ def refine(
         over: returns True once the time is over. Then the caller stops at once and asks for more, which interpolates
             from the complete lines. Nothing is interpolated before the coarsest level is complete. The error is known
             once a level of 2^settings.first + 1 points an axis was tested.
-        first: the coarsest level has 2^first + 1 points an axis.
+        last: the finest level to evaluate has 2^last + 1 points an axis; None for the whole grid.
         settings: of the error estimates.
     """
-    refinement = _Refinement(landscape, judged, tolerance, over, settings)
-    fits = yield from refinement.evaluated(first)
+    refinement = _Refinement(landscape, judged, tolerance, over, last, settings)
+    fits = yield from refinement.evaluated()
     refinement.interpolate(fits)
 
 
@@ -306,6 +328,7 @@ class _Refinement:
     judged: Sequence[str]
     tolerance: float
     over: Callable[[], bool]
+    last: int | None
     settings: RefinementSettings
     passed: list[Knots] = field(default_factory=list)  # the complete subgrids, from coarse to fine
     probed: Knots | None = None  # the last subgrid that was tested all over the grid
@@ -316,9 +339,10 @@ class _Refinement:
         self.tried = np.zeros(self.grid.shape, dtype=bool)
         self._rank = np.argsort(self.grid.outwards)
 
-    def evaluated(self, first: int) -> Generator[NDArray[np.intp], None, list[_Fit]]:
+    def evaluated(self) -> Generator[NDArray[np.intp], None, list[_Fit]]:
         """Yield the points to evaluate; return the fits of the judged metrics within the tolerance, or none."""
         cross = _cross(self.grid)
+        first = self.settings.first
         for number, knots in enumerate(levels(self.grid.shape, first), start=first):
             mask = _mask(self.grid, knots) | cross
             steps = lines(self.grid.axes, self.passed[-1] if self.passed else None, knots)
@@ -330,10 +354,10 @@ class _Refinement:
             yield from self._new(probes(self.grid.shape, knots, self.settings.probes))
             if self.over():
                 break
-            if number < self.settings.first:
-                continue
             self.probed, fits = knots, self._fits(knots)
             if max(fit.error for fit in fits) > self.tolerance:
+                if number == self.last:
+                    break
                 continue
             suspects = [_largest(doubt, knots, self.settings.suspects) for fit in fits for doubt in fit.doubts]
             yield from self._new(np.logical_or.reduce(suspects))

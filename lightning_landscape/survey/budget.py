@@ -19,41 +19,50 @@ def now() -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """The time that landscapes may take: seconds for each, or a share of all the time.
+    """The time that landscapes may take: seconds for each, or a share of the training's time.
 
     Either `seconds` or `share` is set, not both.
 
     Args:
         given: as the user wrote it.
         seconds: of each landscape; what one leaves over, the next may take.
-        share: of the time from the beginning of the training to its end, landscapes included.
+        share: of the time that was trained so far, without the time of landscapes.
+        least: seconds that each landscape may take in any case.
+        least_at_end: the same of the last one.
     """
 
     given: float | str
     seconds: float | None = None
     share: float | None = None
+    least: float = 0.0
+    least_at_end: float = 0.0
+
+
+AUTO = Budget("auto", share=0.1, least=20.0, least_at_end=60.0)
 
 
 def parse_budget(budget: object) -> Budget | None:
-    """The budget that "30s", "2min", "1h" or a share such as 0.05 stands for; None for none.
+    """The budget that "auto", "30s", "2min", "1h" or a share such as 0.05 stands for; None for none.
 
-    >>> parse_budget("2min").seconds, parse_budget(0.05).share
-    (120.0, 0.05)
+    >>> parse_budget("2min").seconds, parse_budget(0.05).share, parse_budget("auto").share
+    (120.0, 0.05, 0.1)
     >>> parse_budget("5 minutes")
     Traceback (most recent call last):
-    ValueError: budget='5 minutes': give the time of each landscape, e.g. "30s", "2min" or "1h", or a share of the
-    training's time between 0 and 1, e.g. 0.05; or None for no limit.
+    ValueError: budget='5 minutes': give "auto", the time of each landscape, e.g. "30s", "2min" or "1h", or a share of
+    the training's time between 0 and 1, e.g. 0.05; or None for no limit.
     """
     if budget is None:
         return None
+    if budget == AUTO.given:
+        return AUTO
     if isinstance(budget, int | float) and not isinstance(budget, bool) and 0 < budget < 1:
         return Budget(budget, share=float(budget))
     text = budget if isinstance(budget, str) else ""
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?(s|min|h)", text.strip())
     if found is None or not float(found[1]) > 0:
         raise ValueError(
-            f'budget={budget!r}: give the time of each landscape, e.g. "30s", "2min" or "1h", or a share of the '
-            "training's time between 0 and 1, e.g. 0.05; or None for no limit."
+            f'budget={budget!r}: give "auto", the time of each landscape, e.g. "30s", "2min" or "1h", or a share of '
+            "the training's time between 0 and 1, e.g. 0.05; or None for no limit."
         )
     return Budget(text, seconds=float(found[1]) * UNITS[found[2]])
 
@@ -61,18 +70,18 @@ def parse_budget(budget: object) -> Budget | None:
 class Deadline:
     """The end of some work, told by a clock and by the steps that the work takes.
 
-    A call gives True if the next step would end too late or be one too many. After a first True, every call gives True.
+    A call gives True if the next step would end too late. After a first True, every call gives True.
 
     Args:
         seconds: from now.
-        steps: at most, or None for any number.
+        least: the number of steps that are done in any case.
 
     Attributes:
         steps: that were done.
     """
 
-    def __init__(self, seconds: float, steps: int | None = None) -> None:
-        self.end, self._maximum = now() + seconds, steps
+    def __init__(self, seconds: float, least: int = 0) -> None:
+        self.end, self.least = now() + seconds, least
         self.steps = 0
         self._last, self._step, self._over = now(), 0.0, False
 
@@ -92,26 +101,41 @@ class Deadline:
         self.steps += 1
 
     def __call__(self) -> bool:
-        self._over = self._over or now() + self._step > self.end or self.steps == self._maximum
+        self._over = self._over or (self.steps >= self.least and now() + self._step > self.end)
         return self._over
 
 
-@dataclass(frozen=True)
-class AccountSettings:
-    """The times that an `Account` expects before it knows them.
+def never() -> bool:
+    """False: the end of work that takes what it takes."""
+    return False
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """The limits of a landscape that must be there in time.
 
     Args:
-        picture: seconds for drawing a picture and writing its files, until one was drawn.
-        share_of_pictures: the largest share of a landscape's time that its pictures may take.
-        rehearsals: the least time of a landscape that shows more than its centre, in rehearsals.
+        deadline: of its last point.
+        points: how many there is time for, about.
+        level: of the last subgrid that is evaluated (`refine`); None for as fine as there is time for.
     """
 
-    picture: float = 0.4
-    share_of_pictures: float = 0.5
-    rehearsals: int = 12
+    deadline: Deadline
+    points: int
+    level: int | None = None
 
 
-DEFAULTS = AccountSettings()
+@dataclass(frozen=True)
+class Grant:
+    """The seconds that a landscape may take.
+
+    Args:
+        measuring: until its last point.
+        total: until its last picture.
+    """
+
+    measuring: float
+    total: float
 
 
 class Account:
@@ -120,20 +144,20 @@ class Account:
     Args:
         budget: the time that they may take.
         pictures: how many each draws.
-        settings: the times expected at first.
+        picture: seconds for drawing a picture and writing its files, until one was drawn.
+        share_of_pictures: the largest share of a landscape's time that its pictures may take.
 
     Attributes:
         spent: seconds that they have taken.
         passes: how many there were.
-        preparing: seconds that a rehearsal took; no landscape takes less.
         showing: seconds that the pictures of a landscape are expected to take.
     """
 
-    def __init__(self, budget: Budget, pictures: int = 0, settings: AccountSettings = DEFAULTS) -> None:
-        self.budget, self.settings, self.spent, self.passes = budget, settings, 0.0, 0
+    def __init__(self, budget: Budget, pictures: int = 0, picture: float = 0.4, share_of_pictures: float = 0.5) -> None:
+        self.budget, self.share_of_pictures = budget, share_of_pictures
+        self.spent, self.passes = 0.0, 0
         self.began = now()
-        self.preparing = 0.0
-        self.showing = settings.picture * pictures
+        self.showing = picture * pictures
 
     @contextmanager
     def spending(self) -> Iterator[None]:
@@ -145,33 +169,34 @@ class Account:
             self.spent += now() - began
 
     @property
-    def share(self) -> float:
-        """The share of the time since the beginning that landscapes have taken."""
-        return self.spent / max(now() - self.began, 1e-9)
+    def trained(self) -> float:
+        """Seconds since the beginning that no landscape has taken."""
+        return now() - self.began - self.spent
 
-    def left(self) -> float:
+    def left(self, last: bool) -> float:
         """Seconds that a landscape which begins now may take, with what earlier ones left over."""
         if self.budget.seconds is not None:
             return (self.passes + 1) * self.budget.seconds - self.spent
-        share = self.budget.share or 0.0
-        return (share * (now() - self.began) - self.spent) / (1 - share)
+        least = self.budget.least_at_end if last else self.budget.least
+        return max((self.budget.share or 0.0) * self.trained - self.spent, least)
 
-    def grant(self, last: bool) -> tuple[float, float] | None:
-        """Seconds for measuring, and for the whole landscape; None if the time is too short or better saved.
+    def grant(self, last: bool, needed: float) -> Grant | None:
+        """The seconds of a landscape that begins now; None where they are saved for a later one.
 
-        A landscape waits until half of its time is enough for its pictures. The other half must be enough for more
-        than a few points. If landscapes share the time, as much must be left for the last one. The `last` does not
-        wait.
+        Args:
+            last: for the last landscape, which does not wait.
+            needed: seconds that the coarsest landscape takes, without its pictures. If landscapes share the time, as
+                much is left for the last one.
         """
-        left, settings = self.left(), self.settings
-        needed = max(self.showing, settings.rehearsals * self.preparing) / settings.share_of_pictures
-        if not last and self.budget.share is not None:
-            left -= needed
-        if left <= (2 * self.preparing if last else needed):
+        left, needed = self.left(last), needed + self.showing
+        if not last and left < needed * (2 if self.budget.share and not self.budget.least_at_end else 1):
             return None
+        if not last and self.budget.share and not self.budget.least_at_end:
+            left -= needed
         self.passes += 1
-        return left - min(self.showing, left * settings.share_of_pictures), left
+        return Grant(left - min(self.showing, max(left, 0.0) * self.share_of_pictures), left)
 
     def record_pictures(self, seconds: float, share: float) -> None:
         """Learn from a share of a landscape's pictures, which took so many seconds, what all of them take."""
-        self.showing = seconds / max(share, 1e-9)
+        if share > 0:
+            self.showing = seconds / share

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..evaluators import correction
 from ..objectives.base import Batch
@@ -40,24 +40,6 @@ class FrozenData:
     def correction(self) -> float:
         """The factor of the standard errors; see `evaluators.correction`."""
         return correction(self.size, self.population)
-
-    def places(self, share: float) -> list[int]:
-        """The indices of the batches that make up a share of every loader's batches.
-
-        Each loader gives its first batches: at least two, where it has them, for a standard error.
-        """
-        of_loader: dict[int, list[int]] = {}
-        for place, batch in enumerate(self.batches):
-            of_loader.setdefault(batch.loader, []).append(place)
-        return sorted(i for places in of_loader.values() for i in places[: max(2, int(share * len(places)))])
-
-    def part(self, share: float) -> FrozenData:
-        """The data that holds only this share of the batches."""
-        batches = [self.batches[i] for i in self.places(share)]
-        if len(batches) == len(self.batches):
-            return self
-        size = sum(batch.size for batch in batches)
-        return replace(self, batches=batches, size=size, checksum=data_checksum(batches))
 
 
 def frozen(batches: Sequence[Batch], population: int | None) -> FrozenData:

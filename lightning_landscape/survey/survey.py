@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,13 +18,13 @@ from ..accelerations.choose import fastest, report_of
 from ..accelerations.proof import proved
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator, Measurement, Sequential
-from ..interpolation.refinement import least, refine
+from ..interpolation.refinement import coarsest, least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
 from ..recipe import Recipe
 from ..report import Report
 from ..weights.plane import Plane
-from .budget import Deadline
+from .budget import Deadline, Limit, never
 from .data import FrozenData
 
 Array = NDArray[np.float64]
@@ -102,6 +103,7 @@ class Survey:
 
     Attributes:
         plane: origin and k directions; set it before anything else.
+        known: accelerations that were tried on this module before, and afterwards those of this landscape.
         report: what was found on the way.
     """
 
@@ -124,6 +126,7 @@ class Survey:
         self.tolerant, self.max_failures = tolerant, max_failures
         self.places: Array = grid.points if path is None else path(grid.points)
         self.report = Report()
+        self.known: Choice | None = None
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
@@ -143,7 +146,12 @@ class Survey:
 
     @contextmanager
     def running(
-        self, landscape: Landscape, surfaces: Sequence[Surface], tiles: Tiles | None, order: NDArray[np.intp]
+        self,
+        landscape: Landscape,
+        surfaces: Sequence[Surface],
+        tiles: Tiles | None,
+        order: NDArray[np.intp],
+        limit: Limit | None = None,
     ) -> Iterator[Iterator[Landscape]]:
         """A context that gives the landscape after each of these points, and once more if points were interpolated.
 
@@ -152,18 +160,26 @@ class Survey:
             surfaces: on their whole data.
             tiles: of the first of them.
             order: flat indices of the points.
+            limit: of a landscape that must be there in time: its points go from coarse to fine, and the coarsest
+                level is evaluated in any case.
         """
+        deadline = None if limit is None else limit.deadline
         evaluator: Evaluator = self.evaluator
         choice = Choice()
         if self.accelerate:
             expected = len(order) if self.tolerance is None else min(len(order), least(self.grid.shape))
+            expected = expected if limit is None else min(expected, limit.points)
             evaluator, choice = self.choose(surfaces[0], surfaces[0].frozen.batches, order, expected)
         orders: Iterable[NDArray[np.intp]] = [order]
-        if self.tolerance is not None and evaluator is self.evaluator:  # what is computed need not be interpolated
-            orders = refine(landscape, [s.loss for s in surfaces], self.tolerance)
+        if evaluator is self.evaluator and (self.tolerance is not None or limit is not None):
+            losses, level = [s.loss for s in surfaces], None if limit is None else limit.level
+            orders = refine(landscape, losses, self.tolerance or 0.0, deadline or never, level)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
-            with closing(self.fill(landscape, surfaces, fast, measured, orders)) as landscapes:
+            if deadline is not None:
+                deadline.least = coarsest(landscape)
+                deadline.start()
+            with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
                 yield landscapes
 
     def choose(
@@ -171,7 +187,8 @@ class Survey:
     ) -> tuple[Evaluator, Choice]:
         """The evaluator that measures the points, and the accelerations that it gets (`fastest`)."""
         points = self.places[order]
-        return fastest(self.evaluator, surface.objective, self.plane, batches, points, expected, self.accelerate)
+        find = partial(fastest, self.evaluator, surface.objective, self.plane, batches, points)
+        return find(expected, self.accelerate, known=self.known)
 
     @contextmanager
     def faster(
@@ -181,7 +198,6 @@ class Survey:
         surfaces: Sequence[Surface],
         tiles: Tiles | None,
         points: np.ndarray,
-        share: float = 1.0,
     ) -> Iterator[tuple[Evaluator, Sequence[Pair], Choice]]:
         """A context in which the chosen accelerations work; gives evaluator, (objective, batches) pairs and choice.
 
@@ -193,7 +209,6 @@ class Survey:
             surfaces: on their whole data.
             tiles: of the first of them.
             points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
-            share: of the batches on which the proof is made.
         """
         of_tiles = [] if tiles is None else [tiles.measured]
         controls = control_points(points) if "bf16" in choice.names else None
@@ -203,11 +218,12 @@ class Survey:
             exact = control_values(evaluator, self.plane, controls, pairs)
 
         def parts(batches: Sequence[Batch]) -> list[tuple[Objective, list[Batch]]]:
-            """Each with that share of its batches."""
-            pairs = zip(surfaces, paired(surfaces, batches), strict=True)
-            return [*((o, [given[i] for i in s.frozen.places(share)]) for s, (o, given) in pairs), *of_tiles]
+            """Each objective with its own batches."""
+            return [*paired(surfaces, batches), *of_tiles]
 
+        tried = choice
         with proved(choice, evaluator, self.plane, all_batches(surfaces), parts) as (fast, batches, choice):
+            self.known = tried if choice.names == tried.names else None
             measured: list[Pair] = [*paired(surfaces, batches), *of_tiles]
             if controls is not None:
                 found = _named_errors(surfaces, exact, control_values(fast, self.plane, controls, measured))
@@ -255,8 +271,8 @@ class Survey:
                     else:
                         self._record(landscape, surfaces, flat, results)
                         landscape.report.split_batches = evaluator.parts
-                        if deadline is not None:
-                            deadline.step()
+                    if deadline is not None:
+                        deadline.step()
                     yield landscape
             finally:
                 _closed(streams)

@@ -36,6 +36,7 @@ def freeze(
     samples: int = 0,
     seed: int = 42,
     deadline: Deadline | None = None,
+    least: int = 0,
     first: int | None = None,
     as_trained: bool = False,
 ) -> FrozenData:
@@ -60,6 +61,7 @@ def freeze(
         seed: of the choice, and of random augmentation.
         deadline: ends the reading after a batch. With it, the batches come in random order, so that the first of them
             are a random subset, too.
+        least: how many samples are read in any case.
         first: how many batches to read of those that were chosen (None: all).
         as_trained: for train mode, in which a batch may be more than its samples. No batch is cut, and those of a
             loader that shuffles are mixed.
@@ -84,7 +86,8 @@ def freeze(
     for item, index, loader in items:
         origins = [sources[loader]] if in_turn else sources
         batches.append(_batch(trainer, item, index, loader, origins, transfer))
-        if clock.is_over(batches) and len(batches) >= (len(sources) if in_turn else 1):
+        is_enough = sum(batch.size for batch in batches) >= least and len(batches) >= (len(sources) if in_turn else 1)
+        if is_enough and clock.is_over(batches):
             break
     if not batches:
         raise CannotMeasureError(

@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..accelerations.trial import Choice
+from ..survey.plan import Cost, Plan
 
 
 @dataclass
 class Kept:
-    """The decisions of a run; each is None until a landscape has made it.
+    """The decisions of a run; each is None until a landscape, or the rehearsal, has made it.
 
     Args:
         choice: the accelerations that were tried on this module. They are proved anew on the data of each landscape.
+        cost: the time that measuring takes, as the rehearsal saw it.
+        available: how many samples there are, as far as that is known.
+        plan: the data and the fineness of all landscapes.
     """
 
     choice: Choice | None = None
+    cost: Cost | None = None
+    available: int | None = None
+    plan: Plan | None = None

@@ -26,7 +26,8 @@ from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..recipe import Recipe
-from ..survey.budget import Deadline
+from ..survey.budget import Deadline, Limit, now
+from ..survey.plan import Cost, Plan, PlanSettings, expected_points, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
 from ..survey.same_loss import untidy
@@ -36,6 +37,7 @@ from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
 from . import compat
 from .frozen import FrozenData, freeze
+from .kept import Kept
 from .probe import probing
 from .tiles import describe, tile_stream
 from .undisturbed import Substitutes, substitutes_of
@@ -65,6 +67,10 @@ class Settings:
         epoch: the number of finished epochs.
         weights: "the module's", or what averaged them.
         flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
+        budget: as the user gave it; None for no limit of time.
+        planned_samples: of each data set, as the time allows; None for `max_samples`.
+        level: of the last subgrid that is evaluated where the time is limited; None for as fine as there is time for.
+        kept: the decisions of the run.
     """
 
     grid: Grid
@@ -82,6 +88,10 @@ class Settings:
     step: int | None = None
     epoch: int | None = None
     weights: str = "the module's"
+    budget: float | str | None = None
+    planned_samples: int | None = None
+    level: int | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
 Find = Callable[[Landscape], Landscape | None]
@@ -89,11 +99,17 @@ Find = Callable[[Landscape], Landscape | None]
 
 @contextmanager
 def measuring(
-    trainer: Trainer, module: nn.Module, settings: Settings, find: Find | None = None, tolerant: bool = False
+    trainer: Trainer,
+    module: nn.Module,
+    settings: Settings,
+    find: Find | None = None,
+    tolerant: bool = False,
+    seconds: float | None = None,
 ) -> Iterator[Iterator[Landscape]]:
     """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
-    The points are taken from the centre outwards, so that a pass that is stopped has its middle. Of W processes each
+    The points are taken from the centre outwards, so that a pass that is stopped has its middle. If the time is
+    limited, they go from coarse to fine, and those that are left are interpolated. Of W processes each
     takes every W-th point. Processes that share the parameters (FSDP2) take all points together.
     Enter it inside `undisturbed`; leave it to stop the pass, and call `tidy` when it is over.
 
@@ -105,18 +121,22 @@ def measuring(
             are taken over; a finished landscape takes the place of the new one. All ranks call it, and get the same.
         tolerant: leave out a point at which the step raises (``report.failure`` says what), and tiles that it
             refuses (``report.no_tiles``).
+        seconds: until the last point, from now; None for no limit. The coarsest level of points is evaluated in any
+            case.
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
         ValueError: if no parameter may move.
     """
+    deadline = None if seconds is None else Deadline(seconds)
     with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
         settings = replace(
             settings, accelerate=settings.accelerate if probe is not module else False
         )  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
-        surfaces = job.prepare()
+        surfaces = job.prepare(None if seconds is None else job.reading_seconds(seconds))
+        job.note_samples(surfaces)
         job.lay_plane(surfaces[0])
         job.first_centre(surfaces)
         job.compare_modes(surfaces[0])
@@ -135,7 +155,9 @@ def measuring(
         if landscape.done.all():
             yield iter([landscape])
             return
-        with job.running(landscape, surfaces, tiles, order) as landscapes:
+        limit = None if deadline is None else job.limit(deadline, surfaces)
+        with job.running(landscape, surfaces, tiles, order, limit) as landscapes:
+            settings.kept.choice = job.known
             yield chain([landscape], landscapes)
 
 
@@ -168,34 +190,58 @@ class Pass(Survey):
             tolerant=tolerant,
         )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
-        self.settings = settings
-        self.budget: float | None = None  # seconds for measuring
+        self.settings, self.known = settings, settings.kept.choice
         self._normalises_by_batch = normalises_by_batch(probe)
 
     def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
-        """The surfaces without their centres, of data that were read for so many seconds each, or all.
+        """The surfaces without their centres, of data that were read for so many seconds, or all.
 
         Args:
-            seconds: for each data set; None for all it takes.
+            seconds: for all data sets, but the fewest samples of a plan are read in any case; None for no limit.
             first: how many batches of each to read; None for all.
         """
         settings, trainer = self.settings, self.trainer
+        least = 0 if first is not None else ladder(settings.max_samples)[0]
+        most = settings.max_samples if settings.planned_samples is None else settings.planned_samples
         surfaces = []
         for i, data in enumerate(settings.data):
             frozen = freeze(
                 trainer,
                 self.probe,
                 data,
-                max_samples=settings.max_samples,
+                max_samples=most,
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
-                deadline=None if seconds is None else Deadline(seconds),
+                deadline=None if seconds is None else Deadline(seconds / len(settings.data)),
+                least=least,
                 first=first,
                 as_trained=settings.mode == "train",
             )
             surfaces.append(Surface(data, self._objective(data, frozen), frozen))
         return surfaces
+
+    def reading_seconds(self, seconds: float) -> float | None:
+        """The seconds for reading the data, of those for all; None where reading is quick, and needs no limit."""
+        cost, samples = self.settings.kept.cost, self.settings.planned_samples
+        if cost is not None and samples is not None and 10 * samples * cost.reading < seconds:
+            return None
+        return PlanSettings().reading * seconds
+
+    def note_samples(self, surfaces: Sequence[Surface]) -> None:
+        """Keep in the plan what could be read in time, if that is less than was planned."""
+        planned, frozen = self.settings.planned_samples, [surface.frozen for surface in surfaces]
+        if planned is not None and any(data.size < min(planned, data.available) for data in frozen):
+            planned = max(data.size for data in frozen)
+            self.settings = replace(self.settings, planned_samples=planned)
+            self.settings.kept.plan = replace(self.settings.kept.plan or Plan(planned), samples=planned)
+
+    def limit(self, deadline: Deadline, surfaces: Sequence[Surface]) -> Limit:
+        """The limits of the points, by what a sample took before; without that, as if there were time for all."""
+        cost, points = self.settings.kept.cost, self.grid.size
+        if cost is not None:
+            points = expected_points(cost, deadline.left, surfaces[0].frozen.size, self.grid.shape)
+        return Limit(deadline, points, self.settings.level)
 
     def lay_plane(self, surface: Surface) -> None:
         """Make the directions, now that it is known what is measured.
@@ -342,13 +388,15 @@ class Pass(Survey):
             epoch=settings.epoch,
             weights=settings.weights,
             weights_checksum=checksum(self.snapshot.params.values()),
-            data={s.data: data_recipe(s.frozen, is_timed=self.budget is not None) for s in surfaces},
+            data={s.data: data_recipe(s.frozen, is_timed=settings.budget is not None) for s in surfaces},
             data_of={name: s.data for s in surfaces for name in s.names.values()},
             directions=directions_recipe(settings.directions, self.snapshot, self.plane),
             precision=str(trainer.precision),
             rounding=str(settings.accelerate) if settings.accelerate in ON_REQUEST else None,
             tolerance=settings.tolerance,
-            budget=self.budget,
+            budget=settings.budget,
+            max_samples=settings.max_samples,
+            planned_samples=settings.planned_samples,
             tiles=0 if self.report.no_tiles else len(surfaces[0].frozen.singles),
             versions=versions(lightning=compat.version(trainer)),
         )
@@ -378,7 +426,23 @@ def remarks(landscape: Landscape) -> list[str]:
     return [text for text in texts if text]
 
 
-def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
+@dataclass(frozen=True)
+class Rehearsal:
+    """The findings on one batch of each data set.
+
+    Args:
+        remarks: what there is to warn of.
+        cost: the time that measuring takes.
+        available: how many samples each data set has at most, as far as `max_samples` lets them be used; None where
+            that is not known.
+    """
+
+    remarks: list[str] = field(default_factory=list)
+    cost: Cost | None = None
+    available: int | None = None
+
+
+def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehearsal:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `undisturbed`. Errors as `measuring`, and whatever the step itself raises. A lazy module that
@@ -386,13 +450,9 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
 
     Args:
         trainer, module, settings: as in `measuring`.
-        is_timed: whether a landscape's time is limited: then its data need not be.
-
-    Returns:
-        What there is to warn of.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
-        return []
+        return Rehearsal()
     with ExitStack() as until_the_end:
         try:
             modes = settings.mode, settings.flags
@@ -401,7 +461,9 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
-        surfaces = job.prepare(0.0 if is_timed else None, first=1)
+        began = now()
+        surfaces = job.prepare(None if settings.budget is None else 0.0, first=1)
+        reading = now() - began
         try:
             job.lay_plane(surfaces[0])
         except ValueError as error:
@@ -426,7 +488,26 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
-        return [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
+        told = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
+        return Rehearsal(told, _cost(job, surfaces, reading), _available(surfaces))
+
+
+def _cost(job: Pass, surfaces: Sequence[Surface], reading: float) -> Cost:
+    """The time that a sample of every data set takes, after a first point."""
+    seconds = 0.0
+    for surface in surfaces:
+        points = job.evaluator(surface.objective, job.plane, np.zeros((2, job.plane.ndim)), surface.frozen.batches)
+        next(points)
+        began = now()
+        next(points)
+        seconds += max(now() - began, 1e-6) / surface.frozen.size
+    return Cost(seconds, sum(reading / len(surfaces) / surface.frozen.size for surface in surfaces))
+
+
+def _available(surfaces: Sequence[Surface]) -> int | None:
+    """The number of samples in the largest data set; None where one is not known."""
+    known = [s.frozen.available > s.frozen.size or s.frozen.population is not None for s in surfaces]
+    return max(surface.frozen.available for surface in surfaces) if all(known) else None
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

@@ -25,6 +25,8 @@ from ..survey.resume import differences, is_finished, is_same_pass
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
+    from .measure import Settings
+
 log = logging.getLogger(__name__)
 MAIN = f"{DATA_NAME}.h5"  # of rank 0, and of all in the end
 VERSION = "version_"  # how Lightning's loggers number their runs
@@ -61,7 +63,24 @@ class PassFiles:
         self._lock: Lock | None = None
         self._files: Files | None = None
 
-    def find(self, trainer: Trainer, landscape: Landscape, anew: bool = False) -> Landscape | None:
+    def planned_before(self, settings: Settings) -> int | None:
+        """The samples that an earlier run of the same settings planned in these folders; None if there was none."""
+        roots = [root for root in (self.root, *self.elsewhere) if root is not None and root.is_dir()]
+        files = sorted(
+            (path for root in roots for path in root.glob(f"*/{MAIN}")), key=lambda path: path.stat().st_mtime
+        )
+        for path in reversed(files):
+            try:
+                recipe = load(path).recipe
+            except (LandscapeFileError, OSError) as error:
+                log.info("%s tells no plan: %s", path, error)
+                continue
+            given = (recipe.budget, recipe.max_samples, recipe.seed, recipe.mode, [*recipe.data])
+            if given == (settings.budget, settings.max_samples, settings.seed, settings.mode, [*settings.data]):
+                return recipe.planned_samples
+        return None
+
+    def find(self, trainer: Trainer, landscape: Landscape) -> Landscape | None:
         """Take a folder for a landscape of which the centre is known; gives its points that are on disk already.
 
         Every rank must call it equally often.
@@ -69,12 +88,11 @@ class PassFiles:
         Args:
             trainer: connects the ranks.
             landscape: with its whole recipe.
-            anew: take a new folder, and no points of another one.
         """
         earlier = None
         if self.rank == 0 and self.root is not None:
             try:
-                earlier = self._take(landscape, anew)
+                earlier = self._take(landscape)
             except Exception as error:  # noqa: BLE001  # a pass without files is better than none; the caller warns
                 self.error = error
         self.folder, self.finished, earlier = from_first(trainer, (self.folder, self.finished, earlier))
@@ -139,10 +157,10 @@ class PassFiles:
             self._lock.release()
             self._lock = None
 
-    def _take(self, landscape: Landscape, anew: bool) -> Landscape | None:
+    def _take(self, landscape: Landscape) -> Landscape | None:
         """Take the folder of this landscape, or a new one; gives its points that are in any folder."""
         assert self.root is not None
-        folders = [] if anew else [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]
+        folders = [f for root in (self.root, *self.elsewhere) for f in _folders(root, self.name)]
         contents: dict[Path, Content] = {}
         for folder in folders:
             contents[folder] = content = Content.of(folder, landscape)

@@ -1,0 +1,120 @@
+"""A plan: on how many samples, and how finely, the landscapes of a run are measured within their time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..interpolation.refinement import RefinementSettings, least, levels
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The time that measuring takes, as it was seen on one batch.
+
+    Args:
+        sample: seconds to measure a sample of every data set at a point.
+        reading: seconds to read a sample of every data set.
+    """
+
+    sample: float
+    reading: float = 0.0
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """The steps of a plan, and the share of the time that it counts on.
+
+    Args:
+        samples: the fewest samples that a landscape is measured on; each further step has twice as many.
+        enough: from more samples than this on, the points of the next finer level come first.
+        share: of the seconds for measuring that the points of a step may take, by what is known before. The rest is
+            for the choice of accelerations, for slow points, and for finer ones.
+        reading: the largest share of the seconds for reading the data.
+    """
+
+    samples: int = 64
+    enough: int = 256
+    share: float = 0.6
+    reading: float = 0.25
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The data and the fineness of a run's landscapes, the same for all of them.
+
+    Args:
+        samples: of each data set at most; None for all.
+        level: of the last subgrid that is evaluated (`refine`); None until the first landscape has shown it.
+    """
+
+    samples: int | None
+    level: int | None = None
+
+
+DEFAULTS = PlanSettings()
+
+
+def ladder(max_samples: int | None, settings: PlanSettings = DEFAULTS) -> list[int]:
+    """Numbers of samples from the fewest to `max_samples`.
+
+    >>> ladder(1024), ladder(100), ladder(10)
+    ([64, 128, 256, 512, 1024], [64, 100], [10])
+    """
+    top = 2**20 if max_samples is None else max_samples
+    steps = [settings.samples * 2**i for i in range(32)]
+    return [*(n for n in steps if n < top), top]
+
+
+def choose_samples(
+    cost: Cost,
+    seconds: float,
+    shape: Sequence[int],
+    max_samples: int | None,
+    available: int | None = None,
+    settings: PlanSettings = DEFAULTS,
+) -> int | None:
+    """The largest number of samples on which a coarse surface and its held-out points are there in time.
+
+    Points come first: the fewest samples are measured in any case. A surface on more than `enough` samples has the
+    points of the second level.
+
+    Args:
+        cost: of a sample.
+        seconds: for measuring.
+        shape: of the grid.
+        max_samples: as the user gave it; None for all.
+        available: how many there are, where that is known.
+        settings: of the steps.
+
+    >>> choose_samples(Cost(1e-3), 60.0, (51, 51), 1024), choose_samples(Cost(1e-3), 5.0, (51, 51), 1024)
+    (256, 64)
+    """
+    known = [n for n in (max_samples, available) if n is not None]
+    steps = ladder(min(known, default=None), settings)
+
+    def is_affordable(samples: int) -> bool:
+        points = least(shape) if samples <= settings.enough else least(shape, RefinementSettings().first + 1)
+        is_read = samples * cost.reading <= settings.reading * seconds
+        return is_read and points * samples * cost.sample <= settings.share * seconds
+
+    return max(filter(is_affordable, steps), default=steps[0])
+
+
+def least_seconds(
+    cost: Cost, shape: Sequence[int], max_samples: int | None, settings: PlanSettings = DEFAULTS
+) -> float:
+    """The seconds of the coarsest surface on the fewest samples."""
+    return ladder(max_samples, settings)[0] * (cost.reading + _coarse_points(shape) * cost.sample)
+
+
+def expected_points(cost: Cost, seconds: float, samples: int, shape: Sequence[int]) -> int:
+    """The number of points, about, that there is time for."""
+    points = seconds / max(samples * cost.sample, 1e-9)
+    return int(np.clip(points, _coarse_points(shape), np.prod(shape)))
+
+
+def _coarse_points(shape: Sequence[int]) -> int:
+    return int(np.prod([len(axis) for axis in levels(shape)[0]]))
