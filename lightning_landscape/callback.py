@@ -31,7 +31,7 @@ from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.handover import Handover
 from .trainer.kept import Kept
-from .trainer.measure import Settings, measuring, rehearse, remarks
+from .trainer.measure import Rehearsal, Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import progress
 from .trainer.timed import measuring_in_time
@@ -282,7 +282,7 @@ class LossLandscapeCallback(_Callback):
 
     def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
-        error, remarked = None, list[str]()
+        error, rehearsal = None, Rehearsal()
         with self._spending():
             try:
                 self._check_folder(trainer)
@@ -292,7 +292,7 @@ class LossLandscapeCallback(_Callback):
                     undisturbed(trainer, self._counters),
                 ):
                     settings = self._settings(trainer)
-                    remarked = rehearse(trainer, pl_module, settings, is_timed=self.budget is not None)
+                    rehearsal = rehearse(trainer, pl_module, settings, is_timed=self.budget is not None)
             except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
                 error = raised
         if self._account is not None:
@@ -305,7 +305,7 @@ class LossLandscapeCallback(_Callback):
             self._switch_off(trainer, error)
         except Exception as error:  # noqa: BLE001  # the user's own code may raise anything
             self._failed(trainer, error, unchanged=True)
-        self._remark(trainer, remarked)
+        self._remark(trainer, rehearsal.remarks)
 
     def _switch_off(self, trainer: Trainer, error: TrainingMovedError) -> None:
         """No further landscape in this training: its step moves what can't be held back."""

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, checked_directions, span_warning
 from ..distributed.one_process import OneProcessObjective, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, merge, share_of
+from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, from_first, merge, share_of
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
 from ..isolation.effects import effects_warning
@@ -35,6 +35,7 @@ from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
 from . import compat
+from .cost import Cost, measured_cost
 from .frozen import FrozenData, freeze
 from .probe import probing
 from .tiles import describe, tile_stream
@@ -85,6 +86,19 @@ class Settings:
 
 
 Find = Callable[[Landscape], Landscape | None]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The result of a rehearsal.
+
+    Args:
+        remarks: what there is to warn of.
+        cost: of a point of the landscape; None where nothing could be measured yet.
+    """
+
+    remarks: list[str] = field(default_factory=list)
+    cost: Cost | None = None
 
 
 @contextmanager
@@ -378,7 +392,7 @@ def remarks(landscape: Landscape) -> list[str]:
     return [text for text in texts if text]
 
 
-def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: bool = False) -> list[str]:
+def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: bool = False) -> Rehearsal:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
     Call it inside `undisturbed`. Errors as `measuring`, and whatever the step itself raises. A lazy module that
@@ -389,10 +403,10 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
         is_timed: whether a landscape's time is limited: then its data need not be.
 
     Returns:
-        What there is to warn of.
+        What there is to warn of, and the cost of a point.
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
-        return []
+        return Rehearsal()
     with ExitStack() as until_the_end:
         try:
             modes = settings.mode, settings.flags
@@ -426,7 +440,10 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings, is_timed: 
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
-        return [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
+        texts = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
+        return Rehearsal(
+            texts, from_first(trainer, measured_cost(job.evaluator, surfaces, job.plane, settings.max_samples))
+        )
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:
