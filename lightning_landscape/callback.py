@@ -312,7 +312,7 @@ class LossLandscapeCallback(_Callback):
     def _rehearsed_now(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         """Rehearse, inside `undisturbed`, and keep what it costs; gives the remarks."""
         found = rehearse(trainer, pl_module, self._settings(trainer))
-        self._kept.cost, self._kept.available = found.cost, found.available
+        self._kept.cost = found.cost
         return found.remarks
 
     def _switch_off(self, trainer: Trainer, error: TrainingMovedError) -> None:
@@ -445,7 +445,9 @@ class LossLandscapeCallback(_Callback):
         if self._account is None:
             return None
         cost, settings = self._kept.cost, self.settings
-        needed = 0.0 if cost is None else least_seconds(cost, settings.grid.shape, settings.max_samples)
+        needed = 0.0
+        if cost is not None:
+            needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
         granted = self._account.grant(last, needed)
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
@@ -456,13 +458,14 @@ class LossLandscapeCallback(_Callback):
     ) -> Settings:
         """The settings with the samples and the finest level of the run's plan, which is made if there is none."""
         kept = self._kept
-        if kept.plan is None:
-            if kept.cost is None:
-                self._remark(trainer, self._rehearsed_now(trainer, pl_module))
-            samples = settings.max_samples
-            if kept.cost is not None:
-                samples = choose_samples(kept.cost, seconds, settings.grid.shape, samples, kept.available)
+        if kept.cost is None:
+            self._remark(trainer, self._rehearsed_now(trainer, pl_module))
+        if kept.plan is None and (cost := kept.cost) is not None:
+            shape = settings.grid.shape
+            samples = choose_samples(cost.sample, cost.reading_per_sample, seconds, shape, cost.available)
             kept.plan = from_first(trainer, Plan(files.planned_before(settings) or samples))
+        if kept.plan is None:
+            return settings
         return replace(settings, planned_samples=kept.plan.samples, level=kept.plan.level)
 
     def _keep_level(self, trainer: Trainer, landscape: Landscape, step: int) -> None:

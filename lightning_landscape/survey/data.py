@@ -24,6 +24,7 @@ class FrozenData:
         several_loaders: whether the batches come from several loaders in turn.
         available: how many samples there would be without a time limit, as far as that is known.
         population: of how many samples they are a part, none of them twice; None where nobody knows.
+        chosen: how many samples were chosen, read or not; None where only reading tells.
     """
 
     batches: list[Batch]
@@ -35,6 +36,7 @@ class FrozenData:
     several_loaders: bool = False
     available: int = 0
     population: int | None = None
+    chosen: int | None = None
 
     @property
     def correction(self) -> float:

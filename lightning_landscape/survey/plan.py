@@ -11,19 +11,6 @@ from ..interpolation.refinement import RefinementSettings, least, levels
 
 
 @dataclass(frozen=True)
-class Cost:
-    """The time that measuring takes, as it was seen on one batch.
-
-    Args:
-        sample: seconds to measure a sample of every data set at a point.
-        reading: seconds to read a sample of every data set.
-    """
-
-    sample: float
-    reading: float = 0.0
-
-
-@dataclass(frozen=True)
 class PlanSettings:
     """The steps of a plan, and the share of the time that it counts on.
 
@@ -46,11 +33,11 @@ class Plan:
     """The data and the fineness of a run's landscapes, the same for all of them.
 
     Args:
-        samples: of each data set at most; None for all.
+        samples: of each data set at most.
         level: of the last subgrid that is evaluated (`refine`); None until the first landscape has shown it.
     """
 
-    samples: int | None
+    samples: int
     level: int | None = None
 
 
@@ -69,50 +56,49 @@ def ladder(max_samples: int | None, settings: PlanSettings = DEFAULTS) -> list[i
 
 
 def choose_samples(
-    cost: Cost,
+    sample: float,
+    reading: float,
     seconds: float,
     shape: Sequence[int],
     max_samples: int | None,
-    available: int | None = None,
     settings: PlanSettings = DEFAULTS,
-) -> int | None:
+) -> int:
     """The largest number of samples on which a coarse surface and its held-out points are there in time.
 
     Points come first: the fewest samples are measured in any case. A surface on more than `enough` samples has the
     points of the second level.
 
     Args:
-        cost: of a sample.
+        sample: seconds that a sample takes at a point.
+        reading: seconds that it takes to be read.
         seconds: for measuring.
         shape: of the grid.
-        max_samples: as the user gave it; None for all.
-        available: how many there are, where that is known.
+        max_samples: the most that there may be; None where nobody knows.
         settings: of the steps.
 
-    >>> choose_samples(Cost(1e-3), 60.0, (51, 51), 1024), choose_samples(Cost(1e-3), 5.0, (51, 51), 1024)
-    (256, 64)
+    >>> [choose_samples(1e-3, 0.0, seconds, (51, 51), 1024) for seconds in (5.0, 60.0, 1000.0)]
+    [64, 256, 1024]
     """
-    known = [n for n in (max_samples, available) if n is not None]
-    steps = ladder(min(known, default=None), settings)
+    steps = ladder(max_samples, settings)
 
     def is_affordable(samples: int) -> bool:
         points = least(shape) if samples <= settings.enough else least(shape, RefinementSettings().first + 1)
-        is_read = samples * cost.reading <= settings.reading * seconds
-        return is_read and points * samples * cost.sample <= settings.share * seconds
+        is_read = samples * reading <= settings.reading * seconds
+        return is_read and points * samples * sample <= settings.share * seconds
 
     return max(filter(is_affordable, steps), default=steps[0])
 
 
 def least_seconds(
-    cost: Cost, shape: Sequence[int], max_samples: int | None, settings: PlanSettings = DEFAULTS
+    sample: float, reading: float, shape: Sequence[int], max_samples: int | None, settings: PlanSettings = DEFAULTS
 ) -> float:
-    """The seconds of the coarsest surface on the fewest samples."""
-    return ladder(max_samples, settings)[0] * (cost.reading + _coarse_points(shape) * cost.sample)
+    """The seconds of the coarsest surface on the fewest samples; arguments as in `choose_samples`."""
+    return ladder(max_samples, settings)[0] * (reading + _coarse_points(shape) * sample)
 
 
-def expected_points(cost: Cost, seconds: float, samples: int, shape: Sequence[int]) -> int:
-    """The number of points, about, that there is time for."""
-    points = seconds / max(samples * cost.sample, 1e-9)
+def expected_points(sample: float, seconds: float, samples: int, shape: Sequence[int]) -> int:
+    """The number of points, about, that there is time for, where so many samples take `sample` seconds each."""
+    points = seconds / max(samples * sample, 1e-9)
     return int(np.clip(points, _coarse_points(shape), np.prod(shape)))
 
 

@@ -134,6 +134,7 @@ def _frozen(batches: list[Batch], sources: Sequence[Source], in_turn: bool) -> F
     size = sum(batch.size for batch in batches)
     populations = [source.population for source in sources]
     is_known = (len(sources) == 1 or in_turn) and None not in populations
+    counts = [sum(source.sizes) or None for source in (sources if in_turn else sources[:1])]
     return FrozenData(
         batches,
         size,
@@ -142,6 +143,7 @@ def _frozen(batches: list[Batch], sources: Sequence[Source], in_turn: bool) -> F
         several_loaders=in_turn and len(sources) > 1,
         available=max(size, sum(sum(source.sizes) for source in sources)),
         population=sum(n for n in populations if n is not None) if is_known else None,
+        chosen=None if None in counts else sum(n for n in counts if n is not None),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..accelerations.trial import Choice
-from ..survey.plan import Cost, Plan
+from ..survey.plan import Plan
+from .cost import Cost
 
 
 @dataclass
@@ -15,11 +16,9 @@ class Kept:
     Args:
         choice: the accelerations that were tried on this module. They are proved anew on the data of each landscape.
         cost: the time that measuring takes, as the rehearsal saw it.
-        available: how many samples there are, as far as that is known.
         plan: the data and the fineness of all landscapes.
     """
 
     choice: Choice | None = None
     cost: Cost | None = None
-    available: int | None = None
     plan: Plan | None = None

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, checked_directions, span_warning
 from ..distributed.one_process import OneProcessObjective, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, merge, share_of
+from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, from_first, merge, share_of
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
 from ..isolation.effects import effects_warning
@@ -27,7 +27,7 @@ from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..recipe import Recipe
 from ..survey.budget import Deadline, Limit, now
-from ..survey.plan import Cost, Plan, PlanSettings, expected_points, ladder
+from ..survey.plan import Plan, PlanSettings, expected_points, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
 from ..survey.same_loss import untidy
@@ -36,6 +36,7 @@ from ..weights.parameters import Params, Snapshot, checksum
 from ..weights.plane import Plane
 from ..weights.sharding import author_class, cut, is_sharded
 from . import compat
+from .cost import Cost, measured_cost
 from .frozen import FrozenData, freeze
 from .kept import Kept
 from .probe import probing
@@ -95,6 +96,19 @@ class Settings:
 
 
 Find = Callable[[Landscape], Landscape | None]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """The result of a rehearsal.
+
+    Args:
+        remarks: what there is to warn of.
+        cost: of a point of the landscape; None where nothing could be measured yet.
+    """
+
+    remarks: list[str] = field(default_factory=list)
+    cost: Cost | None = None
 
 
 @contextmanager
@@ -224,7 +238,7 @@ class Pass(Survey):
     def reading_seconds(self, seconds: float) -> float | None:
         """The seconds for reading the data, of those for all; None where reading is quick, and needs no limit."""
         cost, samples = self.settings.kept.cost, self.settings.planned_samples
-        if cost is not None and samples is not None and 10 * samples * cost.reading < seconds:
+        if cost is not None and samples is not None and 10 * samples * cost.reading_per_sample < seconds:
             return None
         return PlanSettings().reading * seconds
 
@@ -240,7 +254,7 @@ class Pass(Survey):
         """The limits of the points, by what a sample took before; without that, as if there were time for all."""
         cost, points = self.settings.kept.cost, self.grid.size
         if cost is not None:
-            points = expected_points(cost, deadline.left, surfaces[0].frozen.size, self.grid.shape)
+            points = expected_points(cost.sample, deadline.left, surfaces[0].frozen.size, self.grid.shape)
         return Limit(deadline, points, self.settings.level)
 
     def lay_plane(self, surface: Surface) -> None:
@@ -426,22 +440,6 @@ def remarks(landscape: Landscape) -> list[str]:
     return [text for text in texts if text]
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """The findings on one batch of each data set.
-
-    Args:
-        remarks: what there is to warn of.
-        cost: the time that measuring takes.
-        available: how many samples each data set has at most, as far as `max_samples` lets them be used; None where
-            that is not known.
-    """
-
-    remarks: list[str] = field(default_factory=list)
-    cost: Cost | None = None
-    available: int | None = None
-
-
 def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehearsal:
     """Measure the centre on one batch of each data set: what can't work is found before the training.
 
@@ -488,26 +486,9 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
-        told = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
-        return Rehearsal(told, _cost(job, surfaces, reading), _available(surfaces))
-
-
-def _cost(job: Pass, surfaces: Sequence[Surface], reading: float) -> Cost:
-    """The time that a sample of every data set takes, after a first point."""
-    seconds = 0.0
-    for surface in surfaces:
-        points = job.evaluator(surface.objective, job.plane, np.zeros((2, job.plane.ndim)), surface.frozen.batches)
-        next(points)
-        began = now()
-        next(points)
-        seconds += max(now() - began, 1e-6) / surface.frozen.size
-    return Cost(seconds, sum(reading / len(surfaces) / surface.frozen.size for surface in surfaces))
-
-
-def _available(surfaces: Sequence[Surface]) -> int | None:
-    """The number of samples in the largest data set; None where one is not known."""
-    known = [s.frozen.available > s.frozen.size or s.frozen.population is not None for s in surfaces]
-    return max(surface.frozen.available for surface in surfaces) if all(known) else None
+        texts = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
+        cost = measured_cost(job.evaluator, surfaces, job.plane, settings.max_samples, reading)
+        return Rehearsal(texts, from_first(trainer, cost))
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

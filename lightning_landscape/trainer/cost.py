@@ -1,0 +1,116 @@
+"""The cost of a landscape, measured on one batch of each data set before the training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..evaluators import Evaluator
+from ..survey.budget import now
+from ..survey.survey import Surface
+from ..weights.plane import Plane
+from ..weights.sharding import is_sharded
+
+
+@dataclass(frozen=True)
+class TimingSettings:
+    """Settings of the timing of a point.
+
+    Args:
+        points: the most points that are timed; the quickest counts, since other programs only slow down.
+        seconds: no further point is timed after so many. A point that takes longer is told well by one.
+        backward: a training step on a sample, in evaluations of it: one forward pass, and a backward pass of two.
+    """
+
+    points: int = 5
+    seconds: float = 0.1
+    backward: float = 3.0
+
+
+DEFAULTS = TimingSettings()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a point of a landscape, without accelerations.
+
+    Args:
+        seconds_per_sample: seconds that one point takes for a sample of each data set, once everything is warm.
+        samples: the number of samples of each data set that the settings ask for; None where only reading tells.
+        reading_per_sample: seconds to read a sample of each data set, with the start of the loaders.
+
+    >>> cost = Cost({"train": 0.25, "val": 0.5}, {"train": 1024, "val": 500})
+    >>> cost.point(), cost.point(most_samples=100)
+    (506.0, 75.0)
+    """
+
+    seconds_per_sample: Mapping[str, float] = field(default_factory=dict)
+    samples: Mapping[str, int | None] = field(default_factory=dict)
+    reading_per_sample: float = 0.0
+
+    @property
+    def sample(self) -> float:
+        """Seconds that a point takes for a sample of every data set."""
+        return sum(self.seconds_per_sample.values())
+
+    @property
+    def available(self) -> int | None:
+        """The samples of the largest data set that the settings ask for; None where only reading tells."""
+        counts = [n for n in self.samples.values() if n is not None]
+        return max(counts) if len(counts) == len(self.samples) and counts else None
+
+    def point(self, most_samples: int | None = None) -> float | None:
+        """Seconds that a point takes; None where the number of samples is unknown.
+
+        Args:
+            most_samples: of each data set; None for all that the settings ask for.
+        """
+        seconds = 0.0
+        for data, each in self.seconds_per_sample.items():
+            known = [n for n in (self.samples[data], most_samples) if n is not None]
+            if not known:
+                return None
+            seconds += each * min(known)
+        return seconds
+
+
+def measured_cost(
+    evaluator: Evaluator,
+    surfaces: Sequence[Surface],
+    plane: Plane,
+    max_samples: int | None,
+    reading: float = 0.0,
+    settings: TimingSettings = DEFAULTS,
+) -> Cost:
+    """The cost of a point on these surfaces, whose centres were measured already.
+
+    Args:
+        evaluator: the plain one.
+        surfaces: each with the first batches of its data.
+        plane: whose origin is measured.
+        max_samples: of a data set, where nothing else tells how many there are.
+        reading: seconds that these batches took to be read.
+        settings: of the timing.
+    """
+    per_sample, samples = {}, {}
+    for surface in surfaces:
+        per_sample[surface.data] = point_seconds(evaluator, surface, plane, settings) / surface.frozen.size
+        samples[surface.data] = max_samples if surface.frozen.chosen is None else surface.frozen.chosen
+    return Cost(per_sample, samples, sum(reading / len(surfaces) / surface.frozen.size for surface in surfaces))
+
+
+def point_seconds(evaluator: Evaluator, surface: Surface, plane: Plane, settings: TimingSettings = DEFAULTS) -> float:
+    """The least seconds that a warm point takes; sharded processes time one, since all must take equally many."""
+    count = 1 if is_sharded(evaluator.module) else settings.points
+    origin = np.zeros((1 + count, plane.ndim))
+    points = evaluator(surface.objective, plane, origin, surface.frozen.batches)
+    next(points)
+    seconds: list[float] = []
+    while len(seconds) < count and sum(seconds) < settings.seconds:
+        began = now()
+        next(points)
+        seconds.append(max(now() - began, 1e-6))
+    points.close()
+    return min(seconds)
