@@ -548,7 +548,7 @@ class LossLandscapeCallback(_Callback):
             if granted is not None:
                 began = now()
                 settings = self._planned(trainer, pl_module, files, settings, granted.measuring)
-                settings = replace(settings, level=None if last else settings.level)
+                settings = replace(settings, is_last=last)
                 seconds = granted.measuring - (now() - began)
             find = partial(self._find, trainer, files)
             try:

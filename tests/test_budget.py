@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 import lightning_landscape.output as reports
 from lightning_landscape import LossLandscapeCallback, load
+from lightning_landscape.accelerations.trial import Trial
 from lightning_landscape.survey import budget
-from lightning_landscape.survey.budget import Account, Deadline, parse_budget
+from lightning_landscape.survey.budget import Account, Deadline, Grant, parse_budget
 
 from . import _formula as formula
 from ._formula import callback, train
@@ -68,7 +69,7 @@ class Net(L.LightningModule):
         self.net = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        CLOCK.takes(1.0 if self.training else self.cost)
+        CLOCK.takes(1.0 if torch.is_grad_enabled() else self.cost)
         return nn.functional.cross_entropy(self.net(batch[0]), batch[1])
 
     validation_step = training_step
@@ -137,11 +138,11 @@ class Timed(LossLandscapeCallback):
 
 
 def taken(path: Path, epochs: int, cost: float = 0.002, **options: Any) -> tuple[float, Any]:
-    """The share of the fit that landscapes took, and the callback."""
+    """The time that landscapes took, as a share of the time trained, and the callback."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formula, "LossLandscapeCallback", Timed)
         landscapes, together, _ = fit(path, epochs, cost, **options)
-    return landscapes.hooks / together, landscapes
+    return landscapes.hooks / (together - landscapes.hooks), landscapes
 
 
 # what a budget is
@@ -154,7 +155,7 @@ def test_no_budget_is_refused_with_what_to_give(wrong: Any) -> None:
     with pytest.raises(ValueError, match="budget=") as error:
         LossLandscapeCallback(budget=wrong)
     assert repr(wrong) in str(error.value)
-    assert '"30s", "2min" or "1h"' in str(error.value)
+    assert '"auto", the time of each landscape, e.g. "30s", "2min" or "1h"' in str(error.value)
 
 
 @pytest.mark.parametrize("text, seconds", [("30s", 30), ("2min", 120), ("1.5h", 5400), (".5 s", 0.5)])
@@ -175,44 +176,62 @@ def test_a_deadline_stops_before_the_step_that_would_end_too_late() -> None:
     assert deadline(), "what is over stays over"
 
 
-def test_a_deadline_of_so_many_steps() -> None:
-    deadline = Deadline(1e9, steps=2)
-    assert not deadline()
-    deadline.step()
-    assert not deadline()
-    deadline.step()
-    assert deadline()
+def test_a_deadline_leaves_the_least_of_steps_in_any_case() -> None:
+    deadline, done = Deadline(1.0, least=5), 0
+    while not deadline():
+        CLOCK.takes(0.3)
+        deadline.step()
+        done += 1
+    assert done == 5
 
 
-def test_a_share_is_of_all_the_time_and_what_is_left_over_is_kept() -> None:
+def test_a_share_is_of_the_time_trained_and_what_is_left_over_is_kept() -> None:
     account = Account(budget.Budget("5 %", share=0.05))
-    CLOCK.takes(95.0)
-    assert account.left() == pytest.approx(5.0)  # of 100
+    CLOCK.takes(100.0)
+    assert account.left(last=False) == pytest.approx(5.0)
     with account.spending():
         CLOCK.takes(2.0)
-    assert account.left() == pytest.approx(3.0)
-    CLOCK.takes(95.0)
-    assert account.left() == pytest.approx(8.0)
-    assert account.share == pytest.approx(2 / 192)
+    assert account.left(last=False) == pytest.approx(3.0)
+    CLOCK.takes(100.0)
+    assert account.left(last=True) == pytest.approx(8.0)
+
+
+def test_auto_is_a_tenth_of_the_time_trained_but_20_s_each_and_60_s_at_the_end() -> None:
+    account = Account(budget.AUTO)
+    assert (account.left(last=False), account.left(last=True)) == (20.0, 60.0)
+    CLOCK.takes(1000.0)
+    assert (account.left(last=False), account.left(last=True)) == pytest.approx((100.0, 100.0))
+    with account.spending():
+        CLOCK.takes(90.0)
+    assert (account.left(last=False), account.left(last=True)) == (20.0, 60.0)
 
 
 def test_what_one_landscape_leaves_of_its_seconds_the_next_may_take() -> None:
     account = Account(budget.Budget("10 s", seconds=10.0))
     for expected, used in ((10, 4), (16, 16), (10, 12), (8, 0)):
-        granted = account.grant(last=True)
+        granted = account.grant(last=True, needed=1.0)
         assert granted is not None
-        assert granted[1] == pytest.approx(expected)
+        assert granted.total == pytest.approx(expected)
         with account.spending():
             CLOCK.takes(used)
 
 
-def test_a_landscape_waits_until_its_pictures_are_paid() -> None:
-    account = Account(budget.Budget("1 s", seconds=1.0), pictures=2)
+def test_a_landscape_waits_until_it_and_its_pictures_are_paid() -> None:
+    account = Account(budget.Budget("2 s", seconds=2.0))
     account.showing = 1.5
-    assert account.grant(last=False) is None
-    assert account.grant(last=True) == pytest.approx((0.5, 1.0))
+    assert account.grant(last=False, needed=0.6) is None
+    assert account.grant(last=False, needed=0.4) == Grant(pytest.approx(1.0), pytest.approx(2.0))  # type: ignore[arg-type]
     account.showing = 0.1
-    assert account.grant(last=False) == pytest.approx((1.9, 2.0))
+    assert account.grant(last=True, needed=99.0) == Grant(pytest.approx(3.9), pytest.approx(4.0))  # type: ignore[arg-type]
+
+
+def test_of_a_share_as_much_is_left_for_the_last_landscape() -> None:
+    account = Account(budget.Budget(0.1, share=0.1))
+    CLOCK.takes(100.0)
+    assert account.grant(last=False, needed=5.1) is None
+    granted = account.grant(last=False, needed=4.0)
+    assert granted is not None
+    assert granted.total == pytest.approx(6.0)
 
 
 # the share of a fit
@@ -220,16 +239,14 @@ def test_a_landscape_waits_until_its_pictures_are_paid() -> None:
 
 @pytest.mark.parametrize("cost", [1e-4, 2e-3, 3e-2])
 @pytest.mark.parametrize("every", [None, 1, 4])
-def test_landscapes_take_their_share_of_the_fit(tmp_path: Path, every: int | None, cost: float) -> None:
-    """0.05 ± 0.005, unless the last landscape is whole: then there was nothing left to do."""
-    share, landscapes = taken(
-        tmp_path, 9, cost, budget=0.05, every_n_epochs=every, plots=["contour", "heat"], samples=2
-    )
+def test_landscapes_take_their_share_of_the_time_trained(tmp_path: Path, every: int | None, cost: float) -> None:
+    """0.05 ± 0.005, unless every point of the last landscape was evaluated: then there was nothing left to do."""
+    share, landscapes = taken(tmp_path, 9, cost, budget=0.05, every_n_epochs=every, plots=["contour"], samples=2)
     landscape = landscapes.landscape
     assert share <= 0.055
-    whole = landscape.evaluated.all() and landscape.recipe.samples == SAMPLES
-    assert whole or share >= 0.045
-    assert whole == (cost < 1e-3)
+    assert landscape.evaluated.all() or share >= 0.045
+    assert landscape.evaluated.all() or cost > 1e-3
+    assert landscape.recipe.samples >= (256 if cost < 1e-3 else 64)
     assert landscape.done.all()
 
 
@@ -239,11 +256,11 @@ def test_a_machine_that_changes_its_speed_does_not_change_the_share(
 ) -> None:
     clock.slower = lambda time: factor if (time - 100) % 37 > 20 else 1.0
     share, landscapes = taken(tmp_path, 9, 0.01, budget=0.05, every_n_epochs=2, plots=["contour"])
-    assert 0.045 <= share <= 0.055
+    assert share <= 0.055
     assert landscapes.landscape.done.all()
 
 
-@pytest.mark.parametrize("seconds", [2.0, 10.0])
+@pytest.mark.parametrize("seconds", [9.0, 20.0])
 def test_each_landscape_takes_its_seconds(tmp_path: Path, seconds: float) -> None:
     _, landscapes = taken(tmp_path, 3, 0.02, budget=f"{seconds}s", every_n_epochs=None, plots=["contour"])
     took = landscapes.hooks
@@ -251,19 +268,28 @@ def test_each_landscape_takes_its_seconds(tmp_path: Path, seconds: float) -> Non
     assert landscapes.landscape.done.all()
 
 
-def test_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
+def test_there_is_always_a_picture_worth_looking_at(tmp_path: Path) -> None:
+    """Samples are given up first, then time."""
+    landscapes, _, _ = fit(tmp_path, 1, 0.05, budget="0.001s", every_n_epochs=None)
+    found = landscapes.landscape
+    assert found.recipe.samples == 64
+    assert found.evaluated.sum() == 85  # 9 × 9, and the neighbours of the centre
+    assert found.done.all()
+
+
+def test_slow_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(f"{__name__}.READ", 0.02)  # 10 s for all
     data = Data()
     order = data.x[:, 0].argsort()
     data.x, data.y = data.x[order], data.y[order]  # as many a data set is
-    landscapes = callback(**{**GRID, "accelerate": False, "budget": "8s", "every_n_epochs": None})
+    landscapes = callback(**{**GRID, "accelerate": False, "budget": "11s", "every_n_epochs": None})
     module = Net(1e-4)
     train(module, [DataLoader(data, 16, shuffle=True)], [landscapes], tmp_path, max_epochs=1)
     found = landscapes.landscape
     assert found is not None
-    assert 60 <= found.recipe.samples <= 120  # 2 s of the 8
+    assert found.recipe.samples == 128  # 2.56 s of the 11
     assert found.recipe.data["train"].available == SAMPLES
     with torch.no_grad():
         every = nn.functional.cross_entropy(module.net(data.x), data.y, reduction="none")
@@ -271,60 +297,112 @@ def test_reading_takes_a_quarter_of_the_time_and_what_was_read_is_a_random_part(
     assert abs(found.center["train_loss"] - every.mean()) < 0.5 * abs(first - every.mean())
 
 
-def test_what_a_point_takes_is_learned_off_the_centre_too(tmp_path: Path) -> None:
-    """Else there would be samples for which the time is not enough."""
+def test_what_could_be_read_in_time_is_the_plan_of_the_run(tmp_path: Path, clock: Clock) -> None:
+    """A reader that is quick in the rehearsal, and slow afterwards."""
 
-    class Farther(Measuring):
-        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-            CLOCK.takes(0.1 if self.distance() > 1.1 else 0.0)
-            return super().training_step(batch, batch_idx)
+    class Slower(Data):
+        def __getitem__(self, index: int) -> Any:
+            CLOCK.takes(0.002 if CLOCK.time < 101 else 0.02)
+            return self.x[index], self.y[index]
 
-    landscapes = callback(**{**GRID, "accelerate": False, "budget": "200s", "every_n_epochs": None})
-    train(Farther(0.01), [loader()], [landscapes], tmp_path, max_epochs=1)
-    found = landscapes.landscape
-    assert found is not None
-    assert 32 < found.recipe.samples < SAMPLES
-    assert np.isfinite(found.report.interpolation.errors["train_loss"])
-
-
-def test_the_draft_is_kept_where_nothing_better_comes_in_time(tmp_path: Path, clock: Clock) -> None:
-    clock.slower = lambda time: 1.0 if time < 100 + 32 + 3 else 300.0  # from the fourth second of the landscape on
-    landscapes, _, _ = fit(tmp_path, 1, 0.01, budget="40s", every_n_epochs=None)
-    found = landscapes.landscape
-    assert found.done.all()
-    assert found.recipe.samples == 64  # 41 points on 4 batches: a twentieth of the time
-    assert 13 <= found.evaluated.sum() <= 50
+    landscapes = callback(**{**GRID, "accelerate": False, "budget": "9s", "every_n_epochs": 1})
+    train(Net(1e-4), [DataLoader(Slower(), 16, shuffle=True)], [landscapes], tmp_path, max_epochs=3)
+    counts = [landscape.recipe.samples for landscape in landscapes.landscapes.values()]
+    assert len(set(counts)) == 1
+    assert 64 <= counts[0] < SAMPLES
+    assert landscapes.landscape is not None
+    assert landscapes.landscape.recipe.planned_samples == counts[0]
 
 
 def test_more_time_gives_more_samples_then_more_points(tmp_path: Path) -> None:
     seen = []
-    for seconds in (2, 8, 32, 180, 300):
-        found, _, _ = fit(tmp_path, 1, 0.02, budget=f"{seconds}s")
+    for seconds in (2, 40, 160, 400):
+        found, _, _ = fit(tmp_path / str(seconds), 1, 0.02, budget=f"{seconds}s", every_n_epochs=None)
         seen.append((found.landscape.recipe.samples, int(found.landscape.evaluated.sum())))
-    samples, points = zip(*seen, strict=True)
-    assert list(samples) == sorted(samples)
-    assert samples[0] < samples[2] < SAMPLES == samples[3] == samples[4]
-    assert points[0] < points[3] < points[4] == 17 * 17
+    assert [samples for samples, _ in seen] == [64, 128, 256, SAMPLES]
+    assert seen[0][1] == 85
+    assert seen[-1][1] == 17 * 17
 
 
 def test_with_time_enough_it_is_the_landscape_without_a_budget(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"samples": 3, "data": ["train", "val"]}
+    options: dict[str, Any] = {"samples": 3, "data": ["train", "val"], "every_n_epochs": None}
     results = []
-    for extra in ({}, {"budget": "1h"}):
+    for extra in ({"budget": None}, {}):
         landscapes = callback(**{**GRID, "accelerate": False, **options, **extra})
         torch.manual_seed(3)
-        _, after = train(Net(), [loader(), loader(48, shuffle=False)], [landscapes], tmp_path)
+        _, after = train(Net(5e-4), [loader(), loader(48, shuffle=False)], [landscapes], tmp_path / str(len(results)))
         results.append((landscapes.landscape, after))
     (plain, after), (timed, same) = results
     assert not differences(after, same)
     assert timed.evaluated.all()
     for name, values in plain.values.items():
-        np.testing.assert_allclose(timed.values[name], values, rtol=1e-6)
-        assert timed.center[name] == pytest.approx(plain.center[name], rel=1e-6)
+        np.testing.assert_array_equal(timed.values[name], values)
+        assert timed.center[name] == plain.center[name]
     for landscape in (timed, plain):
         assert {name: data.samples for name, data in landscape.recipe.data.items()} == {"train": SAMPLES, "val": 48}
     assert timed.report.interpolation is None
     assert "of 512 samples" not in reports.summary(timed)
+
+
+# the plan of a run
+
+
+def test_all_landscapes_of_a_run_have_the_same_samples_and_points(tmp_path: Path) -> None:
+    landscapes, _, _ = fit(tmp_path, 5, 0.004, budget="9s", every_n_epochs=1, plots=["contour"])
+    *early, last = landscapes.landscapes.values()
+    assert len(early) == 4
+    assert len({landscape.recipe.data["train"].checksum for landscape in (*early, last)}) == 1
+    for landscape in early[1:]:
+        np.testing.assert_array_equal(landscape.evaluated, early[0].evaluated)
+    assert not early[0].evaluated.all()
+    assert last.evaluated.sum() > early[0].evaluated.sum(), "the last one may be finer"
+    assert last.evaluated[early[0].evaluated].all()
+
+
+def test_a_landscape_that_is_coarser_than_those_before_says_so(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock.slower = lambda time: 1.0 if time < 140 else 20.0
+    with caplog.at_level("INFO"):
+        fit(tmp_path, 3, 0.0005, budget="9s", every_n_epochs=1, plots=[])
+    assert "has 9 points an axis, those before it 17: budget='9s' left less time for it." in caplog.text
+
+
+def test_the_recipe_repeats_a_landscape_bit_by_bit(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"every_n_epochs": None, "samples": 3}
+    some, _, _ = fit(tmp_path / "some", 1, 0.02, budget="40s", **options)
+    found = some.landscape
+    assert found.recipe.planned_samples == 128
+    again, _, _ = fit(tmp_path / "again", 1, 0.02, budget=None, max_samples=128, **options)
+    np.testing.assert_array_equal(again.landscape.loss[found.evaluated], found.loss[found.evaluated])
+    assert again.landscape.recipe.data["train"].checksum == found.recipe.data["train"].checksum
+    assert again.landscape.samples is not None
+    assert [s.index for s in again.landscape.samples.items] == [s.index for s in found.samples.items]
+
+
+def test_a_run_of_the_same_settings_takes_the_plan_that_it_finds(tmp_path: Path) -> None:
+    """Else a landscape that was stopped could not go on, since the time chooses the samples."""
+    first, _, _ = fit(tmp_path, 1, 0.02, budget="40s", every_n_epochs=None)
+    assert first.landscape.recipe.samples == 128
+    again, _, _ = fit(tmp_path, 1, 0.0001, budget="40s", every_n_epochs=None)
+    assert again.landscape.recipe.samples == 128
+    assert len(list((tmp_path / "landscape").iterdir())) == 1
+    other, _, _ = fit(tmp_path, 1, 0.0001, budget="40s", every_n_epochs=None, max_samples=300)
+    assert other.landscape.recipe.samples == 300
+
+
+def test_accelerations_are_tried_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    begin = Trial.begin
+
+    def noted(trial: Trial) -> bool:
+        tried.append(trial.points)
+        return begin(trial)
+
+    monkeypatch.setattr(Trial, "begin", noted)
+    landscapes, _, _ = fit(tmp_path, 4, 1e-6, budget=None, every_n_epochs=1, accelerate=True)
+    assert len(landscapes.landscapes) == 4
+    assert len(tried) == 1
 
 
 # what a landscape says of it
@@ -332,7 +410,7 @@ def test_with_time_enough_it_is_the_landscape_without_a_budget(tmp_path: Path) -
 
 def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_path: Path) -> None:
     whole, _, _ = fit(tmp_path / "whole", 1, 0.02, every_n_epochs=None, max_samples=None)
-    some, _, _ = fit(tmp_path / "some", 1, 0.02, budget="30s", every_n_epochs=None)
+    some, _, _ = fit(tmp_path / "some", 1, 0.02, budget="20s", every_n_epochs=None)
     a, b = whole.landscape, some.landscape
     assert 16 <= b.recipe.samples < SAMPLES
     assert b.recipe.data["train"].available == SAMPLES
@@ -346,12 +424,6 @@ def test_values_are_those_of_the_samples_it_names_and_the_estimate_holds(tmp_pat
     assert "there were 512 samples of train" in page
     again = load(tmp_path / "some" / "landscape" / "step=000032" / "landscape.h5")
     assert again.recipe == b.recipe
-
-
-def test_a_budget_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match=r"budget='0.001s' leaves 0.* s .* it is not measured. Give a larger"):
-        landscapes, _, _ = fit(tmp_path, 1, 0.05, budget="0.001s", every_n_epochs=None)
-    assert landscapes.landscape is None
 
 
 def test_pictures_that_there_is_no_time_for_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

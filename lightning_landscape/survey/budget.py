@@ -116,13 +116,15 @@ class Limit:
 
     Args:
         deadline: of its last point.
-        points: how many there is time for, about.
-        level: of the last subgrid that is evaluated (`refine`); None for as fine as there is time for.
+        point: seconds that a point takes without accelerations, about; None where nobody knows.
+        level: of the last subgrid that is evaluated (`refine`); None where it is not decided yet.
+        is_last: whether the landscape takes all of its time, and may be finer than those before it.
     """
 
     deadline: Deadline
-    points: int
+    point: float | None = None
     level: int | None = None
+    is_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -189,12 +191,13 @@ class Account:
                 much is left for the last one.
         """
         left, needed = self.left(last), needed + self.showing
-        if not last and left < needed * (2 if self.budget.share and not self.budget.least_at_end else 1):
-            return None
         if not last and self.budget.share and not self.budget.least_at_end:
             left -= needed
+        if not last and left < needed:
+            return None
+        left = max(left, 0.0)
         self.passes += 1
-        return Grant(left - min(self.showing, max(left, 0.0) * self.share_of_pictures), left)
+        return Grant(left - min(self.showing, left * self.share_of_pictures), left)
 
     def record_pictures(self, seconds: float, share: float) -> None:
         """Learn from a share of a landscape's pictures, which took so many seconds, what all of them take."""

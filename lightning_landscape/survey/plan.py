@@ -96,10 +96,27 @@ def least_seconds(
     return ladder(max_samples, settings)[0] * (reading + _coarse_points(shape) * sample)
 
 
-def expected_points(sample: float, seconds: float, samples: int, shape: Sequence[int]) -> int:
-    """The number of points, about, that there is time for, where so many samples take `sample` seconds each."""
-    points = seconds / max(samples * sample, 1e-9)
-    return int(np.clip(points, _coarse_points(shape), np.prod(shape)))
+def affordable_points(point: float, seconds: float, shape: Sequence[int]) -> int:
+    """The number of points that there is time for; those of the coarsest level in any case.
+
+    Args:
+        point: seconds that one takes.
+        seconds: for all of them.
+        shape: of the grid.
+    """
+    return int(np.clip(seconds / point, _coarse_points(shape), np.prod(shape)))
+
+
+def affordable_level(point: float, seconds: float, shape: Sequence[int], settings: PlanSettings = DEFAULTS) -> int:
+    """The finest level (`refine`) that there is time for, the first in any case; arguments as before.
+
+    >>> [affordable_level(0.1, seconds, (51, 51)) for seconds in (1.0, 60.0, 100.0, 1000.0)]
+    [3, 3, 4, 6]
+    """
+    first, count = RefinementSettings().first, len(levels(shape))
+    numbers = range(first, first + count)
+    fitting = [n for n in numbers if point * least(shape, n) <= settings.share * seconds]
+    return max(fitting, default=first)
 
 
 def _coarse_points(shape: Sequence[int]) -> int:

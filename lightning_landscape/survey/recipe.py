@@ -39,14 +39,13 @@ def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) 
     )
 
 
-def data_recipe(data: FrozenData, is_timed: bool = False) -> DataRecipe:
+def data_recipe(data: FrozenData, available: int | None = None) -> DataRecipe:
     """The recipe of the data of one surface.
 
     Args:
         data: what every point is measured on.
-        is_timed: whether there was a time limit, which may have left samples out.
+        available: how many samples there would be without a time limit; None where there is none, or nobody knows.
     """
-    available = data.available if is_timed else None
     return DataRecipe(data.size, len(data.batches), data.checksum, data.note, data.population, available)
 
 

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from ..report import Report
 from ..weights.plane import Plane
 from .budget import Deadline, Limit, never
 from .data import FrozenData
+from .plan import affordable_level, affordable_points
 
 Array = NDArray[np.float64]
 Pair = tuple[Objective, Sequence[Batch]]  # what is measured, on its batches
@@ -168,11 +170,12 @@ class Survey:
         choice = Choice()
         if self.accelerate:
             expected = len(order) if self.tolerance is None else min(len(order), least(self.grid.shape))
-            expected = expected if limit is None else min(expected, limit.points)
+            if limit is not None and limit.point is not None:
+                expected = min(expected, affordable_points(limit.point, limit.deadline.left, self.grid.shape))
             evaluator, choice = self.choose(surfaces[0], surfaces[0].frozen.batches, order, expected)
         orders: Iterable[NDArray[np.intp]] = [order]
         if evaluator is self.evaluator and (self.tolerance is not None or limit is not None):
-            losses, level = [s.loss for s in surfaces], None if limit is None else limit.level
+            losses, level = [s.loss for s in surfaces], None if limit is None else self._level(limit, choice)
             orders = refine(landscape, losses, self.tolerance or 0.0, deadline or never, level)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
@@ -181,6 +184,13 @@ class Survey:
                 deadline.start()
             with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
                 yield landscapes
+
+    def _level(self, limit: Limit, choice: Choice) -> int | None:
+        """The finest level to evaluate; None for as fine as there is time for."""
+        if limit.is_last or limit.level is not None or limit.point is None:
+            return None if limit.is_last else limit.level
+        point = limit.point / prod(choice.speedup.values())
+        return affordable_level(point, limit.deadline.left, self.grid.shape)
 
     def choose(
         self, surface: Surface, batches: Sequence[Batch], order: NDArray[np.intp], expected: int

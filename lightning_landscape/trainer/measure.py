@@ -27,7 +27,7 @@ from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..recipe import Recipe
 from ..survey.budget import Deadline, Limit, now
-from ..survey.plan import Plan, PlanSettings, expected_points, ladder
+from ..survey.plan import Plan, PlanSettings, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
 from ..survey.same_loss import untidy
@@ -70,7 +70,8 @@ class Settings:
         flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
         budget: as the user gave it; None for no limit of time.
         planned_samples: of each data set, as the time allows; None for `max_samples`.
-        level: of the last subgrid that is evaluated where the time is limited; None for as fine as there is time for.
+        level: of the last subgrid that is evaluated where the time is limited; None where it is not decided yet.
+        is_last: whether the landscape takes all of its time, and may be finer than those before it.
         kept: the decisions of the run.
     """
 
@@ -92,6 +93,7 @@ class Settings:
     budget: float | str | None = None
     planned_samples: int | None = None
     level: int | None = None
+    is_last: bool = True
     kept: Kept = field(default_factory=Kept)
 
 
@@ -251,11 +253,11 @@ class Pass(Survey):
             self.settings.kept.plan = replace(self.settings.kept.plan or Plan(planned), samples=planned)
 
     def limit(self, deadline: Deadline, surfaces: Sequence[Surface]) -> Limit:
-        """The limits of the points, by what a sample took before; without that, as if there were time for all."""
-        cost, points = self.settings.kept.cost, self.grid.size
-        if cost is not None:
-            points = expected_points(cost.sample, deadline.left, surfaces[0].frozen.size, self.grid.shape)
-        return Limit(deadline, points, self.settings.level)
+        """The limits of the points, by what a sample took in the rehearsal."""
+        settings, cost = self.settings, self.settings.kept.cost
+        each = {} if cost is None else cost.seconds_per_sample
+        seconds = sum(each.get(surface.data, 0.0) * surface.frozen.size for surface in surfaces)
+        return Limit(deadline, seconds or None, settings.level, settings.is_last)
 
     def lay_plane(self, surface: Surface) -> None:
         """Make the directions, now that it is known what is measured.
@@ -393,6 +395,8 @@ class Pass(Survey):
         """The recipe of the landscape of these surfaces."""
         trainer, settings = self.trainer, self.settings
         step = compat.training_step_count(trainer) if settings.step is None else settings.step
+        cost = settings.kept.cost
+        available = {} if cost is None or settings.budget is None else cost.samples
         return Recipe(
             module=author_class(self.probe).__name__,
             objective=getattr(settings.objective, "__qualname__", None) or compat.STEPS[settings.data[0]],
@@ -402,7 +406,7 @@ class Pass(Survey):
             epoch=settings.epoch,
             weights=settings.weights,
             weights_checksum=checksum(self.snapshot.params.values()),
-            data={s.data: data_recipe(s.frozen, is_timed=settings.budget is not None) for s in surfaces},
+            data={s.data: data_recipe(s.frozen, available.get(s.data)) for s in surfaces},
             data_of={name: s.data for s in surfaces for name in s.names.values()},
             directions=directions_recipe(settings.directions, self.snapshot, self.plane),
             precision=str(trainer.precision),
