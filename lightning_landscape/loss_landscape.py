@@ -268,7 +268,7 @@ class LossLandscape:
         figures = Figures(displayed=show)
         for name, values in self.landscape.values.items():
             limit = loss_max if loss_max is not None and (values < loss_max).any() else None
-            options = {"value_max": limit, "log": log} if name != ACCURACY else {}
+            options = {"vmax": limit, "color_scale": "log" if log else "global"} if name != ACCURACY else {}
             figures += self._draw(["slices"], [name], show, xlim=xlim, **options)
         return figures
 

@@ -29,6 +29,8 @@ def draw_contour(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface as contour lines with inline labels.
@@ -38,18 +40,19 @@ def draw_contour(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES; the lines keep to its range.
-        levels: the values of the lines, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the levels do not
-            increase.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "contour")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax, levels=levels)
     ax = open_axes(ax, 6.6, 6.4)
     if scale.message is None:
         _draw_lines(ax, landscape.grid, scale)

@@ -21,6 +21,8 @@ def limit_values(ax: Axes, scale: Scale, margin: float = 0.06) -> None:
     else:
         gap = margin * (scale.high - scale.low)
         ax.set_ylim(scale.low - gap, scale.high + gap)
+        if scale.custom_levels:
+            ax.set_yticks(*round_ticks(scale))
 
 
 def draw_band(

@@ -26,6 +26,8 @@ def draw_filled(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface as bands of colour.
@@ -35,19 +37,19 @@ def draw_filled(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
-        levels: the boundaries of the bands, e.g. ``np.arange(0, 10, 0.5)``; None for 30 from end to end. Values
-            beyond take the end colours.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the levels do not
-            increase.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "filled")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax, levels=levels)
     ax = open_axes(ax, 7.2, 6.3)
     bands = fill_bands(ax, landscape.grid, scale)
     dress_plane(ax, landscape.grid, scale)

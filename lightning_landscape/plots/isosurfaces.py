@@ -33,6 +33,8 @@ def draw_isosurfaces(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
     """Surfaces at some round values, without the quarter of the grid that would hide the inner ones.
@@ -42,6 +44,7 @@ def draw_isosurfaces(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; axes that are not 3-D are replaced. None for a new figure.
         color_scale: one of COLOR_SCALES; the surfaces keep to its range.
+        vmin, vmax: the ends of the values; None for those of `color_scale`.
         levels: the values of the surfaces; None for at most 5 round ones.
 
     Returns:
@@ -54,7 +57,7 @@ def draw_isosurfaces(
     """
     require_ndim(landscape, "isosurfaces")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax, levels=levels)
     require_marching_cubes()
     axes, grid = open_space(ax, BOX, zoom=0.97, elev=26, azim=-48), landscape.grid
     axes.set(**{f"{letter}lim": axis[[0, -1]] for letter, axis in zip("xyz", grid.axes, strict=True)})

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from ..landscape import Grid, Landscape
 from .backdrop import add_backdrop
@@ -37,7 +38,14 @@ PLANES = ((0, 1), (0, 2), (1, 2))  # the two directions of each plane
 
 @default_settings()
 def draw_sections(
-    landscape: Landscape, metric: str | None = None, *, ax: Axes | None = None, color_scale: str = "global"
+    landscape: Landscape,
+    metric: str | None = None,
+    *,
+    ax: Axes | None = None,
+    color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The three planes through the point nearest to the centre, in one colour scale.
 
@@ -46,16 +54,19 @@ def draw_sections(
         metric: the name of the values to draw; None for the main loss.
         ax: the place to draw at, filled with three axes; None for a new figure.
         color_scale: one of COLOR_SCALES, over the points of the three planes.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 3-D, or the metric or the colour scale is unknown.
+        ValueError: if the landscape is not 3-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "sections")
     name = landscape.metric(metric)
-    note, scale = _scale(landscape, name, color_scale)
+    note, scale = _scale(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
     frame = open_axes(ax, 11.6, 4.6)
     hide_frame(frame)
     cells = [Cell(frame, 0, place, 1, len(PLANES), left=36, bottom=24) for place in range(len(PLANES))]
@@ -69,7 +80,7 @@ def draw_sections(
     return root(frame)
 
 
-def _scale(landscape: Landscape, name: str, color_scale: str) -> tuple[str, Scale]:
+def _scale(landscape: Landscape, name: str, color_scale: str, **ends: Any) -> tuple[str, Scale]:
     """The note, and the colours of the whole volume with all points beside the planes hidden.
 
     The colours and the counts are of the points in the planes, each once.
@@ -78,7 +89,7 @@ def _scale(landscape: Landscape, name: str, color_scale: str) -> tuple[str, Scal
     inside = np.zeros(grid.shape, bool)
     for missing in range(3):
         inside[_plane_index(grid, missing)] = True
-    flat = make_scale(landscape.values[name][inside], color_scale, landscape.done[inside])
+    flat = make_scale(landscape.values[name][inside], color_scale, landscape.done[inside], **ends)
     values: MaskedValues = np.ma.masked_all(grid.shape)
     values[inside] = flat.values
     masks: dict[str, Any] = {kind: np.zeros(grid.shape, bool) for kind in ("missing", "broken", "hidden")}

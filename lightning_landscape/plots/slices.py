@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .curves import draw_band, limit_values
@@ -38,9 +38,10 @@ def draw_slices(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    levels: ArrayLike | None = None,
     xlim: Limits | None = None,
-    value_max: float | None = None,
-    log: bool = False,
 ) -> Figure:
     """One curve a direction, the other coordinates nearest to 0.
 
@@ -49,9 +50,9 @@ def draw_slices(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES, for the y axis.
+        vmin, vmax: the ends of the y axis, beyond which curves are cut; None for those of `color_scale`.
+        levels: the ticks of the y axis, and its ends in place of both; None for round ones.
         xlim: the ends of the x axis, in lengths of the directions; None for the whole grid.
-        value_max: the upper end of the y axis, beyond which curves are cut; None for that of `color_scale`.
-        log: True for a logarithmic y axis, as with color_scale="log".
 
     Returns:
         The figure that holds the axes.
@@ -69,9 +70,9 @@ def draw_slices(
         ends = " and ".join(f"from {short(float(axis[0]))} to {short(float(axis[-1]))}" for axis in grid.axes)
         raise ValueError(f"xlim={xlim} holds no point: the grid runs {ends}.")
     done = np.concatenate([landscape.done[index] for index in indices])
-    scale = make_scale(np.concatenate(curves), "log" if log else color_scale, done, vmax=value_max)
+    scale = make_scale(np.concatenate(curves), color_scale, done, vmin=vmin, vmax=vmax, levels=levels)
     ax = open_axes(ax, 7.4, 4.9)
-    _draw_frame(ax, grid, scale, xlim, value_max)
+    _draw_frame(ax, grid, scale, xlim)
     stop = 0
     for direction, (index, curve) in enumerate(zip(indices, curves, strict=True)):
         start, stop = stop, stop + len(curve)
@@ -95,12 +96,10 @@ def _index_slice(grid: Grid, direction: int, xlim: Limits | None) -> tuple[int |
     return tuple(index)
 
 
-def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None, value_max: float | None) -> None:
+def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None) -> None:
     """Sets the limits first: a band or a star must not stretch them."""
     ax.set_xlim(xlim or (min(axis[0] for axis in grid.axes), max(axis[-1] for axis in grid.axes)))
     limit_values(ax, scale)
-    if value_max is not None and scale.message is None:
-        ax.set_ylim(top=value_max)
     if scale.empty:
         ax.set_yticks([])
     ax.grid(True, color=STYLE.rule, linewidth=0.5, alpha=0.6)

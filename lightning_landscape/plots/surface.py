@@ -33,6 +33,7 @@ def draw_surface(
     color_scale: str = "global",
     vmin: float | None = None,
     vmax: float | None = None,
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface in 3-D, with holes where there is no value.
 
@@ -41,18 +42,19 @@ def draw_surface(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; axes that are not 3-D are replaced. None for a new figure.
         color_scale: one of COLOR_SCALES; heights are clipped or logarithmic like the colours.
-        vmin, vmax: the ends of the colours and heights; None for those of `color_scale`. Values beyond take
-            those of the ends.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the range is empty.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
+    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax, levels=levels)
     axes = open_space(ax, BOX, zoom=1.04, elev=38, azim=-60)
     grid = landscape.grid
     low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape, Sample, Samples
 from .backdrop import add_backdrop
@@ -46,6 +46,9 @@ def draw_tiles(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    levels: ArrayLike | None = None,
     layout: str = "2x5",
     share_colorbar: bool = True,
 ) -> Figure:
@@ -56,6 +59,8 @@ def draw_tiles(
         metric: None or the main loss: samples hold no other.
         ax: the place to draw at, filled with a nested grid; None for a new figure.
         color_scale: one of COLOR_SCALES.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
         layout: rows x columns.
         share_colorbar: True for one colour scale (1-D: one y axis) for all samples; else each has one.
 
@@ -70,7 +75,9 @@ def draw_tiles(
     check_color_scale(color_scale)
     samples, rows, columns = _require_samples(landscape, metric, layout)
     flat, count = landscape.grid.ndim == 2, len(samples.items)
-    whole, scales = _choose_scales(landscape, samples, color_scale, share_colorbar)
+    whole, scales = _choose_scales(
+        landscape, samples, share_colorbar, color_scale=color_scale, vmin=vmin, vmax=vmax, levels=levels
+    )
     frame = open_axes(ax, *_size(landscape, rows, columns, flat and not share_colorbar))
     _dress_frame(frame, landscape, whole)
     size = caption_size(frame, columns, samples.items)
@@ -111,12 +118,12 @@ def _require_samples(landscape: Landscape, metric: str | None, layout: str) -> t
     return samples, rows, columns
 
 
-def _choose_scales(landscape: Landscape, samples: Samples, color_scale: str, share: bool) -> tuple[Scale, list[Scale]]:
+def _choose_scales(landscape: Landscape, samples: Samples, share: bool, **options: Any) -> tuple[Scale, list[Scale]]:
     """The scale of all samples together, and one a sample."""
-    whole = make_scale(samples.values, color_scale, landscape.done)
+    whole = make_scale(samples.values, done=landscape.done, **options)
     if share:
         return whole, [whole.part(b) for b in range(len(samples.items))]
-    scales = [make_scale(values, color_scale, landscape.done) for values in samples.values]
+    scales = [make_scale(values, done=landscape.done, **options) for values in samples.values]
     return replace(whole, remark=_summarize(scales)), scales
 
 
