@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike
 from ..landscape import Landscape
 from .backdrop import cell_edges, dress_plane
 from .bars import color_bar
+from .frames import Frame
 from .furniture import describe_landscape, open_axes, require_ndim, root
-from .scales import make_scale
+from .scales import scale_of
 from .settings import default_settings
 from .style import STYLE
 
@@ -45,13 +46,13 @@ def draw_heat(
     """
     require_ndim(landscape, "heat")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax, levels=levels)
-    ax = open_axes(ax, 7.2, 6.3)
+    scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
+    ax = open_axes(ax, Frame())
     if not scale.empty:
         x, y = (cell_edges(axis) for axis in landscape.grid.axes)
         ax.pcolormesh(x, y, scale.values.T, norm=scale.norm, cmap=STYLE.colormap, gid="values")  # rows are y
-    dress_plane(ax, landscape.grid, scale, cells=True)
+    dress_plane(ax, landscape, scale, cells=True)
     describe_landscape(ax, landscape, name, scale.note())
     if not scale.empty:
-        color_bar(ax, scale, name)
+        color_bar(ax, scale)
     return root(ax)
