@@ -47,6 +47,7 @@ def color_bar(
     if fitted and frame is not None:
         _match_height(options["cax"], ax, beside)
     bar: Colorbar = parent.colorbar(mappable, ax=ax, **options)
+    bar.ax.set_label("<colorbar>")  # as matplotlib names those that it makes
     bar.outline.set(edgecolor=STYLE.rule, linewidth=0.8)
     bar.set_label(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     ticks, texts = round_ticks(scale, max_ticks)
