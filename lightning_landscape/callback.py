@@ -23,10 +23,11 @@ from .landscape import Grid, Landscape, grid_of
 from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
-from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, put_out
+from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, data_file, put_out
 from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
+from .summary import about
 from .survey.budget import AUTO, Account, Deadline, Grant, now, parse_budget
 from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
@@ -90,7 +91,8 @@ class LossLandscapeCallback(_Callback):
         sample_layout: rows × columns of the tiles.
         color_scale: "global" (lowest to highest), "quantile" (5–95 %) or "log".
         share_colorbar: one colour bar for all tiles, or one each.
-        plots: kinds of pictures: "contour", "filled", "heat", "surface", "slices", "tiles".
+        plots: kinds of pictures of the main loss: "contour", "surface", "slices", "tiles", and "heat" on request. Every
+            other metric has the first of them.
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
         accelerate: measure faster where a short trial on your module gives the same values, to 1e-6 relative. The trial
@@ -150,9 +152,9 @@ class LossLandscapeCallback(_Callback):
         sample_layout: str = "2x5",
         color_scale: Literal["global", "quantile", "log"] = "global",
         share_colorbar: bool = True,
-        plots: Sequence[str] = ("contour", "filled", "heat", "surface", "slices", "tiles"),
+        plots: Sequence[str] = ("contour", "surface", "slices", "tiles"),
         dirpath: Optional[Union[str, os.PathLike]] = None,
-        formats: Sequence[str] = ("h5", "png", "pdf"),
+        formats: Sequence[str] = ("h5", "png"),
         accelerate: Union[bool, Literal["bf16"]] = True,
         tolerance: Optional[float] = None,
         budget: Optional[Union[float, str]] = "auto",
@@ -613,6 +615,9 @@ class LossLandscapeCallback(_Callback):
         tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{compat.running_method(trainer)}"
         written = files.begin()
         output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
+        output.for_loggers.text[f"{tag}/recipe"] = about(
+            landscape, data_file(files.folder, landscape, self.look.formats)
+        )
         for what, failure in output.failures:
             self._failed(trainer, failure, f"The picture {what} could not be drawn")
         for kind, failure in log(trainer.loggers, output.for_loggers, step).failed:

@@ -365,7 +365,7 @@ class Landscape:
         """The figure of one metric, which a notebook shows; ``figure.savefig("loss.pdf")`` writes it.
 
         Args:
-            kind: "contour", "filled", "heat" or "surface" of a plane, "slices" or "tiles" of a line or a plane;
+            kind: "contour", "heat" or "surface" of a plane, "slices" or "tiles" of a line or a plane;
                 "sections", "isosurfaces" or "slices" of a volume. None for contour, slices or sections.
             metric: a name in `values`; None for the main loss.
             options: of that kind, e.g. ``ax``, or ``color_scale="log"``; all are in its file in `plots`.

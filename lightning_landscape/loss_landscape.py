@@ -268,7 +268,7 @@ class LossLandscape:
         figures = Figures(displayed=show)
         for name, values in self.landscape.values.items():
             limit = loss_max if loss_max is not None and (values < loss_max).any() else None
-            options = {"value_max": limit, "log": log} if name != ACCURACY else {}
+            options = {"vmax": limit, "color_scale": "log" if log else "global"} if name != ACCURACY else {}
             figures += self._draw(["slices"], [name], show, xlim=xlim, **options)
         return figures
 
@@ -280,7 +280,7 @@ class LossLandscape:
         vlevel: float | None = None,
         show: bool = False,
     ) -> Figures:
-        """Draw contour lines, filled contours and a heat map, each as a PDF beside `surf_file`.
+        """Draw filled contours with labelled lines and a heat map, each as a PDF beside `surf_file`.
 
         Args:
             surf_name: a metric; "auto" for all of them; None for the loss.
@@ -295,7 +295,7 @@ class LossLandscape:
         figures = Figures(displayed=show)
         for name in self._names(surf_name):
             levels = self._levels(name, vmin, vmax, vlevel)
-            figures += self._draw(["contour", "filled"], [name], show, levels=levels)
+            figures += self._draw(["contour"], [name], show, levels=levels)
             figures += self._draw(["heat"], [name], show, vmin=vmin, vmax=vmax)
         return figures
 

@@ -40,13 +40,30 @@ class Look:
         color_scale: one of `plots.COLOR_SCALES`.
         sample_layout: rows × columns of the tiles, e.g. "2x5".
         share_colorbar: one colour bar for all tiles, or one each.
+        every_metric: every kind for every metric; else those other than the main loss have the first kind only.
     """
 
-    plots: Sequence[str] = tuple(PLOTS)
-    formats: Sequence[str] = ("h5", "png", "pdf")
+    plots: Sequence[str] = ("contour", "surface", "slices", "tiles", "sections")
+    formats: Sequence[str] = ("h5", "png")
     color_scale: str = "global"
     sample_layout: str = "2x5"
     share_colorbar: bool = True
+    every_metric: bool = False
+
+    def metrics(self, landscape: Landscape, kind: str, names: Sequence[str]) -> list[str | None]:
+        """Those of some metrics that have a picture of this kind; None stands for all of the landscape.
+
+        >>> from .landscape import Grid
+        >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3), "acc": np.zeros(3)}, "loss")
+        >>> look = Look(plots=("contour", "slices", "tiles"))  # of which slices are the first that draw a line
+        >>> look.metrics(line, "slices", ["loss", "acc"]), look.metrics(line, "tiles", ["loss", "acc"])
+        (['loss', 'acc'], [None])
+        """
+        if PLOTS[kind].per == "landscape":
+            return [None]
+        able = (other for other in self.plots if landscape.grid.ndim in PLOTS[other].ndims)
+        first = next((other for other in able if PLOTS[other].per == "metric"), kind)
+        return [name for name in names if self.every_metric or kind == first or name == landscape.main]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,13 +118,31 @@ def put_out(
         if landscape.samples is not None:
             write("selected_samples.json", partial(samples_as_json, landscape.samples))
     pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
-    images = {
-        f"{tag}/{kind}" if name is None else f"{tag}/{name}/{kind}": pixels
-        for (kind, name), pixels in pictures.pixels.items()
-    }
+    images = {picture_tag(tag, landscape, kind, name): pixels for (kind, name), pixels in pictures.pixels.items()}
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
     text = {f"{tag}/reading": str(landscape.reading())}
     return Output(Shown(images, numbers, landscape, text), pictures.failures, pictures.left_out)
+
+
+def picture_tag(tag: str, landscape: Landscape, kind: str, metric: str | None = None) -> str:
+    """The tag of a picture in the loggers: a group for each metric, that of the main loss first.
+
+    TensorBoard makes a group of all tags with the same beginning up to the first "/", and sorts the groups by letters.
+
+    Args:
+        tag: of the landscape, e.g. "landscape".
+        landscape: that is drawn.
+        kind: of picture.
+        metric: None for the main loss, or for all of the landscape.
+
+    >>> from .landscape import Grid
+    >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3), "val/acc": np.zeros(3)}, "loss")
+    >>> sorted([picture_tag("landscape", line, "slices", "val/acc"), picture_tag("landscape", line, "slices", "loss")])
+    ['landscape val_acc/slices', 'landscape/slices']
+    """
+    if metric is None or metric == landscape.main:
+        return f"{tag}/{kind}"
+    return f"{tag} {data_set_names(landscape.values)[metric]}/{kind}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +175,7 @@ def draw_pictures(
         fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)
         if not (fits or strict):
             continue
-        names: Sequence[str | None] = metrics if plot.per == "metric" else [None]
-        for name in names:
+        for name in look.metrics(landscape, kind, metrics):
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
             if result.pixels and over():
                 result.left_out.append(kind if name is None else f"{kind} of {name}")
@@ -169,6 +203,11 @@ def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
     """
     able = [name for name in formats if name in DATA_FORMATS]
     return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
+
+
+def data_file(folder: Path | None, landscape: Landscape, formats: Sequence[str]) -> Path | None:
+    """The file in the folder of a landscape that holds all of it; None where it has no folder."""
+    return None if folder is None else folder / f"{DATA_NAME}.{whole_formats(landscape, formats)[0]}"
 
 
 def write_data(landscape: Landscape, formats: Sequence[str], write: Write) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
+
 import numpy as np
 
 from .landscape import Landscape
@@ -12,6 +16,37 @@ from .report import RoundingError, TrainModeLoss
 def summary(landscape: Landscape) -> str:
     """A page for people: the reading of the main loss, then the facts."""
     return f"{landscape.reading()}\n\n{facts(landscape)}"
+
+
+def about(landscape: Landscape, file: Path | None = None) -> str:
+    """How to read the pictures of a landscape, how it was made, and the commands that open its file.
+
+    Args:
+        landscape: that the pictures show.
+        file: that holds all of it; None for none.
+    """
+    opened = f"\nOpen the file\n\n- lightning-landscape view {shlex.quote(str(file))}\n" if file else ""
+    rows = re.sub(r"(?m)^(.{17}) (.*)$", lambda row: f"- {row[1].strip()}: {row[2]}", facts(landscape))
+    return f"How to read the pictures\n\n{_legend(landscape)}\n\nRecipe\n\n{rows}{opened}"
+
+
+def _legend(landscape: Landscape) -> str:
+    """What star, axes, colours and lines of the pictures stand for, as a list."""
+    from .plots.furniture import axis_label  # late: `view` needs no matplotlib
+
+    axes = ", ".join(axis_label(landscape, i) for i in range(landscape.grid.ndim))
+    return "\n".join(
+        f"- {line}"
+        for line in (
+            "★ marks the weights that the training has reached.",
+            f"The axes are directions from there: {' '.join(axes.split())}.",
+            "Lines and bands join points of equal loss. Where lines are close, the loss is steep.",
+            "Inside the red lines the loss is little above that of ★: as good as here.",
+            "A wide region there is flat along these directions; nothing is shown of others.",
+            "Grey points are not finite, hatched ones were not evaluated.",
+            "Colours and y axes are logarithmic where the highest loss is more than 100 times the lowest.",
+        )
+    )
 
 
 def facts(landscape: Landscape) -> str:

@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             (arguments.format,),
             arguments.color_scale,
             sample_layout=f"{max(1, -(-tiles // 5))}x{min(max(tiles, 1), 5)}",
+            every_metric=True,
         )
 
         def write(name: str, encode: Callable[[], bytes], folder: Path = folder) -> None:

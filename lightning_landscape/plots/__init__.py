@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from ..landscape import Landscape
 from .compare import draw_comparison
 from .contour import draw_contour
-from .filled import draw_filled
 from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
 from .scales import COLOR_SCALES
@@ -55,7 +54,6 @@ class Plot:
 
 PLOTS: dict[str, Plot] = {
     "contour": Plot(draw_contour, "2dcontour", (2,)),
-    "filled": Plot(draw_filled, "2dcontourf", (2,)),
     "heat": Plot(draw_heat, "2dheat", (2,)),
     "surface": Plot(draw_surface, "3dsurface", (2,)),
     "slices": Plot(draw_slices, "1dslices", (1, 2, 3)),

@@ -8,20 +8,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..landscape import Grid
+from ..landscape import Grid, Landscape
 from .furniture import add_message, add_star, axis_label, dress_axes
 from .scales import Scale
 from .style import STYLE
 
 
-def dress_plane(ax: Axes, grid: Grid, scale: Scale, cells: bool = False) -> None:
+def dress_plane(ax: Axes, landscape: Landscape, scale: Scale, cells: bool = False) -> None:
     """Adds backdrop, star, message and labels to axes that hold a surface; arguments as for `add_backdrop`."""
-    add_backdrop(ax, grid, scale, cells)
+    add_backdrop(ax, landscape.grid, scale, cells)
     add_star(ax, 0.0, 0.0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+    ax.tick_params(labelsize=STYLE.tick_size)
     add_message(ax, scale.notice)
-    dress_axes(ax, axis_label(0), axis_label(1))
+    dress_axes(ax, axis_label(landscape, 0), axis_label(landscape, 1))
 
 
 def add_backdrop(ax: Axes, grid: Grid, scale: Scale, cells: bool = False) -> None:

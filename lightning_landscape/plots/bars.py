@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
+from .frames import fitting_size, frame_of
 from .levels import labels, round_levels
 from .ranges import thin
 from .scales import Scale
@@ -22,9 +22,10 @@ from .style import STYLE
 def color_bar(
     ax: Axes,
     scale: Scale,
-    label: str,
-    mappable: ScalarMappable | None = None,
     *,
+    label: str = "",
+    mappable: ScalarMappable | None = None,
+    marks: Iterable[float] = (),
     max_ticks: int = 9,
     size: float = STYLE.tick_size,
     beside: Sequence[Axes] = (),
@@ -32,22 +33,35 @@ def color_bar(
 ) -> Colorbar:
     """The colour bar of `scale` beside `ax`, with at most `max_ticks` round numbers of that text size.
 
-    It is as high as `ax`, or as the insets of `ax` that it stands `beside`.
+    It is as high as `ax`, or as the insets of `ax` that it stands `beside`. A line crosses it at each of the `marks`.
     """
     parent: Any = ax.figure
     if mappable is None:
         mappable, options = ScalarMappable(scale.norm, STYLE.colormap), {"extend": scale.extend} | options
-    if "cax" not in options:
+    frame = frame_of(ax)
+    fitted = "cax" not in options and ax.name != "3d"
+    if frame is not None and "cax" not in options:
+        options = {"cax": parent.add_axes(frame.bar_axes)}
+    elif "cax" not in options:
         options = {"pad": 0.02, "aspect": 28} | options
+    if fitted and frame is not None:
+        _match_height(options["cax"], ax, beside)
     bar: Colorbar = parent.colorbar(mappable, ax=ax, **options)
-    bar.ax.tick_params(labelsize=size, colors=STYLE.faint, length=3)
+    bar.ax.set_label("<colorbar>")  # as matplotlib names those that it makes
     bar.outline.set(edgecolor=STYLE.rule, linewidth=0.8)
     bar.set_label(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     ticks, texts = round_ticks(scale, max_ticks)
+    if frame is not None:
+        room = 72 * (frame.right - sum(frame.bar) - frame.margin) - 6  # the tick and its gap
+        size = fitting_size(texts, room, size)
     bar.set_ticks(ticks.tolist(), labels=texts)
+    bar.ax.tick_params(labelsize=size, colors=STYLE.faint, length=3)
     bar.minorticks_off()
-    if "cax" not in options and ax.name != "3d":
+    if fitted and frame is None:
         _match_height(bar.ax, ax, beside)
+    for mark, dashes in zip(marks, STYLE.good_dashes, strict=False):
+        if scale.low < mark < scale.high:
+            bar.ax.axhline(mark, color=STYLE.good, linewidth=1.5, linestyle=dashes)
     return bar
 
 
@@ -56,7 +70,8 @@ def _match_height(bar_axes: Axes, ax: Axes, beside: Sequence[Axes]) -> None:
     inner: Any = bar_axes.get_axes_locator()
 
     def locate(_: object, renderer: object) -> Bbox:
-        box, old, new = inner(bar_axes, renderer), bar_axes.get_position(original=True), ax.get_position()
+        old, new = bar_axes.get_position(original=True), ax.get_position()
+        box = old if inner is None else inner(bar_axes, renderer)
         if beside:
             for inset in beside:
                 place: Any = inset.get_axes_locator()
@@ -77,7 +92,5 @@ def round_ticks(scale: Scale, max_count: int = 9) -> tuple[NDArray[np.float64], 
     elif scale.message is None and scale.log:
         ticks, _ = round_levels(scale.low, scale.high, max_count, log=True)
     elif scale.message is None:
-        margin = 1e-9 * (scale.high - scale.low)
-        wide: Any = MaxNLocator(max_count - 1).tick_values(scale.low, scale.high)
-        ticks = wide[(wide >= scale.low - margin) & (wide <= scale.high + margin)]
+        ticks, _ = round_levels(scale.low, scale.high, max_count)
     return ticks, labels(ticks)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from ..landscape import Landscape
 from .backdrop import dress_plane
+from .bands import fill_bands
 from .bars import color_bar
 from .curves import draw_band, limit_values
-from .filled import fill_bands
 from .furniture import (
     add_footer,
     add_message,
@@ -26,7 +26,6 @@ from .furniture import (
     inexact,
     join_parts,
     moment,
-    new_figure,
     provenance,
     wrap,
 )
@@ -34,6 +33,7 @@ from .levels import short
 from .ranges import SETTINGS, count_points, readable_top
 from .scales import MaskedValues, Scale, find_extend, make_scale
 from .settings import default_settings
+from .show import Picture
 from .style import STYLE
 
 Pair = tuple[Landscape, Landscape]
@@ -93,8 +93,8 @@ def _shared_scale(pair: Pair, name: str) -> Scale:
 
 def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
     """Both landscapes and their difference as bands of colour, side by side."""
-    figure, grid = new_figure(13.6, 5.0), pair[0].grid
-    axes = figure.subplots(1, 3)
+    figure, grid = Picture(figsize=(13.6, 5.6), dpi=100, facecolor="white"), pair[0].grid
+    axes = figure.subplots(1, 3, gridspec_kw={"left": 0.05, "right": 0.95, "wspace": 0.3, "bottom": 0.17, "top": 0.8})
     scale, values = _shared_scale(pair, name), difference(*pair, name)
     colors = _scale_around_zero(values, scale)
     parts = [scale.part(0), scale.part(1), colors]
@@ -107,17 +107,22 @@ def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
     lines = max(wrap(ax, note, STYLE.small_size).count("\n") + 1 for ax, note in zip(axes, notes, strict=True))
     for ax, title, note, part in zip(axes, (*names, f"{names[1]} − {names[0]}"), notes, parts, strict=True):
         bands = fill_bands(ax, grid, part, STYLE.difference_colormap if part is colors else STYLE.colormap)
-        dress_plane(ax, grid, part)
+        dress_plane(ax, pair[0], part)
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(4))
         add_title(ax, title, note, lines)
     for ax, landscape in zip(axes, pair, strict=False):
         add_footer(ax, provenance(landscape, name))
     if not scale.empty:
-        color_bar(axes[1], scale, name)
+        color_bar(axes[1], scale, label=name, cax=_beside(axes[1]))
     if colors.message is None:
-        color_bar(axes[2], colors, f"difference of {name}", bands)
+        color_bar(axes[2], colors, label=f"difference of {name}", mappable=bands, cax=_beside(axes[2]))
     return figure
+
+
+def _beside(ax: Axes) -> Axes:
+    """New axes for the colour bar of `ax`, beside them."""
+    return ax.inset_axes((1.02, 0, 0.035, 1))
 
 
 def _scale_around_zero(values: MaskedValues, both: Scale) -> Scale:
@@ -155,13 +160,14 @@ def _count_lower(values: MaskedValues, names: Names) -> str:
 
 def _draw_curves(pair: Pair, name: str, names: Names) -> Figure:
     """Both landscapes as curves on one axis, and their difference below."""
-    figure = new_figure(7.6, 6.6)
-    top, bottom = figure.subplots(2, 1, height_ratios=(2, 1), sharex=True)
+    figure = Picture(figsize=(7.6, 6.6), dpi=100, facecolor="white")
+    places = {"left": 0.11, "right": 0.97, "bottom": 0.19, "top": 0.87, "hspace": 0.22}
+    top, bottom = figure.subplots(2, 1, height_ratios=(2, 1), sharex=True, gridspec_kw=places)
     errors = [x.standard_errors.get(name, np.full(x.grid.shape, np.nan)) for x in pair]
     _draw_both(top, pair, name, names, errors)
     _draw_difference(bottom, pair[0].grid.axes[0], difference(*pair, name), np.sqrt(errors[0] ** 2 + errors[1] ** 2))
     add_title(bottom, "", f"{names[1]} − {names[0]}")
-    for ax, *axis_labels in ((top, "", name), (bottom, axis_label(0), "difference")):
+    for ax, *axis_labels in ((top, "", name), (bottom, axis_label(pair[0], 0), "difference")):
         ax.grid(True, color=STYLE.rule, linewidth=0.5, alpha=0.6)
         dress_axes(ax, *axis_labels)
         if ax.get_legend_handles_labels()[0]:

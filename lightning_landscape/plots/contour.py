@@ -1,25 +1,27 @@
-"""Contour lines at round values; some of them are labelled, as on a map for hikers."""
+"""Bands of colour between lines at round values; some of the lines are labelled, as on a map for hikers."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .backdrop import dress_plane
+from .bands import fill_bands
+from .bars import color_bar
+from .frames import Frame
 from .furniture import describe_landscape, open_axes, require_ndim, root
+from .good import draw_good, good_levels
 from .levels import labels, round_levels
 from .ranges import SETTINGS, thin
-from .scales import Scale, make_scale
+from .scales import Scale, scale_of
 from .settings import default_settings
 from .style import STYLE
-
-# The bright end of the colours is unreadable as a thin line on white.
-LINE_COLORS = ListedColormap(STYLE.colormap(np.linspace(0.0, 0.82, 256)))
 
 
 @default_settings()
@@ -29,64 +31,93 @@ def draw_contour(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
-    """The surface as contour lines with inline labels.
+    """The surface as bands of colour between labelled lines, and the lines up to which it is as good as the centre.
 
     Args:
         landscape: 2-D.
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES; the lines keep to its range.
-        levels: the values of the lines, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the levels do not
-            increase.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "contour")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
-    ax = open_axes(ax, 6.6, 6.4)
-    if scale.message is None:
-        _draw_lines(ax, landscape.grid, scale)
-    dress_plane(ax, landscape.grid, scale)
+    scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
+    ax = open_axes(ax, Frame())
+    lines, major = _levels(scale)
+    bands = fill_bands(ax, landscape.grid, scale, boundaries=_boundaries(scale, lines))
+    if bands is not None and scale.message is None:
+        _draw_lines(ax, landscape.grid, scale, lines, major)
+        draw_good(ax, landscape, name, scale)
+    dress_plane(ax, landscape, scale)
     describe_landscape(ax, landscape, name, scale.note())
+    if bands is not None:
+        color_bar(ax, scale, mappable=bands, marks=good_levels(landscape, name).values())
     return root(ax)
 
 
-def _draw_lines(ax: Axes, grid: Grid, scale: Scale) -> None:
+def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The values of the lines, and a mask of the labelled ones."""
+    if not scale.custom_levels:
+        return round_levels(scale.low, scale.high, SETTINGS.lines, scale.log)
+    major = np.zeros(len(scale.levels), bool)
+    major[thin(len(major), 9)] = True
+    return scale.levels, major
+
+
+def _boundaries(scale: Scale, lines: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The boundaries of the bands: the lines, and the ends of the colours."""
+    inside = lines[(lines > scale.low) & (lines < scale.high)]
+    return np.concatenate([[scale.low], inside, [scale.high]])
+
+
+def _draw_lines(ax: Axes, grid: Grid, scale: Scale, levels: NDArray[np.float64], major: NDArray[np.bool_]) -> None:
     """Draws the lines that values reach, with labels where there is room."""
-    levels, major = _levels(scale)
     # Matplotlib warns of a set of levels that no line reaches.
     inside = (levels > scale.values.min()) & (levels < scale.values.max())
     levels, major = levels[inside], major[inside]
     if not len(levels):
         return
     x, y = grid.axes
-    widths = np.where(major, 1.5, 0.7).tolist()
-    lines = ax.contour(x, y, scale.values.T, levels, norm=scale.norm, cmap=LINE_COLORS, linewidths=widths)  # rows are y
+    look: Any = {"colors": [STYLE.ink], "linewidths": np.where(major, 0.7, 0.35).tolist(), "alpha": 0.75}
+    lines = ax.contour(x, y, scale.values.T, levels, **look)  # rows are y
     if major.any():
         texts = dict(zip(levels[major].tolist(), labels(levels[major]), strict=True))
-        for label in ax.clabel(lines, levels[major], fmt=texts, fontsize=8, inline_spacing=3):
-            label.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
-            if not _has_room(label.get_position(), grid):
+        drawn: list[tuple[float, float]] = []
+        for label in ax.clabel(lines, levels[major], fmt=texts, fontsize=STYLE.small_size, inline=False, zorder=5):
+            label.set(color=STYLE.ink, alpha=1, path_effects=[withStroke(linewidth=2.2, foreground="white")])
+            place = _share(label.get_position(), grid)
+            if _has_room(place, drawn):
+                drawn.append(place)
+            else:
                 label.remove()
 
 
-def _levels(scale: Scale) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """The values of the contour lines, and a mask of the labelled ones."""
-    if not scale.custom_levels:
-        return round_levels(scale.low, scale.high, SETTINGS.levels, scale.log)
-    major = np.zeros(len(scale.levels), bool)
-    major[thin(len(major), 9)] = True
-    return scale.levels, major
+def _share(place: tuple[float, float], grid: Grid) -> tuple[float, float]:
+    """A place in the plane as shares of its axes."""
+    x, y = (float((at - axis[0]) / (axis[-1] - axis[0])) for at, axis in zip(place, grid.axes, strict=True))
+    return x, y
 
 
-def _has_room(place: tuple[float, float], grid: Grid) -> bool:
-    """True if a label at `place` is clear of the frame, which would cut it."""
-    ends = ((axis[0], axis[-1], 0.012 * (axis[-1] - axis[0])) for axis in grid.axes)
-    return all(low + gap < at < high - gap for at, (low, high, gap) in zip(place, ends, strict=True))
+def _has_room(place: tuple[float, float], others: list[tuple[float, float]], gap: float = 0.1) -> bool:
+    """True if a label is clear of the frame, which would cut it, and of those drawn before it: the inner ones.
+
+    Args:
+        place: of the label, as shares of the axes.
+        others: those of the labels before it.
+        gap: between two labels; one of four letters is as long.
+    """
+    clear = all(0.03 < share < 0.97 for share in place)
+    return clear and all(np.hypot(place[0] - x, place[1] - y) > gap for x, y in others)

@@ -7,20 +7,26 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from .bars import round_ticks
+from .frames import fitting_size, frame_of
 from .scales import HUGE, TINY, Scale
+from .style import STYLE
 
 
 def limit_values(ax: Axes, scale: Scale, margin: float = 0.06) -> None:
-    """Sets the y axis to the range of `scale` with that share of it above and below; logarithmic like the scale."""
+    """Sets the y axis to the range of `scale` and a share of it beyond, with round numbers; logarithmic like it."""
     if scale.log:
         factor = (scale.high / scale.low) ** margin
         ax.set_yscale("log")
         ax.set_ylim(scale.low / factor, scale.high * factor)
-        ax.set_yticks(*round_ticks(scale))
-        ax.minorticks_off()
     else:
         gap = margin * (scale.high - scale.low)
         ax.set_ylim(scale.low - gap, scale.high + gap)
+    ticks, texts = round_ticks(scale)
+    ax.set_yticks(ticks, texts)
+    ax.minorticks_off()
+    if (frame := frame_of(ax)) is not None:
+        room = 72 * (frame.left - frame.margin) - 7  # the tick and its gap
+        ax.tick_params(axis="y", labelsize=fitting_size(texts, room, STYLE.tick_size))
 
 
 def draw_band(

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.transforms import blended_transform_factory
 
 from ..landscape import Landscape
 from ..recipe import DataRecipe
 from ..report import Interpolation
+from .frames import Frame, frame_of, open_frame, wrap_text, write_around
 from .levels import short
-from .show import Picture
 from .style import STYLE
 
 GREEK = ("α", "β", "γ")
+# What 1 stands for on an axis, by the normalisation of the directions, or by their kind.
+UNITS = {
+    "filter": "each filter's own norm",
+    "layer": "each layer's own norm",
+    "weight": "each weight's own size",
+    "model": "norm of all weights",
+    "dfilter": "norm 1 in each filter",
+    "dlayer": "norm 1 in each layer",
+    "between": "the other weights",
+}
 # A metric's name is the user's: its $ and _ are no mathematics.
 NOTE = dict[str, Any](fontsize=STYLE.small_size, color=STYLE.faint, annotation_clip=False, parse_math=False)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A white figure of that size in inches, whose axes make room for their labels."""
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)
-    return Picture(figsize=(width, height), dpi=100, facecolor="white", layout=layout)
-
-
-def open_axes(ax: Axes | None, width: float, height: float, projection: str | None = None) -> Axes:
-    """`ax` itself, or the only axes of a new figure of that size in inches."""
+def open_axes(ax: Axes | None, frame: Frame, projection: str | None = None) -> Axes:
+    """`ax` itself, or the only axes of a new figure with that frame."""
     if ax is None:
-        return new_figure(width, height).add_subplot(projection=projection)
+        return open_frame(frame, projection)
     if projection is None or ax.name == projection:
         return ax
     # Matplotlib cannot change the projection of axes: put others in their place.
@@ -68,17 +71,30 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     # The original position: the active one asks the aspect, which is not final before the layout.
     points = 72 * root(ax).get_figwidth() * ax.get_position(original=True).width
     points *= 1.25 if ax.name == "3d" else 1  # beside a colour bar that is not as high
-    lines = textwrap.wrap(text, max(24, int(points / (0.5 * size))), break_on_hyphens=False)
-    return "\n".join(line.removesuffix(" ·").removeprefix("· ") for line in lines)
+    return "\n".join(wrap_text(text, max(points, 12 * size) / size))
 
 
 def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
-    """Writes a title with the metric, epoch and step above `ax`, and the provenance below it.
+    """Writes a title with the metric, epoch and step above `ax`, and below it where its numbers come from.
 
-    Under the title are the note of the scale and the remarks on what is not exact.
+    Beside that are the note of the scale and the remarks on what is not exact.
     """
-    add_title(ax, metric + moment(landscape), join_parts(note, inexact(landscape, metric)))
-    add_footer(ax, provenance(landscape, metric))
+    note = join_parts(note, inexact(landscape, metric))
+    source = provenance(landscape, metric)
+    if ax.name == "3d" and frame_of(ax) is not None:
+        letters = ", ".join(GREEK[: landscape.grid.ndim])
+        source = join_parts(axis_label(landscape, 0).replace(GREEK[0], letters, 1), source)
+    describe(ax, metric + moment(landscape), note, source)
+
+
+def describe(ax: Axes, title: str, note: str, source: str) -> None:
+    """Writes a title above `ax`, and below it notes and where its numbers come from."""
+    frame = frame_of(ax)
+    if frame is not None:
+        write_around(ax, frame, title, "\n".join(text for text in (source, note) if text))
+        return
+    add_title(ax, title, note)
+    add_footer(ax, source)
 
 
 def inexact(landscape: Landscape, metric: str) -> str:
@@ -254,9 +270,18 @@ def provenance(landscape: Landscape, metric: str) -> str:
     return " · ".join(parts)
 
 
-def axis_label(direction: int) -> str:
-    """The label of a grid axis: its letter and its unit."""
-    return f"{GREEK[direction]}  (lengths of direction {direction + 1})"
+def axis_label(landscape: Landscape, direction: int) -> str:
+    """The label of a grid axis: its letter, and what 1 stands for.
+
+    >>> from lightning_landscape.recipe import DirectionsRecipe, Recipe
+    >>> from lightning_landscape.landscape import Grid
+    >>> recipe = Recipe(directions=DirectionsRecipe("random", {"normalize": "filter"}))
+    >>> axis_label(Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss", recipe=recipe), 0)
+    "α   (1 = each filter's own norm)"
+    """
+    recipe = landscape.recipe.directions
+    known = UNITS.get(recipe.normalize or recipe.kind) if recipe is not None else None
+    return f"{GREEK[direction]}   (1 = {known or f'length of direction {direction + 1}'})"
 
 
 def hide_frame(ax: Axes) -> None:
@@ -270,14 +295,28 @@ def hide_frame(ax: Axes) -> None:
 
 def dress_axes(ax: Axes, xlabel: str, ylabel: str) -> None:
     """Gives 2-D axes their labels, and a quiet frame and ticks."""
-    ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
+    ax.tick_params(axis="x", labelsize=STYLE.tick_size)
+    ax.tick_params(colors=STYLE.faint, length=3)
     for axis, label in ((ax.xaxis, xlabel), (ax.yaxis, ylabel)):
         axis.set_label_text(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     for spine in ax.spines.values():
         spine.set(color=STYLE.rule, linewidth=0.8)
+    place_ylabel(ax)
 
 
-def add_star(ax: Axes, x: float, y: float, size: float = 14) -> None:
+def place_ylabel(ax: Axes, inset: float = 2.0) -> None:
+    """Puts the y label beside the left edge of a picture with a frame, not beside ticks, whose width varies.
+
+    Args:
+        ax: the axes.
+        inset: from the edge to its middle, in margins.
+    """
+    if (frame := frame_of(ax)) is not None:
+        place = blended_transform_factory(root(ax).transFigure, ax.transAxes)
+        ax.yaxis.set_label_coords(inset * frame.margin / frame.width, 0.5, place)
+
+
+def add_star(ax: Axes, x: float, y: float, size: float = 10) -> None:
     """Draws the ★ that marks the centre θ*, where the axes hold it."""
     (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
     if left <= x <= right and low <= y <= high:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from ..landscape import Landscape
 from .backdrop import cell_edges, dress_plane
 from .bars import color_bar
+from .frames import Frame
 from .furniture import describe_landscape, open_axes, require_ndim, root
-from .scales import make_scale
+from .scales import scale_of
 from .settings import default_settings
 from .style import STYLE
 
@@ -23,6 +25,7 @@ def draw_heat(
     color_scale: str = "global",
     vmin: float | None = None,
     vmax: float | None = None,
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface as cells of colour, each of which reaches half-way to its neighbours.
 
@@ -32,22 +35,24 @@ def draw_heat(
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES.
         vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the range is empty.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "heat")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
-    ax = open_axes(ax, 7.2, 6.3)
+    scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
+    ax = open_axes(ax, Frame())
     if not scale.empty:
         x, y = (cell_edges(axis) for axis in landscape.grid.axes)
         ax.pcolormesh(x, y, scale.values.T, norm=scale.norm, cmap=STYLE.colormap, gid="values")  # rows are y
-    dress_plane(ax, landscape.grid, scale, cells=True)
+    dress_plane(ax, landscape, scale, cells=True)
     describe_landscape(ax, landscape, name, scale.note())
     if not scale.empty:
-        color_bar(ax, scale, name)
+        color_bar(ax, scale)
     return root(ax)

@@ -18,7 +18,7 @@ from ..landscape import Grid, Landscape
 from .backdrop import touched_cells
 from .furniture import GREEK, add_message, describe_landscape, require_ndim, root
 from .levels import labels, round_levels, short
-from .scales import MaskedValues, Scale, make_scale
+from .scales import MaskedValues, Scale, scale_of
 from .settings import default_settings
 from .space import add_space_star, dress_space, lamp_light, open_space, space_bar
 from .style import STYLE
@@ -33,6 +33,8 @@ def draw_isosurfaces(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
     """Surfaces at some round values, without the quarter of the grid that would hide the inner ones.
@@ -42,6 +44,7 @@ def draw_isosurfaces(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; axes that are not 3-D are replaced. None for a new figure.
         color_scale: one of COLOR_SCALES; the surfaces keep to its range.
+        vmin, vmax: the ends of the values; None for those of `color_scale`.
         levels: the values of the surfaces; None for at most 5 round ones.
 
     Returns:
@@ -54,7 +57,7 @@ def draw_isosurfaces(
     """
     require_ndim(landscape, "isosurfaces")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, levels=levels)
+    scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
     require_marching_cubes()
     axes, grid = open_space(ax, BOX, zoom=0.97, elev=26, azim=-48), landscape.grid
     axes.set(**{f"{letter}lim": axis[[0, -1]] for letter, axis in zip("xyz", grid.axes, strict=True)})
@@ -63,11 +66,11 @@ def draw_isosurfaces(
     surfaces = _choose_levels(scale)
     if len(surfaces):
         _draw_surfaces(axes, grid, scale, surfaces, cut)
-        _add_bar(axes, scale, name, surfaces)
+        _add_bar(axes, scale, surfaces)
     else:
         add_message(axes, scale.message or "no surface: all levels lie beyond the values")
     add_space_star(axes, grid, 0)
-    dress_space(axes, 3)
+    dress_space(axes, landscape, 3)
     describe_landscape(axes, landscape, name, _note(scale, grid, cut))
     return root(axes)
 
@@ -77,10 +80,10 @@ def _surface_colors(levels: NDArray[np.float64]) -> NDArray[np.float64]:
     return STYLE.colormap(np.linspace(0.0, 0.92, len(levels)))
 
 
-def _add_bar(axes: Axes3D, scale: Scale, name: str, levels: NDArray[np.float64]) -> None:
+def _add_bar(axes: Axes3D, scale: Scale, levels: NDArray[np.float64]) -> None:
     """Adds a colour bar with one step a surface."""
     steps = BoundaryNorm(np.arange(len(levels) + 1) - 0.5, len(levels))
-    bar = space_bar(axes, scale, name, ScalarMappable(steps, ListedColormap(_surface_colors(levels))))
+    bar = space_bar(axes, scale, ScalarMappable(steps, ListedColormap(_surface_colors(levels))))
     bar.set_ticks(range(len(levels)), labels=labels(levels))
     bar.ax.set_ylim(-0.5, len(levels) - 0.5)  # ticks of the values before have stretched it
 

@@ -7,8 +7,19 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Leading digits of logarithmic levels, from fine to coarse.
-DIGITS = ((1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,))
+# Preferred numbers, from fine to coarse: evenly spaced on a logarithmic scale up to their rounding. They are R20, R10
+# and R5 of ISO 3, then the steps of coins and half decades.
+PREFERRED = tuple(
+    tuple(float(number) for number in row.split())
+    for row in (
+        "1 1.12 1.25 1.4 1.6 1.8 2 2.24 2.5 2.8 3.15 3.55 4 4.5 5 5.6 6.3 7.1 8 9",
+        "1 1.25 1.6 2 2.5 3.15 4 5 6.3 8",
+        "1 1.6 2.5 4 6.3",
+        "1 2 5",
+        "1 3",
+        "1",
+    )
+)
 
 
 def short(value: float, digits: int = 4) -> str:
@@ -56,7 +67,7 @@ def _linear_levels(low: float, high: float, max_count: int) -> tuple[NDArray[np.
 
 def _log_levels(low: float, high: float, max_count: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    for digits in DIGITS:
+    for digits in PREFERRED:
         table = np.outer(_powers(first, last), digits).reshape(-1)
         levels = table[(table >= low) & (table <= high)]
         if len(levels) <= max_count:
@@ -65,12 +76,20 @@ def _log_levels(low: float, high: float, max_count: int) -> tuple[NDArray[np.flo
         stride = math.ceil((last - first) / (max_count - 1))
         levels = _powers(first, last)[::stride]
         levels = levels[(levels >= low) & (levels <= high)]
-    logs = np.log10(levels)
-    decades = np.isclose(logs, np.round(logs))
-    if decades.sum() >= 3:
-        return levels, decades
-    leading = levels / 10.0 ** np.floor(logs + 1e-9)
-    return levels, np.isclose(leading[:, None], [1, 2, 5]).any(axis=1)
+    return levels, _labelled(levels, max_count)
+
+
+def _labelled(levels: NDArray[np.float64], max_count: int) -> NDArray[np.bool_]:
+    """A mask of the logarithmic levels that deserve a label: every one, or those of coins, of half decades, of decades.
+
+    The finest of these that leaves at most half of the lines, so that the innermost lines have labels too.
+    """
+    leading = levels / 10.0 ** np.floor(np.log10(levels) + 1e-9)
+    for digits in PREFERRED[3:]:
+        mask = np.array([np.isclose(lead, digits).any() for lead in leading])
+        if 0 < mask.sum() <= max(3, max_count // 2):
+            return mask
+    return np.ones(len(levels), bool)
 
 
 def _powers(first: int, last: int) -> NDArray[np.float64]:

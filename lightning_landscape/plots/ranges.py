@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,21 +16,29 @@ class ScaleSettings:
 
     Args:
         levels: boundaries between the ends of the colours.
+        lines: the most contour lines; with more, the labels of a small picture touch.
         quantiles: the ends of the colour scale "quantile".
         lower_spread: the share of a readable range that its lower half of values covers at least. Below it,
             an exploding rim takes all colours.
         upper_spread: the same for the upper half. It is small, as a sharp minimum is what the picture is for.
-        max_decades: decades of a logarithmic range that begins at a loss of zero.
+        log_ratio: values above zero are drawn logarithmically if the highest is more than that many times the lowest.
+            Below two decades a linear picture still shows the shape of the minimum. A centre below 1 % of the range
+            is such a case, too.
+        log_center: the highest centre of a logarithmic picture, as a share of the linear range. An accuracy is near
+            the upper end: there a logarithm would show its worst points.
     """
 
     levels: int = 30
+    lines: int = 18
     quantiles: tuple[float, float] = (0.05, 0.95)
     lower_spread: float = 0.04
     upper_spread: float = 1e-4
-    max_decades: int = 8
+    log_ratio: float = 100.0
+    log_center: float = 0.5
 
 
 SETTINGS = ScaleSettings()
+LINEAR = replace(SETTINGS, log_ratio=np.inf)
 
 
 @dataclass(frozen=True)
@@ -91,9 +99,13 @@ def thin(count: int, max_count: int) -> slice:
 
 
 def choose_range(
-    body: NDArray[np.float64], color_scale: str, ends: tuple[float | None, float | None], settings: ScaleSettings
+    body: NDArray[np.float64],
+    color_scale: str,
+    ends: tuple[float | None, float | None],
+    settings: ScaleSettings,
+    center: float = np.nan,
 ) -> Range:
-    """The range of sorted finite values, with the ends that are asked for."""
+    """The range of sorted finite values, with the ends that are asked for; `center` is the value at θ*."""
     if ends != (None, None):
         return _requested_range(body, color_scale, ends, settings)
     low, high = float(body[0]), float(body[-1])
@@ -102,7 +114,23 @@ def choose_range(
         return Range(low - margin, low + margin, message, message=message)
     if color_scale == "log":
         return Range(low, high, f"logarithmic colours {short(low)} … {short(high)}", log=True)
-    return (_quantile_range if color_scale == "quantile" else _readable_range)(body, settings)
+    if color_scale == "quantile":
+        return _quantile_range(body, settings)
+    return (_decades_range if is_logarithmic(body, center, settings) else _readable_range)(body, settings)
+
+
+def is_logarithmic(body: NDArray[np.float64], center: float = np.nan, settings: ScaleSettings = SETTINGS) -> bool:
+    """True if sorted finite values tell more in logarithmic colours.
+
+    >>> is_logarithmic(np.array([0.01, 0.5, 2.0])), is_logarithmic(np.array([0.0, 0.5, 2.0]))
+    (True, False)
+    >>> accuracy = np.array([0.5, 10.0, 98.0])
+    >>> is_logarithmic(accuracy, center=98.0)
+    False
+    """
+    if not len(body) or not body[0] > 0 or not body[-1] > settings.log_ratio * body[0]:
+        return False
+    return not center > body[0] + settings.log_center * (body[-1] - body[0])
 
 
 def _requested_range(
@@ -132,11 +160,8 @@ def _quantile_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range
 
 
 def _readable_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
-    """The whole range, or a logarithmic or clipped one where exploding values would take all colours."""
+    """The whole range, or a clipped one where exploding values would take all colours."""
     minimum, maximum = float(body[0]), float(body[-1])
-    crowded = float(np.median(body)) - minimum <= settings.lower_spread * (maximum - minimum)
-    if crowded and minimum >= 0 and maximum > 100 * body[body > 0][0]:
-        return _decades_range(body, settings)
     low, high = _window(body, settings)
     if low > minimum or high < maximum:
         return Range(low, high, _describe(body, low, high, "colours clipped to be readable: "))
@@ -146,16 +171,13 @@ def _readable_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range
 
 
 def _decades_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
-    """The logarithmic range of values ≥ 0, clipped where even the logarithms explode."""
+    """The logarithmic range of values above zero, clipped where even the logarithms explode."""
     minimum, maximum = float(body[0]), float(body[-1])
-    # float32 losses of sure predictions are exactly zero: they take the lowest colour.
-    floor = minimum if minimum > 0 else max(float(body[body > 0][0]), maximum / 10**settings.max_decades)
-    exponents = np.log10(body[body >= floor])
+    exponents = np.log10(body)
     bottom, top = _window(exponents, settings)
-    low = floor if bottom <= exponents[0] else max(float(10**bottom), floor)
+    low = minimum if bottom <= exponents[0] else float(10**bottom)
     high = maximum if top >= exponents[-1] else float(10**top)
-    reason = f"logarithmic colours (values span {np.log10(maximum / floor):.0f} decades): "
-    return Range(low, high, _describe(body, low, high, reason), log=True)
+    return Range(low, high, _describe(body, low, high, "logarithmic colours "), log=True)
 
 
 def _describe(body: NDArray[np.float64], low: float, high: float, reason: str) -> str:

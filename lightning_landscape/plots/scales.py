@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.colors import LogNorm, Normalize
 from numpy.typing import ArrayLike, NDArray
 
-from .ranges import SETTINGS, Range, ScaleSettings, check_range, checked_levels, choose_range
+from ..landscape import Landscape
+from .ranges import LINEAR, SETTINGS, Range, ScaleSettings, check_range, checked_levels, choose_range
 
 COLOR_SCALES = ("global", "quantile", "log")
 # Beyond these, differences, products (the shading of surfaces) and their inverses leave float64: drawn as
@@ -106,19 +107,21 @@ def make_scale(
     vmin: float | None = None,
     vmax: float | None = None,
     levels: ArrayLike | None = None,
+    center: float = np.nan,
     settings: ScaleSettings = SETTINGS,
 ) -> Scale:
     """The scale that makes `values` readable.
 
     Args:
         values: any shape; NaN and ±inf allowed.
-        color_scale: "global": from the lowest to the highest value; logarithmic or clipped where a few exploding
-            values would take all colours, and the note says so. "quantile": from the 5 % to the 95 % quantile.
-            "log": logarithmic, values ≤ 0 hidden.
+        color_scale: "global": from the lowest to the highest value; logarithmic where that tells more
+            (`is_logarithmic`), or clipped where a few exploding values would take all colours, and the note says so.
+            "quantile": from the 5 % to the 95 % quantile. "log": logarithmic, values ≤ 0 hidden unless below `vmin`.
         done: bool, broadcast to the shape of `values`: the evaluated points; None for all.
         vmin, vmax: the ends of the colours; None for the lowest and highest value, or quantile. With one of
             them the colours are linear, unless `color_scale` is "log".
         levels: the boundaries, and with them the ends; None for equal steps between the ends.
+        center: the value at θ*, which has a say in whether colours are logarithmic; NaN where it is unknown.
         settings: the settings of the ranges that are chosen.
 
     Raises:
@@ -131,9 +134,10 @@ def make_scale(
     boundaries = None if levels is None else checked_levels(levels, color_scale == "log")
     ends = (vmin, vmax) if boundaries is None else (float(boundaries[0]), float(boundaries[-1]))
     check_range(*ends, color_scale == "log")
-    drawable, missing, broken, hidden = _sort_points(np.asarray(values, dtype=np.float64), done, color_scale == "log")
+    positive = color_scale == "log" and ends[0] is None  # else they take the colour of the low end
+    drawable, missing, broken, hidden = _sort_points(np.asarray(values, dtype=np.float64), done, positive)
     body = np.sort(drawable.compressed())
-    chosen = choose_range(body, color_scale, ends, settings) if len(body) else _empty_range(missing, hidden)
+    chosen = choose_range(body, color_scale, ends, settings, center) if len(body) else _empty_range(missing, hidden)
     low, high, log = chosen.low, chosen.high, chosen.log
     if log:
         drawable = np.ma.maximum(drawable, low / 10)  # zero has no logarithm
@@ -146,6 +150,28 @@ def make_scale(
     return Scale(
         norm, boundaries, extend, log, drawable, missing, broken, hidden, chosen.message, chosen.remark, custom
     )
+
+
+def scale_of(landscape: Landscape, metric: str, color_scale: str = "global", **options: Any) -> Scale:
+    """The scale of one metric of a landscape; options and errors as `make_scale`."""
+    center = landscape.center.get(metric, np.nan)
+    return make_scale(landscape.values[metric], color_scale, landscape.done, center=center, **options)
+
+
+def options_of_part(landscape: Landscape, metric: str, color_scale: str, **ends: Any) -> dict[str, Any]:
+    """Options of `make_scale` for a part of a landscape: logarithmic where the picture of all of it is, else not.
+
+    Args:
+        landscape: the whole.
+        metric: the name of the values.
+        color_scale: one of COLOR_SCALES.
+        ends: ``vmin``, ``vmax`` and ``levels``, which leave the colours linear.
+    """
+    check_color_scale(color_scale)
+    if color_scale != "global" or any(end is not None for end in ends.values()):
+        return {"color_scale": color_scale, **ends}
+    log = scale_of(landscape, metric).log
+    return {"color_scale": "log"} if log else {"settings": LINEAR}
 
 
 def _sort_points(

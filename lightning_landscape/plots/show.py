@@ -5,18 +5,27 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import get_backend
 from matplotlib.figure import Figure
 
 from .settings import default_settings
 
+if TYPE_CHECKING:
+    from .frames import Frame
+
 log = logging.getLogger(__name__)
 
 
 class Picture(Figure):
-    """A figure that a notebook shows, also where pyplot was never imported."""
+    """A figure that a notebook shows, also where pyplot was never imported.
+
+    Attributes:
+        frame: the rooms of its axes and texts, if it was made for one picture.
+    """
+
+    frame: Frame | None = None
 
     def _repr_png_(self) -> bytes:
         from . import encode_picture  # late: that imports every kind of picture

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
 from .curves import draw_band, limit_values
+from .frames import Frame, frame_of, text_width
 from .furniture import (
     GREEK,
     add_message,
@@ -24,7 +26,7 @@ from .furniture import (
 )
 from .levels import short
 from .ranges import check_range
-from .scales import Scale, make_scale
+from .scales import Scale, make_scale, options_of_part
 from .settings import default_settings
 from .style import STYLE
 
@@ -38,9 +40,10 @@ def draw_slices(
     *,
     ax: Axes | None = None,
     color_scale: str = "global",
+    vmin: float | None = None,
+    vmax: float | None = None,
+    levels: ArrayLike | None = None,
     xlim: Limits | None = None,
-    value_max: float | None = None,
-    log: bool = False,
 ) -> Figure:
     """One curve a direction, the other coordinates nearest to 0.
 
@@ -49,9 +52,9 @@ def draw_slices(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; None for a new figure.
         color_scale: one of COLOR_SCALES, for the y axis.
+        vmin, vmax: the ends of the y axis, beyond which curves are cut; None for those of `color_scale`.
+        levels: the ticks of the y axis, and its ends in place of both; None for round ones.
         xlim: the ends of the x axis, in lengths of the directions; None for the whole grid.
-        value_max: the upper end of the y axis, beyond which curves are cut; None for that of `color_scale`.
-        log: True for a logarithmic y axis, as with color_scale="log".
 
     Returns:
         The figure that holds the axes.
@@ -69,9 +72,10 @@ def draw_slices(
         ends = " and ".join(f"from {short(float(axis[0]))} to {short(float(axis[-1]))}" for axis in grid.axes)
         raise ValueError(f"xlim={xlim} holds no point: the grid runs {ends}.")
     done = np.concatenate([landscape.done[index] for index in indices])
-    scale = make_scale(np.concatenate(curves), "log" if log else color_scale, done, vmax=value_max)
-    ax = open_axes(ax, 7.4, 4.9)
-    _draw_frame(ax, grid, scale, xlim, value_max)
+    options = options_of_part(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
+    scale = make_scale(np.concatenate(curves), done=done, **options)
+    ax = open_axes(ax, Frame(height=4.0, right=0.16, top=0.66 if grid.ndim < 3 else 0.82))
+    _draw_frame(ax, grid, scale, xlim)
     stop = 0
     for direction, (index, curve) in enumerate(zip(indices, curves, strict=True)):
         start, stop = stop, stop + len(curve)
@@ -95,12 +99,12 @@ def _index_slice(grid: Grid, direction: int, xlim: Limits | None) -> tuple[int |
     return tuple(index)
 
 
-def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None, value_max: float | None) -> None:
+def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None) -> None:
     """Sets the limits first: a band or a star must not stretch them."""
     ax.set_xlim(xlim or (min(axis[0] for axis in grid.axes), max(axis[-1] for axis in grid.axes)))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
     limit_values(ax, scale)
-    if value_max is not None and scale.message is None:
-        ax.set_ylim(top=value_max)
     if scale.empty:
         ax.set_yticks([])
     ax.grid(True, color=STYLE.rule, linewidth=0.5, alpha=0.6)
@@ -119,21 +123,18 @@ def _draw_curve(
     ax.plot(axis, values, marker=dots, label=_describe_curve(landscape, name, direction), **look)
     errors = landscape.slice_errors(direction, name)[part]
     errors = np.where(np.isfinite(errors), errors, np.nan)
-    label = "± 2 standard errors" if direction == landscape.grid.ndim - 1 else None
+    label = "± 2 SE" if direction == landscape.grid.ndim - 1 else None
     draw_band(ax, axis, values, errors, color, label, floor=ax.get_ylim()[0])
     _draw_marks(ax, axis, scale, color)
 
 
 def _describe_curve(landscape: Landscape, name: str, direction: int) -> str:
-    """The label of a curve: its direction, the place of the slice, and its curvature."""
+    """The label of a curve: its letter, its curvature, and the place of the slice where that is not 0."""
     places = enumerate(zip(landscape.grid.axes, landscape.grid.center_index, strict=True))
-    fixed = [f"{GREEK[i]} = {short(float(axis[at]), 3)}" for i, (axis, at) in places if i != direction]
+    fixed = [f"{GREEK[i]} = {short(float(axis[at]), 3)}" for i, (axis, at) in places if i != direction and axis[at]]
     curvature = landscape.curvature(name)[direction]
-    return (
-        f"{GREEK[direction]}: along direction {direction + 1}"
-        + (f"  ({', '.join(fixed)})" if fixed else "")
-        + (f",  curvature {short(curvature, 3)}" if np.isfinite(curvature) else "")
-    )
+    label = GREEK[direction] + (f" (at {', '.join(fixed)})" if fixed else "")
+    return label + (f": curvature {short(curvature, 3)}" if np.isfinite(curvature) else "")
 
 
 def _draw_marks(ax: Axes, axis: NDArray[np.float64], scale: Scale, color: str) -> None:
@@ -149,9 +150,24 @@ def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> No
     """Adds star, message, labels, legend, title and footer to axes that hold the curves."""
     add_star(ax, 0.0, landscape.center.get(name, np.nan))
     add_message(ax, scale.message)
-    along = axis_label(0) if landscape.grid.ndim == 1 else "distance from θ*  (lengths of the direction)"
-    dress_axes(ax, along, name)
+    along = axis_label(landscape, 0)
+    letters = ", ".join(GREEK[: landscape.grid.ndim])
+    dress_axes(ax, along.replace(GREEK[0], letters, 1).replace("direction 1", "the direction"), "")
     if not scale.empty:
-        ax.legend(fontsize=STYLE.tick_size, frameon=False, labelcolor=STYLE.faint, loc="best")
+        _add_legend(ax, landscape.grid.ndim)
     note = scale.note(broken="× above", missing="○ below", hidden="gap")
     describe_landscape(ax, landscape, name, note.replace("colours", "y axis"))
+
+
+def _add_legend(ax: Axes, curves: int) -> None:
+    """Adds the legend above the axes, where no curve runs; inside those of the caller, which have no room there."""
+    look: dict[str, Any] = {"fontsize": STYLE.tick_size, "frameon": False, "labelcolor": STYLE.faint}
+    frame = frame_of(ax)
+    if frame is None:
+        ax.legend(loc="best", **look)
+        return
+    columns = 3 if curves < 3 else 2
+    width = sum(text_width(text) + 2.2 + 0.5 + 1.2 for text in ax.get_legend_handles_labels()[1][:columns])
+    look["fontsize"] = min(STYLE.tick_size, 72 * (frame.width - 3 * frame.margin) / width)
+    rows = {"ncols": columns, "columnspacing": 1.2, "handlelength": 2.2, "handletextpad": 0.5}
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.14, 1.0), borderaxespad=0.1, borderpad=0.2, **rows, **look)

@@ -10,18 +10,16 @@ from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from ..landscape import Grid
+from ..landscape import Grid, Landscape
 from .bars import color_bar
-from .furniture import axis_label, open_axes
+from .frames import Frame, frame_of
+from .furniture import GREEK, axis_label, open_axes
 from .scales import Scale
-from .show import Picture
 from .style import STYLE
 
 
 def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: float, azim: float) -> Axes3D:
     """3-D axes in the place of `ax`, or those of a new figure; their parts are drawn in order of zorder.
-
-    A new figure has them at a fixed place: the layout engine loses the title of 3-D axes with a long note.
 
     Args:
         ax: the axes to replace, unless they are 3-D; None for a new figure.
@@ -30,31 +28,26 @@ def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: flo
         elev, azim: the side from which it is seen, in degrees above the horizontal and around the vertical.
     """
     axes: Axes3D
-    if ax is None:
-        figure = Picture(figsize=(7.6, 6.6), dpi=100, facecolor="white")
-        axes = figure.add_axes((0.05, 0.09, 0.695, 0.80), projection="3d")
-    else:
-        axes = open_axes(ax, 7.6, 6.6, "3d")
+    axes = open_axes(ax, Frame(left=0.12, right=0.7, bottom=0.95, top=0.4, bar_height=0.62), "3d")
     axes.computed_zorder = False  # in the order given, from every side
-    axes.set_gid("own" if ax is None else "given")
     axes.set_box_aspect(box, zoom=zoom)
     axes.view_init(elev=elev, azim=azim)
     return axes
 
 
-def space_bar(axes: Axes3D, scale: Scale, label: str, mappable: ScalarMappable | None = None) -> Colorbar:
+def space_bar(axes: Axes3D, scale: Scale, mappable: ScalarMappable | None = None) -> Colorbar:
     """The colour bar of 3-D axes."""
-    if axes.get_gid() == "own":
-        return color_bar(axes, scale, label, mappable, cax=axes.figure.add_axes((0.85, 0.2, 0.02, 0.58)))
-    return color_bar(axes, scale, label, mappable, shrink=0.7, pad=0.06)
+    return color_bar(axes, scale, mappable=mappable, shrink=0.7, pad=0.06)
 
 
-def dress_space(axes: Axes3D, directions: int) -> None:
+def dress_space(axes: Axes3D, landscape: Landscape, directions: int) -> None:
     """Gives 3-D axes quiet panes and grid lines; labels and few ticks on the axes that are directions."""
+    short = frame_of(axes) is not None  # no room along slanted axes: the footer says what 1 is
     for direction, axis in enumerate((axes.xaxis, axes.yaxis, axes.zaxis)):
         if direction < directions:
-            axis.set_label_text(axis_label(direction), fontsize=STYLE.label_size, color=STYLE.ink)
-            axis.set_major_locator(MaxNLocator(4))
+            text = GREEK[direction] if short else axis_label(landscape, direction)
+            axis.set_label_text(text, fontsize=STYLE.label_size, color=STYLE.ink)
+            axis.set_major_locator(MaxNLocator(2 if short else 4))
         axis.set_pane_color("#fafafa")
         axis.line.set_color(STYLE.rule)
         axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.7)  # no public way but the global settings
@@ -66,7 +59,7 @@ def add_space_star(axes: Axes3D, grid: Grid, height: float) -> None:
     """Draws the ★ at the centre, if the grid holds it, over walls that would hide it."""
     if all(axis[0] <= 0 <= axis[-1] for axis in grid.axes):
         look = {"color": "white", "markeredgecolor": STYLE.ink, "markeredgewidth": 0.9, "linestyle": ""}
-        axes.plot([0], [0], [height], marker="*", markersize=14, zorder=10, gid="center", **look)
+        axes.plot([0], [0], [height], marker="*", markersize=11, zorder=10, gid="center", **look)
 
 
 def lamp_light(corners: NDArray[np.float64], spans: NDArray[np.float64]) -> NDArray[np.float64]:

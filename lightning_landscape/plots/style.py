@@ -20,6 +20,8 @@ class Style:
         rule: the colour of frames and grid lines.
         alarm: the colour of misclassified samples.
         broken: the colour of points that are not finite.
+        good: the colour of the lines around what is as good as the centre; no band has it.
+        good_dashes: one line style for each of them.
         directions: one colour a direction.
         dashes: one line style a direction, so that equal curves stay both visible.
         title_size, label_size, tick_size, small_size, tile_size: text sizes in points.
@@ -32,12 +34,14 @@ class Style:
     rule: str = "#c9c9c9"
     alarm: str = "#c1272d"
     broken: str = "#b4b4b4"
+    good: str = "#e6194b"
+    good_dashes: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (3, 1.2)))
     directions: tuple[str, ...] = ("#2c6fbb", "#d9741f", "#3f8f4f")
     dashes: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
-    title_size: float = 12.0
-    label_size: float = 9.5
-    tick_size: float = 8.5
-    small_size: float = 8.0
+    title_size: float = 10.5
+    label_size: float = 8.5
+    tick_size: float = 8.0
+    small_size: float = 7.0
     tile_size: float = 6.5
 
 

@@ -1,4 +1,4 @@
-"""A shaded surface in 3-D above its contour lines."""
+"""A smooth surface in 3-D, lit from the side, above its contour lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import ArrayLike, NDArray
 
+from ..interpolation.splines import along_axes, spline_matrix
 from ..landscape import Grid, Landscape
 from .backdrop import isolated_points, touched_cells
 from .bars import round_ticks
 from .furniture import add_message, describe_landscape, require_ndim, root
 from .levels import round_levels
-from .scales import MaskedValues, Scale, make_scale
+from .scales import MaskedValues, Scale, scale_of
 from .settings import default_settings
 from .space import add_space_star, dress_space, lamp_light, open_space, space_bar
 from .style import STYLE
@@ -33,6 +34,7 @@ def draw_surface(
     color_scale: str = "global",
     vmin: float | None = None,
     vmax: float | None = None,
+    levels: ArrayLike | None = None,
 ) -> Figure:
     """The surface in 3-D, with holes where there is no value.
 
@@ -41,19 +43,20 @@ def draw_surface(
         metric: the name of the values to draw; None for the main loss.
         ax: where to draw; axes that are not 3-D are replaced. None for a new figure.
         color_scale: one of COLOR_SCALES; heights are clipped or logarithmic like the colours.
-        vmin, vmax: the ends of the colours and heights; None for those of `color_scale`. Values beyond take
-            those of the ends.
+        vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
+        levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
 
     Returns:
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, or the range is empty.
+        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
+            empty, or the levels do not increase.
     """
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
-    scale = make_scale(landscape.values[name], color_scale, landscape.done, vmin=vmin, vmax=vmax)
-    axes = open_space(ax, BOX, zoom=1.04, elev=38, azim=-60)
+    scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
+    axes = open_space(ax, BOX, zoom=1.0, elev=46, azim=-60)
     grid = landscape.grid
     low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)
     floor = low - 0.25 * (high - low)
@@ -67,11 +70,11 @@ def draw_surface(
         if np.isfinite(center) and not (scale.log and center <= 0):
             add_space_star(axes, grid, to_heights(scale, center))
     if scale.message is None:
-        space_bar(axes, scale, name)
+        space_bar(axes, scale)
     add_message(axes, scale.message)
-    dress_space(axes, 2)
-    ticks, texts = round_ticks(scale, 7) if scale.message is None else (np.zeros(0), [])
-    axes.set_zticks(to_heights(scale, ticks), texts)
+    dress_space(axes, landscape, 2)
+    ticks = round_ticks(scale, 7)[0] if scale.message is None else np.zeros(0)
+    axes.set_zticks(to_heights(scale, ticks), [""] * len(ticks))  # the bar has the same numbers, and more room
     note = scale.note(broken="hole, grey floor", missing="hole, hatched floor", hidden="hole")
     describe_landscape(axes, landscape, name, note)
     return root(axes)
@@ -87,20 +90,62 @@ def to_heights(scale: Scale, values: ArrayLike) -> Any:
 
 
 def _draw_sheet(axes: Axes3D, grid: Grid, z: MaskedValues, scale: Scale) -> None:
-    """Draws the cells of the surface with at least three corners, coloured by their mean and shaded."""
-    quads = _stack_cells(_stack_points(grid, z.filled(np.nan))).reshape(-1, 4, 3)
-    holes = np.isnan(quads[..., 2])
-    quads, holes = quads[holes.sum(axis=1) <= 1], holes[holes.sum(axis=1) <= 1]
-    for missing in range(4):  # a triangle is a quad with a corner twice
-        rows = holes[:, missing]
-        quads[rows, missing] = quads[rows, (missing + 1) % 4]
+    """Draws the cells of the surface with at least three corners, coloured by their mean and lit by the lamp."""
+    quads = np.concatenate([_smooth_cells(grid, z), _half_cells(grid, z)])
     low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)
     colors = STYLE.colormap((quads[..., 2].mean(axis=1) - low) / (high - low))
     spans = np.array([*(axis[-1] - axis[0] for axis in grid.axes), high - low])
-    colors[:, :3] *= (0.62 + 0.38 * np.clip(lamp_light(quads, spans / BOX), 0, 1))[:, None]
-    edges = colors.copy()
-    edges[:, :3] *= 0.86
-    axes.add_collection3d(Poly3DCollection(quads, facecolors=colors, edgecolors=edges, linewidths=0.35, zorder=2))
+    colors[:, :3] *= (0.5 + 0.5 * np.clip(lamp_light(quads, spans / BOX), 0, 1))[:, None]
+    axes.add_collection3d(Poly3DCollection(quads, facecolors=colors, edgecolors=colors, linewidths=0.25, zorder=2))
+
+
+def _smooth_cells(grid: Grid, z: MaskedValues, quads: int = 80) -> NDArray[np.float64]:
+    """The cells with four corners, each in finer ones along cubic splines, shape (n, 4, 3).
+
+    Within a cell the heights keep to those of its corners, and a tenth of their range beyond: splines overshoot beside
+    steps.
+
+    Args:
+        grid: of the corners.
+        z: their heights.
+        quads: about how many quads run along each axis; more are not told apart, and take seconds.
+    """
+    parts = [max(1, round(quads / (n - 1))) for n in grid.shape]
+    places = [np.arange((n - 1) * m + 1) / m for n, m in zip(grid.shape, parts, strict=True)]
+    fine = Grid(tuple(np.interp(p, np.arange(len(axis)), axis) for p, axis in zip(places, grid.axes, strict=True)))
+    matrices = [spline_matrix(axis, points) for axis, points in zip(grid.axes, fine.axes, strict=True)]
+    heights = along_axes(matrices, _without_holes(z))
+    corners = _stack_cells(_stack_points(grid, z.filled(np.nan)))[..., 2]
+    low, high = corners.min(axis=-1), corners.max(axis=-1)
+    margin = 0.1 * (high - low)
+    whole = [np.repeat(np.repeat(x, parts[0], axis=0), parts[1], axis=1) for x in (low, high, margin)]
+    cells = _stack_cells(_stack_points(fine, heights))
+    inner = np.clip(cells[..., 2], (whole[0] - whole[2])[..., None], (whole[1] + whole[2])[..., None])
+    cells[..., 2] = np.clip(inner, z.min(), z.max())
+    return cells[np.isfinite(whole[0])]
+
+
+def _without_holes(z: MaskedValues) -> NDArray[np.float64]:
+    """The heights, in which each hole has the mean of its neighbours, or of theirs; what a spline needs."""
+    heights = z.filled(np.nan)
+    while np.isnan(heights).any():
+        padded = np.pad(heights, 1, constant_values=np.nan)
+        near = np.stack([padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]])
+        known = np.isfinite(near)
+        mean = np.where(known, near, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        heights = np.where(np.isnan(heights), np.where(known.any(axis=0), mean, np.nan), heights)
+    return heights
+
+
+def _half_cells(grid: Grid, z: MaskedValues) -> NDArray[np.float64]:
+    """The cells with three corners as triangles: quads with a corner twice, shape (n, 4, 3)."""
+    quads = _stack_cells(_stack_points(grid, z.filled(np.nan))).reshape(-1, 4, 3)
+    holes = np.isnan(quads[..., 2])
+    quads, holes = quads[holes.sum(axis=1) == 1], holes[holes.sum(axis=1) == 1]
+    for missing in range(4):
+        rows = holes[:, missing]
+        quads[rows, missing] = quads[rows, (missing + 1) % 4]
+    return quads
 
 
 def _draw_dots(axes: Axes3D, grid: Grid, z: MaskedValues, scale: Scale) -> None:

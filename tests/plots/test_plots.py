@@ -162,6 +162,29 @@ def test_letters_that_the_font_lacks_are_boxes_and_no_warning(kind, ndim):
         assert len(encode_picture(figure, f".{suffix}", pixels)) > 1000
 
 
+def ends(figure) -> set:
+    """The ends of everything that carries values: colour bars, axes of values, and tiles in 1-D."""
+    plain = {"α", "β", "γ"}
+    axes = [*figure.axes, *(inset for ax in figure.axes for inset in ax.child_axes)]
+    axes = [ax for ax in axes if ax.get_ylabel()[:1] not in plain or ax.name == "3d"]
+    return {getattr(ax, "get_zlim", ax.get_ylim)() for ax in axes}
+
+
+@pytest.mark.parametrize("options", [{"vmin": 0.5, "vmax": 4.0}, {"levels": [0.5, 1.0, 2.0, 4.0]}])
+@pytest.mark.parametrize("color_scale", COLOR_SCALES)
+@pytest.mark.parametrize("kind, ndim", ROWS)
+def test_every_kind_takes_the_scale_of_a_run(kind, ndim, color_scale, options, texts):
+    """Two landscapes of other values have the same ends of colours, heights and axes."""
+    words = "colours 0.5 … 4" if kind not in ("slices", "isosurfaces") and (kind, ndim) != ("tiles", 1) else "0.5 … 4"
+    drawn = []
+    for surface in ("bowl", "exploding"):
+        figure = PLOTS[kind].draw(landscape(surface, ndim), color_scale=color_scale, **options)
+        to_image(figure, dpi=50)
+        assert words in texts(figure)
+        drawn.append(ends(figure) if kind != "isosurfaces" else set())  # its levels are round ones between the ends
+    assert drawn[0] == drawn[1]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_color_scale(kind):
     with pytest.raises(ValueError, match=r"color_scale='hot' is unknown: choose one of global, quantile, log"):

@@ -67,11 +67,11 @@ def test_a_flat_surface_takes_its_colour_in_the_range():
     assert scale.norm(scale.values).tolist() == [0.25, 0.25]
 
 
-def test_slices_keep_to_xlim_and_value_max(make, texts):
-    figure = PLOTS["slices"].draw(make(lambda x: x**2, nx=7, ny=0), xlim=(-0.5, 1.5), value_max=3)
+def test_slices_keep_to_xlim_and_vmax(make, texts):
+    figure = PLOTS["slices"].draw(make(lambda x: x**2, nx=7, ny=0), xlim=(-0.5, 1.5), vmax=3)
     ax = figure.axes[0]
     assert ax.get_xlim() == (-0.5, 1.5)
-    assert ax.get_ylim()[1] == 3
+    assert ax.get_ylim()[1] == pytest.approx(3 + 0.06 * 3)
     line = next(line for line in ax.get_lines() if ":" in line.get_label())
     assert line.get_xdata().tolist() == [-1, 0, 1, 2]  # one beyond each end, so that the curve reaches the frame
     assert "y axis 0 … 3, 1 point above (max 4)" in texts(figure)
@@ -90,7 +90,7 @@ def test_slices_take_the_part_of_errors_and_marks_too(make):
 
 
 def test_slices_are_logarithmic_where_asked(make):
-    assert PLOTS["slices"].draw(make(lambda x: x + 4, ny=0), log=True).axes[0].get_yscale() == "log"
+    assert PLOTS["slices"].draw(make(lambda x: x + 4, ny=0), color_scale="log").axes[0].get_yscale() == "log"
 
 
 def test_an_xlim_without_points_names_the_grid(make):
