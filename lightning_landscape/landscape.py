@@ -520,11 +520,12 @@ class Landscape:
                 result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
         return tuple(result)
 
-    def reading(self, metric: str | None = None) -> Reading:
+    def reading(self, metric: str | None = None, before: Landscape | None = None) -> Reading:
         """Sentences on a loss: its lowest point, how far it is uphill, its range, its noise, and what to change.
 
         Args:
             metric: a loss among `values`; None for the main one. Lower is taken for better.
+            before: a landscape of an earlier step, to say how the loss has changed since.
 
         Raises:
             ValueError: if there is no such metric.
@@ -535,19 +536,25 @@ class Landscape:
         Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
         """
         name = self.metric(metric)
-        return read(
-            Surface(
-                name=name,
-                axes=self.grid.axes,
-                values=self.values[name],
-                errors=self.standard_errors.get(name, np.full(self.grid.shape, np.nan)),
-                done=self.done,
-                interpolated=self.interpolated,
-                center=self.center[name],
-                is_main=name == self.main,
-                recipe=self.recipe,
-                report=self.report,
-            )
+        return read(self._surface(name), None if before is None else before._surface(before.metric(name)))
+
+    def _surface(self, name: str) -> Surface:
+        """One metric, as `read` takes it."""
+        from .plots.scales import make_scale
+
+        scale = make_scale(self.values[name], done=self.done)
+        return Surface(
+            name=name,
+            axes=self.grid.axes,
+            values=self.values[name],
+            errors=self.standard_errors.get(name, np.full(self.grid.shape, np.nan)),
+            done=self.done,
+            interpolated=self.interpolated,
+            center=self.center[name],
+            is_main=name == self.main,
+            recipe=self.recipe,
+            report=self.report,
+            colors=(scale.low, scale.high),
         )
 
 

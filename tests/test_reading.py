@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lightning_landscape import Grid, Landscape, Recipe
-from lightning_landscape.reading import Reading, ReadingSettings
+from lightning_landscape.reading import Reading, ReadingSettings, Surface, read
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe
 from lightning_landscape.report import Interpolation, Report, TrainModeLoss
 
@@ -239,6 +239,43 @@ def test_a_range_without_the_centre_gets_no_example() -> None:
     assert sentence(landscape, "Flat") == "Flat in this range: all values are 1. Widen it."
 
 
+# the colours
+
+
+def colored(values: list[float], colors: tuple[float, float] | None) -> str:
+    """All sentences on values in such colours."""
+    array, none = np.array(values), np.zeros(len(values), bool)
+    axis = np.linspace(-1, 1, len(values))
+    errors = np.zeros(len(values))
+    shown = Surface("loss", (axis,), array, errors, ~none, none, 1.0, True, Recipe(), Report(), colors)
+    return " ".join(read(shown).sentences)
+
+
+def test_points_beyond_the_colours_are_counted() -> None:
+    assert (
+        "With color_scale='global' the colours run from 1 to 4: 2 of 5 points (40 %) lie beyond them, as far as 90. "
+        "A narrower range has fewer of them."
+    ) in colored([90, 2, 1, 3, 5], (1, 4))
+    assert "1 of 5 points (20 %) lie beyond them, as far as -7." in colored([2, 2, 1, 3, -7], (1, 4))
+    assert "colours" not in colored([4, 2, 1, 3, math.inf], (1, 4))
+    assert "colours" not in colored([90, 2, 1, 3, 5], None)
+    assert "colours" not in colored([math.nan] * 5, (1, 4))
+
+
+@pytest.mark.parametrize("top", [1.0, 1e3, 1e9])
+def test_the_colours_are_those_of_the_picture(top: float) -> None:
+    """1 + x² in the middle, and a rim as high as `top`, which may be of other colours."""
+    landscape = surface(lambda x, y: np.where(abs(x * y) > 0.5, top, x**2 + y**2 - 1), (-1, 1, 21), (-1, 1, 21))
+    (mesh,) = [mesh for mesh in landscape.plot("heat").axes[0].collections if mesh.get_array() is not None]
+    low, high = mesh.get_clim()
+    count = int(((landscape.loss < low) | (landscape.loss > high)).sum())
+    if count:
+        assert f"from {low:.3g} to {high:.3g}: {count} of 441 points" in sentence(landscape, "colours run")
+    else:
+        assert is_without(landscape, "colours run")
+    assert bool(count) == (top > 1)
+
+
 # the noise
 
 
@@ -263,6 +300,159 @@ def test_no_standard_error_is_said() -> None:
     assert sentence(parabola(error=math.nan), "noise").startswith(text)
 
 
+# the headline
+
+
+@pytest.mark.parametrize(
+    "values, error, text",
+    [
+        ([1, 1, 1], None, "the centre is the lowest point of the grid; +10 % nowhere within the range"),
+        ([4, 3, 2, 1, 0], 0.1, "x = 1 is lower than the centre, by 2; +10 % at a distance of 0.1 along x; +1 at 0.5"),
+        ([2, 1, 0], 0.6, "x = 1 is lower than the centre, by 1, which may be chance; +10 % at"),
+        ([2, 1, 0], 0.5, "x = 1 is lower than the centre, by 1; +10 % at"),
+        ([2, 1, 0], None, "x = 1 is lower than the centre, by 1; +10 % at"),
+        ([3, 0, 3], None, "the centre is the lowest point of the grid; +1 at a distance of 0.33 along x"),
+        ([math.inf, 1.2, 1, 1.2, math.inf], None, "grid; +10 % at a distance of 0.25 along x; +1 at less than 1 al"),
+        ([2, math.inf, 1], None, "loss is inf at the centre"),
+        ([math.nan] * 3, None, "loss is finite nowhere"),
+    ],
+)  # fmt: skip
+def test_a_headline(values: list[float], error: float | None, text: str) -> None:
+    headline = line(values, error).reading().headline
+    assert text in headline
+    assert "along" in headline or headline == text
+
+
+def test_a_headline_has_a_distance_for_each_direction() -> None:
+    """2 + x + 2 y² is 2.2 at x = 0.2; along y, where it is 2.5 at 0.5, two fifths of the way there."""
+    bent = surface(lambda x, y: 2 + x + 2 * y**2, (-1, 1, 5), (-1, 1, 5))
+    assert bent.reading().headline == (
+        "(-1, 0) is lower than the centre, by 1; +10 % at a distance of 0.2 along x, 0.2 along y; "
+        "+1 at 1 along x, 0.667 along y"
+    )
+    tilted = surface(lambda x, y: 2 + x, (-1, 1, 5), (-1, 1, 3))
+    assert tilted.reading().headline.endswith("0.2 along x, nowhere along y; +1 at 1 along x, nowhere along y")
+
+
+def test_a_headline_of_points_that_are_not_done_has_a_bound() -> None:
+    landscape = line([9, 1, 1, 1, 9])
+    landscape.done[-1] = False
+    assert landscape.reading().headline.endswith(
+        "+10 % at a distance of more than 0.5 along x; +1 at more than 0.5 along x"
+    )
+    one_sided = surface(lambda x: 2 - x, (0.5, 1, 3))
+    assert one_sided.reading().headline == "loss is not known at the centre"
+
+
+# the change
+
+
+def step(number: int, checksum: str = "a", **facts: Any) -> Recipe:
+    """The recipe of a step."""
+    return Recipe(step=number, data={"train": DataRecipe(9, checksum=checksum)}, **facts)
+
+
+def bowls(now: float = 8, then: float = 2, **options: Any) -> tuple[Landscape, Landscape]:
+    """0.5 + now·x² at step 480 and 1 + then·x² at step 240, on -1, -0.75, …, 1."""
+    late = surface(lambda x: 0.5 + now * x**2, (-1, 1, 9), error=0.125, recipe=step(480), **options)
+    return late, surface(lambda x: 1 + then * x**2, (-1, 1, 9), error=0.0625, recipe=step(240), **options)
+
+
+def change(late: Landscape, early: Landscape) -> list[str]:
+    """The sentences that another landscape adds."""
+    plain = late.reading().sentences
+    sentences = late.reading(before=early).sentences
+    assert [text for text in sentences if text in plain] == [*plain]
+    return [text for text in sentences if text not in plain]
+
+
+def test_a_narrower_valley() -> None:
+    """1.5 lies a third of the step from 1 at 0.25 to 2.5; 2 four fifths of the step from 1.5 at 0.5 to 2.125."""
+    late, early = bowls()
+    assert change(late, early) == [
+        "loss at the centre is 0.5, and it was 1 at step 240.",
+        "Along x it is 0.333 to a rise by 1, and it was 0.7 at step 240: narrower.",
+    ]
+    assert change(early, late)[1] == "Along x it is 0.7 to a rise by 1, and it was 0.333 at step 480: wider."
+    assert late.reading(before=early).headline == (
+        "the centre is the lowest point of the grid; +10 % at a distance of 0.025 along x; +1 at 0.333 along x; "
+        "at step 240 +1 was at 0.7 along x"
+    )
+
+
+def test_distances_less_than_a_step_apart_are_the_same() -> None:
+    """1 + 4x² is 2 at 0.5: a sixth away from a third, which is less than a step."""
+    assert change(*bowls(8, 4))[1].endswith("it was 0.5 at step 240: the same, to a step of the grid.")
+
+
+def test_a_difference_of_the_centres_within_the_errors_may_be_chance() -> None:
+    """The errors together are 0.1875: 0.5 is more than two of them, 0.25 is not."""
+    late, early = bowls()
+    early.center["loss"] = 0.75
+    assert change(late, early)[0] == (
+        "loss at the centre is 0.5, and it was 0.75 at step 240: a difference of less than 2 standard errors, which "
+        "may be chance."
+    )
+    early.center["loss"] = 0.5
+    assert change(late, early)[0] == "loss at the centre is 0.5, and it was 0.5 at step 240: the same."
+    early.center["loss"] = math.inf
+    assert change(late, early) == []
+    early.recipe, early.center["loss"] = Recipe(), 1.0
+    assert change(late, early)[0] == "loss at the centre is 0.5, and it was 1 before."
+
+
+def test_other_samples_are_said() -> None:
+    late, early = bowls()
+    early.recipe = step(240, "b")
+    assert change(late, early)[0].endswith("at step 240. These are other samples.")
+
+
+def test_distances_along_other_directions_are_not_compared() -> None:
+    late, early = bowls()
+    early.recipe = step(240, directions=DirectionsRecipe("random", {"seed": 1}))
+    expected = "Distances are not compared with those at step 240: the directions are of another kind."
+    assert change(late, early)[1:] == [expected]
+    late.recipe = step(480, directions=DirectionsRecipe("random", {"seed": 2}))
+    assert change(late, early)[1:] == [expected]
+    assert "step 240" not in late.reading(before=early).headline
+    late.recipe = step(480, directions=DirectionsRecipe("random", {"seed": 1}))
+    assert change(late, early)[1].endswith(": narrower.")
+    plane = surface(lambda x, y: 1 + x**2, LINE, LINE)
+    assert change(plane, late)[1].startswith("Distances are not compared")
+
+
+def test_ten_percent_are_compared_where_the_loss_rises_nowhere_by_one() -> None:
+    """0.5 + x²/5 is 0.55 at a half; 1.1 is reached by 1 + x²/10 at the end alone."""
+    late, early = bowls(0.2, 0.1)
+    assert change(late, early)[1] == "Along x it is 0.5 to a rise by 10 %, and it was 1 at step 240: narrower."
+
+
+def test_a_rise_that_only_one_of_two_reaches() -> None:
+    """0.5 + 8x² has risen by 1 at a third, 1 by nothing within the same range."""
+    late, early = bowls(8, 0)
+    assert change(late, early)[1] == (
+        "Along x it is 0.333 to a rise by 1, and it was beyond the range at step 240: narrower."
+    )
+    assert change(early, late)[1] == (
+        "Along x it is beyond the range to a rise by 1, and it was 0.333 at step 480: wider."
+    )
+    short = surface(lambda x: 1 + 0 * x, (-0.25, 0.25, 3), recipe=step(240))
+    assert change(late, short)[1].endswith("and it was beyond the range at step 240.")
+    assert len(change(early, surface(lambda x: 1 + 0 * x, LINE, recipe=step(480)))) == 1
+
+
+def test_a_bound_is_not_compared() -> None:
+    cliff = line([math.inf, math.inf, 1, 1, math.inf], recipe=step(240))
+    assert change(bowls()[0], cliff)[1].endswith("it was less than 0.5 at step 240.")
+
+
+def test_a_metric_that_the_earlier_landscape_lacks() -> None:
+    late, early = bowls()
+    late.values["other"], late.center["other"] = late.loss, 0.5
+    with pytest.raises(ValueError, match="metric='other' is not in this landscape; it has: loss"):
+        late.reading("other", before=early)
+
+
 # what was measured
 
 
@@ -272,10 +462,15 @@ def directions(**facts: Any) -> Recipe:
 
 def test_directions_that_are_one() -> None:
     both = surface(lambda x, y: 1 + (x + y) ** 2, LINE, LINE, recipe=directions(span=1, cosine=0.9999))
-    assert sentence(both, "cosine").startswith("Both directions are one (cosine 1.000): the picture has fewer dim")
-    assert "orthogonalize=True" in sentence(both, "cosine")
+    assert sentence(both, "cosine") == (
+        "Both directions are parallel (cosine 1.000): the landscape is that of a line. Make them orthogonal "
+        "(orthogonalize=True), give others, or measure a line."
+    )
     three = surface(lambda x, y, z: 1 + x**2, LINE, LINE, LINE, recipe=directions(span=2, cosine=-0.995))
-    assert sentence(three, "cosine").startswith("Of 3 directions only 2 differ (cosine -0.995)")
+    assert sentence(three, "cosine").startswith("The 3 directions span 2 dimensions only (cosine -0.995)")
+    assert "that of a plane" in sentence(three, "cosine")
+    one = surface(lambda x, y: 1 + x**2, LINE, LINE, recipe=directions(span=1, cosine=-1.0, moved_parameters=1))
+    assert "Only 1 number may move: let others move too (ignore=None)" in sentence(one, "cosine")
     assert is_without(parabola(recipe=directions(span=1)), "cosine")
     assert is_without(parabola(recipe=directions()), "cosine")
 
@@ -338,7 +533,7 @@ def test_the_last_sentence_promises_nothing() -> None:
 
 def test_nothing_done() -> None:
     empty = Landscape.empty(Grid.from_ranges(LINE), ["loss"], "loss")
-    assert empty.reading() == Reading(("No point is done yet: there is nothing to read.",))
+    assert empty.reading() == Reading(("No point is done yet: there is nothing to read.",), "no point is done yet")
     empty.record((2,), {"loss": (1.0, 0.1)})
     assert sentence(empty, "centre, where") == (
         "No point of the grid is lower than the centre, where loss is 1 (standard error 0.1)."
