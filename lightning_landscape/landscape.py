@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .notebook import as_html
 from .reading import Reading, Surface, read
 from .recipe import Recipe
 from .report import Report
@@ -356,10 +357,14 @@ class Landscape:
         return f"Landscape({self.main!r}, {size}, {points}, centre {self.center[self.main]:.3g})"
 
     def _repr_png_(self) -> bytes | None:
-        """The picture that a notebook shows of a landscape; None for more directions than pictures have."""
+        """The usual picture of a landscape; None for more directions than pictures have."""
         from .plots import USUAL, encode_picture
 
         return encode_picture(self.plot(), ".png") if self.grid.ndim in USUAL else None
+
+    def _repr_html_(self) -> str:
+        """The usual picture and the reading of the main loss."""
+        return as_html(repr(self), self.reading(), self._repr_png_())
 
     def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
         """The figure of one metric, which a notebook shows; ``figure.savefig("loss.pdf")`` writes it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -91,10 +91,12 @@ def put_out(
     write: Write | None,
     tag: str = "landscape",
     over: Callable[[], bool] = _never,
+    before: Landscape | None = None,
 ) -> Output:
     """Draw everything, write it with `write` (None: no files) and give what the loggers show.
 
-    Pictures other than the first are left out once the time is `over`.
+    Pictures other than the first are left out once the time is `over`. The reading compares with the landscape
+    `before`, if that has the main loss, too.
     """
     if write is not None:
         write_data(landscape, look.formats, write)
@@ -106,8 +108,30 @@ def put_out(
         for (kind, name), pixels in pictures.pixels.items()
     }
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
-    text = {f"{tag}/reading": str(landscape.reading())}
+    earlier = before if before is not None and landscape.main in before.values else None
+    text = {f"{tag}/reading": str(landscape.reading(before=earlier))}
     return Output(Shown(images, numbers, landscape, text), pictures.failures, pictures.left_out)
+
+
+def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -> Landscape | None:
+    """The landscape of the step before; None for the first, and where only its file is at hand.
+
+    Args:
+        landscapes: of a run by step, in the order of the steps.
+        landscape: of which the recipe has the step.
+
+    >>> from .landscape import Grid
+    >>> from .recipe import Recipe
+    >>> first, second = (
+    ...     Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss", recipe=Recipe(step=step))
+    ...     for step in (8, 9)
+    ... )
+    >>> previous({8: first, 9: second}, second) is first, previous({8: first, 9: second}, first)
+    (True, None)
+    """
+    now = landscape.recipe.step
+    earlier = [other for step, other in landscapes.items() if now is not None and step < now]
+    return earlier[-1] if earlier and isinstance(earlier[-1], Landscape) else None
 
 
 @dataclass(frozen=True, eq=False)

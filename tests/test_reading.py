@@ -371,18 +371,18 @@ def test_a_narrower_valley() -> None:
     late, early = bowls()
     assert change(late, early) == [
         "loss at the centre is 0.5, and it was 1 at step 240.",
-        "Along x it is 0.333 to a rise by 1, and it was 0.7 at step 240: narrower.",
+        "Along x a rise by 1 is 0.333 away, and it was 0.7 away at step 240: narrower.",
     ]
-    assert change(early, late)[1] == "Along x it is 0.7 to a rise by 1, and it was 0.333 at step 480: wider."
+    assert change(early, late)[1] == "Along x a rise by 1 is 0.7 away, and it was 0.333 away at step 480: wider."
     assert late.reading(before=early).headline == (
         "the centre is the lowest point of the grid; +10 % at a distance of 0.025 along x; +1 at 0.333 along x; "
-        "at step 240 +1 was at 0.7 along x"
+        "+1 at step 240 at 0.7 along x"
     )
 
 
 def test_distances_less_than_a_step_apart_are_the_same() -> None:
     """1 + 4x² is 2 at 0.5: a sixth away from a third, which is less than a step."""
-    assert change(*bowls(8, 4))[1].endswith("it was 0.5 at step 240: the same, to a step of the grid.")
+    assert change(*bowls(8, 4))[1].endswith("it was 0.5 away at step 240: the same, to a step of the grid.")
 
 
 def test_a_difference_of_the_centres_within_the_errors_may_be_chance() -> None:
@@ -421,20 +421,26 @@ def test_distances_along_other_directions_are_not_compared() -> None:
     assert change(plane, late)[1].startswith("Distances are not compared")
 
 
-def test_ten_percent_are_compared_where_the_loss_rises_nowhere_by_one() -> None:
-    """0.5 + x²/5 is 0.55 at a half; 1.1 is reached by 1 + x²/10 at the end alone."""
+def test_a_tenth_of_the_larger_loss_is_compared_where_neither_rises_by_one() -> None:
+    """0.5 + x²/5 is 0.6 from 0.55 at 0.5 to 0.6125 at 0.75 after four fifths; 1 + x²/10 is 1.1 at the end."""
     late, early = bowls(0.2, 0.1)
-    assert change(late, early)[1] == "Along x it is 0.5 to a rise by 10 %, and it was 1 at step 240: narrower."
+    assert change(late, early)[1] == (
+        "Along x a rise by 0.1 (10 % of the larger loss) is 0.7 away, and it was 1 away at step 240: narrower."
+    )
+    assert late.reading(before=early).headline.endswith(
+        "; +0.1 (10 % of the larger loss) now at 0.7 along x, at step 240 at 1 along x"
+    )
 
 
 def test_a_rise_that_only_one_of_two_reaches() -> None:
     """0.5 + 8x² has risen by 1 at a third, 1 by nothing within the same range."""
     late, early = bowls(8, 0)
-    assert change(late, early)[1] == (
-        "Along x it is 0.333 to a rise by 1, and it was beyond the range at step 240: narrower."
-    )
-    assert change(early, late)[1] == (
-        "Along x it is beyond the range to a rise by 1, and it was 0.333 at step 480: wider."
+    expected = "Along x a rise by 1 is 0.333 away, and it was beyond the range at step 240: narrower."
+    assert change(late, early)[1] == expected
+    expected = "Along x a rise by 1 is beyond the range, and it was 0.333 away at step 480: wider."
+    assert change(early, late)[1] == expected
+    assert early.reading(before=late).headline.endswith(
+        "; +1 now nowhere within the range, at step 480 at 0.333 along x"
     )
     short = surface(lambda x: 1 + 0 * x, (-0.25, 0.25, 3), recipe=step(240))
     assert change(late, short)[1].endswith("and it was beyond the range at step 240.")
@@ -443,7 +449,7 @@ def test_a_rise_that_only_one_of_two_reaches() -> None:
 
 def test_a_bound_is_not_compared() -> None:
     cliff = line([math.inf, math.inf, 1, 1, math.inf], recipe=step(240))
-    assert change(bowls()[0], cliff)[1].endswith("it was less than 0.5 at step 240.")
+    assert change(bowls()[0], cliff)[1].endswith("it was less than 0.5 away at step 240.")
 
 
 def test_a_metric_that_the_earlier_landscape_lacks() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from .settings import ReadingSettings
 from .surface import Surface
-from .text import axis_name, number
-from .uphill import Reach, nearest, rises, slices
+from .text import axis_name, number, percent
+from .uphill import Reach, nearest, rise_label, slices
 
 
 def moment(surface: Surface) -> str:
@@ -28,14 +29,14 @@ def change_sentences(surface: Surface, before: Surface, settings: ReadingSetting
     if not have_same_directions(surface, before):
         yield f"Distances are not compared with those {moment(before)}: the directions are of another kind."
         return
-    for direction in slices(surface):
-        pair = compared_rise(surface, before, direction, settings)
-        if pair is not None:
-            label, now, then = pair
-            yield (
-                f"Along {axis_name(direction)} it is {_far(now)} to a rise by {label}, and it was {_far(then)} "
-                f"{moment(before)}{_verdict(surface, before, direction, now, then)}."
-            )
+    rise = compared_rise(surface, before, settings)
+    if rise is None:
+        return
+    for direction, now, then in rise.reached:
+        yield (
+            f"Along {axis_name(direction)} a rise by {rise.label} is {_far(now)}, and it was {_far(then)} "
+            f"{moment(before)}{_verdict(surface, before, direction, now, then)}."
+        )
 
 
 def _center_sentence(surface: Surface, before: Surface, settings: ReadingSettings) -> Iterator[str]:
@@ -65,28 +66,47 @@ def have_same_directions(surface: Surface, before: Surface) -> bool:
     return facts[0] == facts[1] and len(surface.axes) == len(before.axes)
 
 
-def compared_rise(
-    surface: Surface, before: Surface, direction: int, settings: ReadingSettings
-) -> tuple[str, Reach | None, Reach | None] | None:
-    """The words for a rise, and the place of each surface that has risen by it; None if neither has.
+@dataclass(frozen=True)
+class ComparedRise:
+    """The distances to the same rise in two surfaces.
 
-    The rise in units of the loss comes first: 10 % of another loss are another rise.
+    Args:
+        label: the rise in words.
+        reached: direction, place in the one and in the other surface, for each direction in which one has risen so far.
     """
-    if direction not in slices(before):
-        return None
-    targets, earlier = rises(surface, settings), rises(before, settings)
-    shared = [label for label in reversed(targets) if label in earlier]
-    pairs = [
-        (label, nearest(surface, direction, targets[label]), nearest(before, direction, earlier[label]))
-        for label in shared
-    ]
-    both = [pair for pair in pairs if pair[1] is not None and pair[2] is not None]
-    one = [pair for pair in pairs if pair[1] is not None or pair[2] is not None]
-    return next(iter([*both, *one]), None)
+
+    label: str
+    reached: list[tuple[int, Reach | None, Reach | None]]
+
+
+def compared_rise(surface: Surface, before: Surface, settings: ReadingSettings) -> ComparedRise | None:
+    """The rise that is compared; None if neither surface rises so far.
+
+    Both rise by the same amount: 1 if both have risen so far somewhere, else 10 % of the larger loss at the centre.
+    10 % of two losses would be two amounts.
+    """
+    rise, share = settings.rise, settings.rise_share * max(surface.origin, before.origin)
+    candidates = {
+        rise_label(surface, settings): rise,
+        f"{number(share)} ({percent(settings.rise_share)} of the larger loss)": share,
+    }
+    found = [ComparedRise(label, _reached(surface, before, height)) for label, height in candidates.items()]
+    both = [rise for rise in found if any(now and then for _, now, then in rise.reached)]
+    return next(iter([*both, *(rise for rise in found if rise.reached)]), None)
+
+
+def _reached(surface: Surface, before: Surface, height: float) -> list[tuple[int, Reach | None, Reach | None]]:
+    """The nearest places of a rise in both surfaces, for each direction that has one."""
+    targets = surface.origin + height, before.origin + height
+    if not (targets[0] > surface.origin and targets[1] > before.origin):  # also where a loss is not finite
+        return []
+    directions = [direction for direction in slices(surface) if direction in slices(before)]
+    places = [(d, nearest(surface, d, targets[0]), nearest(before, d, targets[1])) for d in directions]
+    return [place for place in places if place[1] is not None or place[2] is not None]
 
 
 def _far(reach: Reach | None) -> str:
-    return "beyond the range" if reach is None else reach.in_words
+    return "beyond the range" if reach is None else f"{reach.in_words} away"
 
 
 def _verdict(surface: Surface, before: Surface, direction: int, now: Reach | None, then: Reach | None) -> str:

@@ -9,7 +9,7 @@ from .change import compared_rise, have_same_directions, moment
 from .settings import ReadingSettings
 from .surface import Surface
 from .text import axis_name, number
-from .uphill import Reach, nearest, rises, slices
+from .uphill import Reach, nearest, rise_label, rises, slices
 
 
 def headline(surface: Surface, before: Surface | None, settings: ReadingSettings) -> str:
@@ -35,31 +35,32 @@ def _distances(surface: Surface, settings: ReadingSettings) -> list[str]:
     parts: list[str] = []
     for label, target in rises(surface, settings).items():
         places = {direction: nearest(surface, direction, target) for direction in slices(surface)}
-        if any(places.values()):
-            distance = "at" if parts else "at a distance of"
-            parts.append(f"+{label} {distance} {_along(places)}")
-        elif places and not parts:
-            parts.append(f"+{label} nowhere within the range")
+        if any(places.values()) or (places and not parts):
+            parts.append(f"+{label} {_at(places, 'at' if parts else 'at a distance of')}")
     return parts
 
 
-def _along(places: dict[int, Reach | None]) -> str:
-    """The distance along each direction.
+def _at(places: dict[int, Reach | None], at: str = "at") -> str:
+    """The distance along each direction, those that are reached first.
 
-    >>> _along({0: Reach("value", -0.25, -0.5), 1: None})
-    '0.25 along x, nowhere along y'
+    >>> _at({0: None, 1: Reach("value", -0.25, -0.5)}), _at({0: None})
+    ('at 0.25 along y, nowhere along x', 'nowhere within the range')
     """
-    return ", ".join(
-        f"{'nowhere' if place is None else place.in_words} along {axis_name(direction)}"
-        for direction, place in places.items()
-    )
+    if not any(places.values()):
+        return "nowhere within the range"
+    words = {axis_name(direction): place and place.in_words for direction, place in places.items()}
+    order = sorted(words.items(), key=lambda item: item[1] is None)
+    return f"{at} " + ", ".join(f"{distance or 'nowhere'} along {name}" for name, distance in order)
 
 
 def _change(surface: Surface, before: Surface | None, settings: ReadingSettings) -> list[str]:
     """The part on the distances of an earlier surface; empty where these can't be compared."""
     if before is None or not have_same_directions(surface, before):
         return []
-    pairs = {d: compared_rise(surface, before, d, settings) for d in slices(surface)}
-    labels = [pair[0] for pair in pairs.values() if pair is not None]
-    places = {d: pair[2] for d, pair in pairs.items() if pair is not None and pair[0] == labels[0]}
-    return [f"{moment(before)} +{labels[0]} was at {_along(places)}"] if any(places.values()) else []
+    rise = compared_rise(surface, before, settings)
+    if rise is None:
+        return []
+    now = {direction: place for direction, place, _ in rise.reached}
+    then = {direction: place for direction, _, place in rise.reached}
+    is_said = rise.label == rise_label(surface, settings) and any(now.values())
+    return [f"+{rise.label}{'' if is_said else f' now {_at(now)},'} {moment(before)} {_at(then)}"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import textwrap
 from dataclasses import dataclass
+from html import escape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading:
     """Sentences on one metric of a landscape; as text, a list in lines of at most 80 characters.
 
@@ -25,6 +26,21 @@ class Reading:
 
     def __str__(self) -> str:
         return self.wrapped()
+
+    def __repr__(self) -> str:
+        return self.wrapped()
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+    def as_html(self) -> str:
+        """The sentences as a list of a page.
+
+        >>> Reading(("One.", "a < b.")).as_html()
+        '<ul><li>One.</li><li>a &lt; b.</li></ul>'
+        """
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in self.sentences)
+        return f"<ul>{items}</ul>"
 
     def wrapped(self, width: int = 80) -> str:
         """The sentences as a list in lines of at most `width` characters; coordinates stay on one line."""

@@ -92,10 +92,15 @@ def rises(surface: Surface, settings: ReadingSettings) -> dict[str, float]:
     center = surface.origin
     if not math.isfinite(center) or not surface.finite.any():
         return {}
-    unit = " nat" if surface.is_main and surface.recipe.objective in IN_NATS else ""
-    heights = {percent(settings.rise_share): settings.rise_share * center, f"{settings.rise:g}{unit}": settings.rise}
+    heights = {percent(settings.rise_share): settings.rise_share * center, rise_label(surface, settings): settings.rise}
     # Ten percent of a loss of zero or less say nothing, and a float may be too coarse for a rise of 1.
     return {label: center + height for label, height in heights.items() if center + height > center}
+
+
+def rise_label(surface: Surface, settings: ReadingSettings) -> str:
+    """The rise in units of the loss in words, such as "1 nat"."""
+    unit = " nat" if surface.is_main and surface.recipe.objective in IN_NATS else ""
+    return f"{settings.rise:g}{unit}"
 
 
 def reaches(surface: Surface, direction: int, target: float) -> dict[str, Reach | None]:
