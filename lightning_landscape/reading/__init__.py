@@ -10,12 +10,12 @@ from .change import change_sentences
 from .extent import color_sentence, noise_sentence, range_sentence
 from .headline import headline
 from .measured import direction_sentences, point_sentences, slice_sentence, span_sentence, train_mode_sentence
-from .settings import SETTINGS, ReadingSettings
+from .settings import IN_NATS, SETTINGS, ReadingSettings
 from .surface import Surface
 from .text import Reading
 from .uphill import uphill_sentences
 
-__all__ = ["Reading", "ReadingSettings", "Surface", "read", "span_sentence"]
+__all__ = ["IN_NATS", "SETTINGS", "Reading", "ReadingSettings", "Surface", "read", "span_sentence"]
 
 
 def read(surface: Surface, before: Surface | None = None, settings: ReadingSettings = SETTINGS) -> Reading:
