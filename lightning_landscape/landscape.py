@@ -538,7 +538,7 @@ class Landscape:
         >>> x = np.linspace(-1, 1, 5)
         >>> print(*Landscape(Grid((x,)), {"loss": 1 + 2 * x**2}, main="loss").reading().sentences[:2], sep="\\n")
         No point of the grid is lower than the centre, where loss is 1.
-        Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
+        Along x (α) the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
         """
         name = self.metric(metric)
         return read(self._surface(name), None if before is None else before._surface(before.metric(name)))

@@ -111,7 +111,7 @@ def test_no_advice_to_train_where_a_lower_point_is_as_it_should_be() -> None:
 def test_a_parabola_uphill() -> None:
     """1.1 lies a fifth of the first step from 1 to 1.5; 2 a third of the step from 1.5 to 3."""
     assert sentence(parabola(), "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667."
+        "Along x (α) the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667."
     )
 
 
@@ -129,9 +129,10 @@ def test_a_tilted_plane_rises_on_one_side() -> None:
     plane = surface(lambda x, y: 2 + x, LINE, (-1, 1, 3))
     below = "but not within the range below 0"
     assert (
-        sentence(plane, "Along x") == f"Along x the loss has risen by 10 % at about 0.2, {below}; by 1 at 1, {below}."
+        sentence(plane, "Along x")
+        == f"Along x (α) the loss has risen by 10 % at about 0.2, {below}; by 1 at 1, {below}."
     )
-    assert sentence(plane, "Along y") == "Along y the loss rises nowhere by 10 % or 1 within the range."
+    assert sentence(plane, "Along y") == "Along y (β) the loss rises nowhere by 10 % or 1 within the range."
     turned = surface(lambda x: 2 - x, LINE)
     assert "by 1 at -1, but not within the range above 0." in sentence(turned, "Along x")
 
@@ -140,9 +141,9 @@ def test_a_saddle_rises_along_one_direction_and_falls_along_the_other() -> None:
     """2.2 lies four fifths of the step from 2 to 2.25; 3 is the value at the ends."""
     saddle = surface(lambda x, y: 2 + x**2 - y**2, LINE, LINE, error=0.01)
     assert sentence(saddle, "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.4 and about 0.4; by 1 at -1 and 1."
+        "Along x (α) the loss has risen by 10 % at about -0.4 and about 0.4; by 1 at -1 and 1."
     )
-    assert sentence(saddle, "Along y") == "Along y the loss rises nowhere by 10 % or 1 within the range."
+    assert sentence(saddle, "Along y") == "Along y (β) the loss rises nowhere by 10 % or 1 within the range."
     assert "lower elsewhere: 1 at (0, -1)" in sentence(saddle, "centre")
 
 
@@ -161,7 +162,7 @@ def test_a_cliff_is_between_its_neighbours() -> None:
     """1.1 lies half of the step from 1 to 1.2; 2 somewhere before the points that are infinite."""
     cliff = line([math.inf, 1.2, 1, 1.2, math.nan])
     assert sentence(cliff, "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.25 and about 0.25; by 1 between -0.5 and -1 and "
+        "Along x (α) the loss has risen by 10 % at about -0.25 and about 0.25; by 1 between -0.5 and -1 and "
         "between 0.5 and 1, where it is not finite."
     )
     assert sentence(cliff, "NaN") == (
@@ -178,11 +179,13 @@ def test_points_that_are_not_done_end_the_way_uphill() -> None:
 def test_a_line_of_one_side_has_one_side() -> None:
     """From 0 to 1: 1.1 at a tenth of the only step."""
     landscape = surface(lambda x: 1 + x, (0, 1, 2))
-    assert sentence(landscape, "Along x") == "Along x the loss has risen by 10 % at about 0.1; by 1 at 1."
+    assert sentence(landscape, "Along x") == "Along x (α) the loss has risen by 10 % at about 0.1; by 1 at 1."
 
 
 def test_a_loss_of_zero_or_less_has_no_tenth() -> None:
-    assert sentence(line([3, 0, 3]), "Along x") == ("Along x the loss has risen by 1 at about -0.33 and about 0.33.")
+    assert sentence(line([3, 0, 3]), "Along x") == (
+        "Along x (α) the loss has risen by 1 at about -0.33 and about 0.33."
+    )
     assert sentence(line([0, -4, 0]), "Along x").endswith("risen by 1 at about -0.25 and about 0.25.")
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 # Directions that lead to other weights: their range is the way there, and their loss need not rise.
 PATHS = ("between", "bezier", "joined")
+# The letters of the axes in pictures.
+GREEK = "αβγ"
 # Criteria whose unit is the nat, as a recipe names them.
 IN_NATS = ("CrossEntropyLoss", "cross_entropy")
 

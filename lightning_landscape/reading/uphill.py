@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from .settings import IN_NATS, ReadingSettings
+from .settings import GREEK, IN_NATS, ReadingSettings
 from .surface import Array, Mask, Surface
 from .text import axis_name, number, percent
 
@@ -132,7 +132,8 @@ def uphill_sentences(surface: Surface, settings: ReadingSettings) -> Iterator[st
     """A sentence for each direction: how far it is to a higher loss, on both sides."""
     targets = rises(surface, settings)
     for direction in slices(surface) if targets else ():
-        name = axis_name(direction)
+        letter = f" ({GREEK[direction]})" if direction < len(GREEK) else ""
+        name = f"{axis_name(direction)}{letter}"
         parts = {label: _reached(reaches(surface, direction, target)) for label, target in targets.items()}
         if any(parts.values()):
             reached = "; ".join(f"by {label} {part or 'nowhere within the range'}" for label, part in parts.items())
