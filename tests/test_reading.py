@@ -379,7 +379,7 @@ def test_a_narrower_valley() -> None:
     assert change(early, late)[1] == "Along x a rise by 1 is 0.7 away, and it was 0.333 away at step 480: wider."
     assert late.reading(before=early).headline == (
         "the centre is the lowest point of the grid; +10 % at a distance of 0.025 along x; +1 at 0.333 along x; "
-        "+1 at step 240 at 0.7 along x"
+        "it was at 0.7 along x at step 240"
     )
 
 
@@ -431,7 +431,7 @@ def test_a_tenth_of_the_larger_loss_is_compared_where_neither_rises_by_one() -> 
         "Along x a rise by 0.1 (10 % of the larger loss) is 0.7 away, and it was 1 away at step 240: narrower."
     )
     assert late.reading(before=early).headline.endswith(
-        "; +0.1 (10 % of the larger loss) now at 0.7 along x, at step 240 at 1 along x"
+        "; +0.1 (10 % of the larger loss) at 0.7 along x; it was at 1 along x at step 240"
     )
 
 
@@ -443,7 +443,7 @@ def test_a_rise_that_only_one_of_two_reaches() -> None:
     expected = "Along x a rise by 1 is beyond the range, and it was 0.333 away at step 480: wider."
     assert change(early, late)[1] == expected
     assert early.reading(before=late).headline.endswith(
-        "; +1 now nowhere within the range, at step 480 at 0.333 along x"
+        "; +1 nowhere within the range; it was at 0.333 along x at step 480"
     )
     short = surface(lambda x: 1 + 0 * x, (-0.25, 0.25, 3), recipe=step(240))
     assert change(late, short)[1].endswith("and it was beyond the range at step 240.")

@@ -54,7 +54,7 @@ def _at(places: dict[int, Reach | None], at: str = "at") -> str:
 
 
 def _change(surface: Surface, before: Surface | None, settings: ReadingSettings) -> list[str]:
-    """The part on the distances of an earlier surface; empty where these can't be compared."""
+    """The parts on the distances of an earlier surface, after those of now; empty where these can't be compared."""
     if before is None or not have_same_directions(surface, before):
         return []
     rise = compared_rise(surface, before, settings)
@@ -63,4 +63,4 @@ def _change(surface: Surface, before: Surface | None, settings: ReadingSettings)
     now = {direction: place for direction, place, _ in rise.reached}
     then = {direction: place for direction, _, place in rise.reached}
     is_said = rise.label == rise_label(surface, settings) and any(now.values())
-    return [f"+{rise.label}{'' if is_said else f' now {_at(now)},'} {moment(before)} {_at(then)}"]
+    return [*([] if is_said else [f"+{rise.label} {_at(now)}"]), f"it was {_at(then)} {moment(before)}"]
