@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,8 +211,9 @@ def test_a_range_that_is_too_small() -> None:
 
 
 def test_a_path_between_weights_may_be_flat() -> None:
-    path = line([1, 1, 1.01], recipe=Recipe(directions=DirectionsRecipe("between")))
-    assert sentence(path, "Flat").endswith("the loss is 1 %. Along a path between weights that is a result.")
+    for kind in ("between", "bezier", "joined"):
+        path = line([1, 1, 1.01], recipe=Recipe(directions=DirectionsRecipe(kind)))
+        assert sentence(path, "Flat").endswith("the loss is 1 %. Along a path between weights that is a result.")
 
 
 def test_a_relief_of_noise_is_flat() -> None:
@@ -298,9 +301,12 @@ def test_the_median_of_the_known_standard_errors() -> None:
 
 
 def test_no_standard_error_is_said() -> None:
-    text = "No standard error is known, so that noise can't be told from shape"
-    assert sentence(parabola(), "noise").startswith(text)
-    assert sentence(parabola(error=math.nan), "noise").startswith(text)
+    text = (
+        "No standard error is known, so that noise can't be told from shape: measure more than one batch, or give an "
+        "objective with one value a sample."
+    )
+    assert sentence(parabola(), "noise") == text
+    assert sentence(parabola(error=math.nan), "noise") == text
 
 
 # the headline
@@ -624,3 +630,9 @@ def test_every_threshold_has_its_reason() -> None:
     for field in fields(ReadingSettings):
         reason = text.split(f"{field.name}: ")[1].split(": ")[0]
         assert reason.count(".") >= 1, field.name
+
+
+def test_the_page_on_reading_has_every_threshold_with_its_value() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.e-]+) \|", page, re.M)
+    assert {name: float(value) for name, value in rows} == vars(ReadingSettings())
