@@ -24,6 +24,7 @@ _HOMES = {
     "Sample": "landscape",
     "Samples": "landscape",
     "Trajectory": "landscape",
+    "Reading": "reading",
     "Recipe": "recipe",
     "Report": "report",
     "export_paraview": "storage",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .paths.bezier import Bezier as Bezier
     from .paths.bezier import train_bezier as train_bezier
     from .paths.recorder import Recorder as Recorder
+    from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report
     from .storage import export_paraview as export_paraview

@@ -23,7 +23,7 @@ from .landscape import Grid, Landscape, grid_of
 from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
-from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, data_file, put_out
+from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, data_file, previous, put_out
 from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
@@ -636,15 +636,16 @@ class LossLandscapeCallback(_Callback):
             self._account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
+        before = previous(self._landscapes, landscape)
         if deadline is None:
-            return put_out(landscape, self.look, write, tag)
+            return put_out(landscape, self.look, write, tag, before=before)
 
         def over() -> bool:
             deadline.step()
             return deadline()
 
         deadline.start()
-        return put_out(landscape, self.look, write, tag, over)
+        return put_out(landscape, self.look, write, tag, over, before)
 
     def _remark(self, trainer: Trainer, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""

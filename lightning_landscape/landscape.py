@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .notebook import as_html
 from .reading import Reading, Surface, read
 from .recipe import Recipe
 from .report import Report
@@ -356,10 +357,14 @@ class Landscape:
         return f"Landscape({self.main!r}, {size}, {points}, centre {self.center[self.main]:.3g})"
 
     def _repr_png_(self) -> bytes | None:
-        """The picture that a notebook shows of a landscape; None for more directions than pictures have."""
+        """The usual picture of a landscape; None for more directions than pictures have."""
         from .plots import USUAL, encode_picture
 
         return encode_picture(self.plot(), ".png") if self.grid.ndim in USUAL else None
+
+    def _repr_html_(self) -> str:
+        """The usual picture and the reading of the main loss."""
+        return as_html(repr(self), self.reading(), self._repr_png_())
 
     def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
         """The figure of one metric, which a notebook shows; ``figure.savefig("loss.pdf")`` writes it.
@@ -520,11 +525,12 @@ class Landscape:
                 result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
         return tuple(result)
 
-    def reading(self, metric: str | None = None) -> Reading:
+    def reading(self, metric: str | None = None, before: Landscape | None = None) -> Reading:
         """Sentences on a loss: its lowest point, how far it is uphill, its range, its noise, and what to change.
 
         Args:
             metric: a loss among `values`; None for the main one. Lower is taken for better.
+            before: a landscape of an earlier step, to say how the loss has changed since.
 
         Raises:
             ValueError: if there is no such metric.
@@ -532,22 +538,28 @@ class Landscape:
         >>> x = np.linspace(-1, 1, 5)
         >>> print(*Landscape(Grid((x,)), {"loss": 1 + 2 * x**2}, main="loss").reading().sentences[:2], sep="\\n")
         No point of the grid is lower than the centre, where loss is 1.
-        Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
+        Along x (α) the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667.
         """
         name = self.metric(metric)
-        return read(
-            Surface(
-                name=name,
-                axes=self.grid.axes,
-                values=self.values[name],
-                errors=self.standard_errors.get(name, np.full(self.grid.shape, np.nan)),
-                done=self.done,
-                interpolated=self.interpolated,
-                center=self.center[name],
-                is_main=name == self.main,
-                recipe=self.recipe,
-                report=self.report,
-            )
+        return read(self._surface(name), None if before is None else before._surface(before.metric(name)))
+
+    def _surface(self, name: str) -> Surface:
+        """One metric, as `read` takes it."""
+        from .plots.scales import make_scale
+
+        scale = make_scale(self.values[name], done=self.done)
+        return Surface(
+            name=name,
+            axes=self.grid.axes,
+            values=self.values[name],
+            errors=self.standard_errors.get(name, np.full(self.grid.shape, np.nan)),
+            done=self.done,
+            interpolated=self.interpolated,
+            center=self.center[name],
+            is_main=name == self.main,
+            recipe=self.recipe,
+            report=self.report,
+            colors=(scale.low, scale.high),
         )
 
 

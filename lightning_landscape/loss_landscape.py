@@ -17,7 +17,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
-from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions, span_warning
+from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions
 from .directions.between import Weights, check_frozen
 from .evaluators.modes import check_mode, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
@@ -29,6 +29,7 @@ from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
 from .plots import PLOTS, Figures, encode_picture, show_figure
+from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
@@ -404,7 +405,7 @@ class LossLandscape:
             self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
             population = population_of(self.dataloader)
             facts = directions_recipe(directions, snapshot, self.plane)
-            if text := span_warning(facts, grid.ndim):
+            if text := span_sentence(facts, grid.ndim):
                 warnings.warn(text, stacklevel=3)
             recipe = self._recipe(probe, snapshot, facts, dir_type, recalibrate)
             passes = survey_module(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -108,10 +108,12 @@ def put_out(
     write: Write | None,
     tag: str = "landscape",
     over: Callable[[], bool] = _never,
+    before: Landscape | None = None,
 ) -> Output:
     """Draw everything, write it with `write` (None: no files) and give what the loggers show.
 
-    Pictures other than the first are left out once the time is `over`.
+    Pictures other than the first are left out once the time is `over`. The reading compares with the landscape
+    `before`, if that has the main loss, too.
     """
     if write is not None:
         write_data(landscape, look.formats, write)
@@ -120,7 +122,8 @@ def put_out(
     pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
     images = {picture_tag(tag, landscape, kind, name): pixels for (kind, name), pixels in pictures.pixels.items()}
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
-    text = {f"{tag}/reading": str(landscape.reading())}
+    earlier = before if before is not None and landscape.main in before.values else None
+    text = {f"{tag}/reading": str(landscape.reading(before=earlier))}
     return Output(Shown(images, numbers, landscape, text), pictures.failures, pictures.left_out)
 
 
@@ -143,6 +146,27 @@ def picture_tag(tag: str, landscape: Landscape, kind: str, metric: str | None = 
     if metric is None or metric == landscape.main:
         return f"{tag}/{kind}"
     return f"{tag} {data_set_names(landscape.values)[metric]}/{kind}"
+
+
+def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -> Landscape | None:
+    """The landscape of the step before; None for the first, and where only its file is at hand.
+
+    Args:
+        landscapes: of a run by step, in the order of the steps.
+        landscape: of which the recipe has the step.
+
+    >>> from .landscape import Grid
+    >>> from .recipe import Recipe
+    >>> first, second = (
+    ...     Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss", recipe=Recipe(step=step))
+    ...     for step in (8, 9)
+    ... )
+    >>> previous({8: first, 9: second}, second) is first, previous({8: first, 9: second}, first)
+    (True, None)
+    """
+    now = landscape.recipe.step
+    earlier = [other for step, other in landscapes.items() if now is not None and step < now]
+    return earlier[-1] if earlier and isinstance(earlier[-1], Landscape) else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.output import Files, Look, put_out, samples_as_json
+from lightning_landscape.recipe import Recipe
 
 
 def refuse(constant):
@@ -47,6 +48,19 @@ def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
     assert [*output.for_loggers.images] == ["landscape/loss/slices"]
     assert output.for_loggers.text == {"landscape/reading": str(landscape.reading())}
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
+
+
+def test_the_reading_for_loggers_tells_the_change():
+    """0.5 at the centre of the later one, and 1 at that of the earlier."""
+    grid = Grid.from_ranges((-1, 1, 3))
+    late = Landscape(grid, {"loss": np.array([2, 0.5, 2])}, "loss")
+    early = Landscape(grid, {"loss": np.array([2.0, 1, 2])}, "loss", recipe=Recipe(step=3))
+    look = Look(plots=(), formats=())
+    (text,) = put_out(late, look, None, before=early).for_loggers.text.values()
+    assert "- loss at the centre is 0.5, and it was 1 at step 3." in text
+    other = Landscape(grid, {"val_loss": np.ones(3)}, "val_loss")
+    (text,) = put_out(late, look, None, before=other).for_loggers.text.values()
+    assert text == str(late.reading())
 
 
 def test_files_that_are_there_may_be_left_as_they_are(tmp_path):

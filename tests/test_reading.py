@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lightning_landscape import Grid, Landscape, Recipe
-from lightning_landscape.reading import Reading, ReadingSettings
+from lightning_landscape.reading import Reading, ReadingSettings, Surface, read
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe
 from lightning_landscape.report import Interpolation, Report, TrainModeLoss
 
@@ -111,7 +113,7 @@ def test_no_advice_to_train_where_a_lower_point_is_as_it_should_be() -> None:
 def test_a_parabola_uphill() -> None:
     """1.1 lies a fifth of the first step from 1 to 1.5; 2 a third of the step from 1.5 to 3."""
     assert sentence(parabola(), "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667."
+        "Along x (α) the loss has risen by 10 % at about -0.1 and about 0.1; by 1 at -0.667 and 0.667."
     )
 
 
@@ -129,9 +131,10 @@ def test_a_tilted_plane_rises_on_one_side() -> None:
     plane = surface(lambda x, y: 2 + x, LINE, (-1, 1, 3))
     below = "but not within the range below 0"
     assert (
-        sentence(plane, "Along x") == f"Along x the loss has risen by 10 % at about 0.2, {below}; by 1 at 1, {below}."
+        sentence(plane, "Along x")
+        == f"Along x (α) the loss has risen by 10 % at about 0.2, {below}; by 1 at 1, {below}."
     )
-    assert sentence(plane, "Along y") == "Along y the loss rises nowhere by 10 % or 1 within the range."
+    assert sentence(plane, "Along y") == "Along y (β) the loss rises nowhere by 10 % or 1 within the range."
     turned = surface(lambda x: 2 - x, LINE)
     assert "by 1 at -1, but not within the range above 0." in sentence(turned, "Along x")
 
@@ -140,9 +143,9 @@ def test_a_saddle_rises_along_one_direction_and_falls_along_the_other() -> None:
     """2.2 lies four fifths of the step from 2 to 2.25; 3 is the value at the ends."""
     saddle = surface(lambda x, y: 2 + x**2 - y**2, LINE, LINE, error=0.01)
     assert sentence(saddle, "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.4 and about 0.4; by 1 at -1 and 1."
+        "Along x (α) the loss has risen by 10 % at about -0.4 and about 0.4; by 1 at -1 and 1."
     )
-    assert sentence(saddle, "Along y") == "Along y the loss rises nowhere by 10 % or 1 within the range."
+    assert sentence(saddle, "Along y") == "Along y (β) the loss rises nowhere by 10 % or 1 within the range."
     assert "lower elsewhere: 1 at (0, -1)" in sentence(saddle, "centre")
 
 
@@ -161,7 +164,7 @@ def test_a_cliff_is_between_its_neighbours() -> None:
     """1.1 lies half of the step from 1 to 1.2; 2 somewhere before the points that are infinite."""
     cliff = line([math.inf, 1.2, 1, 1.2, math.nan])
     assert sentence(cliff, "Along x") == (
-        "Along x the loss has risen by 10 % at about -0.25 and about 0.25; by 1 between -0.5 and -1 and "
+        "Along x (α) the loss has risen by 10 % at about -0.25 and about 0.25; by 1 between -0.5 and -1 and "
         "between 0.5 and 1, where it is not finite."
     )
     assert sentence(cliff, "NaN") == (
@@ -178,11 +181,13 @@ def test_points_that_are_not_done_end_the_way_uphill() -> None:
 def test_a_line_of_one_side_has_one_side() -> None:
     """From 0 to 1: 1.1 at a tenth of the only step."""
     landscape = surface(lambda x: 1 + x, (0, 1, 2))
-    assert sentence(landscape, "Along x") == "Along x the loss has risen by 10 % at about 0.1; by 1 at 1."
+    assert sentence(landscape, "Along x") == "Along x (α) the loss has risen by 10 % at about 0.1; by 1 at 1."
 
 
 def test_a_loss_of_zero_or_less_has_no_tenth() -> None:
-    assert sentence(line([3, 0, 3]), "Along x") == ("Along x the loss has risen by 1 at about -0.33 and about 0.33.")
+    assert sentence(line([3, 0, 3]), "Along x") == (
+        "Along x (α) the loss has risen by 1 at about -0.33 and about 0.33."
+    )
     assert sentence(line([0, -4, 0]), "Along x").endswith("risen by 1 at about -0.25 and about 0.25.")
 
 
@@ -206,8 +211,9 @@ def test_a_range_that_is_too_small() -> None:
 
 
 def test_a_path_between_weights_may_be_flat() -> None:
-    path = line([1, 1, 1.01], recipe=Recipe(directions=DirectionsRecipe("between")))
-    assert sentence(path, "Flat").endswith("the loss is 1 %. Along a path between weights that is a result.")
+    for kind in ("between", "bezier", "joined"):
+        path = line([1, 1, 1.01], recipe=Recipe(directions=DirectionsRecipe(kind)))
+        assert sentence(path, "Flat").endswith("the loss is 1 %. Along a path between weights that is a result.")
 
 
 def test_a_relief_of_noise_is_flat() -> None:
@@ -239,6 +245,43 @@ def test_a_range_without_the_centre_gets_no_example() -> None:
     assert sentence(landscape, "Flat") == "Flat in this range: all values are 1. Widen it."
 
 
+# the colours
+
+
+def colored(values: list[float], colors: tuple[float, float] | None) -> str:
+    """All sentences on values in such colours."""
+    array, none = np.array(values), np.zeros(len(values), bool)
+    axis = np.linspace(-1, 1, len(values))
+    errors = np.zeros(len(values))
+    shown = Surface("loss", (axis,), array, errors, ~none, none, 1.0, True, Recipe(), Report(), colors)
+    return " ".join(read(shown).sentences)
+
+
+def test_points_beyond_the_colours_are_counted() -> None:
+    assert (
+        "With color_scale='global' the colours run from 1 to 4: 2 of 5 points (40 %) lie beyond them, as far as 90. "
+        "A narrower range has fewer of them."
+    ) in colored([90, 2, 1, 3, 5], (1, 4))
+    assert "1 of 5 points (20 %) lie beyond them, as far as -7." in colored([2, 2, 1, 3, -7], (1, 4))
+    assert "colours" not in colored([4, 2, 1, 3, math.inf], (1, 4))
+    assert "colours" not in colored([90, 2, 1, 3, 5], None)
+    assert "colours" not in colored([math.nan] * 5, (1, 4))
+
+
+@pytest.mark.parametrize("top", [1.0, 1e3, 1e9])
+def test_the_colours_are_those_of_the_picture(top: float) -> None:
+    """1 + x² in the middle, and a rim as high as `top`, which may be of other colours."""
+    landscape = surface(lambda x, y: np.where(abs(x * y) > 0.5, top, x**2 + y**2 - 1), (-1, 1, 21), (-1, 1, 21))
+    (mesh,) = [mesh for mesh in landscape.plot("heat").axes[0].collections if mesh.get_array() is not None]
+    low, high = mesh.get_clim()
+    count = int(((landscape.loss < low) | (landscape.loss > high)).sum())
+    if count:
+        assert f"from {low:.3g} to {high:.3g}: {count} of 441 points" in sentence(landscape, "colours run")
+    else:
+        assert is_without(landscape, "colours run")
+    assert bool(count) == (top > 1)
+
+
 # the noise
 
 
@@ -258,9 +301,171 @@ def test_the_median_of_the_known_standard_errors() -> None:
 
 
 def test_no_standard_error_is_said() -> None:
-    text = "No standard error is known, so that noise can't be told from shape"
-    assert sentence(parabola(), "noise").startswith(text)
-    assert sentence(parabola(error=math.nan), "noise").startswith(text)
+    text = (
+        "No standard error is known, so that noise can't be told from shape: measure more than one batch, or give an "
+        "objective with one value a sample."
+    )
+    assert sentence(parabola(), "noise") == text
+    assert sentence(parabola(error=math.nan), "noise") == text
+
+
+# the headline
+
+
+@pytest.mark.parametrize(
+    "values, error, text",
+    [
+        ([1, 1, 1], None, "the centre is the lowest point of the grid; +10 % nowhere within the range"),
+        ([4, 3, 2, 1, 0], 0.1, "x = 1 is lower than the centre, by 2; +10 % at a distance of 0.1 along x; +1 at 0.5"),
+        ([2, 1, 0], 0.6, "x = 1 is lower than the centre, by 1, which may be chance; +10 % at"),
+        ([2, 1, 0], 0.5, "x = 1 is lower than the centre, by 1; +10 % at"),
+        ([2, 1, 0], None, "x = 1 is lower than the centre, by 1; +10 % at"),
+        ([3, 0, 3], None, "the centre is the lowest point of the grid; +1 at a distance of 0.33 along x"),
+        ([math.inf, 1.2, 1, 1.2, math.inf], None, "grid; +10 % at a distance of 0.25 along x; +1 at less than 1 al"),
+        ([2, math.inf, 1], None, "loss is inf at the centre"),
+        ([math.nan] * 3, None, "loss is finite nowhere"),
+    ],
+)  # fmt: skip
+def test_a_headline(values: list[float], error: float | None, text: str) -> None:
+    headline = line(values, error).reading().headline
+    assert text in headline
+    assert "along" in headline or headline == text
+
+
+def test_a_headline_has_a_distance_for_each_direction() -> None:
+    """2 + x + 2 y² is 2.2 at x = 0.2; along y, where it is 2.5 at 0.5, two fifths of the way there."""
+    bent = surface(lambda x, y: 2 + x + 2 * y**2, (-1, 1, 5), (-1, 1, 5))
+    assert bent.reading().headline == (
+        "(-1, 0) is lower than the centre, by 1; +10 % at a distance of 0.2 along x, 0.2 along y; "
+        "+1 at 1 along x, 0.667 along y"
+    )
+    tilted = surface(lambda x, y: 2 + x, (-1, 1, 5), (-1, 1, 3))
+    assert tilted.reading().headline.endswith("0.2 along x, nowhere along y; +1 at 1 along x, nowhere along y")
+
+
+def test_a_headline_of_points_that_are_not_done_has_a_bound() -> None:
+    landscape = line([9, 1, 1, 1, 9])
+    landscape.done[-1] = False
+    assert landscape.reading().headline.endswith(
+        "+10 % at a distance of more than 0.5 along x; +1 at more than 0.5 along x"
+    )
+    one_sided = surface(lambda x: 2 - x, (0.5, 1, 3))
+    assert one_sided.reading().headline == "loss is not known at the centre"
+
+
+# the change
+
+
+def step(number: int, checksum: str = "a", **facts: Any) -> Recipe:
+    """The recipe of a step."""
+    return Recipe(step=number, data={"train": DataRecipe(9, checksum=checksum)}, **facts)
+
+
+def bowls(now: float = 8, then: float = 2, **options: Any) -> tuple[Landscape, Landscape]:
+    """0.5 + now·x² at step 480 and 1 + then·x² at step 240, on -1, -0.75, …, 1."""
+    late = surface(lambda x: 0.5 + now * x**2, (-1, 1, 9), error=0.125, recipe=step(480), **options)
+    return late, surface(lambda x: 1 + then * x**2, (-1, 1, 9), error=0.0625, recipe=step(240), **options)
+
+
+def change(late: Landscape, early: Landscape) -> list[str]:
+    """The sentences that another landscape adds."""
+    plain = late.reading().sentences
+    sentences = late.reading(before=early).sentences
+    assert [text for text in sentences if text in plain] == [*plain]
+    return [text for text in sentences if text not in plain]
+
+
+def test_a_narrower_valley() -> None:
+    """1.5 lies a third of the step from 1 at 0.25 to 2.5; 2 four fifths of the step from 1.5 at 0.5 to 2.125."""
+    late, early = bowls()
+    assert change(late, early) == [
+        "loss at the centre is 0.5, and it was 1 at step 240.",
+        "Along x a rise by 1 is 0.333 away, and it was 0.7 away at step 240: narrower.",
+    ]
+    assert change(early, late)[1] == "Along x a rise by 1 is 0.7 away, and it was 0.333 away at step 480: wider."
+    assert late.reading(before=early).headline == (
+        "the centre is the lowest point of the grid; +10 % at a distance of 0.025 along x; +1 at 0.333 along x; "
+        "it was at 0.7 along x at step 240"
+    )
+
+
+def test_distances_less_than_a_step_apart_are_the_same() -> None:
+    """1 + 4x² is 2 at 0.5: a sixth away from a third, which is less than a step."""
+    assert change(*bowls(8, 4))[1].endswith("it was 0.5 away at step 240: the same, to a step of the grid.")
+
+
+def test_a_difference_of_the_centres_within_the_errors_may_be_chance() -> None:
+    """The errors together are 0.1875: 0.5 is more than two of them, 0.25 is not."""
+    late, early = bowls()
+    early.center["loss"] = 0.75
+    assert change(late, early)[0] == (
+        "loss at the centre is 0.5, and it was 0.75 at step 240: a difference of less than 2 standard errors, which "
+        "may be chance."
+    )
+    early.center["loss"] = 0.5
+    assert change(late, early)[0] == "loss at the centre is 0.5, and it was 0.5 at step 240: the same."
+    early.center["loss"] = math.inf
+    assert change(late, early) == []
+    early.recipe, early.center["loss"] = Recipe(), 1.0
+    assert change(late, early)[0] == "loss at the centre is 0.5, and it was 1 before."
+
+
+def test_other_samples_are_said() -> None:
+    late, early = bowls()
+    early.recipe = step(240, "b")
+    assert change(late, early)[0].endswith("at step 240. These are other samples.")
+
+
+def test_distances_along_other_directions_are_not_compared() -> None:
+    late, early = bowls()
+    early.recipe = step(240, directions=DirectionsRecipe("random", {"seed": 1}))
+    expected = "Distances are not compared with those at step 240: the directions are of another kind."
+    assert change(late, early)[1:] == [expected]
+    late.recipe = step(480, directions=DirectionsRecipe("random", {"seed": 2}))
+    assert change(late, early)[1:] == [expected]
+    assert "step 240" not in late.reading(before=early).headline
+    late.recipe = step(480, directions=DirectionsRecipe("random", {"seed": 1}))
+    assert change(late, early)[1].endswith(": narrower.")
+    plane = surface(lambda x, y: 1 + x**2, LINE, LINE)
+    assert change(plane, late)[1].startswith("Distances are not compared")
+
+
+def test_a_tenth_of_the_larger_loss_is_compared_where_neither_rises_by_one() -> None:
+    """0.5 + x²/5 is 0.6 from 0.55 at 0.5 to 0.6125 at 0.75 after four fifths; 1 + x²/10 is 1.1 at the end."""
+    late, early = bowls(0.2, 0.1)
+    assert change(late, early)[1] == (
+        "Along x a rise by 0.1 (10 % of the larger loss) is 0.7 away, and it was 1 away at step 240: narrower."
+    )
+    assert late.reading(before=early).headline.endswith(
+        "; +0.1 (10 % of the larger loss) at 0.7 along x; it was at 1 along x at step 240"
+    )
+
+
+def test_a_rise_that_only_one_of_two_reaches() -> None:
+    """0.5 + 8x² has risen by 1 at a third, 1 by nothing within the same range."""
+    late, early = bowls(8, 0)
+    expected = "Along x a rise by 1 is 0.333 away, and it was beyond the range at step 240: narrower."
+    assert change(late, early)[1] == expected
+    expected = "Along x a rise by 1 is beyond the range, and it was 0.333 away at step 480: wider."
+    assert change(early, late)[1] == expected
+    assert early.reading(before=late).headline.endswith(
+        "; +1 nowhere within the range; it was at 0.333 along x at step 480"
+    )
+    short = surface(lambda x: 1 + 0 * x, (-0.25, 0.25, 3), recipe=step(240))
+    assert change(late, short)[1].endswith("and it was beyond the range at step 240.")
+    assert len(change(early, surface(lambda x: 1 + 0 * x, LINE, recipe=step(480)))) == 1
+
+
+def test_a_bound_is_not_compared() -> None:
+    cliff = line([math.inf, math.inf, 1, 1, math.inf], recipe=step(240))
+    assert change(bowls()[0], cliff)[1].endswith("it was less than 0.5 away at step 240.")
+
+
+def test_a_metric_that_the_earlier_landscape_lacks() -> None:
+    late, early = bowls()
+    late.values["other"], late.center["other"] = late.loss, 0.5
+    with pytest.raises(ValueError, match="metric='other' is not in this landscape; it has: loss"):
+        late.reading("other", before=early)
 
 
 # what was measured
@@ -272,10 +477,15 @@ def directions(**facts: Any) -> Recipe:
 
 def test_directions_that_are_one() -> None:
     both = surface(lambda x, y: 1 + (x + y) ** 2, LINE, LINE, recipe=directions(span=1, cosine=0.9999))
-    assert sentence(both, "cosine").startswith("Both directions are one (cosine 1.000): the picture has fewer dim")
-    assert "orthogonalize=True" in sentence(both, "cosine")
+    assert sentence(both, "cosine") == (
+        "Both directions are parallel (cosine 1.000): the landscape is that of a line. Make them orthogonal "
+        "(orthogonalize=True), give others, or measure a line."
+    )
     three = surface(lambda x, y, z: 1 + x**2, LINE, LINE, LINE, recipe=directions(span=2, cosine=-0.995))
-    assert sentence(three, "cosine").startswith("Of 3 directions only 2 differ (cosine -0.995)")
+    assert sentence(three, "cosine").startswith("The 3 directions span 2 dimensions only (cosine -0.995)")
+    assert "that of a plane" in sentence(three, "cosine")
+    one = surface(lambda x, y: 1 + x**2, LINE, LINE, recipe=directions(span=1, cosine=-1.0, moved_parameters=1))
+    assert "Only 1 number may move: let others move too (ignore=None)" in sentence(one, "cosine")
     assert is_without(parabola(recipe=directions(span=1)), "cosine")
     assert is_without(parabola(recipe=directions()), "cosine")
 
@@ -338,7 +548,7 @@ def test_the_last_sentence_promises_nothing() -> None:
 
 def test_nothing_done() -> None:
     empty = Landscape.empty(Grid.from_ranges(LINE), ["loss"], "loss")
-    assert empty.reading() == Reading(("No point is done yet: there is nothing to read.",))
+    assert empty.reading() == Reading(("No point is done yet: there is nothing to read.",), "no point is done yet")
     empty.record((2,), {"loss": (1.0, 0.1)})
     assert sentence(empty, "centre, where") == (
         "No point of the grid is lower than the centre, where loss is 1 (standard error 0.1)."
@@ -420,3 +630,9 @@ def test_every_threshold_has_its_reason() -> None:
     for field in fields(ReadingSettings):
         reason = text.split(f"{field.name}: ")[1].split(": ")[0]
         assert reason.count(".") >= 1, field.name
+
+
+def test_the_page_on_reading_has_every_threshold_with_its_value() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.e-]+) \|", page, re.M)
+    assert {name: float(value) for name, value in rows} == vars(ReadingSettings())

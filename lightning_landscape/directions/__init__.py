@@ -8,7 +8,7 @@ from typing import Any
 
 from ..weights.parameters import Params
 from .between import Between
-from .checked import checked_directions, span_warning
+from .checked import checked_directions
 from .ignore import ignored_names
 from .joined import Joined
 from .normalize import NORMALIZATIONS, dead_filters
@@ -36,7 +36,6 @@ __all__ = [
     "make_directions",
     "random_walk_shares",
     "recipe",
-    "span_warning",
 ]
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from ..recipe import DirectionsRecipe
 from ..weights.parameters import Params, tensor_norm, working_dtype
 from .site import Site
 
@@ -82,24 +81,3 @@ def _check_length(i: int, direction: Params) -> None:
         raise ValueError(
             f"Direction {i} is zero: it moves nothing. Give one that moves a weight, or a target of other weights."
         )
-
-
-def span_warning(recipe: DirectionsRecipe, k: int) -> str:
-    """The warning that k directions span fewer than k dimensions, with advice; empty if they span k.
-
-    Args:
-        recipe: of the directions.
-        k: the number of directions.
-
-    >>> span_warning(DirectionsRecipe("random", cosine=-1.0, span=1, moved_parameters=9), 2).partition(":")[0]
-    'Both directions are parallel (cosine -1.000)'
-    """
-    span, moved = recipe.span, recipe.moved_parameters
-    if span is None or moved is None or span >= k:
-        return ""
-    which = "Both directions are parallel" if k == 2 else f"The {k} directions span {span} dimensions only"
-    shape = "a line" if span == 1 else "a plane"
-    advice = "Make them orthogonal (orthogonalize=True), give others"
-    if moved < k:
-        advice = f"Only {moved} number{'s' * (moved > 1)} may move: let others move too (ignore=None)"
-    return f"{which} (cosine {recipe.cosine:.3f}): the landscape is that of {shape}. {advice}, or measure {shape}."

@@ -1,7 +1,8 @@
-"""Weights & Biases: pictures and numbers in the run's workspace."""
+"""Weights & Biases: pictures, numbers and texts in the run's workspace."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 from .base import Shown, has_class
@@ -19,5 +20,17 @@ def log(logger: Any, shown: Shown, step: int) -> None:
     """
     import wandb
 
-    if shown.images or shown.scalars:
-        logger.log_metrics({**{t: wandb.Image(image) for t, image in shown.images.items()}, **shown.scalars}, step=step)
+    images = {tag: wandb.Image(image) for tag, image in shown.images.items()}
+    # A page has a panel with a slider over the steps, as pictures have; a plain string would be a column of a table.
+    texts = {tag: wandb.Html(as_page(text)) for tag, text in shown.text.items()}
+    if images or shown.scalars or texts:
+        logger.log_metrics({**images, **shown.scalars, **texts}, step=step)
+
+
+def as_page(text: str) -> str:
+    """Plain text as a page that breaks its lines.
+
+    >>> as_page("a < b")
+    '<pre style="white-space: pre-wrap">a &lt; b</pre>'
+    """
+    return f'<pre style="white-space: pre-wrap">{escape(text, quote=False)}</pre>'

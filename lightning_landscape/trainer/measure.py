@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
-from ..directions import Directions, Site, checked_directions, span_warning
+from ..directions import Directions, Site, checked_directions
 from ..distributed.one_process import OneProcessObjective, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, from_first, merge, share_of
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -25,6 +25,7 @@ from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..reading import span_sentence
 from ..recipe import Recipe
 from ..survey.budget import Deadline, Limit, now
 from ..survey.plan import Plan, PlanSettings, ladder
@@ -435,7 +436,7 @@ def _cut_all(direction: Params, origin: Params) -> Params:
 def remarks(landscape: Landscape) -> list[str]:
     """The warnings to give before a landscape is measured."""
     assert landscape.recipe.directions is not None
-    texts = [span_warning(landscape.recipe.directions, landscape.grid.ndim)]
+    texts = [span_sentence(landscape.recipe.directions, landscape.grid.ndim)]
     if names := landscape.report.left_out:
         texts.append(
             f"{', '.join(names)} differs between the processes on the same data, and gets no landscape. "

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback
-from lightning_landscape.directions import checked_directions, span_warning
+from lightning_landscape.directions import checked_directions
+from lightning_landscape.reading import span_sentence
 from lightning_landscape.survey.recipe import directions_recipe
 from lightning_landscape.weights.parameters import FilterLayout, Snapshot
 from lightning_landscape.weights.plane import Plane
@@ -126,7 +127,7 @@ def recipe(*vectors: list[float]) -> dict:
     ],
 )  # fmt: skip
 def test_directions_that_are_one_are_told(vectors, said):
-    text = span_warning(recipe(*vectors), len(vectors))
+    text = span_sentence(recipe(*vectors), len(vectors))
     assert re.search(said, text) if said else not text
 
 

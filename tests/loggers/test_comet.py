@@ -8,7 +8,7 @@ class Experiment:
     """As comet_ml's experiment takes them; its arrays are stretched from image_minmax to bytes."""
 
     def __init__(self):
-        self.images, self.metrics = {}, []
+        self.images, self.metrics, self.texts = {}, [], []
 
     def log_image(
         self,
@@ -32,6 +32,9 @@ class Experiment:
     def log_metrics(self, dic, prefix=None, step=None, epoch=None):
         self.metrics.append((dic, step))
 
+    def log_text(self, text, step=None, metadata=None):
+        self.texts.append((text, step, metadata))
+
 
 @pytest.fixture
 def experiment(make_logger, one_pass):
@@ -49,3 +52,7 @@ def test_pictures_keep_their_contrast(experiment, one_pass):
 
 def test_numbers_are_one_call(experiment, one_pass):
     assert experiment.metrics == [(one_pass.scalars, 12)]
+
+
+def test_texts_carry_their_step_and_name(experiment, one_pass):
+    assert experiment.texts == [(one_pass.text["landscape/reading"], 12, {"name": "landscape/reading"})]

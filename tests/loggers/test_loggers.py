@@ -23,7 +23,9 @@ CLASSES = {
 @pytest.fixture(autouse=True)
 def wandb(monkeypatch):
     """A stand-in for the package wandb."""
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Image=lambda data: ("image", data)))
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(Image=lambda data: ("image", data), Html=lambda data: ("html", data))
+    )
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)

@@ -1,3 +1,5 @@
+import html.parser
+import os
 import sys
 from types import ModuleType
 
@@ -17,10 +19,33 @@ class Image:
         self.data = data_or_path
 
 
+class Html:
+    """The first arguments of wandb.Html, which reads a file where a string is the path of one."""
+
+    def __init__(self, data, inject=True):
+        assert not os.path.exists(data)
+        self.html = data
+
+
+class Words(html.parser.HTMLParser):
+    """The text of a page, and its tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.text, self.tags = "", []
+        self.feed(page)
+
+    def handle_data(self, data):
+        self.text += data
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+
+
 @pytest.fixture(autouse=True)
 def wandb(monkeypatch):
     module = ModuleType("wandb")
-    module.Image = Image
+    module.Image, module.Html = Image, Html
     monkeypatch.setitem(sys.modules, "wandb", module)
 
 
@@ -29,6 +54,9 @@ def check(metrics, one_pass):
     for tag, image in one_pass.images.items():
         assert isinstance(metrics[tag], Image)
         np.testing.assert_array_equal(metrics[tag].data, image)
+    for tag, text in one_pass.text.items():
+        words = Words(metrics[tag].html)
+        assert (words.text, words.tags) == (text, ["pre"])
 
 
 def test_a_pass_is_one_call(make_logger, one_pass):
@@ -36,7 +64,7 @@ def test_a_pass_is_one_call(make_logger, one_pass):
     assert log([logger], one_pass.shown, one_pass.step).taken == ("wandb",)
     ((metrics, step),) = logger.metrics
     assert step == 12
-    assert set(metrics) == {*one_pass.images, *one_pass.scalars}
+    assert set(metrics) == {*one_pass.images, *one_pass.scalars, *one_pass.text}
     check(metrics, one_pass)
     assert logger.experiment.calls == []
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import subprocess
 import sys
 import types
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +67,75 @@ def test_a_landscape_that_no_kind_draws_has_its_line() -> None:
     grid = Grid.from_ranges(*[(0, 1, 2)] * 4)
     landscape = Landscape(grid, {"loss": np.zeros(grid.shape)}, "loss")
     assert landscape._repr_png_() is None
+    page = Page(landscape._repr_html_())
+    assert "img" not in page.attributes
+    assert tuple(page.texts["li"]) == landscape.reading().sentences
     with pytest.raises(ValueError, match="4-D"):
         landscape.plot()
 
 
 def test_a_landscape_in_the_making_is_shown() -> None:
     size_of(Landscape.empty(Grid.from_ranges((-1, 1, 3), (-1, 1, 3)), ["loss"], "loss")._repr_png_())
+
+
+class Page(HTMLParser):
+    """The items of a page, its texts in bold, and the attributes of its tags."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.attributes: dict[str, list[dict[str, str | None]]] = {}
+        self.texts: dict[str, list[str]] = {"li": [], "b": []}
+        self.inside: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.inside == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes.setdefault(tag, []).append(dict(attrs))
+        if tag != "img":
+            self.inside.append(tag)
+            self.texts.setdefault(tag, []).append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts[self.inside[-1]][-1] += data
+
+
+def test_a_notebook_shows_the_picture_and_the_reading_on_one_page() -> None:
+    landscape = bowl()
+    page = Page(landscape._repr_html_())
+    assert tuple(page.texts["li"]) == landscape.reading().sentences
+    assert page.texts["b"] == [repr(landscape)]
+    (image,) = page.attributes["img"]
+    assert image["alt"] == landscape.reading().headline
+    kind, _, data = (image["src"] or "").partition(",")
+    assert kind == "data:image/png;base64"
+    assert base64.b64decode(data) == landscape._repr_png_()
+
+
+def test_a_page_takes_its_colours_from_the_notebook_and_needs_no_other_file() -> None:
+    page = Page(bowl()._repr_html_())
+    assert {"style", "link", "script"}.isdisjoint(page.attributes)
+    every = [attributes for tags in page.attributes.values() for attributes in tags]
+    assert not any("color" in (attributes.get("style") or "") for attributes in every)
+    assert [a["src"][:5] for a in every if a.get("src")] == ["data:"]  # type: ignore[index]
+    assert not any({"href", "class", "id"} & attributes.keys() for attributes in every)
+
+
+def test_names_on_a_page_stand_for_themselves() -> None:
+    name = "<b>\"a\" & 'b'</li>"
+    landscape = Landscape(Grid.from_ranges((-1, 1, 3)), {name: np.array([2.0, 1, 0])}, name)
+    page = Page(landscape._repr_html_())
+    assert tuple(page.texts["li"]) == landscape.reading().sentences
+    assert page.texts["b"] == [repr(landscape)]
+    assert page.attributes["img"][0]["alt"] == landscape.reading().headline
+    nan = Landscape(Grid.from_ranges((-1, 1, 3)), {name: np.full(3, np.nan)}, name)
+    assert name in nan.reading().headline
+    assert Page(nan._repr_html_()).attributes["img"][0]["alt"] == nan.reading().headline
+    assert tuple(Page(nan.reading()._repr_html_()).texts["li"]) == nan.reading().sentences
 
 
 def test_an_unknown_kind_or_metric_is_answered_with_those_there_are() -> None:
