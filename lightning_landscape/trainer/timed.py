@@ -96,8 +96,7 @@ class _InTime:
     """
 
     def __init__(self, job: Pass, deadline: Deadline, seconds: float, division: TimedSettings) -> None:
-        self.job, self.deadline, self.grid, self.division = job, deadline, job.grid, division
-        self.draft_points = least(job.grid.shape, division.coarse)
+        self.job, self.deadline, self.division = job, deadline, division
         self.whole = job.prepare(division.reading * seconds / len(job.settings.data))
         job.lay_plane(self.whole[0])
         job.budget = round(seconds, 3)
@@ -105,6 +104,9 @@ class _InTime:
         job.first_centre(smallest)
         for surface, small in zip(self.whole, smallest, strict=True):
             surface.center, surface.names, surface.left_out = small.center, small.names, small.left_out
+        job.search(self.whole[0])
+        self.grid = job.grid
+        self.draft_points = least(self.grid.shape, division.coarse)
         self.tiles = job.tiles(smallest[0])
         self.costs = [_seconds(job, surface) for surface in smallest]
         sizes = [len(w.frozen.batches) / len(f.frozen.batches) for w, f in zip(self.whole, smallest, strict=True)]
