@@ -19,7 +19,7 @@ from .distributed.ranks import OtherRankError, exchange, from_first, merge, rais
 from .evaluators.modes import check_mode, flags_of
 from .interpolation.refinement import check_tolerance, finest_level
 from .isolation.rng import preserved
-from .landscape import Grid, Landscape, grid_of
+from .landscape import Grid, Landscape
 from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
@@ -29,6 +29,7 @@ from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
 from .summary import about
 from .survey.budget import AUTO, Account, Deadline, Grant, now, parse_budget
+from .survey.find_range import ranges_of
 from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
 from .trainer import compat
@@ -69,7 +70,9 @@ class LossLandscapeCallback(_Callback):
     Args:
         every_n_epochs: a landscape after every n epochs; None for none during the training.
         at_train_end: a landscape of the final weights.
-        x: ``(low, high, points)`` along the first direction, in its lengths.
+        x: ``(low, high, points)`` along the first direction, in its lengths. Or "auto", or ``("auto", points)``: as far
+            as the loss rises to 10 times that of the centre, by 1 at least, or is finite. The first landscape finds
+            the range, at 11 points of a plane and on a few samples; all later ones of the training keep it.
         y: the same along the second direction; None gives a 1-D curve.
         directions: the kind, or a callable ``(site, k) -> k directions``.
         normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
@@ -136,8 +139,8 @@ class LossLandscapeCallback(_Callback):
         *,
         every_n_epochs: Optional[int] = None,
         at_train_end: bool = True,
-        x: tuple[float, float, int] = (-1.0, 1.0, 51),
-        y: Optional[tuple[float, float, int]] = (-1.0, 1.0, 51),
+        x: Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]] = (-1.0, 1.0, 51),
+        y: Optional[Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]]] = (-1.0, 1.0, 51),
         directions: Union[Literal["random"], Callable] = "random",
         normalize: Literal["filter", "layer", "weight", "dfilter", "dlayer", "model", "none"] = "filter",
         ignore: Optional[Union[str, list[str]]] = "biasbn",
@@ -163,7 +166,7 @@ class LossLandscapeCallback(_Callback):
         super().__init__()
         _join_namespaces(self)
         _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
-        grid = grid_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
+        grid, searched = ranges_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
         self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self.budget = parse_budget(budget)
@@ -172,6 +175,7 @@ class LossLandscapeCallback(_Callback):
                 grid, _directions(directions, normalize, ignore, orthogonalize, seed),
                 _choices("data", (data,) if isinstance(data, str) else data, compat.DATA),
                 _callable("objective", objective), seed, max_samples, max_batches, samples, accelerate, tolerance, mode,
+                searched=searched,
             )
         )  # fmt: skip
         self.look = _look(grid.ndim, samples, Look(plots, formats, color_scale, sample_layout, share_colorbar))
@@ -369,7 +373,7 @@ class LossLandscapeCallback(_Callback):
         )
 
     def _settings(self, trainer: Trainer) -> Settings:
-        settings = {**vars(self.settings), "data": self._data(trainer), "flags": self._flags}
+        settings = {**vars(self._kept.in_them(self.settings)), "data": self._data(trainer), "flags": self._flags}
         settings |= {"epoch": trainer.current_epoch, "kept": self._kept, **self._loaded}
         settings["budget"] = None if self._account is None else self._account.budget.given
         if trainer.state.fn != "fit":
@@ -378,7 +382,7 @@ class LossLandscapeCallback(_Callback):
             settings["flags"] = given if any(given.values()) else self._flags
         if compat.is_smoke_test(trainer):  # a smoke test: everything once, on the corners and the centre
             settings["grid"] = Grid(
-                tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in self.settings.grid.axes)
+                tuple(axis[[0, len(axis) // 2, -1]] if len(axis) > 2 else axis for axis in settings["grid"].axes)
             )
         return Settings(**settings)
 
@@ -490,6 +494,7 @@ class LossLandscapeCallback(_Callback):
         """Keep a landscape that all ranks have, and show it on the first."""
         self._landscape = landscape
         self._keep_level(trainer, landscape, step)
+        self._kept.keep_ranges(landscape)
         taken = trainer.state.fn == "fit" or step not in self._landscapes
         if taken:
             self._landscapes[step] = landscape
@@ -533,6 +538,7 @@ class LossLandscapeCallback(_Callback):
         self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, last: bool, granted: Grant | None
     ) -> Landscape:
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
+        self._kept.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
         settings = self._settings(trainer)
         size = "×".join(map(str, settings.grid.shape))
         side_by_side = is_sharded(pl_module)

@@ -23,7 +23,7 @@ from .evaluators.modes import check_mode, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
-from .landscape import Landscape, grid_of
+from .landscape import Landscape
 from .local_paths import local_path
 from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
@@ -33,6 +33,7 @@ from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .survey.find_range import AUTO, ranges_of, sentence
 from .survey.plain import survey_module
 from .survey.recipe import directions_recipe, versions
 from .survey.surface_file import SurfaceFile
@@ -42,7 +43,7 @@ from .weights.plane import Plane
 log = logging.getLogger(__name__)
 SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 DIR_TYPES = ("weights", "states")
-Range = tuple[float, float, int]
+Range = tuple[float, float, int] | tuple[Literal["auto"], int] | Literal["auto"]
 
 
 class LossLandscape:
@@ -162,7 +163,8 @@ class LossLandscape:
                 net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`. A range in its
                 place is taken as `xrange`, as `compute_2d` takes its first argument.
             xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter. None for
-                (-1, 1, 51).
+                (-1, 1, 51). Or "auto", or ``("auto", points)``: as far as the loss rises to 10 times that of the
+                net, by 1 at least, or is finite. A few samples tell. Not along a curve.
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
             normalize: how random directions are scaled, as in `Random`.
@@ -208,7 +210,7 @@ class LossLandscape:
         """The loss on a plane.
 
         Args:
-            xrange: ``(low, high, points)`` along the first direction.
+            xrange: ``(low, high, points)`` along the first direction; or "auto", as in `compute_1d`.
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
@@ -388,10 +390,12 @@ class LossLandscape:
             )
         if dir_type not in DIR_TYPES:
             raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
-        grid = grid_of(ranges)
+        grid, searched = ranges_of(ranges)
         file = SurfaceFile(self.surf_file)
         earlier = file.earlier() if resume else []
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
+        if searched and curve is not None:
+            raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copy_together(self.net, self.criterion, self.device)
             objective, _ = objective_of(criterion, self.device.type == "cuda")
@@ -412,7 +416,7 @@ class LossLandscape:
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
                 population=population, flags=flags if self.mode == "eval" else None,
-                path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                searched=searched, path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.view(self.net, buffers=dir_type == "states").params,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)
@@ -453,6 +457,8 @@ class LossLandscape:
 
     def _result(self) -> dict[str, Any]:
         landscape = self.landscape
+        if landscape.recipe.ranges:
+            log.info(sentence(landscape.recipe.ranges))
         axes = {f"{letter}coordinates": axis for letter, axis in zip("xyz", landscape.grid.axes, strict=False)}
         if set(landscape.values) <= {LOSS, ACCURACY}:
             accuracies = {"accuracies": landscape.values[ACCURACY]} if ACCURACY in landscape.values else {}
@@ -516,14 +522,15 @@ def _line(directions: str | Directions | Range, xrange: Range | None, kind: str)
     Raises:
         ValueError: if there are two ranges.
     """
-    if not isinstance(directions, tuple | list):
-        return directions, (-1, 1, 51) if xrange is None else xrange
+    given = AUTO if directions == AUTO else tuple(directions) if isinstance(directions, tuple | list) else None
+    if given is None:
+        return directions, (-1, 1, 51) if xrange is None else xrange  # type: ignore[return-value]  # no range
     if xrange is not None:
         raise ValueError(
-            f"{tuple(directions)} in the place of directions, and xrange={xrange!r}: a line has one range. Give "
+            f"{given!r} in the place of directions, and xrange={xrange!r}: a line has one range. Give "
             f"compute_1d(xrange=(low, high, points), directions={kind!r}), or compute_2d for a plane."
         )
-    return kind, directions
+    return kind, given  # type: ignore[return-value]  # `ranges_of` checks it
 
 
 def _named(model: Weights | None) -> str:

@@ -62,6 +62,21 @@ class DirectionsRecipe:
 
 
 @dataclass(frozen=True)
+class RangeRecipe:
+    """The range of an axis that was found, from -end to end (`find_range`).
+
+    Args:
+        end: in lengths of the direction.
+        reason: the reason why it ends there, in words.
+        samples: on how many samples it was found.
+    """
+
+    end: float
+    reason: str
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """The making of a landscape. None stands for an unknown entry.
 
@@ -85,6 +100,7 @@ class Recipe:
         data_of: the data on which each metric was measured.
         same_as_loss: names under which the step logged the loss itself, each with the name of that loss.
         directions: of the plane.
+        ranges: those that were found, by the name of the axis; kept for all landscapes of a run.
         precision: of the numbers.
         rounding: "bf16" where points may be in bfloat16.
         tolerance: the largest error of interpolated points that was allowed, as a share of the range.
@@ -109,6 +125,7 @@ class Recipe:
     data_of: dict[str, str] = field(default_factory=dict)
     same_as_loss: dict[str, str] = field(default_factory=dict)
     directions: DirectionsRecipe | None = None
+    ranges: dict[str, RangeRecipe] = field(default_factory=dict)
     precision: str | None = None
     rounding: str | None = None
     tolerance: float | None = None

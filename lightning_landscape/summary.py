@@ -60,6 +60,7 @@ def facts(landscape: Landscape) -> str:
         ),
         ("step, epoch", f"{_known(recipe.step)}, {_known(recipe.epoch)}"),
         ("grid", " × ".join(f"{len(a)} points in [{a[0]:g}, {a[-1]:g}]" for a in grid.axes)),
+        *_ranges(recipe),
         ("done", f"{int(landscape.done.sum())} of {grid.size} points ({landscape.done.mean():.0%})"),
         ("evaluated", f"{int(landscape.evaluated.sum())} of these points{_interpolation(landscape)}"),
         ("first failure", report.failure or "none"),
@@ -88,6 +89,12 @@ def facts(landscape: Landscape) -> str:
 def _known(value: object) -> object:
     """The value itself; ? where it is not known."""
     return "?" if value is None else value
+
+
+def _ranges(recipe: Recipe) -> list[tuple[str, str]]:
+    """The reason for the range of each axis that was found."""
+    texts = [f"{name} to {r.end:g}: {r.reason} ({r.samples} samples)" for name, r in recipe.ranges.items()]
+    return [("ends found", "; ".join(texts))] if texts else []
 
 
 def _same_as_loss(recipe: Recipe) -> list[tuple[str, str]]:

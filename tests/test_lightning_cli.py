@@ -57,6 +57,7 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
         {"seed": 1},
         {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05},
         {"accelerate": "bf16"},
+        {"x": "auto", "y": ["auto", 21]},
     ],
 )
 def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:

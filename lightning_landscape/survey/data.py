@@ -43,6 +43,13 @@ class FrozenData:
         """The factor of the standard errors; see `evaluators.correction`."""
         return correction(self.size, self.population)
 
+    def first(self, count: int) -> list[Batch]:
+        """The first batches of every loader, so many of each."""
+        of_loader: dict[int, list[Batch]] = {}
+        for batch in self.batches:
+            of_loader.setdefault(batch.loader, []).append(batch)
+        return [batch for batches in of_loader.values() for batch in batches[:count]]
+
 
 def frozen(batches: Sequence[Batch], population: int | None) -> FrozenData:
     """The data of one surface that were read already.

@@ -46,6 +46,7 @@ def survey_module(
     flags: Flags | None = None,
     population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
+    searched: Sequence[int] = (),
     originals: Params | None = None,
 ) -> Generator[Landscape, None, None]:
     """Yield the landscape before its first point and after every point: one object that fills up.
@@ -69,6 +70,7 @@ def survey_module(
         population: of how many samples the batches are a part, none of them twice; None where nobody knows.
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
+        searched: the directions whose range is found (`find_range`).
         originals: the weights of the user's own module, which the objective must not compute with.
 
     Raises:
@@ -91,6 +93,7 @@ def survey_module(
             raise only_in_train_mode(error) from error
         raise
     surface.names = {name: name for name in surface.center}
+    recipe = replace(recipe, ranges=survey.find_ranges(surface, searched))
     rounding = str(accelerate) if accelerate in ON_REQUEST else None
     data = {surface.data: data_recipe(surface.frozen)}
     landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))

@@ -22,11 +22,12 @@ from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import coarsest, least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
-from ..recipe import Recipe
+from ..recipe import RangeRecipe, Recipe
 from ..report import Report
 from ..weights.plane import Plane
 from .budget import Deadline, Limit, never
 from .data import FrozenData
+from .find_range import find_ranges, loss_at
 from .plan import affordable_level, affordable_points
 
 Array = NDArray[np.float64]
@@ -123,13 +124,38 @@ class Survey:
         max_failures: int = 16,
     ) -> None:
         self.started = time.perf_counter()
-        self.evaluator, self.grid = evaluator, grid
+        self.evaluator = evaluator
+        self._path = path
+        self.lay_grid(grid)
         self.accelerate, self.tolerance = accelerate, tolerance
         self.tolerant, self.max_failures = tolerant, max_failures
-        self.places: Array = grid.points if path is None else path(grid.points)
         self.report = Report()
         self.known: Choice | None = None
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
+
+    def lay_grid(self, grid: Grid) -> None:
+        """Take these points."""
+        self.grid = grid
+        self.places: Array = grid.points if self._path is None else self._path(grid.points)
+
+    def find_ranges(
+        self, surface: Surface, searched: Sequence[int], agree: Callable[[float], float] = float
+    ) -> dict[str, RangeRecipe]:
+        """Lay a grid whose range in these directions is found, and say how it was found.
+
+        Args:
+            surface: the first, with its centre.
+            searched: the directions.
+            agree: gives the loss that all processes take, from that of this one.
+        """
+        if not searched:
+            return {}
+        batches = surface.frozen.first(2)
+        loss = loss_at(self.evaluator, surface.objective, self.plane, batches, surface.main)
+        samples = sum(batch.size for batch in batches)
+        grid, told = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples)
+        self.lay_grid(grid)
+        return told
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
         """The landscape of which nothing but the centre is known.

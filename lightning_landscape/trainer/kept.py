@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from ..accelerations.trial import Choice
+from ..landscape import Grid, Landscape
+from ..recipe import RangeRecipe
 from ..survey.plan import Plan
 from .cost import Cost
+
+if TYPE_CHECKING:
+    from .measure import Settings
 
 
 @dataclass
@@ -17,8 +23,23 @@ class Kept:
         choice: the accelerations that were tried on this module. They are proved anew on the data of each landscape.
         cost: the time that measuring takes, as the rehearsal saw it.
         plan: the data and the fineness of all landscapes.
+        grid: with the ranges that were found, so that all landscapes show the same part of their planes.
+        ranges: how they were found.
     """
 
     choice: Choice | None = None
     cost: Cost | None = None
     plan: Plan | None = None
+    grid: Grid | None = None
+    ranges: dict[str, RangeRecipe] = field(default_factory=dict)
+
+    def keep_ranges(self, landscape: Landscape | None) -> None:
+        """Keep the ranges of a landscape, if they were found."""
+        if landscape is not None and landscape.recipe.ranges and self.grid is None:
+            self.grid, self.ranges = landscape.grid, landscape.recipe.ranges
+
+    def in_them(self, settings: Settings) -> Settings:
+        """The settings of a pass, with the ranges that were found."""
+        if self.grid is None:
+            return settings
+        return replace(settings, grid=self.grid, ranges=self.ranges, searched=())

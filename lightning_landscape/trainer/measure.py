@@ -26,8 +26,9 @@ from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..reading import span_sentence
-from ..recipe import Recipe
+from ..recipe import RangeRecipe, Recipe
 from ..survey.budget import Deadline, Limit, now
+from ..survey.find_range import sentence
 from ..survey.plan import Plan, PlanSettings, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
@@ -65,6 +66,8 @@ class Settings:
         tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
             evaluate every point.
         mode: "eval" or "train".
+        searched: the directions whose range is found (`find_range`); the grid says their number of points.
+        ranges: those that were found before, by the name of the axis.
         step: of the optimiser, at which the weights were taken; None for the Trainer's.
         epoch: the number of finished epochs.
         weights: "the module's", or what averaged them.
@@ -88,6 +91,8 @@ class Settings:
     tolerance: float | None = None
     mode: str = "eval"
     flags: Flags = field(default_factory=dict)
+    searched: tuple[int, ...] = ()
+    ranges: dict[str, RangeRecipe] = field(default_factory=dict)
     step: int | None = None
     epoch: int | None = None
     weights: str = "the module's"
@@ -156,6 +161,7 @@ def measuring(
         job.note_samples(surfaces)
         job.lay_plane(surfaces[0])
         job.first_centre(surfaces)
+        job.search(surfaces[0])
         job.compare_modes(surfaces[0])
         tiles = job.tiles(surfaces[0])
         landscape = job.landscape(surfaces, tiles)
@@ -309,6 +315,14 @@ class Pass(Survey):
                 raise only_in_train_mode(error) from error
             raise
 
+    def search(self, surface: Surface) -> None:
+        """Find the ranges that are left to us, on the first surface; all processes take those of rank 0."""
+        settings = self.settings
+        if settings.searched:
+            told = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
+            self.settings = replace(settings, ranges=told)
+            compat.info(self.trainer, f"Landscape: {sentence(told)}")
+
     def compare_modes(self, surface: Surface) -> None:
         """Say where the loss that is trained, and is measured in eval mode, is another one in train mode."""
         if self.settings.mode == "train" or surface.data != "train":
@@ -410,6 +424,7 @@ class Pass(Survey):
             data={s.data: data_recipe(s.frozen, available.get(s.data)) for s in surfaces},
             data_of={name: s.data for s in surfaces for name in s.names.values()},
             directions=directions_recipe(settings.directions, self.snapshot, self.plane),
+            ranges=settings.ranges,
             precision=str(trainer.precision),
             rounding=str(settings.accelerate) if settings.accelerate in ON_REQUEST else None,
             tolerance=settings.tolerance,

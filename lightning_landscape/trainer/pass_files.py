@@ -21,11 +21,16 @@ from ..output import DATA_FORMATS, DATA_NAME, Files, whole_formats, write_data
 from ..storage import LandscapeFileError, encode, load
 from ..storage.lock import Lock
 from ..survey.resume import differences, is_finished, is_same_pass
+from ..weights.sharding import author_class
+from . import compat
+from .earlier_ranges import earlier_ranges
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+    from torch import nn
 
     from .measure import Settings
+
 
 log = logging.getLogger(__name__)
 MAIN = f"{DATA_NAME}.h5"  # of rank 0, and of all in the end
@@ -97,6 +102,17 @@ class PassFiles:
                 self.error = error
         self.folder, self.finished, earlier = from_first(trainer, (self.folder, self.finished, earlier))
         return earlier
+
+    def earlier_ranges(self, trainer: Trainer, settings: Settings, module: nn.Module) -> Landscape | None:
+        """The landscape of this training whose ranges are to be kept, where it goes on from a checkpoint; or None.
+
+        Every rank must call it equally often.
+        """
+        if not settings.searched or trainer.ckpt_path is None:
+            return None
+        roots = [self.root, *self.elsewhere] if self.rank == 0 and self.root is not None else []
+        step = compat.training_step_count(trainer)
+        return from_first(trainer, earlier_ranges(roots, settings, author_class(module).__name__, step))
 
     def keep(self, landscape: Landscape) -> list[tuple[str, Exception]]:
         """Write this rank's points of a landscape in progress; gives the files that could not be written, and why."""
