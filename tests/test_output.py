@@ -45,7 +45,7 @@ def test_a_file_that_can_not_be_made_or_written_costs_only_itself(tmp_path):
     assert [name for name, _ in files.failures] == ["landscape.h5", "loss_1dslices.png"]
     assert "a file holds plain JSON" in str(files.failures[0][1])
     assert isinstance(files.failures[1][1], OSError)
-    assert [*output.for_loggers.images] == ["landscape/loss/slices"]
+    assert [*output.for_loggers.images] == ["landscape/slices"]
     assert output.for_loggers.text == {"landscape/reading": str(landscape.reading())}
     assert {path.name for path in tmp_path.iterdir()} == {"log.txt", "loss_1dslices.png", "loss_1dslices.svg"}
 
@@ -61,6 +61,29 @@ def test_the_reading_for_loggers_tells_the_change():
     other = Landscape(grid, {"val_loss": np.ones(3)}, "val_loss")
     (text,) = put_out(late, look, None, before=other).for_loggers.text.values()
     assert text == str(late.reading())
+
+
+def shown_tags(names, plots=("contour", "surface", "slices", "tiles"), **look):
+    values = {name: np.add.outer(np.arange(3.0), np.arange(4.0)) for name in names}
+    landscape = Landscape(Grid.from_ranges((-1, 1, 3), (-1, 1, 4)), values, names[0])
+    landscape.samples = Samples(values[names[0]][None], (Sample(0, 1.0),))
+    return [*put_out(landscape, Look(plots=plots, **look), None).for_loggers.images]
+
+
+def test_every_other_metric_has_the_first_kind_only():
+    assert shown_tags(["loss", "acc"]) == [
+        "landscape/contour", "landscape acc/contour", "landscape/surface", "landscape/slices", "landscape/tiles",
+    ]  # fmt: skip
+    assert shown_tags(["loss", "acc"], ("surface", "heat")) == [
+        "landscape/surface", "landscape acc/surface", "landscape/heat",
+    ]  # fmt: skip
+    assert len(shown_tags(["loss", "acc"], every_metric=True)) == 7
+
+
+def test_tensorboard_shows_one_group_a_metric_the_main_loss_first():
+    """TensorBoard's groups end at the first "/", and are sorted by their letters."""
+    groups = sorted({tag.split("/")[0] for tag in shown_tags(["zloss", "acc", "a/b", "a_b", "Aa", "0"])})
+    assert groups == ["landscape", "landscape 0", "landscape Aa", "landscape a_b", "landscape a_b_2", "landscape acc"]
 
 
 def test_files_that_are_there_may_be_left_as_they_are(tmp_path):

@@ -99,7 +99,7 @@ def test_lightzero_a_surface(model, dataloader, tmp_path):
     losses = f["train_loss"][:]
     f.close()
     np.testing.assert_array_equal(losses, result["losses"])
-    for view in ("2dcontour", "2dcontourf", "2dheat", "3dsurface"):
+    for view in ("2dcontour", "2dheat", "3dsurface"):
         assert len(names(tmp_path, f"*_{view}.pdf")) == 1
 
 
@@ -117,7 +117,7 @@ def test_lightzero_metrics_of_ones_own(model, dataloader, tmp_path):
     landscape.plot_2d_surface(surf_name="auto")
     landscape.plot_2d_contour(surf_name="train_loss_ce_loss", vmin=0.1, vmax=5)
     landscape.plot_2d_contour()
-    assert len(names(tmp_path, "*_2d*.pdf") | names(tmp_path, "*_3d*.pdf")) == 12
+    assert len(names(tmp_path, "*_2d*.pdf") | names(tmp_path, "*_3d*.pdf")) == 9
 
 
 def test_lightzero_paraview(model, dataloader):

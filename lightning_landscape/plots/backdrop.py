@@ -22,8 +22,7 @@ def dress_plane(ax: Axes, landscape: Landscape, scale: Scale, cells: bool = Fals
     add_backdrop(ax, landscape.grid, scale, cells)
     add_star(ax, 0.0, 0.0)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
-    ax.tick_params(labelsize=STYLE.tick_size)
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     add_message(ax, scale.notice)
     dress_axes(ax, axis_label(landscape, 0), axis_label(landscape, 1))
 

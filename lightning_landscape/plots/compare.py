@@ -94,7 +94,7 @@ def _shared_scale(pair: Pair, name: str) -> Scale:
 def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
     """Both landscapes and their difference as bands of colour, side by side."""
     figure, grid = Picture(figsize=(13.6, 5.6), dpi=100, facecolor="white"), pair[0].grid
-    axes = figure.subplots(1, 3, gridspec_kw={"left": 0.05, "right": 0.95, "wspace": 0.3, "bottom": 0.17, "top": 0.8})
+    axes = figure.subplots(1, 3, gridspec_kw={"left": 0.05, "right": 0.92, "wspace": 0.42, "bottom": 0.17, "top": 0.8})
     scale, values = _shared_scale(pair, name), difference(*pair, name)
     colors = _scale_around_zero(values, scale)
     parts = [scale.part(0), scale.part(1), colors]

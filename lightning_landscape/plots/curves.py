@@ -24,8 +24,17 @@ def limit_values(ax: Axes, scale: Scale, margin: float = 0.06) -> None:
     ticks, texts = round_ticks(scale)
     ax.set_yticks(ticks, texts)
     ax.minorticks_off()
+
+
+def fit_ticks(ax: Axes, gap: float = 7) -> None:
+    """Makes the numbers of the y axis as small as the room of a frame needs.
+
+    Args:
+        ax: the axes.
+        gap: the length of a tick and the space beside it, in points.
+    """
     if (frame := frame_of(ax)) is not None:
-        room = 72 * (frame.left - frame.margin) - 7  # the tick and its gap
+        texts, room = [label.get_text() for label in ax.get_yticklabels()], 72 * (frame.left - frame.margin) - gap
         ax.tick_params(axis="y", labelsize=fitting_size(texts, room, STYLE.tick_size))
 
 

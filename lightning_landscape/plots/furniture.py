@@ -81,7 +81,7 @@ def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -
     """
     note = join_parts(note, inexact(landscape, metric))
     source = provenance(landscape, metric)
-    if ax.name == "3d" and frame_of(ax) is not None:
+    if ax.name == "3d":  # no room along slanted axes
         letters = ", ".join(GREEK[: landscape.grid.ndim])
         source = join_parts(axis_label(landscape, 0).replace(GREEK[0], letters, 1), source)
     describe(ax, metric + moment(landscape), note, source)
@@ -166,7 +166,7 @@ def sampled(landscape: Landscape, metric: str) -> str:
     data = _data_of(landscape, metric)
     if metric == "samples" or data is None or data.available is None or data.samples >= data.available:
         return ""
-    errors = landscape.standard_errors.get(metric, np.zeros(0))[landscape.done]
+    errors = landscape.standard_errors.get(metric, np.full(landscape.grid.shape, np.nan))[landscape.done]
     known = errors[np.isfinite(errors)]
     error = f", standard error {short(float(np.median(known)), 2)}" if len(known) else ""
     return f"{data.samples:,} of {data.available:,} samples{error}"
@@ -295,8 +295,7 @@ def hide_frame(ax: Axes) -> None:
 
 def dress_axes(ax: Axes, xlabel: str, ylabel: str) -> None:
     """Gives 2-D axes their labels, and a quiet frame and ticks."""
-    ax.tick_params(axis="x", labelsize=STYLE.tick_size)
-    ax.tick_params(colors=STYLE.faint, length=3)
+    ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
     for axis, label in ((ax.xaxis, xlabel), (ax.yaxis, ylabel)):
         axis.set_label_text(label, fontsize=STYLE.label_size, color=STYLE.ink, parse_math=False)
     for spine in ax.spines.values():

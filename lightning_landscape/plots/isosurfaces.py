@@ -70,7 +70,7 @@ def draw_isosurfaces(
     else:
         add_message(axes, scale.message or "no surface: all levels lie beyond the values")
     add_space_star(axes, grid, 0)
-    dress_space(axes, landscape, 3)
+    dress_space(axes, 3)
     describe_landscape(axes, landscape, name, _note(scale, grid, cut))
     return root(axes)
 

@@ -68,7 +68,7 @@ def draw_sections(
     require_ndim(landscape, "sections")
     name = landscape.metric(metric)
     note, scale = _scale(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-    frame = open_axes(ax, Frame(width=9.0, height=4.2, left=0.2))
+    frame = open_axes(ax, Frame(width=9.0, height=3.8, left=0.2))
     hide_frame(frame)
     cells = [Cell(frame, 0, place, 1, len(PLANES), left=36, bottom=24) for place in range(len(PLANES))]
     panels = [cell.add_axes(f"plane {cell.column}") for cell in cells]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from ..landscape import Grid, Landscape
-from .curves import draw_band, limit_values
+from .curves import draw_band, fit_ticks, limit_values
 from .frames import Frame, frame_of, text_width
 from .furniture import (
     GREEK,
@@ -102,8 +102,7 @@ def _index_slice(grid: Grid, direction: int, xlim: Limits | None) -> tuple[int |
 def _draw_frame(ax: Axes, grid: Grid, scale: Scale, xlim: Limits | None) -> None:
     """Sets the limits first: a band or a star must not stretch them."""
     ax.set_xlim(xlim or (min(axis[0] for axis in grid.axes), max(axis[-1] for axis in grid.axes)))
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.tick_params(labelsize=STYLE.tick_size, colors=STYLE.faint, length=3)
+    ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     limit_values(ax, scale)
     if scale.empty:
         ax.set_yticks([])
@@ -153,6 +152,7 @@ def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> No
     along = axis_label(landscape, 0)
     letters = ", ".join(GREEK[: landscape.grid.ndim])
     dress_axes(ax, along.replace(GREEK[0], letters, 1).replace("direction 1", "the direction"), "")
+    fit_ticks(ax)
     if not scale.empty:
         _add_legend(ax, landscape.grid.ndim)
     note = scale.note(broken="× above", missing="○ below", hidden="gap")

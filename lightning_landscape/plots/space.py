@@ -10,10 +10,10 @@ from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from ..landscape import Grid, Landscape
+from ..landscape import Grid
 from .bars import color_bar
-from .frames import Frame, frame_of
-from .furniture import GREEK, axis_label, open_axes
+from .frames import Frame
+from .furniture import GREEK, open_axes
 from .scales import Scale
 from .style import STYLE
 
@@ -28,7 +28,7 @@ def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: flo
         elev, azim: the side from which it is seen, in degrees above the horizontal and around the vertical.
     """
     axes: Axes3D
-    axes = open_axes(ax, Frame(left=0.12, right=0.7, bottom=0.95, top=0.4, bar_height=0.62), "3d")
+    axes = open_axes(ax, Frame(left=0.06, right=0.84, bar=(0.2, 0.11), bottom=0.95, top=0.4, bar_height=0.62), "3d")
     axes.computed_zorder = False  # in the order given, from every side
     axes.set_box_aspect(box, zoom=zoom)
     axes.view_init(elev=elev, azim=azim)
@@ -40,14 +40,12 @@ def space_bar(axes: Axes3D, scale: Scale, mappable: ScalarMappable | None = None
     return color_bar(axes, scale, mappable=mappable, shrink=0.7, pad=0.06)
 
 
-def dress_space(axes: Axes3D, landscape: Landscape, directions: int) -> None:
+def dress_space(axes: Axes3D, directions: int) -> None:
     """Gives 3-D axes quiet panes and grid lines; labels and few ticks on the axes that are directions."""
-    short = frame_of(axes) is not None  # no room along slanted axes: the footer says what 1 is
     for direction, axis in enumerate((axes.xaxis, axes.yaxis, axes.zaxis)):
         if direction < directions:
-            text = GREEK[direction] if short else axis_label(landscape, direction)
-            axis.set_label_text(text, fontsize=STYLE.label_size, color=STYLE.ink)
-            axis.set_major_locator(MaxNLocator(2 if short else 4))
+            axis.set_label_text(GREEK[direction], fontsize=STYLE.label_size, color=STYLE.ink)
+            axis.set_major_locator(MaxNLocator(2))
         axis.set_pane_color("#fafafa")
         axis.line.set_color(STYLE.rule)
         axis._axinfo["grid"].update(color="#e2e2e2", linewidth=0.7)  # no public way but the global settings

@@ -72,7 +72,7 @@ def draw_surface(
     if scale.message is None:
         space_bar(axes, scale)
     add_message(axes, scale.message)
-    dress_space(axes, landscape, 2)
+    dress_space(axes, 2)
     ticks = round_ticks(scale, 7)[0] if scale.message is None else np.zeros(0)
     axes.set_zticks(to_heights(scale, ticks), [""] * len(ticks))  # the bar has the same numbers, and more room
     note = scale.note(broken="hole, grey floor", missing="hole, hatched floor", hidden="hole")
@@ -102,9 +102,6 @@ def _draw_sheet(axes: Axes3D, grid: Grid, z: MaskedValues, scale: Scale) -> None
 def _smooth_cells(grid: Grid, z: MaskedValues, quads: int = 80) -> NDArray[np.float64]:
     """The cells with four corners, each in finer ones along cubic splines, shape (n, 4, 3).
 
-    Within a cell the heights keep to those of its corners, and a tenth of their range beyond: splines overshoot beside
-    steps.
-
     Args:
         grid: of the corners.
         z: their heights.
@@ -114,26 +111,45 @@ def _smooth_cells(grid: Grid, z: MaskedValues, quads: int = 80) -> NDArray[np.fl
     places = [np.arange((n - 1) * m + 1) / m for n, m in zip(grid.shape, parts, strict=True)]
     fine = Grid(tuple(np.interp(p, np.arange(len(axis)), axis) for p, axis in zip(places, grid.axes, strict=True)))
     matrices = [spline_matrix(axis, points) for axis, points in zip(grid.axes, fine.axes, strict=True)]
-    heights = along_axes(matrices, _without_holes(z))
-    corners = _stack_cells(_stack_points(grid, z.filled(np.nan)))[..., 2]
-    low, high = corners.min(axis=-1), corners.max(axis=-1)
-    margin = 0.1 * (high - low)
-    whole = [np.repeat(np.repeat(x, parts[0], axis=0), parts[1], axis=1) for x in (low, high, margin)]
-    cells = _stack_cells(_stack_points(fine, heights))
-    inner = np.clip(cells[..., 2], (whole[0] - whole[2])[..., None], (whole[1] + whole[2])[..., None])
-    cells[..., 2] = np.clip(inner, z.min(), z.max())
-    return cells[np.isfinite(whole[0])]
+    cells = _stack_cells(_stack_points(fine, along_axes(matrices, _without_holes(z))))
+    low, high = (np.kron(limit, np.ones(parts))[..., None] for limit in _limits(z))
+    cells[..., 2] = np.clip(np.clip(cells[..., 2], low, high), z.min(), z.max())
+    return cells[np.isfinite(low[..., 0])]
+
+
+def _limits(z: MaskedValues, share: float = 0.15) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The lowest and highest height in each cell; NaN in those without four corners.
+
+    They are those of its corners, and beyond them a share of the range of the cells around: splines overshoot beside
+    steps. In the middle of a parabola that lies between points they need an eighth.
+    """
+    heights = z.filled(np.nan)
+    corners = np.stack([heights[:-1, :-1], heights[1:, :-1], heights[1:, 1:], heights[:-1, 1:]])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    around = share * (_spread(np.fmax, high) - _spread(np.fmin, low))
+    return low - around, high + around
+
+
+def _spread(pick: np.ufunc, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest or highest of each cell and those around it; NaN where none has a value."""
+    padded = np.pad(cells, 1, constant_values=np.nan)
+    n, m = cells.shape
+    return np.asarray(pick.reduce([padded[i : i + n, j : j + m] for i in range(3) for j in range(3)]))
 
 
 def _without_holes(z: MaskedValues) -> NDArray[np.float64]:
-    """The heights, in which each hole has the mean of its neighbours, or of theirs; what a spline needs."""
+    """The heights, in which each hole goes on from its neighbours along straight lines; what a spline needs."""
     heights = z.filled(np.nan)
     while np.isnan(heights).any():
-        padded = np.pad(heights, 1, constant_values=np.nan)
-        near = np.stack([padded[2:, 1:-1], padded[:-2, 1:-1], padded[1:-1, 2:], padded[1:-1, :-2]])
-        known = np.isfinite(near)
-        mean = np.where(known, near, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        heights = np.where(np.isnan(heights), np.where(known.any(axis=0), mean, np.nan), heights)
+        far = np.pad(heights, 2, constant_values=np.nan)
+        onwards = []
+        for turn in range(4):
+            side = np.rot90(far, turn)
+            first, second = side[1:-3, 2:-2], side[:-4, 2:-2]
+            onwards.append(np.rot90(np.where(np.isnan(second), first, 2 * first - second), -turn))
+        known = np.isfinite(onwards)
+        mean = np.where(known, onwards, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        heights = np.where(np.isnan(heights) & known.any(axis=0), mean, heights)
     return heights
 
 

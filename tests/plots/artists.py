@@ -7,9 +7,14 @@ from matplotlib.contour import ContourSet
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 
+def all_contours(ax) -> list[ContourSet]:
+    """The bands of some axes, then their lines in the order of drawing."""
+    return [c for c in ax.collections if isinstance(c, ContourSet)]
+
+
 def contours(ax) -> ContourSet:
-    """The contour lines or bands of some axes."""
-    return next(c for c in ax.collections if isinstance(c, ContourSet))
+    """The bands of some axes."""
+    return all_contours(ax)[0]
 
 
 def assert_bands_hold(function, ax) -> None:
@@ -19,6 +24,12 @@ def assert_bands_hold(function, ax) -> None:
         values = function(*path.vertices.T)
         assert ((values >= low - 1e-9) & (values <= high + 1e-9)).all()
     assert sum(len(path.vertices) for path in drawn.get_paths()) > 10
+
+
+def bar_of(figure):
+    """The axes of the only colour bar."""
+    (bar,) = [ax for ax in figure.axes if ax.get_label() == "<colorbar>"]
+    return bar
 
 
 def faces(collection: Poly3DCollection, corners: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from lightning_landscape.plots.isosurfaces import draw_isosurfaces, isosurface
-from tests.plots.artists import faces
+from tests.plots.artists import bar_of, faces
 
 pytest.importorskip("skimage.measure")
 
@@ -70,9 +70,9 @@ def test_cells_with_a_corner_without_value_hold_nothing(make_volume):
 
 
 def test_the_levels_are_few_and_round_and_the_inner_ones_closed(make_volume):
-    bowl = make_volume(lambda x, y, z: 0.1 + 4 * (x**2 + y**2 + z**2), shape=(21, 19, 17), ends=((-1, 1),) * 3)
+    bowl = make_volume(lambda x, y, z: 0.2 + 4 * (x**2 + y**2 + z**2), shape=(21, 19, 17), ends=((-1, 1),) * 3)
     figure = draw_isosurfaces(bowl)
-    bar = next(a for a in figure.axes if a.get_ylabel() == "loss")
+    bar = bar_of(figure)
     texts = [t.get_text() for t in bar.get_yticklabels()]
     assert 3 <= len(texts) <= 5
     assert all(float(text) == round(float(text), 1) for text in texts)

@@ -6,29 +6,29 @@ import pytest
 from lightning_landscape.plots import PLOTS, to_image
 from lightning_landscape.plots.ranges import check_range, checked_levels, thin
 from lightning_landscape.plots.scales import make_scale
-from tests.plots.artists import contours
+from tests.plots.artists import all_contours, bar_of, contours
 from tests.plots.test_surface import sheet
 
 
-@pytest.mark.parametrize("kind", ["contour", "filled"])
-def test_lines_and_bands_lie_on_the_levels(make, kind, texts):
-    figure = PLOTS[kind].draw(make(), levels=np.arange(-25, 26, 10))
-    assert contours(figure.axes[0]).levels.tolist() == [-25, -15, -5, 5, 15, 25]
+def test_lines_and_bands_lie_on_the_levels(make, texts):
+    figure = PLOTS["contour"].draw(make(), levels=np.arange(-25, 26, 10))
+    for drawn in all_contours(figure.axes[0])[:2]:
+        assert drawn.levels.tolist() == [-25, -15, -5, 5, 15, 25]
     # 10 x + y on x = -3 … 3, y = -2 … 2: all of x = -3 and x = 3 is beyond
     assert "colours −25 … 25, 5 points below (min −32), 5 points above (max 32)" in texts(figure)
 
 
 def test_bands_beyond_the_levels_have_arrows(make):
     for levels, extend in (([-40, 0, 40], "neither"), ([-40, 0, 10], "max"), ([-10, 0, 40], "min"), ([0, 1], "both")):
-        assert contours(PLOTS["filled"].draw(make(), levels=levels).axes[0]).extend == extend
+        assert contours(PLOTS["contour"].draw(make(), levels=levels).axes[0]).extend == extend
 
 
 def test_few_levels_are_the_ticks_of_the_colour_bar(make):
-    bar = PLOTS["filled"].draw(make(), levels=[1, 2, 5, 10, 20]).axes[1]
+    bar = bar_of(PLOTS["contour"].draw(make(), levels=[1, 2, 5, 10, 20]))
     assert [t.get_text() for t in bar.get_yticklabels()] == ["1", "2", "5", "10", "20"]
 
 
-@pytest.mark.parametrize("kind", ["contour", "filled"])
+@pytest.mark.parametrize("kind", ["contour", "surface"])
 @pytest.mark.parametrize("levels", [[100, 200], [-200, -100]])
 def test_levels_that_no_value_reaches_are_drawn_without_a_warning(make, kind, levels):
     to_image(PLOTS[kind].draw(make(), levels=levels), dpi=50)
@@ -37,8 +37,7 @@ def test_levels_that_no_value_reaches_are_drawn_without_a_warning(make, kind, le
 @pytest.mark.parametrize("kind", ["heat", "surface"])
 def test_colours_end_where_asked(make, kind, texts):
     figure = PLOTS[kind].draw(make(), vmin=-10, vmax=20)
-    bar = next(a for a in figure.axes if a.get_ylabel() == "loss" and a.name != "3d")
-    assert bar.get_ylim() == (-10, 20)
+    assert bar_of(figure).get_ylim() == (-10, 20)
     assert "colours −10 … 20, 12 points below (min −32), 7 points above (max 32)" in texts(figure)
 
 

@@ -74,7 +74,7 @@ def test_an_exploding_positive_surface_turns_logarithmic():
     scale = make_scale(rim(0.1, 1e6))
     assert scale.log
     assert (scale.low, scale.high) == pytest.approx((0.1, 1e6))
-    assert scale.note() == "logarithmic colours (values span 7 decades): 0.1 … 1e6"
+    assert scale.note() == "logarithmic colours 0.1 … 1e6"
 
 
 def test_an_exploding_surface_with_negative_values_is_clipped_at_the_top():
@@ -104,10 +104,30 @@ def test_a_sharp_minimum_is_not_clipped_away():
     assert make_scale(values).low == 0.01
 
 
-def test_a_paraboloid_keeps_linear_colours():
+@pytest.mark.parametrize(
+    "lowest, log",
+    [(1.0, True), (1.01 * 6 / 99, False), (0.99 * 6 / 99, True), (0.0, False), (-1e-9, False)],
+)
+def test_a_relief_of_more_than_two_decades_is_logarithmic(lowest, log):
+    """A paraboloid from `lowest` to 6 above: a hundred times as much where `lowest` is 6/99; with 1, to 120 above."""
     x, y = np.meshgrid(*[np.linspace(-1, 1, 51)] * 2)
-    scale = make_scale(0.001 + x**2 + 5 * y**2)
-    assert (scale.log, scale.extend) == (False, "neither")
+    scale = make_scale(lowest + (x**2 + 5 * y**2) * (20 if lowest == 1 else 1))
+    assert (scale.log, scale.extend) == (log, "neither")
+
+
+def test_a_metric_whose_centre_is_high_stays_linear():
+    """The logarithm of an accuracy would show its worst points."""
+    accuracy = np.concatenate([np.linspace(0.4, 100, 50), [98.0]])
+    assert not make_scale(accuracy, center=98.0).log
+    assert make_scale(accuracy, center=0.9).log
+    assert make_scale(accuracy).log
+
+
+def test_values_below_a_low_end_that_is_asked_for_take_its_colour_also_without_a_logarithm():
+    scale = make_scale([-1.0, 0.0, 0.05, 1.0, 10.0], "log", vmin=0.1)
+    assert not scale.values.mask.any()
+    assert scale.norm(scale.values).tolist() == pytest.approx([-0.5, -0.5, np.log10(0.5) / 2, 0.5, 1.0])
+    assert scale.note() == "logarithmic colours 0.1 … 10, 3 points below (min −1)"
 
 
 @pytest.mark.parametrize("value", [0.1234, 0.0, -3.0, 1e-30, 1e30])
@@ -147,13 +167,6 @@ def test_part_is_one_surface_in_the_colours_of_all():
     assert scale.high == 5
 
 
-def test_zeros_among_exploding_losses_take_the_lowest_of_logarithmic_colours():
-    values = np.concatenate([np.zeros(5), np.geomspace(1e-12, 40.0, 95)])
-    scale = make_scale(values)
-    assert scale.log
-    assert scale.low >= 40.0 / 1e8
-    assert scale.high == 40.0
-    assert scale.extend == "min"
-    below = (values < scale.low).sum()
-    assert f"{below} points below (min 0)" in scale.note()
-    assert (scale.values > 0).all()
+def test_zeros_keep_the_colours_linear():
+    """The losses of a margin are zero: their logarithm would show the rounding at its border."""
+    assert not make_scale(np.concatenate([np.zeros(5), np.geomspace(1e-12, 40.0, 95)])).log

@@ -3,7 +3,7 @@ import pytest
 
 from lightning_landscape.plots import to_image
 from lightning_landscape.plots.sections import draw_sections
-from tests.plots.artists import assert_bands_hold, contours
+from tests.plots.artists import assert_bands_hold, bar_of, contours
 
 
 def plane(x, y, z):
@@ -53,7 +53,7 @@ def test_each_point_of_the_planes_is_counted_once(make_volume, texts):
 def test_the_colour_bar_is_as_high_as_the_highest_panel(make_volume):
     figure = draw_sections(make_volume(plane, ends=((-1, 1), (-1, 1), (-0.5, 0.8))))
     to_image(figure)
-    bar = next(a for a in figure.axes if a.get_ylabel() == "loss")
+    bar = bar_of(figure)
     boxes = [ax.get_window_extent() for ax in panels(figure)]
     assert bar.get_window_extent().y0 == pytest.approx(min(b.y0 for b in boxes), abs=1)
     assert bar.get_window_extent().y1 == pytest.approx(max(b.y1 for b in boxes), abs=1)

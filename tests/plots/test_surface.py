@@ -15,10 +15,31 @@ def sheet(figure) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(7, 5), (6, 6)])
 def test_every_corner_is_on_the_surface(make, shape):
     corners = sheet(draw_surface(make(nx=shape[0], ny=shape[1])))
-    assert len(corners) == (shape[0] - 1) * (shape[1] - 1)
+    assert 70 * 70 < len(corners) < 90 * 90
     x, y, z = np.moveaxis(corners, -1, 0)
     np.testing.assert_allclose(z, 10 * x + y, atol=1e-9)
     assert (x.min(), x.max(), y.min(), y.max()) == (-3, 3, -2, 2)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (8, 8)])
+def test_few_points_of_a_paraboloid_are_a_smooth_one(make, shape):
+    """A cubic spline is exact for it; facets would be off by h²/8 and more."""
+    x, y, z = np.moveaxis(sheet(draw_surface(make(lambda x, y: x**2 + y**2, nx=shape[0], ny=shape[1]))), -1, 0)
+    lowest = sum(np.abs(np.linspace(-end, end, n)).min() ** 2 for end, n in zip((3, 2), shape, strict=True))
+    np.testing.assert_allclose(z, np.maximum(x**2 + y**2, lowest), atol=1e-9)
+
+
+def test_a_step_has_no_heights_that_no_point_has(make):
+    z = sheet(draw_surface(make(lambda x, y: np.where(x > 0.5, 1.0, 0.0), nx=9)))[..., 2]
+    assert (z.min(), z.max()) == (0, 1)
+
+
+def test_holes_keep_their_borders(make):
+    """Cells with four corners and halves of those with three are drawn, others are not."""
+    corners = sheet(draw_surface(make(lambda x, y: np.where(x > 0.5, np.nan, x + y))))
+    x, y, z = np.moveaxis(corners, -1, 0)
+    assert (x.min(), x.max(), y.min(), y.max()) == (-3, 0, -2, 2)
+    np.testing.assert_allclose(z, x + y, atol=1e-9)
 
 
 def test_nan_is_a_hole(make):

@@ -50,14 +50,14 @@ def test_one_colour_bar_or_one_each(make):
 
 
 def test_captions_leave_out_unknown_values():
-    assert " | ".join(caption(Sample(4, 0.0211, 7, 7, 0.98))) == "#4 | y=7, ŷ=7 | p=0.98 | L=0.0211"
+    assert " | ".join(caption(Sample(4, 0.0211, 7, 7, 0.98))) == "#4 | y=7, ŷ=7 | L=0.0211"
     assert " | ".join(caption(Sample(4, 0.0211))) == "#4 | L=0.0211"
 
 
 def test_a_misclassified_sample_is_marked_by_text_and_colour(make):
     right, wrong = tiles(draw_tiles(make(samples=2)))[1], tiles(draw_tiles(make(samples=2)))[0]
-    assert "ŷ≠y" in wrong.get_title()
-    assert "ŷ≠y" not in right.get_title()
+    assert "y=1 ≠ ŷ=0" in wrong.get_title()
+    assert "≠" not in right.get_title()
     assert wrong.title.get_color() != right.title.get_color()
 
 
