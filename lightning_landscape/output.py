@@ -130,7 +130,7 @@ def put_out(
 def picture_tag(tag: str, landscape: Landscape, kind: str, metric: str | None = None) -> str:
     """The tag of a picture in the loggers: a group for each metric, that of the main loss first.
 
-    TensorBoard makes a group of all tags with the same beginning up to the first "/", and sorts the groups by letters.
+    TensorBoard groups tags by their beginning up to the first "/". It sorts the groups by letters.
 
     Args:
         tag: of the landscape, e.g. "landscape".

@@ -35,7 +35,7 @@ def draw_contour(
     vmax: float | None = None,
     levels: ArrayLike | None = None,
 ) -> Figure:
-    """The surface as bands of colour between labelled lines, and the lines up to which it is as good as the centre.
+    """The surface as bands of colour between labelled lines, with the border of what is as good as the centre.
 
     Args:
         landscape: 2-D.
@@ -49,8 +49,8 @@ def draw_contour(
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
-            empty, or the levels do not increase.
+        ValueError: if the landscape is not 2-D, a name is unknown, or the range or the
+            levels do not increase.
     """
     require_ndim(landscape, "contour")
     name = landscape.metric(metric)
@@ -111,13 +111,13 @@ def _share(place: tuple[float, float], grid: Grid) -> tuple[float, float]:
     return x, y
 
 
-def _has_room(place: tuple[float, float], others: list[tuple[float, float]], gap: float = 0.1) -> bool:
+def _has_room(place: tuple[float, float], neighbours: list[tuple[float, float]], gap: float = 0.1) -> bool:
     """True if a label is clear of the frame, which would cut it, and of those drawn before it: the inner ones.
 
     Args:
         place: of the label, as shares of the axes.
-        others: those of the labels before it.
+        neighbours: the places of the labels before it.
         gap: between two labels; one of four letters is as long.
     """
     clear = all(0.03 < share < 0.97 for share in place)
-    return clear and all(np.hypot(place[0] - x, place[1] - y) > gap for x, y in others)
+    return clear and all(np.hypot(place[0] - x, place[1] - y) > gap for x, y in neighbours)

@@ -200,8 +200,8 @@ def spared(landscape: Landscape, metric: str) -> str:
     if not np.isfinite(error):
         return f"{text}, how well is not known"
     logs = 100 * report.log_errors.get(metric, 0.0)
-    more = "" if logs <= error else f", ≤ {_percent(logs)} of that of the logarithms"
-    return f"{text} to ≤ {_percent(error)} of the range{more}"
+    addition = "" if logs <= error else f", ≤ {_percent(logs)} of that of the logarithms"
+    return f"{text} to ≤ {_percent(error)} of the range{addition}"
 
 
 def _percent(value: float) -> str:

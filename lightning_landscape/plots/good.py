@@ -20,8 +20,8 @@ from .style import STYLE
 def good_levels(landscape: Landscape, metric: str, settings: ReadingSettings = THRESHOLDS) -> dict[str, float]:
     """The values up to which a point is as good as the centre, by their labels; none for what is no loss.
 
-    They are those of the reading: ten per cent, and one nat (e times less likely) where the loss is a cross-entropy,
-    else one unit of the loss. A metric is a loss if it is the main one, or has "loss" in its name.
+    They are those of the reading: ten per cent, and one unit of the loss, which is a nat for a cross-entropy. A metric
+    is a loss if it is the main one, or has "loss" in its name.
 
     >>> from lightning_landscape.landscape import Grid
     >>> bowl = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.array([3.0, 0.5, 3.0])}, "loss")

@@ -41,8 +41,8 @@ def draw_heat(
         The figure that holds the axes.
 
     Raises:
-        ValueError: if the landscape is not 2-D, the metric or the colour scale is unknown, the range is
-            empty, or the levels do not increase.
+        ValueError: if the landscape is not 2-D, a name is unknown, or the range or the
+            levels do not increase.
     """
     require_ndim(landscape, "heat")
     name = landscape.metric(metric)

@@ -115,7 +115,7 @@ def make_scale(
     Args:
         values: any shape; NaN and ±inf allowed.
         color_scale: "global": from the lowest to the highest value; logarithmic where that tells more
-            (`is_logarithmic`), or clipped where a few exploding values would take all colours, and the note says so.
+            (`is_logarithmic`); clipped where a few exploding values would take all colours. The note says so.
             "quantile": from the 5 % to the 95 % quantile. "log": logarithmic, values ≤ 0 hidden unless below `vmin`.
         done: bool, broadcast to the shape of `values`: the evaluated points; None for all.
         vmin, vmax: the ends of the colours; None for the lowest and highest value, or quantile. With one of

@@ -211,7 +211,7 @@ def test_what_plot_methods_return_is_shown_as_pictures(tmp_path: Path, displayed
     landscape.compute_2d((-1, 1, 3), (-1, 1, 4), save=False)
     figures = landscape.plot_2d_contour()
     assert isinstance(figures, list)
-    assert [type(figure) for figure in figures] == [Picture] * 3
+    assert [type(figure) for figure in figures] == [Picture] * 2
     figures._ipython_display_()
     assert displayed == figures
     assert type(landscape.plot_2d_surface()) is Figures
