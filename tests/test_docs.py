@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
 import matplotlib.figure
 import pytest
 import torch
+
+from lightning_landscape import LossLandscapeCallback
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -32,3 +36,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)", page.read_text(encoding="utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
+
+
+def test_the_page_of_settings_has_each_with_its_default() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", page, re.M))
+    known = inspect.signature(LossLandscapeCallback.__init__).parameters
+    defaults = {name: parameter.default for name, parameter in known.items() if name != "self"}
+    assert {name: ast.literal_eval(text) for name, text in rows.items()} == defaults
