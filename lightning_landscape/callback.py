@@ -294,7 +294,7 @@ class LossLandscapeCallback(_Callback):
             self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
             if self._kept.cost is not None:
-                grid, budget = self._settings(trainer).grid, self._account and self._account.budget
+                grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
                 say(trainer, announced(trainer, self._kept.cost, grid, batch, self.every_n_epochs, budget))
 
     def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import signal
 import threading
@@ -176,7 +177,7 @@ def test_rich_gets_one_more_task_in_the_running_display() -> None:
         with progress(trainer, GRID) as talk:
             talk.tell("reading data", 1, 3)
             (task,) = display.tasks
-            assert (task.description, task.total) == ("Landscape 2×2: reading data 1/3", None)
+            assert (task.description, task.total) == ("Landscape 2×2: reading data 1/3", math.inf)
             talk.points(3, 4)
             talk.tick()
             (task,) = display.tasks

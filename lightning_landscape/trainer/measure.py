@@ -327,6 +327,7 @@ class Pass(Survey):
         """Find the ranges that are left to us, on the first surface; all processes take those of rank 0."""
         settings = self.settings
         if settings.searched:
+            self.phases.tell("finding the range")
             told = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
             self.settings = replace(settings, ranges=told)
             compat.info(self.trainer, f"Landscape: {sentence(told)}")

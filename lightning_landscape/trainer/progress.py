@@ -211,14 +211,19 @@ class _RichBar:
         self._is_up = display is not None and getattr(display.live, "is_started", False)
         self._display = display if display is not None and self._is_up else Progress(*columns, transient=True)
         self._task: TaskID | None = None
+        self._total = 0
 
     def show(self, text: str, done: int, total: int) -> None:
         """See `Bar`."""
-        if self._task is None:
-            if not self._is_up:
-                self._display.start()
-            self._task = self._display.add_task(text, total=None)
-        self._display.update(self._task, description=text, completed=done if total else 0, total=total or None)
+        if self._task is None and not self._is_up:
+            self._display.start()
+        if self._task is None or total != self._total:  # a new task, since rates of points and phases do not mix
+            if self._task is not None:
+                self._display.remove_task(self._task)
+            self._total = total
+            # Lightning's columns know no task without a total, and show an infinite one as "--".
+            self._task = self._display.add_task(text, total=total or float("inf"), completed=done if total else 0)
+        self._display.update(self._task, description=text, completed=done if total else 0)
         self._display.refresh()  # Lightning's display may not refresh itself
 
     def close(self) -> None:
