@@ -33,11 +33,13 @@ from .survey.find_range import ranges_of
 from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
 from .trainer import compat
+from .trainer.cost import announced
 from .trainer.handover import Handover
+from .trainer.interrupts import PassEndedError
 from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
-from .trainer.progress import progress
+from .trainer.progress import Progress, progress, say
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import synchronize_ranks
@@ -133,6 +135,7 @@ class LossLandscapeCallback(_Callback):
     _counters: compat.Counters | None = None
     _tag = "landscape"  # of folders and loggers
     _fitted = False
+    _shown: Progress  # of the pass that runs
 
     def __init__(
         self,
@@ -290,6 +293,9 @@ class LossLandscapeCallback(_Callback):
             self._rehearsed = True
             self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
+            if self._kept.cost is not None:
+                grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
+                say(trainer, announced(trainer, self._kept.cost, grid, batch, self.every_n_epochs, budget))
 
     def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
@@ -431,6 +437,7 @@ class LossLandscapeCallback(_Callback):
                     compat.clocks_stopped(trainer, time.monotonic),
                     preserved(),
                     closing(self._files(trainer, step)) as files,
+                    progress(trainer, self._settings(trainer).grid, last, not is_sharded(pl_module)) as self._shown,
                 ):
                     deadline = None if granted is None else Deadline(granted.total)
                     try:
@@ -439,6 +446,9 @@ class LossLandscapeCallback(_Callback):
                         error = raised
                     landscape = self._together(trainer, files, part, error)
                     self._finish(trainer, landscape, files, step, deadline)
+                say(trainer, self._shown.closing_line(landscape, step, files.folder))
+            except PassEndedError:
+                say(trainer, self._shown.ended_line(step, 0))
             except TrainingMovedError as error:
                 self._switch_off(trainer, error)
             except Exception as error:
@@ -540,14 +550,12 @@ class LossLandscapeCallback(_Callback):
         """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
         self._kept.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
         settings = self._settings(trainer)
-        size = "×".join(map(str, settings.grid.shape))
         side_by_side = is_sharded(pl_module)
         total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
         with (
             sealed(trainer, pl_module),
             undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
             compat.averaged(trainer, pl_module) as averaging,
-            progress(trainer, total, f"Landscape {size}") as report_progress,
         ):
             saved, landscape = time.monotonic(), None
             settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
@@ -560,14 +568,14 @@ class LossLandscapeCallback(_Callback):
                 seconds = granted.measuring - (now() - began)
             find = partial(self._find, trainer, files)
             try:
-                with measuring(trainer, pl_module, settings, find, not self.strict, seconds) as landscapes:
+                with measuring(trainer, pl_module, settings, find, not self.strict, seconds, self._shown) as landscapes:
                     for landscape in landscapes:
                         self._remark(trainer, remarks(landscape))
-                        report_progress(int(landscape.evaluated.sum()))
+                        self._shown.points(int(landscape.evaluated.sum()), total)
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
-                        stop = bool(trainer.received_sigterm)
+                        stop = bool(trainer.received_sigterm) or self._shown.must_end
                         if synchronize_ranks(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
@@ -606,11 +614,14 @@ class LossLandscapeCallback(_Callback):
             self._keep(trainer, landscape, files)
             return  # there may be seconds left: no pictures
         missing = int((~landscape.done).sum())
-        if missing:
+        self._shown.leave_points(missing)
+        if self._shown.has_ended:
+            say(trainer, self._shown.ended_line(step, int(landscape.done.sum())))
+        elif missing:
             what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
             why = "the pass was stopped" if deadline is None else "the budget was spent"
             self._failed(trainer, landscape.report.failure or why, what)
-        if deadline is not None and not landscape.done.any():
+        if (deadline is not None or self._shown.has_ended) and not landscape.done.any():
             return
         if (error := landscape.report.no_tiles) is not None:
             what = "Single samples could not be measured, so there are no tiles"
@@ -643,15 +654,15 @@ class LossLandscapeCallback(_Callback):
 
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
         before = previous(self._landscapes, landscape)
-        if deadline is None:
-            return put_out(landscape, self.look, write, tag, before=before)
+        if deadline is not None:
+            deadline.start()
 
         def over() -> bool:
-            deadline.step()
-            return deadline()
+            if deadline is not None:
+                deadline.step()
+            return self._shown.must_end or (deadline is not None and deadline())
 
-        deadline.start()
-        return put_out(landscape, self.look, write, tag, over, before)
+        return put_out(landscape, self.look, write, tag, over, before, self._shown)
 
     def _remark(self, trainer: Trainer, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .landscape import Landscape, Samples
 from .loggers import Shown
+from .phases import SILENT, Phases
 from .plots import PLOTS, encode_picture, to_image
 from .scalars import scalars
 from .storage import EXPORTS, FORMATS, encode, write_whole
@@ -109,6 +110,7 @@ def put_out(
     tag: str = "landscape",
     over: Callable[[], bool] = _never,
     before: Landscape | None = None,
+    phases: Phases = SILENT,
 ) -> Output:
     """Draw everything, write it with `write` (None: no files) and give what the loggers show.
 
@@ -119,7 +121,7 @@ def put_out(
         write_data(landscape, look.formats, write)
         if landscape.samples is not None:
             write("selected_samples.json", partial(samples_as_json, landscape.samples))
-    pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over)
+    pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over, phases=phases)
     images = {picture_tag(tag, landscape, kind, name): pixels for (kind, name), pixels in pictures.pixels.items()}
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
     earlier = before if before is not None and landscape.main in before.values else None
@@ -185,25 +187,26 @@ def draw_pictures(
     metrics: Sequence[str],
     strict: bool = False,
     over: Callable[[], bool] = _never,
+    phases: Phases = SILENT,
 ) -> Pictures:
     """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
 
     A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
-    the rest is left out.
+    the rest is left out. The `phases` are told of each picture.
     """
     result = Pictures()
     # A letter takes up to 4 bytes, and a name 255 bytes on most file systems.
     stems = data_set_names(landscape.values, longest=50)
-    for kind in look.plots:
+    kinds = [kind for kind in look.plots if strict or _fits(kind, landscape)]
+    count = sum(len(look.metrics(landscape, kind, metrics)) for kind in kinds)
+    for kind in kinds:
         plot = PLOTS[kind]
-        fits = landscape.grid.ndim in plot.ndims and not (kind == "tiles" and landscape.samples is None)
-        if not (fits or strict):
-            continue
         for name in look.metrics(landscape, kind, metrics):
             options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
             if result.pixels and over():
                 result.left_out.append(kind if name is None else f"{kind} of {name}")
                 continue
+            phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, count)
             stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
                 figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
@@ -215,6 +218,11 @@ def draw_pictures(
                 assert write is not None
                 write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
     return result
+
+
+def _fits(kind: str, landscape: Landscape) -> bool:
+    """True if a landscape has a picture of this kind."""
+    return landscape.grid.ndim in PLOTS[kind].ndims and not (kind == "tiles" and landscape.samples is None)
 
 
 def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:

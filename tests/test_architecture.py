@@ -27,7 +27,7 @@ PACKAGE = "lightning_landscape"
 FLOORS = {
     "values": {
         "version", "recipe", "report", "landscape", "scalars", "local_paths", "interpolation", "storage", "loggers",
-        "plots", "output", "reading", "notebook", "summary",
+        "plots", "output", "phases", "reading", "notebook", "summary",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",

@@ -46,7 +46,14 @@ def rehearsed(monkeypatch: pytest.MonkeyPatch, folder: Path, loaders: Any, **opt
         return costs[-1]
 
     monkeypatch.setattr("lightning_landscape.callback.rehearse", watched)
-    settings = {"x": (-1, 1, 2), "y": None, "at_train_end": True, "samples": 0, "plots": [], "strict": True}
+    settings: dict[str, Any] = {
+        "x": (-1, 1, 2),
+        "y": None,
+        "at_train_end": True,
+        "samples": 0,
+        "plots": [],
+        "strict": True,
+    }
     trainer = L.Trainer(
         accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, default_root_dir=folder, num_sanity_val_steps=0,

@@ -11,8 +11,9 @@ import numpy as np
 from ..evaluators import Evaluator, Sequential
 from ..evaluators.affine.affine import Affine, find_affine
 from ..objectives.base import Batch, Objective
+from ..phases import SILENT, Phases
 from ..weights.plane import Plane
-from . import ACCELERATIONS, applied
+from . import ACCELERATIONS, ON_REQUEST, Acceleration, applied
 from .trial import Choice, Trial, TrialSettings, first_seconds, largest_batches
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ def choose(
     points: int,
     accelerate: bool | str = True,
     settings: TrialSettings = DEFAULT,
+    phases: Phases = SILENT,
 ) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
@@ -42,18 +44,23 @@ def choose(
         points: the number of points to be measured.
         accelerate: True, or a row of ON_REQUEST to be tried after all others.
         settings: for the time of the trial.
+        phases: is told of each trial.
     """
+    rows = [*((n, row) for n, row in ACCELERATIONS.items() if not row.always), *_requested(accelerate)]
     trial = Trial(reference, objective, plane, batches, points, settings)
     with applied((), reference, (), always=True):
         if trial.begin():
-            for name, row in ACCELERATIONS.items():
-                if not row.always:
-                    trial.consider([name])
+            for number, (name, row) in enumerate(rows, 1):
+                phases.tell("trying faster ways", number, len(rows))
+                trial.consider([name])
                 if row.together_with in ACCELERATIONS:
                     trial.consider([row.together_with, name])
-            if isinstance(accelerate, str):
-                trial.consider([accelerate])
     return trial.choice
+
+
+def _requested(accelerate: bool | str) -> list[tuple[str, Acceleration]]:
+    """The row that the user names, if one."""
+    return [(accelerate, ON_REQUEST[accelerate])] if isinstance(accelerate, str) else []
 
 
 def fastest(
@@ -66,6 +73,7 @@ def fastest(
     accelerate: bool | str = True,
     settings: TrialSettings = DEFAULT,
     known: Choice | None = None,
+    phases: Phases = SILENT,
 ) -> tuple[Evaluator, Choice]:
     """`Affine`, where a few passes give all points; else `reference`, with the accelerations that are chosen.
 
@@ -94,7 +102,7 @@ def fastest(
             affine = find_affine(reference, objective, plane, batches, points)
             if affine is not None:
                 return affine, Choice(affine=True, points=expected)
-    choice = choose(reference, objective, plane, batches, expected, accelerate, settings)
+    choice = choose(reference, objective, plane, batches, expected, accelerate, settings, phases)
     return reference, replace(choice, points=expected)
 
 

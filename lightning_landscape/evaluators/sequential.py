@@ -15,6 +15,7 @@ from ..isolation.edits import EditWatch
 from ..isolation.rng import seed_streams
 from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation, most_cautious
+from ..phases import SILENT
 from ..weights.parameters import Params, canonical_name, same_bits, working_dtype
 from ..weights.plane import Plane
 from ..weights.sharding import FSDPState, is_part, is_sharded, local
@@ -51,6 +52,7 @@ class Sequential:
     Attributes:
         parts: the number of pieces that the batches were cut into; None if they fitted.
         edits_weights: True if the objective has edited parameters, or may have, as far as it was called.
+        phases: is told of each batch of a point.
     """
 
     at_once = 1
@@ -75,6 +77,7 @@ class Sequential:
         self._shards = FSDPState(module) if is_sharded(module) else None
         self._is_initialised = False  # by FSDP
         self.edits_weights = self._is_watched = False
+        self.phases = SILENT
         # FSDP reuses its buffers, and a training could not go on with inference tensors in them.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
 
@@ -138,7 +141,8 @@ class Sequential:
                 with self._mode(), _without_cudnn(self._needs_no_cudnn):
                     self._start(objective, batches)
                     observed: dict[str, list[Observation]] = {}
-                    for batch in batches:
+                    for place, batch in enumerate(batches, 1):
+                        self.phases.at_batch(place, len(batches))
                         self._put_flags_back()
                         for name, observation in _without_graphs(objective(self.module, batch)).items():
                             observed.setdefault(name, []).append(observation)

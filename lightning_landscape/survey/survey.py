@@ -22,6 +22,7 @@ from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import coarsest, least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
+from ..phases import SILENT
 from ..recipe import RangeRecipe, Recipe
 from ..report import Report
 from ..weights.plane import Plane
@@ -108,9 +109,11 @@ class Survey:
         plane: origin and k directions; set it before anything else.
         known: accelerations that were tried on this module before, and afterwards those of this landscape.
         report: what was found on the way.
+        phases: is told what is done.
     """
 
     plane: Plane
+    phases = SILENT
 
     def __init__(
         self,
@@ -224,7 +227,7 @@ class Survey:
         """The evaluator that measures the points, and the accelerations that it gets (`fastest`)."""
         points = self.places[order]
         find = partial(fastest, self.evaluator, surface.objective, self.plane, batches, points)
-        return find(expected, self.accelerate, known=self.known)
+        return find(expected, self.accelerate, known=self.known, phases=self.phases)
 
     @contextmanager
     def faster(
@@ -246,6 +249,8 @@ class Survey:
             tiles: of the first of them.
             points: which will be measured, shape (n, k); at some of them the error of bfloat16 is measured.
         """
+        if choice.names:
+            self.phases.tell("compiling" if "compiled" in choice.names else "proving the faster ways")
         of_tiles = [] if tiles is None else [tiles.measured]
         controls = control_points(points) if "bf16" in choice.names else None
         exact = []

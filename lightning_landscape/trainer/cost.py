@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..evaluators import Evaluator
-from ..survey.budget import now
+from ..landscape import Grid
+from ..survey.budget import Budget, now
 from ..survey.survey import Surface
 from ..weights.plane import Plane
 from ..weights.sharding import is_sharded
+from . import compat
+from .announcements import cost_line, duration, percent
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 
 @dataclass(frozen=True)
@@ -21,12 +29,12 @@ class TimingSettings:
     Args:
         points: the most points that are timed; the quickest counts, since other programs only slow down.
         seconds: no further point is timed after so many. A point that takes longer is told well by one.
-        backward: a training step on a sample, in evaluations of it: one forward pass, and a backward pass of two.
+        training: the time of a training step on a sample, in evaluations: a forward pass, and a backward pass of two.
     """
 
     points: int = 5
     seconds: float = 0.1
-    backward: float = 3.0
+    training: float = 3.0
 
 
 DEFAULTS = TimingSettings()
@@ -114,3 +122,52 @@ def point_seconds(evaluator: Evaluator, surface: Surface, plane: Plane, settings
         seconds.append(max(now() - began, 1e-6))
     points.close()
     return min(seconds)
+
+
+def announced(
+    trainer: Trainer,
+    cost: Cost,
+    grid: Grid,
+    batch: object,
+    every_n_epochs: int | None,
+    budget: Budget | None = None,
+    settings: TimingSettings = DEFAULTS,
+) -> str:
+    """The line that says before the training what the landscapes will cost.
+
+    Args:
+        trainer: at its first batch.
+        cost: of a point.
+        grid: of a landscape.
+        batch: the first one of the training.
+        every_n_epochs: as the user gave it; None for one landscape, at the end.
+        budget: what limits the time.
+        settings: tell the time of a training step.
+    """
+    point, epochs = cost.point(), every_n_epochs or trainer.max_epochs
+    processes = 1 if is_sharded(trainer.lightning_module) else trainer.world_size
+    each = None if point is None else point * grid.size / processes
+    per_sample = cost.seconds_per_sample.get("train", next(iter(cost.seconds_per_sample.values())))
+    size = compat.batch_size(trainer, batch, fallback=0)
+    between = settings.training * per_sample * size * trainer.num_training_batches * (epochs or 0)
+    share = each / between if each is not None and 0 < between < math.inf else None
+    counts = list(cost.samples.values())
+    samples = None if None in counts else sum(n for n in counts if n is not None)
+    return cost_line(grid.shape, samples, each, _occasion(every_n_epochs), share, _limit(budget))
+
+
+def _occasion(every_n_epochs: int | None) -> str:
+    """When there is a landscape."""
+    if every_n_epochs is None:
+        return "at the end"
+    return "every epoch" if every_n_epochs == 1 else f"every {every_n_epochs} epochs"
+
+
+def _limit(budget: Budget | None) -> str:
+    """The limit that a budget sets, in words."""
+    if budget is None:
+        return ""
+    limit = f"{duration(budget.seconds)} each" if budget.seconds is not None else percent(budget.share or 0.0)
+    if budget.least:
+        limit += f", or {duration(budget.least)} ({duration(budget.least_at_end)} at the end),"
+    return f"limited to {limit} by budget={budget.given!r}"

@@ -16,6 +16,7 @@ from ..isolation.rng import keyed_seed, seed_streams
 from ..objectives.base import Batch, CannotMeasureError, most_cautious
 from ..objectives.batch_samples import Counted
 from ..objectives.batches import data_checksum
+from ..phases import SILENT, Phases
 from ..survey.budget import Deadline, now
 from ..survey.data import FrozenData
 from . import compat
@@ -39,6 +40,7 @@ def freeze(
     least: int = 0,
     first: int | None = None,
     as_trained: bool = False,
+    phases: Phases = SILENT,
 ) -> FrozenData:
     """Load the evaluation set of "train", "val" or "test" onto the module's device.
 
@@ -65,6 +67,7 @@ def freeze(
         first: how many batches to read of those that were chosen (None: all).
         as_trained: for train mode, in which a batch may be more than its samples. No batch is cut, and those of a
             loader that shuffles are mixed.
+        phases: is told of each batch before it is read.
 
     Raises:
         CannotMeasureError: if there is no such loader, it is empty, or nothing says when to stop reading it.
@@ -79,6 +82,8 @@ def freeze(
     combined.flattened = [s.batches(n, max_batches, deadline is not None) for s, n in zip(sources, limits, strict=True)]
     items: Iterable[Any] = combined if deadline is None or not in_turn else _alternate(sources, combined.flattened)
     items = islice(items, min((n for n in (max_batches, first) if n is not None), default=None))
+    count = sum(len(source.sizes) for source in (sources if in_turn else sources[:1]))
+    phases.tell("reading data", 1, count)
     if trainer.world_size > 1 and any(source.pool is None for source in sources):
         items = from_first(trainer, list(items))  # each rank would read a share of its own
     transfer, clock = _Transfer(trainer, probe), _Clock(deadline, samples if sources[0].reads_tiles else 0)
@@ -86,6 +91,7 @@ def freeze(
     for item, index, loader in items:
         origins = [sources[loader]] if in_turn else sources
         batches.append(_batch(trainer, item, index, loader, origins, transfer))
+        phases.tell("reading data", min(len(batches) + 1, count), count)
         is_enough = sum(batch.size for batch in batches) >= least and len(batches) >= (len(sources) if in_turn else 1)
         if is_enough and clock.is_over(batches):
             break

@@ -25,6 +25,7 @@ from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..phases import SILENT, Phases
 from ..reading import span_sentence
 from ..recipe import RangeRecipe, Recipe
 from ..survey.budget import Deadline, Limit, now
@@ -127,6 +128,7 @@ def measuring(
     find: Find | None = None,
     tolerant: bool = False,
     seconds: float | None = None,
+    phases: Phases = SILENT,
 ) -> Iterator[Iterator[Landscape]]:
     """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
@@ -145,6 +147,7 @@ def measuring(
             refuses (``report.no_tiles``).
         seconds: until the last point, from now; None for no limit. The coarsest level of points is evaluated in any
             case.
+        phases: is told what is done.
 
     Raises:
         CannotMeasureError: if a loader is missing or empty, or the step neither returns a loss nor logs anything.
@@ -156,7 +159,7 @@ def measuring(
             settings, accelerate=settings.accelerate if probe is not module else False
         )  # the user's own: plainly
         # Sharded processes must take the same points together.
-        job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe))
+        job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe), phases)
         surfaces = job.prepare(None if seconds is None else job.reading_seconds(seconds))
         job.note_samples(surfaces)
         job.lay_plane(surfaces[0])
@@ -194,6 +197,7 @@ class Pass(Survey):
         snapshot: the weights θ*.
         settings: what to measure.
         tolerant: as in `measuring`.
+        phases: is told what is done.
     """
 
     def __init__(
@@ -204,6 +208,7 @@ class Pass(Survey):
         snapshot: Snapshot,
         settings: Settings,
         tolerant: bool,
+        phases: Phases = SILENT,
     ) -> None:
         super().__init__(
             Sequential(probe, seed=settings.seed),
@@ -214,6 +219,7 @@ class Pass(Survey):
         )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings, self.known = settings, settings.kept.choice
+        self.phases = self.evaluator.phases = phases
         self._normalises_by_batch = normalises_by_batch(probe)
 
     def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
@@ -240,6 +246,7 @@ class Pass(Survey):
                 least=least,
                 first=first,
                 as_trained=settings.mode == "train",
+                phases=self.phases,
             )
             surfaces.append(Surface(data, self._objective(data, frozen), frozen))
         return surfaces
@@ -306,6 +313,7 @@ class Pass(Survey):
             RuntimeError: of what can be measured in train mode only, and was not asked for in it; what was raised is
                 in the message.
         """
+        self.phases.tell("measuring the centre")
         try:
             self.centre(surfaces, self.evaluator)
         except (OtherRankError, OriginalsTouchedError):
@@ -319,6 +327,7 @@ class Pass(Survey):
         """Find the ranges that are left to us, on the first surface; all processes take those of rank 0."""
         settings = self.settings
         if settings.searched:
+            self.phases.tell("finding the range")
             told = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
             self.settings = replace(settings, ranges=told)
             compat.info(self.trainer, f"Landscape: {sentence(told)}")
@@ -392,6 +401,7 @@ class Pass(Survey):
             self.report.no_tiles = "BatchNorm takes its statistics from the batch in train mode"
             return None
         objective = without_spread(surface.objective)
+        self.phases.tell("measuring single samples")
         try:
             items = describe(self.evaluator, objective, surface.main, self.plane, surface.frozen.singles)
             stream = tile_stream(self.evaluator, objective, surface.main, self.plane, surface.frozen)
