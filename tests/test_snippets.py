@@ -4,11 +4,14 @@ The calls are those of their READMEs and examples, with the same names and argum
 Small nets and random data stand in for downloads.
 """
 
+import functools
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
+import lightning.pytorch
 import numpy as np
 import pytest
 import torch
@@ -332,10 +335,29 @@ def test_f_landscape_a_checkpoint_as_the_other_end_of_a_line():
 # our own README
 
 
+def readme_block(section):
+    """The only code of a section of the README."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = readme.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return block
+
+
+def test_the_readmes_section_in_a_trainer(tmp_path):
+    """On few points; the Trainer is that of the README, but for five short epochs on the CPU."""
+    from lightning_landscape.models import DigitsDataModule, DigitsMLP
+
+    options = {"max_epochs": 5, "limit_train_batches": 2, "accelerator": "cpu", "enable_progress_bar": False}
+    trainer = functools.partial(lightning.pytorch.Trainer, **options, default_root_dir=tmp_path)
+    few = "every_n_epochs=5, x=(-1, 1, 5), y=(-1, 1, 5), max_samples=32, samples=0"
+    namespace = {"L": SimpleNamespace(Trainer=trainer), "model": DigitsMLP(), "datamodule": DigitsDataModule()}
+    exec(readme_block("Use it").replace("every_n_epochs=5", few), namespace)
+    (folder,) = tmp_path.glob("lightning_logs/version_0/landscape/step=*")
+    assert {"landscape.h5", "log.txt", "train_loss_2dcontour.png"} <= {path.name for path in folder.iterdir()}
+
+
 def test_the_readmes_section_without_a_trainer(model, dataloader):
     """On few points."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    section = readme.partition("## Without a Trainer")[2].partition("\n## ")[0]
-    (block,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    block = readme_block("Without a Trainer")
     exec(block.replace(", 51)", ", 5)"), {"net": model, "dataloader": dataloader, "nn": nn})
     assert {"loss_surface.h5", "loss_surface_train_loss_3dsurface.pdf"} <= {path.name for path in Path().iterdir()}
