@@ -446,7 +446,8 @@ class LossLandscapeCallback(_Callback):
                         error = raised
                     landscape = self._together(trainer, files, part, error)
                     self._finish(trainer, landscape, files, step, deadline)
-                say(trainer, self._shown.closing_line(landscape, step, files.folder))
+                uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
+                say(trainer, self._shown.closing_line(landscape, step, files.folder, *filter(None, [uphill])))
             except PassEndedError:
                 say(trainer, self._shown.ended_line(step, 0))
             except TrainingMovedError as error:

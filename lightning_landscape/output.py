@@ -115,7 +115,7 @@ def put_out(
     """Draw everything, write it with `write` (None: no files) and give what the loggers show.
 
     Pictures other than the first are left out once the time is `over`. The reading compares with the landscape
-    `before`, if that has the main loss, too.
+    `before`, which must have the main loss, too.
     """
     if write is not None:
         write_data(landscape, look.formats, write)
@@ -124,8 +124,7 @@ def put_out(
     pictures = draw_pictures(landscape, look, write, list(landscape.values), over=over, phases=phases)
     images = {picture_tag(tag, landscape, kind, name): pixels for (kind, name), pixels in pictures.pixels.items()}
     numbers = {f"{tag}/{name}": number for name, number in scalars(landscape).items()}
-    earlier = before if before is not None and landscape.main in before.values else None
-    text = {f"{tag}/reading": str(landscape.reading(before=earlier))}
+    text = {f"{tag}/reading": str(landscape.reading(before=before))}
     return Output(Shown(images, numbers, landscape, text), pictures.failures, pictures.left_out)
 
 
@@ -151,7 +150,7 @@ def picture_tag(tag: str, landscape: Landscape, kind: str, metric: str | None = 
 
 
 def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -> Landscape | None:
-    """The landscape of the step before; None for the first, and where only its file is at hand.
+    """The landscape of the step before; None for the first, for another loss, and where only its file is at hand.
 
     Args:
         landscapes: of a run by step, in the order of the steps.
@@ -167,8 +166,8 @@ def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -
     (True, None)
     """
     now = landscape.recipe.step
-    earlier = [other for step, other in landscapes.items() if now is not None and step < now]
-    return earlier[-1] if earlier and isinstance(earlier[-1], Landscape) else None
+    earlier = [other for step, other in landscapes.items() if now is not None and step < now][-1:]
+    return next((other for other in earlier if isinstance(other, Landscape) and landscape.main in other.values), None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -250,6 +250,21 @@ def test_passes_come_after_every_n_epochs_and_at_the_end(tmp_path: Path) -> None
     assert list(callback.landscapes) == [8, 16]
 
 
+def test_the_closing_line_tells_how_far_it_is_uphill_and_how_far_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    callback = small(every_n_epochs=1, x=(-8, 8, 5), y=(-8, 8, 5))
+    with caplog.at_level("INFO"):
+        fit(tmp_path, callback, max_epochs=2)
+    first, second = callback.landscapes.values()
+    assert isinstance(first, ll.Landscape)
+    assert isinstance(second, ll.Landscape)
+    lines = [message for message in caplog.messages if message.startswith("landscape of step ")]
+    assert [len(lines), f" · {first.reading().distances} · " in lines[0]] == [2, True]
+    assert f" · {second.reading(before=first).distances} · " in lines[1]
+    assert lines[1].count("at step 4") == 1
+
+
 def test_a_curve_for_y_none(tmp_path: Path) -> None:
     callback = LossLandscapeCallback(x=(-1, 1, 5), y=None, samples=2, dirpath=tmp_path / "out", strict=True)
     fit(tmp_path, callback)

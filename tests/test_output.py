@@ -1,12 +1,13 @@
 """The files of a finished pass: names that fit any file system, numbers that any JSON parser reads."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.output import Files, Look, put_out, samples_as_json
+from lightning_landscape.output import Files, Look, previous, put_out, samples_as_json
 from lightning_landscape.recipe import Recipe
 
 
@@ -58,9 +59,10 @@ def test_the_reading_for_loggers_tells_the_change():
     look = Look(plots=(), formats=())
     (text,) = put_out(late, look, None, before=early).for_loggers.text.values()
     assert "- loss at the centre is 0.5, and it was 1 at step 3." in text
-    other = Landscape(grid, {"val_loss": np.ones(3)}, "val_loss")
-    (text,) = put_out(late, look, None, before=other).for_loggers.text.values()
-    assert text == str(late.reading())
+    other = Landscape(grid, {"val_loss": np.ones(3)}, "val_loss", recipe=Recipe(step=3))
+    late.recipe = Recipe(step=8)
+    assert previous({3: early}, late) is early
+    assert previous({3: other}, late) is previous({3: Path("landscape.h5")}, late) is None
 
 
 def shown_tags(names, plots=("contour", "surface", "slices", "tiles"), **look):

@@ -24,6 +24,15 @@ class Reading:
     sentences: tuple[str, ...]
     headline: str = ""
 
+    @property
+    def distances(self) -> str:
+        """The parts of the headline on how far it is uphill; empty where it has none.
+
+        >>> Reading((), "the centre is the lowest point of the grid; +10 % at a distance of 0.2 along x").distances
+        '+10 % at a distance of 0.2 along x'
+        """
+        return self.headline.partition("; ")[2]
+
     def __str__(self) -> str:
         return self.wrapped()
 

@@ -98,11 +98,11 @@ class Progress(Phases):
         self.may_leave = False
         self._left_points = time.monotonic()
 
-    def closing_line(self, landscape: Landscape, step: int, folder: Path | None) -> str:
+    def closing_line(self, landscape: Landscape, step: int, folder: Path | None, *notes: str) -> str:
         """The line that says at the end where the landscape is, and what it took."""
         now = time.monotonic()
         drawing = 0.0 if self._left_points is None else now - self._left_points  # only the first process draws
-        return closing_line(landscape, step, folder, now - self._began, drawing)
+        return closing_line(landscape, step, folder, now - self._began, drawing, notes)
 
     def ended_line(self, step: int, done: int) -> str:
         """The line that says that Ctrl-C has ended the pass, with so many points done."""
