@@ -149,6 +149,17 @@ def test_a_saddle_rises_along_one_direction_and_falls_along_the_other() -> None:
     assert "lower elsewhere: 1 at (0, -1)" in sentence(saddle, "centre")
 
 
+def test_a_rise_that_is_less_than_the_noise() -> None:
+    """10 % of 1 are less than 0.125 and not less than 0.0625."""
+    assert sentence(parabola(error=0.125), "on other samples") == (
+        "10 % of the centre's loss is less than its standard error: these places may be others on other samples."
+    )
+    assert is_without(parabola(error=0.0625), "on other samples")
+    assert is_without(parabola(), "on other samples")
+    assert is_without(line([3, 0, 3], 1.0), "on other samples")
+    assert is_without(surface(lambda x: 1 + x, (0.5, 1, 3), error=9.0, center={"loss": 1.0}), "on other samples")
+
+
 def test_a_volume_has_three_directions() -> None:
     """1 + x² + 2 y² + 4 z² on -1, 0, 1: 1.1 at a tenth, a twentieth and a fortieth of the first step."""
     volume = surface(lambda x, y, z: 1 + x**2 + 2 * y**2 + 4 * z**2, *[(-1, 1, 3)] * 3)
@@ -589,13 +600,16 @@ def test_a_slice_that_misses_the_centre_is_not_read() -> None:
 @pytest.mark.parametrize("ends", [(-1, 1), (0, 1), (1, 2), (-0.8e308, 0.8e308)])
 def test_odd_values_are_read_without_a_warning(error: float | None, ndim: int, ends: tuple[float, float]) -> None:
     odd = [1.7e308, -1.7e308, 5e-324, 0.0, math.nan, math.inf, -math.inf]
+    earlier = None
     for first in odd:
         for second in odd:
             landscape = surface(lambda *c: np.where(c[0] > ends[0], second, first), *[(*ends, 3)] * ndim, error=error)  # noqa: B023
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                text = str(landscape.reading())
+                text, compared = str(landscape.reading()), landscape.reading(before=earlier or landscape)
             assert text.startswith("- ")
+            assert compared.headline
+            earlier = landscape
             assert max(map(len, text.splitlines())) <= 80
 
 

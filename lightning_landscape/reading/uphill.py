@@ -129,7 +129,7 @@ def slices(surface: Surface) -> list[int]:
 
 
 def uphill_sentences(surface: Surface, settings: ReadingSettings) -> Iterator[str]:
-    """A sentence for each direction: how far it is to a higher loss, on both sides."""
+    """A sentence for each direction: how far it is to a higher loss, on both sides. One more where noise is larger."""
     targets = rises(surface, settings)
     for direction in slices(surface) if targets else ():
         letter = f" ({GREEK[direction]})" if direction < len(GREEK) else ""
@@ -140,6 +140,11 @@ def uphill_sentences(surface: Surface, settings: ReadingSettings) -> Iterator[st
             yield f"Along {name} the loss has risen {reached}."
         else:
             yield f"Along {name} the loss rises nowhere by {' or '.join(parts)} within the range."
+    if targets and slices(surface) and 0 < settings.rise_share * surface.origin < surface.error_at_center:
+        yield (
+            f"{percent(settings.rise_share)} of the centre's loss is less than its standard error: these places may be "
+            "others on other samples."
+        )
 
 
 def _reached(places: dict[str, Reach | None]) -> str:
