@@ -545,9 +545,9 @@ class Landscape:
 
     def _surface(self, name: str) -> Surface:
         """One metric, as `read` takes it."""
-        from .plots.scales import make_scale
+        from .plots.scales import scale_of
 
-        scale = make_scale(self.values[name], done=self.done)
+        scale = scale_of(self, name)
         return Surface(
             name=name,
             axes=self.grid.axes,
