@@ -680,7 +680,7 @@ def test_another_target_is_not_continued(make, other):
 def test_the_names_of_the_pictures(make, tmp_path):
     landscape = make(surf_file=tmp_path / "new" / "a.b.h5")
     landscape.compute_2d(**RANGES, save=False)
-    assert len(landscape.plot_2d_contour("auto", vmin=0.1, vmax=10, vlevel=0.5)) == 6
+    assert len(landscape.plot_2d_contour("auto", vmin=0.1, vmax=10, vlevel=0.5)) == 4
     landscape.plot_2d_surface("auto")
     views = ("2dcontour", "2dheat", "3dsurface")
     expected = {f"a.b_{name}_{view}.pdf" for name in ("train_loss", "train_acc") for view in views}
@@ -713,7 +713,7 @@ def test_pictures_of_a_line(make, tmp_path):
     assert {p.name for p in tmp_path.glob("*.pdf")} == {
         "surface_train_loss_1dslices.pdf", "surface_train_acc_1dslices.pdf",
     }  # fmt: skip
-    assert loss.axes[0].get_ylim()[1] == pytest.approx(5)
+    assert 5 <= loss.axes[0].get_ylim()[1] < 6  # and the margin
     assert loss.axes[0].get_yscale() == "log"
     assert loss.axes[0].get_xlim() == pytest.approx((-0.5, 1), abs=0.1)
     assert accuracy.axes[0].get_yscale() == "linear"

@@ -7,14 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Preferred numbers, from fine to coarse: evenly spaced on a logarithmic scale up to their rounding. They are R20, R10
-# and R5 of ISO 3, then the steps of coins and half decades.
+# Preferred numbers, from fine to coarse: evenly spaced on a logarithmic scale up to their rounding. They are R20 and
+# R10 of ISO 3, then the steps of coins and half decades.
 PREFERRED = tuple(
     tuple(float(number) for number in row.split())
     for row in (
         "1 1.12 1.25 1.4 1.6 1.8 2 2.24 2.5 2.8 3.15 3.55 4 4.5 5 5.6 6.3 7.1 8 9",
         "1 1.25 1.6 2 2.5 3.15 4 5 6.3 8",
-        "1 1.6 2.5 4 6.3",
         "1 2 5",
         "1 3",
         "1",
@@ -85,7 +84,7 @@ def _labelled(levels: NDArray[np.float64], max_count: int) -> NDArray[np.bool_]:
     The finest of these that leaves at most half of the lines, so that the innermost lines have labels too.
     """
     leading = levels / 10.0 ** np.floor(np.log10(levels) + 1e-9)
-    for digits in PREFERRED[3:]:
+    for digits in PREFERRED[2:]:
         mask = np.array([np.isclose(lead, digits).any() for lead in leading])
         if 0 < mask.sum() <= max(3, max_count // 2):
             return mask

@@ -24,17 +24,20 @@ class ScaleSettings:
         log_ratio: values above zero are drawn logarithmically if the highest is more than that many times the lowest.
             Below two decades a linear picture still shows the shape of the minimum. A centre below 1 % of the range
             is such a case, too.
+        tile_depth: how far below the lowest main loss logarithmic tiles go: a tenth of it. Samples that are predicted
+            for sure have losses near zero, which would take most colours.
         log_center: the highest centre of a logarithmic picture, as a share of the linear range. An accuracy is near
             the upper end: there a logarithm would show its worst points.
     """
 
     levels: int = 30
-    lines: int = 18
+    lines: int = 22
     quantiles: tuple[float, float] = (0.05, 0.95)
     lower_spread: float = 0.04
     upper_spread: float = 1e-4
     log_ratio: float = 100.0
     log_center: float = 0.5
+    tile_depth: float = 10.0
 
 
 SETTINGS = ScaleSettings()

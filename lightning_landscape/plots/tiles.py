@@ -121,8 +121,7 @@ def _require_samples(landscape: Landscape, metric: str | None, layout: str) -> t
 def _choose_scales(landscape: Landscape, samples: Samples, share: bool, **options: Any) -> tuple[Scale, list[Scale]]:
     """The scale of all samples together, and one a sample.
 
-    The lowest colour of a logarithmic one is that of the main loss: samples that are predicted for sure have losses of
-    1e-8 and zero, which would take most colours.
+    The lowest colour of a logarithmic one is a tenth of that of the main loss (`ScaleSettings.tile_depth`).
     """
     shared = _shared_options(landscape, samples, **options)
     whole = make_scale(samples.values, done=landscape.done, **shared)
@@ -140,7 +139,7 @@ def _shared_options(landscape: Landscape, samples: Samples, color_scale: str, **
         return options
     above = finite.max() / main.low if main.low > 0 and main.message is None else 0
     if finite.min() >= 0 and above > (1 if main.log else SETTINGS.log_ratio):
-        return {"color_scale": "log", "vmin": main.low}
+        return {"color_scale": "log", "vmin": max(main.low / SETTINGS.tile_depth, float(finite.min()))}
     return {"settings": LINEAR}
 
 

@@ -33,3 +33,24 @@ def test_labels_tell_neighbours_apart():
 
 def test_short():
     assert [short(v) for v in (0.1234567, -3.0, 1e-7, 123456.0)] == ["0.1235", "−3", "1e−7", "1.235e5"]
+
+
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [
+        (0.9, 1100, [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]),
+        (0.9, 11, [1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8, 10]),
+        (0.5, 2e5, [1, 3, 10, 30, 100, 300, 1000, 3000, 1e4, 3e4, 1e5]),
+    ],
+)
+def test_log_levels_are_preferred_numbers_evenly_spaced(low, high, expected):
+    levels, major = round_levels(low, high, 12, log=True)
+    assert levels.tolist() == pytest.approx(expected)
+    steps = np.diff(np.log10(levels))
+    assert steps.max() < 1.4 * steps.min()
+    assert major[:4].any()  # labels inside, too
+
+
+def test_the_innermost_lines_of_a_minimum_have_labels():
+    levels, major = round_levels(0.003, 10.8, 22, log=True)
+    assert levels[major][:3].tolist() == pytest.approx([0.005, 0.01, 0.02])
