@@ -170,6 +170,20 @@ def progress(trainer: Trainer, grid: Grid, last: bool = False, may_leave: bool =
             talk.bar, talk.say = None, _say_nothing  # the callback that holds it may be copied
 
 
+@contextmanager
+def waiting(trainer: Trainer, text: str) -> Iterator[None]:
+    """Show a text and the time in the Trainer's kind of bar, where the context lasts longer than a second."""
+    bar = _bar(trainer)
+    if bar is None:
+        yield
+        return
+    try:
+        with ticking(lambda: bar.show(text, 0, 0), seconds=1.0):
+            yield
+    finally:
+        bar.close()
+
+
 def _say_nothing(text: str) -> None:
     """Do nothing."""
 
