@@ -39,7 +39,7 @@ from .trainer.interrupts import PassEndedError
 from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
-from .trainer.progress import Progress, progress, say
+from .trainer.progress import Progress, progress, say, waiting
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import synchronize_ranks
@@ -305,6 +305,7 @@ class LossLandscapeCallback(_Callback):
                 self._check_folder(trainer)
                 with (
                     compat.clocks_stopped(trainer, time.monotonic),
+                    waiting(trainer, "Landscape: one batch for trial"),
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
                 ):

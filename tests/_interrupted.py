@@ -65,7 +65,8 @@ if __name__ == "__main__":
     )  # fmt: skip
     callbacks = [landscapes, ModelCheckpoint(out, save_last=True)]
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, callbacks=callbacks[task == "without" :],
+        accelerator="cpu", logger=False, callbacks=callbacks[task == "without" :], devices=2 if task == "ranks" else 1,
+        strategy="ddp" if task == "ranks" else "auto",
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=out, max_epochs=2,
     )  # fmt: skip
     workers = 0 if task == "reading" else 1

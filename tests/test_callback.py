@@ -1133,3 +1133,25 @@ def test_the_samples_below_a_picture_are_those_of_its_data(tmp_path: Path) -> No
     assert " · 25 samples · " in found["train_loss"]
     for name in ("val_loss", "val_auroc", "worst"):
         assert " · 21 samples · " in found[name], name
+
+
+@pytest.mark.parametrize(
+    "objective, why",
+    [
+        (lambda module, batch: module.nothing, r"AttributeError: .*nothing"),
+        (lambda module: module, r"TypeError: .*takes 1 positional argument but 2 were given"),
+        (lambda module, batch: "loss", r"TypeError: objective returned str"),
+        (lambda module, batch: None, r"TypeError: objective returned NoneType"),
+        (lambda module, batch: module.net(batch[0]), r"ValueError: objective returned shape \(8, 3\)"),
+    ],
+    ids=["raises", "takes one", "text", "nothing", "scores"],
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_objective_that_fails_is_refused_before_the_first_step(
+    tmp_path: Path, objective: Any, why: str, strict: bool
+) -> None:
+    module = Classifier()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(MisconfigurationException, match=rf"objective=\S*<lambda> fails on the first batch \({why}"):
+        fit(tmp_path, small(objective=objective, strict=strict), module)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())

@@ -88,6 +88,18 @@ def test_two_stop_the_training_as_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal's signals")
+def test_all_ranks_end_the_pass_and_none_waits(tmp_path: Path) -> None:
+    process = start(tmp_path, "ranks", pause=0.1)
+    wait_for(process, "step at 0", times=45)  # both ranks say it, some twenty times in their rehearsals
+    press(process)
+    words, messages = last_words(process)
+    assert "Ctrl-C ended the landscape of step 1: its " in messages
+    assert words.startswith("finished with 2 ")
+    assert 1 <= load(tmp_path / "landscape" / "step=000001" / "landscape.h5").done.sum() < POINTS
+    assert load(tmp_path / "landscape" / "step=000002" / "landscape.h5").done.all()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal's signals")
 def test_before_the_first_point_there_is_nothing_to_keep(tmp_path: Path) -> None:
     process = start(tmp_path, "reading")
     wait_for(process, "row 5")

@@ -19,7 +19,7 @@ from rich.progress import Progress as RichProgress
 
 from lightning_landscape.landscape import Grid
 from lightning_landscape.trainer.interrupts import Interrupts, PassEndedError
-from lightning_landscape.trainer.progress import Progress, progress
+from lightning_landscape.trainer.progress import Progress, progress, waiting
 from lightning_landscape.trainer.ticker import ticking
 
 GRID = Grid.from_ranges((-1, 1, 2), (-1, 1, 2))
@@ -251,3 +251,17 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.start()
     thread.join()
     assert found == [signal.getsignal(signal.SIGINT)]
+
+
+def test_what_lasts_longer_than_a_second_is_shown_and_nothing_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("lightning_landscape.trainer.progress._bar", lambda trainer: screen)
+    trainer: Any = SimpleNamespace()
+    with waiting(trainer, "one batch for trial"):
+        pass
+    assert screen.shown == [("closed", 0, 0)]
+    began = time.monotonic()
+    with waiting(trainer, "one batch for trial"):
+        while len(screen.shown) < 2 and time.monotonic() - began < 60:
+            time.sleep(0.1)
+    assert screen.shown[1] == ("one batch for trial", 0, 0)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ..evaluators import Evaluator
+from ..isolation.effects import without_foreign_noise
 from ..objectives.base import Batch
 from .bf16 import bf16
 from .channels_last import channels_last
@@ -109,6 +110,8 @@ def applied(
         always: use the rows that need no trial, too, where they apply.
     """
     with ExitStack() as stack:
+        if names:
+            stack.enter_context(without_foreign_noise())
         for name, row in {**ACCELERATIONS, **ON_REQUEST}.items():
             if name in names:
                 evaluator, batches = stack.enter_context(row.use(evaluator, batches))

@@ -19,6 +19,7 @@ from ..distributed.one_process import OneProcessObjective, several_processes
 from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, from_first, merge, share_of
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
+from ..evaluators.out_of_memory import is_out_of_memory
 from ..isolation.effects import effects_warning
 from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
@@ -509,7 +510,8 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
                     "that are meant to stay fixed.",
                 )
                 watched.append((rehearsed, compat.STEPS[surface.data]))
-        job.first_centre(surfaces)
+        with _refused(settings.objective):
+            job.first_centre(surfaces)
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
@@ -519,6 +521,28 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         texts = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
         cost = measured_cost(job.evaluator, surfaces, job.plane, settings.max_samples, reading)
         return Rehearsal(texts, from_first(trainer, cost))
+
+
+@contextmanager
+def _refused(objective: Callable[..., Any] | None) -> Iterator[None]:
+    """A context in which an error of the user's objective is one of the set-up; a step's may pass with the weights.
+
+    Raises:
+        CannotMeasureError: for what the objective raises, unless the memory is too small for it.
+    """
+    try:
+        yield
+    except (CannotMeasureError, OtherRankError, OriginalsTouchedError):
+        raise
+    except Exception as error:
+        if objective is None or is_out_of_memory(error):
+            raise
+        name = getattr(objective, "__qualname__", type(objective).__name__)
+        raise CannotMeasureError(
+            f"objective={name} fails on the first batch ({error_text(error)}). It is called as objective(module, "
+            "batch), with a copy of the module and a batch of the loader, and returns a tensor or a mapping of names "
+            "to tensors."
+        ) from error
 
 
 def _check_feels_its_weights(evaluator: Sequential, surface: Surface, plane: Plane) -> None:

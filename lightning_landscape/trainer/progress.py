@@ -61,7 +61,7 @@ class Progress(Phases):
         say: Callable[[str], None],
         goes_on: str = "the training",
         may_leave: bool = True,
-        seconds: tuple[float, float] = (0.1, 1.0),
+        seconds: tuple[float, float] = (0.25, 1.0),
     ) -> None:
         self.grid, self.title = grid, f"Landscape {'×'.join(map(str, grid.shape))}"
         self.bar, self.interrupts, self.say = bar, interrupts, say
@@ -170,6 +170,20 @@ def progress(trainer: Trainer, grid: Grid, last: bool = False, may_leave: bool =
             talk.bar, talk.say = None, _say_nothing  # the callback that holds it may be copied
 
 
+@contextmanager
+def waiting(trainer: Trainer, text: str) -> Iterator[None]:
+    """Show a text and the time in the Trainer's kind of bar, where the context lasts longer than a second."""
+    bar = _bar(trainer)
+    if bar is None:
+        yield
+        return
+    try:
+        with ticking(lambda: bar.show(text, 0, 0), seconds=1.0):
+            yield
+    finally:
+        bar.close()
+
+
 def _say_nothing(text: str) -> None:
     """Do nothing."""
 
@@ -209,7 +223,9 @@ class _RichBar:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._is_up = display is not None and getattr(display.live, "is_started", False)
-        self._display = display if display is not None and self._is_up else Progress(*columns, transient=True)
+        self._display = (
+            display if display is not None and self._is_up else Progress(*columns, transient=True, refresh_per_second=4)
+        )
         self._task: TaskID | None = None
         self._total = 0
 
@@ -224,7 +240,8 @@ class _RichBar:
             # Lightning's columns know no task without a total, and show an infinite one as "--".
             self._task = self._display.add_task(text, total=total or float("inf"), completed=done if total else 0)
         self._display.update(self._task, description=text, completed=done if total else 0)
-        self._display.refresh()  # Lightning's display may not refresh itself
+        if not self._display.live.auto_refresh:  # as in older versions of Lightning
+            self._display.refresh()
 
     def close(self) -> None:
         """See `Bar`."""

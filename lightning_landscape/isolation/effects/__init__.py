@@ -3,9 +3,9 @@
 from .audit import effects_warning, record_effects
 from .guard import EffectGuard, one_pass, restore_later
 from .standins import replace_writers, stand_in
-from .trackers import writer_classes
+from .trackers import without_foreign_noise, writer_classes
 
 __all__ = [
     "EffectGuard", "effects_warning", "one_pass", "record_effects", "replace_writers", "restore_later", "stand_in",
-    "writer_classes",
+    "without_foreign_noise", "writer_classes",
 ]  # fmt: skip

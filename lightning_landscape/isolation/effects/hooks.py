@@ -41,6 +41,7 @@ class ThreadState(threading.local):
         finishers: calls for the end of the pass, in reverse order; None outside of a pass.
         restores: True if globals are restored after each call.
         covered: the streams, and the number of modules, for which hooks are installed.
+        is_accelerated: True where code runs in a way that its author did not choose, such as in a compiler.
     """
 
     acting = False
@@ -50,6 +51,7 @@ class ThreadState(threading.local):
     finishers: list[Callable[[], None]] | None = None
     restores: bool = False
     covered: Any = None
+    is_accelerated: bool = False
 
 
 thread = ThreadState()

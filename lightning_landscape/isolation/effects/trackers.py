@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
@@ -80,6 +81,35 @@ def _give_nothing(original: Function, *args: object, **kwargs: object) -> Nothin
 
 
 _shown: set[tuple[Any, ...]] = set()
+# What torch warns of where an acceleration, and not the user, calls vmap or the compiler.
+FOREIGN_MESSAGES = ("There is a performance drop because we have not yet implemented the batching rule",)
+FOREIGN_FILES = ("/torch/_dynamo/", "/torch/_inductor/", "/torch/_functorch/", "/torch/utils/cpp_extension.py")
+FOREIGN_LOGGERS = ("torch.utils.cpp_extension",)  # says that it found CUDA_HOME and no CUDA, when it is imported
+
+
+@contextmanager
+def without_foreign_noise() -> Iterator[None]:
+    """A context for accelerations: torch does not warn of its compiler and of vmap, which the user did not call.
+
+    All other warnings of the user's code are shown as ever.
+    """
+    loggers = [logging.getLogger(name) for name in FOREIGN_LOGGERS]
+    before = thread.is_accelerated, [logger.disabled for logger in loggers]
+    thread.is_accelerated = True
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        thread.is_accelerated = before[0]
+        for logger, disabled in zip(loggers, before[1], strict=True):
+            logger.disabled = disabled
+
+
+def _is_foreign(message: warnings.WarningMessage) -> bool:
+    """True for a warning of torch's compiler, or of vmap."""
+    file = message.filename.replace("\\", "/")
+    return str(message.message).startswith(FOREIGN_MESSAGES) or any(part in file for part in FOREIGN_FILES)
 
 
 def warning_function() -> Function | None:
@@ -91,6 +121,8 @@ def _show_once(original: Function, message: warnings.WarningMessage) -> None:
     """Show the first warning of each line of code, and all those that the code catches."""
     place = (message.category, message.filename, message.lineno)
     is_caught = warning_function() is not thread.warning_function
+    if thread.is_accelerated and not is_caught and _is_foreign(message):
+        return
     if is_caught or place not in _shown:
         _shown.update([] if is_caught else [place])
         original(message)
