@@ -167,6 +167,7 @@ def test_accumulated_gradients_are_left_alone(tmp_path: Path) -> None:
     assert differences(dict(with_it.state_dict()), dict(without.state_dict())) == []
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")  # that of the first part
 def test_a_training_that_goes_on_has_the_landscape_of_its_checkpoint(tmp_path: Path) -> None:
     """It may be unfinished. Here it is not, and is found."""
 
@@ -264,5 +265,4 @@ def test_a_budget_is_no_longer_than_what_is_left_of_max_time(tmp_path: Path) -> 
     assert clock.seconds < 13
     landscape = callback.landscapes[8]
     assert isinstance(landscape, Landscape)
-    assert landscape.recipe.budget is not None
-    assert landscape.recipe.budget < 3
+    assert 0 < landscape.evaluated.sum() < 60  # of 0.05 s each
