@@ -310,7 +310,8 @@ class LossLandscapeCallback(_Callback):
             self._rehearse(trainer, pl_module)
             if self._kept.cost is not None:
                 grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
-                say(trainer, announced(trainer, self._kept.cost, grid, batch, self.every_n_epochs, budget))
+                moments = self.every_n_epochs, budget, self.every_n_train_steps
+                say(trainer, announced(trainer, self._kept.cost, grid, batch, *moments))
         if self._schedule.is_due(trainer):
             self._run(trainer, pl_module, last=False)
         if self._counters is not None:

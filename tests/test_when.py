@@ -190,6 +190,32 @@ def test_a_training_that_goes_on_has_the_landscape_of_its_checkpoint(tmp_path: P
     assert folders == ["step=000004", "step=000008", "step=000008_2", "step=000012", "step=000016"]
 
 
+@pytest.mark.parametrize(
+    "options, text, batches",
+    [
+        ({"every_n_train_steps": 3}, "every 3 steps", 3),
+        ({"every_n_train_steps": 1, "every_n_epochs": 2}, "every 2 epochs and every step", 1),
+        ({"every_n_epochs": 1, "every_n_train_steps": 100}, "every epoch and every 100 steps", 8),
+        ({"at_train_end": True}, "at the end", 16),
+    ],
+)
+def test_the_cost_is_said_for_the_moments(
+    tmp_path: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch, options: Any, text: str, batches: int
+) -> None:
+    from lightning_landscape.trainer import cost
+
+    known: list[float] = []
+    between = cost._batches_between
+    monkeypatch.setattr(cost, "_batches_between", lambda *given: (known.append(between(*given)), known[0])[1])
+    with caplog.at_level(logging.INFO):
+        fit(tmp_path, small(**options))
+    assert known == [batches]
+    (line,) = [
+        record.getMessage() for record in caplog.records if record.getMessage().startswith("landscape: 3 points")
+    ]
+    assert f", {text}" in line
+
+
 @pytest.mark.parametrize("steps", [0, -1, 1.5, True, "3"])
 def test_a_number_of_steps_that_is_none_is_refused(steps: Any) -> None:
     with pytest.raises(ValueError, match=r"every_n_train_steps=.*: give a landscape every so many steps, or None"):
