@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import time
@@ -40,6 +41,8 @@ from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import Progress, progress, say, waiting
+from .trainer.saved import NoBestError, best_checkpoint
+from .trainer.schedule import Schedule
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
 from .weights.lockstep import synchronize_ranks
@@ -70,8 +73,11 @@ class LossLandscapeCallback(_Callback):
     ``<log_dir>/landscape/step=…/`` keeps it. The training is bitwise the same as without the callback.
 
     Args:
-        every_n_epochs: a landscape after every n epochs; None for none during the training.
-        at_train_end: a landscape of the final weights.
+        every_n_epochs: a landscape after every n epochs; None for none after epochs.
+        every_n_train_steps: a landscape after every n steps of the optimisers, counted as by ModelCheckpoint; None for
+            none after steps.
+        at_train_end: a landscape of the final weights; "best" for one of the best checkpoint, too, in a folder
+            ``step=…-best`` and under a tag of its own.
         x: ``(low, high, points)`` along the first direction, in its lengths. Or "auto", or ``("auto", points)``: as far
             as the loss rises to 10 times that of the centre, by 1 at least, or is finite. The first landscape finds
             the range, at 11 points of a plane and on a few samples; all later ones of the training keep it.
@@ -118,7 +124,8 @@ class LossLandscapeCallback(_Callback):
 
     Attributes:
         landscape: the last `Landscape`, or None; ``landscape.loss`` is the array of the main loss.
-        landscapes: all of this run by step; of a large one, the path of its file.
+        landscapes: all of this run by step, that of the best checkpoint among them; of a large one, the path of its
+            file.
 
     Raises:
         ValueError: for an argument out of its range, before anything is trained.
@@ -141,7 +148,8 @@ class LossLandscapeCallback(_Callback):
         self,
         *,
         every_n_epochs: Optional[int] = None,
-        at_train_end: bool = True,
+        every_n_train_steps: Optional[int] = None,
+        at_train_end: Union[bool, Literal["best"]] = True,
         x: Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]] = (-1.0, 1.0, 51),
         y: Optional[Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]]] = (-1.0, 1.0, 51),
         directions: Union[Literal["random"], Callable] = "random",
@@ -169,8 +177,12 @@ class LossLandscapeCallback(_Callback):
         super().__init__()
         _join_namespaces(self)
         _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
+        _at_least("every_n_train_steps", every_n_train_steps, 1, "a landscape every so many steps, or None")
+        if at_train_end not in (True, False, "best"):
+            raise ValueError(f'at_train_end={at_train_end!r} is unknown; the choices are True, False, "best".')
         grid, searched = ranges_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
-        self.every_n_epochs, self.at_train_end, self.strict = every_n_epochs, at_train_end, strict
+        self.every_n_epochs, self.every_n_train_steps = every_n_epochs, every_n_train_steps
+        self.at_train_end, self.strict = at_train_end, strict
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self.budget = parse_budget(budget)
         self.settings = _checked(
@@ -183,7 +195,7 @@ class LossLandscapeCallback(_Callback):
         )  # fmt: skip
         self.look = _look(grid.ndim, samples, Look(plots, formats, color_scale, sample_layout, share_colorbar))
         self._handover = Handover()
-        self._loaded: dict[str, int] = {}  # step and epoch of the checkpoint that is validated or tested
+        self._loaded: dict[str, Any] = {}  # step and epoch of the checkpoint that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._kept = Kept()
         self._begin()
@@ -193,6 +205,7 @@ class LossLandscapeCallback(_Callback):
         self._landscapes: dict[int, Landscape | Path] = {}
         self._warned: set[str] = set()  # kinds of failures
         self._remarked: set[str] = set()
+        self._schedule = Schedule(self.every_n_epochs, self.every_n_train_steps)
         self._postponed = self._off = self._rehearsed = self._began = False
 
     def __reduce__(self) -> Any:
@@ -221,7 +234,8 @@ class LossLandscapeCallback(_Callback):
         """
         if self.landscape is None:
             raise ValueError(
-                f"There is no landscape yet (every_n_epochs={self.every_n_epochs}, at_train_end={self.at_train_end}): "
+                f"There is no landscape yet (every_n_epochs={self.every_n_epochs}, "
+                f"every_n_train_steps={self.every_n_train_steps}, at_train_end={self.at_train_end}): "
                 "call trainer.fit(...) with this callback first. If you did, a warning of the callback says why it "
                 "has none. Landscapes in files are drawn by lightning_landscape.load(path).plot()."
             )
@@ -286,16 +300,22 @@ class LossLandscapeCallback(_Callback):
         self._flags = flags_of(pl_module)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
-        """Note the counters that the step reads, and rehearse before the first one, after the module's start hooks."""
-        if self._counters is not None:
-            self._counters.record()
-        if not self._rehearsed and (self.every_n_epochs is not None or self.at_train_end):
+        """Rehearse before the first step, after the module's start hooks. The landscape after steps n, 2n, …
+
+        All that belongs to the step before is over here: every hook, its validation, its checkpoint.
+        """
+        if not self._rehearsed and (self.every_n_epochs or self.every_n_train_steps or self.at_train_end):
             self._rehearsed = True
             self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
             if self._kept.cost is not None:
                 grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
-                say(trainer, announced(trainer, self._kept.cost, grid, batch, self.every_n_epochs, budget))
+                moments = self.every_n_epochs, budget, self.every_n_train_steps
+                say(trainer, announced(trainer, self._kept.cost, grid, batch, *moments))
+        if self._schedule.is_due(trainer):
+            self._run(trainer, pl_module, last=False)
+        if self._counters is not None:
+            self._counters.record()  # those that the step reads
 
     def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
@@ -304,7 +324,6 @@ class LossLandscapeCallback(_Callback):
             try:
                 self._check_folder(trainer)
                 with (
-                    compat.clocks_stopped(trainer, time.monotonic),
                     waiting(trainer, "Landscape: one batch for trial"),
                     sealed(trainer, pl_module, watch=True),
                     undisturbed(trainer, self._counters),
@@ -340,17 +359,42 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape after epochs n, 2n, …: here, when the epoch's checkpoint is safe."""
-        due = self.every_n_epochs and trainer.current_epoch and trainer.current_epoch % self.every_n_epochs == 0
+        due = self._schedule.is_due(trainer, epoch_over=True)
         # An epoch that only takes BatchNorm's statistics anew starts with none: the landscape has to wait for them.
-        self._postponed = bool(due) and compat.updates_statistics_only(trainer)
+        self._postponed = due and compat.updates_statistics_only(trainer)
         if due and not self._postponed:
             self._run(trainer, pl_module, last=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The landscape of the final weights."""
-        due = self.every_n_epochs and trainer.current_epoch % self.every_n_epochs == 0
+        """The landscapes of the best checkpoint, if that is wanted, and of the final weights."""
+        due = self._schedule.is_due(trainer, epoch_over=True)
+        if self.at_train_end == "best" and not self._off and not compat.is_smoke_test(trainer):
+            self._run_best(trainer, pl_module)
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
+
+    def _run_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The landscape of the best checkpoint, in a plane around its own weights."""
+        saved, error = None, None
+        try:
+            with compat.averaged(trainer, pl_module):
+                saved = best_checkpoint(trainer, pl_module)
+        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
+            error = raised
+        try:
+            raise_together(trainer, error)
+        except NoBestError as reason:
+            text = f'at_train_end="best": {reason}'
+            compat.info(trainer, text) if reason.is_final else self._remark(trainer, [text])
+        except Exception as error:  # noqa: BLE001  # the file may be damaged, or gone
+            self._failed(trainer, error, "The best checkpoint could not be read")
+        if saved is not None and error is None:
+            weights = f"the best checkpoint, {saved.name}"
+            self._loaded = {"step": saved.step, "epoch": saved.epoch, "weights": weights, "saved": saved}
+            try:
+                self._run(trainer, pl_module)
+            finally:
+                self._loaded = {}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
@@ -426,27 +470,35 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Trainer, pl_module: LightningModule, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        if trainer.state.fn == "fit" and (self._off or step in self._landscapes):
+        is_best = "saved" in self._loaded
+        if trainer.state.fn == "fit" and (self._off or (step in self._landscapes and not is_best)):
             return
-        granted = self._grant(step, last)
+        left, needed = None, 0.0
+        if trainer.state.fn == "fit" and not (last and self.at_train_end):
+            left, needed = from_first(trainer, (compat.time_left(trainer), self._kept.seconds))
+        if left is not None and left <= needed:
+            log_.info("no landscape of step %d: %.3g s of max_time are left for the training", step, max(left, 0.0))
+            return
+        began, until = now(), None if left is None else now() + left
+        granted = self._grant(step, last, math.inf if left is None else left)
         if granted is None and self._account is not None:
             return
         part, error = None, None
         with self._spending():
             try:
                 with (
-                    compat.clocks_stopped(trainer, time.monotonic),
                     preserved(),
                     closing(self._files(trainer, step)) as files,
                     progress(trainer, self._settings(trainer).grid, last, not is_sharded(pl_module)) as self._shown,
                 ):
                     deadline = None if granted is None else Deadline(granted.total)
                     try:
-                        part = self._measure(trainer, pl_module, files, last, granted)
+                        part = self._measure(trainer, pl_module, files, last, granted, until)
                     except Exception as raised:  # noqa: BLE001  # raised below, on every rank
                         error = raised
                     landscape = self._together(trainer, files, part, error)
                     self._finish(trainer, landscape, files, step, deadline)
+                    self._kept.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
                 say(trainer, self._shown.closing_line(landscape, step, files.folder, *filter(None, [uphill])))
             except PassEndedError:
@@ -458,18 +510,18 @@ class LossLandscapeCallback(_Callback):
                     raise
                 self._failed(trainer, error)
 
-    def _grant(self, step: int, last: bool) -> Grant | None:
-        """The seconds of the landscape of this step; None for none."""
+    def _grant(self, step: int, last: bool, left: float) -> Grant | None:
+        """The seconds of the landscape of this step, so many `left` at most; None for none."""
         if self._account is None:
             return None
         cost, settings = self._kept.cost, self.settings
         needed = 0.0
         if cost is not None:
             needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
-        granted = self._account.grant(last, needed)
+        granted = self._account.grant(last, needed, 2 if "saved" in self._loaded else 1)
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
-        return granted
+        return None if granted is None else Grant(min(granted.measuring, left), min(granted.total, left))
 
     def _planned(
         self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, settings: Settings, seconds: float
@@ -524,12 +576,19 @@ class LossLandscapeCallback(_Callback):
             self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
 
     def _files(self, trainer: Trainer, step: int) -> PassFiles:
-        name = f"step={step:06d}" + ("" if trainer.state.fn == "fit" else f"-{compat.running_method(trainer)}")
+        name = "-".join(filter(None, (f"step={step:06d}", self._kind(trainer))))
         root = self._folder(trainer)
         elsewhere = []
         if root is not None and self.dirpath is None and trainer.state.fn == "fit" and trainer.ckpt_path is not None:
             elsewhere = continued_folders(root, trainer.ckpt_path)
-        return PassFiles(root, name, elsewhere, trainer.global_rank)
+        twin = f"step={step:06d}" if "saved" in self._loaded else None
+        return PassFiles(root, name, elsewhere, trainer.global_rank, twin)
+
+    def _kind(self, trainer: Trainer) -> str:
+        """The kind of a pass in names of folders and tags: "best", "validate" or "test"; "" for any other."""
+        if trainer.state.fn == "fit":
+            return "best" if "saved" in self._loaded else ""
+        return compat.running_method(trainer)
 
     def _together(
         self, trainer: Trainer, files: PassFiles, part: Landscape | None, error: Exception | None
@@ -547,9 +606,23 @@ class LossLandscapeCallback(_Callback):
         return landscape
 
     def _measure(
-        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, last: bool, granted: Grant | None
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        files: PassFiles,
+        last: bool,
+        granted: Grant | None,
+        until: float | None,
     ) -> Landscape:
-        """This rank's points; a pass that is stopped keeps those it has, here and on disk."""
+        """This rank's points; a pass that is stopped keeps those it has, here and on disk.
+
+        Args:
+            trainer, pl_module: to be measured.
+            files: of the pass.
+            last: whether it is the last landscape.
+            granted: by the budget; None for no limit.
+            until: when ``max_time`` ends the training; None if nothing does.
+        """
         self._kept.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
         settings = self._settings(trainer)
         side_by_side = is_sharded(pl_module)
@@ -557,7 +630,7 @@ class LossLandscapeCallback(_Callback):
         with (
             sealed(trainer, pl_module),
             undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
-            compat.averaged(trainer, pl_module) as averaging,
+            nullcontext() if settings.saved else compat.averaged(trainer, pl_module) as averaging,
         ):
             saved, landscape = time.monotonic(), None
             settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
@@ -577,7 +650,8 @@ class LossLandscapeCallback(_Callback):
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
-                        stop = bool(trainer.received_sigterm) or self._shown.must_end
+                        is_late = until is not None and now() > until
+                        stop = bool(trainer.received_sigterm) or self._shown.must_end or is_late
                         if synchronize_ranks(stop=stop) if side_by_side else stop:
                             break
             except BaseException:
@@ -622,6 +696,8 @@ class LossLandscapeCallback(_Callback):
         elif missing:
             what = f"{missing} of {landscape.grid.size} points of the landscape of step {step} could not be measured"
             why = "the pass was stopped" if deadline is None else "the budget was spent"
+            left = compat.time_left(trainer)
+            why = "max_time is over" if left is not None and left <= 0 else why
             self._failed(trainer, landscape.report.failure or why, what)
         if (deadline is not None or self._shown.has_ended) and not landscape.done.any():
             return
@@ -631,7 +707,7 @@ class LossLandscapeCallback(_Callback):
                 compat.info(trainer, f"{what} ({error}). Give samples=0, or mode='eval'.")
             else:
                 self._failed(trainer, error, what)
-        tag = self._tag if trainer.state.fn == "fit" else f"{self._tag}_{compat.running_method(trainer)}"
+        tag = "_".join(filter(None, (self._tag, self._kind(trainer))))
         written = files.begin()
         output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
         output.for_loggers.text[f"{tag}/recipe"] = about(

@@ -94,7 +94,7 @@ class Recipe:
         seed: of the choice of data and of the random numbers that all points share.
         step: of the optimiser, at which the weights were taken.
         epoch: the number of finished epochs.
-        weights: "the module's", or what averaged them.
+        weights: "the module's", what averaged them, or the checkpoint that they are from.
         weights_checksum: of types, shapes and bits; XXH3, 128 bits.
         data: the data of each surface, the main one first.
         data_of: the data on which each metric was measured.

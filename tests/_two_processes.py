@@ -15,12 +15,14 @@ from unittest.mock import patch
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 import lightning_landscape.callback as home
+import lightning_landscape.survey.survey as survey
 from lightning_landscape import Landscape, LossLandscapeCallback
 
 torch.set_num_threads(1)
@@ -89,6 +91,17 @@ def validated(trainer: L.Trainer, module: Net, kill: bool = False) -> int:
     return count
 
 
+def disagree() -> None:
+    """Let rank 1 find the loss far steeper than it is, wherever ranges are searched."""
+    real = survey.loss_at
+
+    def steeper(*arguments: Any) -> Any:
+        loss = real(*arguments)
+        return lambda point: loss(point) * (1 + 100 * RANK * abs(point).max())
+
+    survey.loss_at = steeper  # type: ignore[assignment]
+
+
 def main(out: Path, mode: str) -> None:
     strategy: Any = DDPStrategy(process_group_backend="gloo", timeout=timedelta(minutes=20))
     if mode == "spawn":
@@ -102,11 +115,22 @@ def main(out: Path, mode: str) -> None:
                 plots=["heat"], dirpath=out / "files",
             )
         ]  # fmt: skip
+    if mode == "when":
+        disagree()
+        callbacks = [
+            LossLandscapeCallback(
+                every_n_train_steps=2, at_train_end="best", x=("auto", 5), y=("auto", 3), max_samples=None, samples=2,
+                plots=["heat"], dirpath=out / "files", strict=True,
+            )
+        ]  # fmt: skip
+    if mode.startswith("when"):
+        callbacks.append(ModelCheckpoint(out / "saved", monitor="val_loss", mode="max"))
     L.seed_everything(1, workers=True)
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", devices=1 if mode == "one" else 2, logger=False, callbacks=callbacks,
-        strategy="auto" if mode == "one" else strategy, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=out, use_distributed_sampler=True,
+        strategy="auto" if mode == "one" else strategy, enable_checkpointing=mode.startswith("when"),
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=out,
+        use_distributed_sampler=True,
     )  # fmt: skip
     module = Net(mode)
     if mode in ("kill", "validate"):
@@ -127,12 +151,13 @@ def main(out: Path, mode: str) -> None:
         "random": torch.get_rng_state().tolist(),
         "steps": [int(s) for s in getattr(callbacks[0], "landscapes", {})] if callbacks else [],
     }
-    last = callbacks[0].landscape if callbacks else None
+    last = getattr(callbacks[0], "landscape", None) if callbacks else None
     if last is not None:
         result["values"] = {name: array.tolist() for name, array in last.values.items()}
         result["samples"] = last.samples.values.tolist()
         result["places"] = [sample.index for sample in last.samples.items]
         result["done"] = int(last.done.sum())
+        result["axes"] = [axis.tolist() for axis in last.grid.axes]
     (out / f"rank{trainer.global_rank}.json").write_text(json.dumps(result))
 
 

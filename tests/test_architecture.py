@@ -226,7 +226,6 @@ def test_compat_is_where_the_private_names_of_lightning_are():
         "_data_source",
         "_extract_batch_size",
         "_mode",
-        "_start_time",
     }
 
 

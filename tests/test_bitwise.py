@@ -118,7 +118,7 @@ class Interrupted(LossLandscapeCallback):
     error: BaseException = RuntimeError("in the middle")
     points = 0
 
-    def _measure(self, trainer: Any, pl_module: Any, folder: Any, seconds: Any) -> Any:
+    def _measure(self, *arguments: Any) -> Any:
         import lightning_landscape.callback as home
 
         real, owner = home.measuring, self
@@ -137,7 +137,7 @@ class Interrupted(LossLandscapeCallback):
 
         home.measuring = measuring  # type: ignore[assignment]
         try:
-            return super()._measure(trainer, pl_module, folder, seconds)
+            return super()._measure(*arguments)
         finally:
             home.measuring = real
 

@@ -537,19 +537,6 @@ def test_two_callbacks_in_one_trainer_do_not_share_a_folder(tmp_path: Path) -> N
     assert seeds == {"landscape": 1, "landscape_2": 2}
 
 
-def test_the_time_of_a_pass_does_not_count_against_max_time(tmp_path: Path) -> None:
-    import time
-
-    def slow(module: Any, batch: Any) -> Tensor:
-        time.sleep(0.05)
-        return module.net(batch[0]).sum()
-
-    callback = small(every_n_epochs=1, objective=slow, max_batches=1)
-    runner = fit(tmp_path, callback, max_epochs=4, max_time={"seconds": 1})
-    assert runner.current_epoch == 4
-    assert len(callback.landscapes) == 4  # 9 points each: 1.8 s in all
-
-
 def test_the_last_weights_of_an_averaging_callback_are_measured(tmp_path: Path) -> None:
     from lightning.pytorch.callbacks import StochasticWeightAveraging
 
@@ -659,18 +646,6 @@ def test_a_large_landscape_is_kept_as_the_path_of_its_file(tmp_path: Path, monke
 
 
 # What a hostile user would try.
-
-
-def test_max_time_ends_a_training_as_it_would_without_us(tmp_path: Path) -> None:
-    import time
-
-    class Slow(Classifier):
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            time.sleep(0.02)
-
-    callback = small(every_n_epochs=1, x=(-1, 1, 9), y=(-1, 1, 9))
-    runner = fit(tmp_path, callback, Slow(), max_epochs=1000, max_time={"seconds": 1})
-    assert 3 <= runner.current_epoch <= 13  # 0.08 s of training an epoch
 
 
 def test_a_step_that_stops_the_training_at_a_far_point_does_not(tmp_path: Path) -> None:

@@ -340,6 +340,9 @@ def test_the_library_finds_ranges(tmp_path: Path) -> None:
     assert library(tmp_path).compute_1d("auto")["xcoordinates"].tolist() == np.linspace(-2, 2, 51).tolist()
     plane = library(tmp_path).compute_2d(xrange=(-1, 1, 3), yrange=("auto", 3))
     assert (plane["xcoordinates"].tolist(), plane["ycoordinates"].tolist()) == ([-1, 0, 1], [-2, 0, 2])
+    with pytest.warns(UserWarning, match="span 2 dimensions only"):  # there are two weights
+        volume = library(tmp_path).compute_3d((-1, 1, 3), (-1, 1, 3), ("auto", 3), save=False)
+    assert volume["zcoordinates"].tolist() == [-2, 0, 2]
     again = library(tmp_path).compute_2d(xrange=(-1, 1, 3), yrange=("auto", 3), resume=True)
     np.testing.assert_array_equal(again["losses"], plane["losses"])
 

@@ -17,8 +17,8 @@ from lightning_landscape.directions import recipe
 from ._limits import HANG
 
 OPTIONS: dict[str, Any] = {
-    "every_n_epochs": 3, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None, "directions": "random",
-    "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
+    "every_n_epochs": 3, "every_n_train_steps": 100, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None,
+    "directions": "random", "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
     "data": ["val", "train"], "mode": "train", "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
     "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
     "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "budget": "2min",
@@ -42,7 +42,7 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
     parsed = cli.LightningCLI(boring, run=False, args=["--config", str(path)])
     (callback,) = [c for c in parsed.trainer.callbacks if isinstance(c, LossLandscapeCallback)]
     by_hand = LossLandscapeCallback(**given)
-    for name in ("every_n_epochs", "at_train_end", "dirpath", "strict", "look", "budget"):
+    for name in ("every_n_epochs", "every_n_train_steps", "at_train_end", "dirpath", "strict", "look", "budget"):
         assert getattr(callback, name) == getattr(by_hand, name), name
     own, expected = vars(callback.settings).copy(), vars(by_hand.settings).copy()
     assert recipe(own.pop("directions")) == recipe(expected.pop("directions"))
@@ -57,7 +57,7 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
         {"seed": 1},
         {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05},
         {"accelerate": "bf16"},
-        {"x": "auto", "y": ["auto", 21]},
+        {"x": "auto", "y": ["auto", 21], "at_train_end": "best"},
     ],
 )
 def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:

@@ -66,6 +66,24 @@ def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: P
     assert np.array_equal(files.loss, callback.landscape.loss)
 
 
+def test_steps_ranges_and_the_best_checkpoint_are_those_of_rank_0(tmp_path: Path) -> None:
+    """Rank 1 would end the axes elsewhere, as it finds another loss there."""
+    first, second = run(tmp_path / "with", "when")[0]
+    plain, _ = run(tmp_path / "without", "when without")[0]
+    assert first["weights"] == plain["weights"]
+    assert first["metrics"] == plain["metrics"]
+    assert first["random"] == plain["random"]
+    assert first["steps"] == second["steps"] == [2, 4, 3, 6]  # of 3 an epoch; the best is that after the first
+    assert first["axes"] == second["axes"]
+    assert first["values"] == second["values"]
+    assert first["done"] == second["done"] == 15
+    assert first["axes"][0][-1] > 0.2
+    folders = sorted(path.parent.name for path in (tmp_path / "with" / "files").glob("*/landscape.h5"))
+    assert folders == ["step=000002", "step=000003-best", "step=000004", "step=000006"]
+    grids = [load(tmp_path / "with" / "files" / name / "landscape.h5").grid for name in folders]
+    assert all(grid == grids[0] for grid in grids)
+
+
 class Frozen(L.Callback):
     """Puts the weights and buffers back that the one step of training has moved."""
 

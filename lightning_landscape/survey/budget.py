@@ -175,22 +175,26 @@ class Account:
         """Seconds since the beginning that no landscape has taken."""
         return now() - self.began - self.spent
 
-    def left(self, last: bool) -> float:
-        """Seconds that a landscape which begins now may take, with what earlier ones left over."""
+    def left(self, last: bool, to_come: int = 1) -> float:
+        """Seconds that a landscape which begins now may take, with what earlier ones left over.
+
+        If more are `to_come`, it shares them with these.
+        """
         if self.budget.seconds is not None:
             return (self.passes + 1) * self.budget.seconds - self.spent
         least = self.budget.least_at_end if last else self.budget.least
-        return max((self.budget.share or 0.0) * self.trained - self.spent, least)
+        return max(((self.budget.share or 0.0) * self.trained - self.spent) / to_come, least)
 
-    def grant(self, last: bool, needed: float) -> Grant | None:
+    def grant(self, last: bool, needed: float, to_come: int = 1) -> Grant | None:
         """The seconds of a landscape that begins now; None where they are saved for a later one.
 
         Args:
             last: for the last landscape, which does not wait.
             needed: seconds that the coarsest landscape takes, without its pictures. If landscapes share the time, as
                 much is left for the last one.
+            to_come: how many landscapes share what is left of the time.
         """
-        left, needed = self.left(last), needed + self.showing
+        left, needed = self.left(last, to_come), needed + self.showing
         if not last and self.budget.share and not self.budget.least_at_end:
             left -= needed
         if not last and left < needed:

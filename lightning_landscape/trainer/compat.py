@@ -357,18 +357,17 @@ def optimizer_classes() -> tuple[type, ...]:
     return (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler, *wrappers)
 
 
-@contextmanager
-def clocks_stopped(trainer: Trainer, now: Callable[[], float]) -> Iterator[None]:
-    """Take the time spent inside out of a `Timer` that still runs, and so out of ``max_time``."""
-    start = now()
-    try:
-        yield
-    finally:
-        for timer in _callbacks_named(trainer, "Timer"):
-            for stage, began in timer._start_time.items():
-                ended = timer._end_time.get(stage)
-                if began is not None and (ended is None or ended < began):
-                    timer._start_time[stage] = began + (now() - start)
+def time_left(trainer: Trainer) -> float | None:
+    """Seconds until a `Timer` ends the training, such as that of ``max_time``; None without one."""
+    left = [timer.time_remaining() for timer in _callbacks_named(trainer, "Timer")]
+    return min((seconds for seconds in left if seconds is not None), default=None)
+
+
+def load_checkpoint(trainer: Trainer, path: str) -> dict[str, Any]:
+    """The content of a checkpoint that this training has written, on the CPU."""
+    load = trainer.strategy.checkpoint_io.load_checkpoint
+    trusted = {"weights_only": False} if "weights_only" in inspect.signature(load).parameters else {}
+    return dict(load(path, **trusted))
 
 
 def is_spawned(trainer: Trainer) -> bool:

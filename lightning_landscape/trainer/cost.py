@@ -131,6 +131,7 @@ def announced(
     batch: object,
     every_n_epochs: int | None,
     budget: Budget | None = None,
+    every_n_train_steps: int | None = None,
     settings: TimingSettings = DEFAULTS,
 ) -> str:
     """The line that says before the training what the landscapes will cost.
@@ -142,25 +143,38 @@ def announced(
         batch: the first one of the training.
         every_n_epochs: as the user gave it; None for one landscape, at the end.
         budget: what limits the time.
+        every_n_train_steps: as the user gave it.
         settings: tell the time of a training step.
     """
-    point, epochs = cost.point(), every_n_epochs or trainer.max_epochs
+    point = cost.point()
     processes = 1 if is_sharded(trainer.lightning_module) else trainer.world_size
     each = None if point is None else point * grid.size / processes
     per_sample = cost.seconds_per_sample.get("train", next(iter(cost.seconds_per_sample.values())))
     size = compat.batch_size(trainer, batch, fallback=0)
-    between = settings.training * per_sample * size * trainer.num_training_batches * (epochs or 0)
+    batches = _batches_between(trainer, every_n_epochs, every_n_train_steps)
+    between = settings.training * per_sample * size * batches
     share = each / between if each is not None and 0 < between < math.inf else None
     counts = list(cost.samples.values())
     samples = None if None in counts else sum(n for n in counts if n is not None)
-    return cost_line(grid.shape, samples, each, _occasion(every_n_epochs), share, _limit(budget))
+    return cost_line(grid.shape, samples, each, _occasion(every_n_epochs, every_n_train_steps), share, _limit(budget))
 
 
-def _occasion(every_n_epochs: int | None) -> str:
+def _batches_between(trainer: Trainer, every_n_epochs: int | None, every_n_train_steps: int | None) -> float:
+    """The batches of the training from one landscape to the next; 0 where nobody knows."""
+    by_step = (every_n_train_steps or math.inf) * trainer.accumulate_grad_batches
+    epochs = every_n_epochs or (None if every_n_train_steps else max(trainer.max_epochs or 0, 0))
+    by_epoch = math.inf if epochs is None else trainer.num_training_batches * epochs
+    return min(by_step, by_epoch)
+
+
+def _occasion(every_n_epochs: int | None, every_n_train_steps: int | None = None) -> str:
     """When there is a landscape."""
-    if every_n_epochs is None:
-        return "at the end"
-    return "every epoch" if every_n_epochs == 1 else f"every {every_n_epochs} epochs"
+    moments = [
+        f"every {name}" if count == 1 else f"every {count} {name}s"
+        for count, name in ((every_n_epochs, "epoch"), (every_n_train_steps, "step"))
+        if count is not None
+    ]
+    return " and ".join(moments) or "at the end"
 
 
 def _limit(budget: Budget | None) -> str:

@@ -25,6 +25,7 @@ class Kept:
         plan: the data and the fineness of all landscapes.
         grid: with the ranges that were found, so that all landscapes show the same part of their planes.
         ranges: how they were found.
+        seconds: that the last landscape took.
     """
 
     choice: Choice | None = None
@@ -32,6 +33,7 @@ class Kept:
     plan: Plan | None = None
     grid: Grid | None = None
     ranges: dict[str, RangeRecipe] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def keep_ranges(self, landscape: Landscape | None) -> None:
         """Keep the ranges of a landscape, if they were found."""

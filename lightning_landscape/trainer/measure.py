@@ -44,6 +44,7 @@ from .cost import Cost, measured_cost
 from .frozen import FrozenData, freeze
 from .kept import Kept
 from .probe import probing
+from .saved import Saved
 from .tiles import describe, tile_stream
 from .undisturbed import Substitutes, substitutes_of
 
@@ -72,7 +73,8 @@ class Settings:
         ranges: those that were found before, by the name of the axis.
         step: of the optimiser, at which the weights were taken; None for the Trainer's.
         epoch: the number of finished epochs.
-        weights: "the module's", or what averaged them.
+        weights: "the module's", what averaged them, or the checkpoint that they are from.
+        saved: that checkpoint; None for the weights of now.
         flags: whether each part of the module, by name, is in train mode in its training (`modes.put_in_mode`).
         budget: as the user gave it; None for no limit of time.
         planned_samples: of each data set, as the time allows; None for `max_samples`.
@@ -103,6 +105,7 @@ class Settings:
     level: int | None = None
     is_last: bool = True
     kept: Kept = field(default_factory=Kept)
+    saved: Saved | None = None
 
 
 Find = Callable[[Landscape], Landscape | None]
@@ -155,7 +158,7 @@ def measuring(
         ValueError: if no parameter may move.
     """
     deadline = None if seconds is None else Deadline(seconds)
-    with probing(trainer, module, settings.mode, settings.flags) as (probe, recorder, snapshot):
+    with probing(trainer, module, settings.mode, settings.flags, settings.saved) as (probe, recorder, snapshot):
         settings = replace(
             settings, accelerate=settings.accelerate if probe is not module else False
         )  # the user's own: plainly

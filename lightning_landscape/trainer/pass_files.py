@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +50,7 @@ class PassFiles:
         name: of the pass, e.g. "step=000240".
         elsewhere: other folders of passes, where an earlier run may have left this one.
         rank: of this process.
+        twin: the name of the pass that would be of the same weights; its points are taken over into a new folder.
 
     Attributes:
         folder: where the files go; None before `find`, and where there is none.
@@ -58,8 +59,10 @@ class PassFiles:
         notes: messages to the user about other folders.
     """
 
-    def __init__(self, root: Path | None, name: str, elsewhere: Sequence[Path] = (), rank: int = 0) -> None:
-        self.root, self.name, self.rank = root, name, rank
+    def __init__(
+        self, root: Path | None, name: str, elsewhere: Sequence[Path] = (), rank: int = 0, twin: str | None = None
+    ) -> None:
+        self.root, self.name, self.rank, self.twin = root, name, rank, twin
         self.elsewhere = [place for place in elsewhere if place != root]
         self.folder: Path | None = None
         self.finished = False
@@ -199,7 +202,18 @@ class PassFiles:
             unfinished = [entry for entry in content.different if not entry[0].done.all()]
             if unfinished and folder.parent == self.root and not _is_taken(folder):
                 self.notes += [_note(folder, part, reasons, self.folder) for part, reasons in unfinished]
-        return merge([part.without_interpolated() for part in parts]) if parts else None
+        twins = self._twins(landscape)
+        return merge([part.without_interpolated() for part in (*parts, *twins)]) if parts or twins else None
+
+    def _twins(self, landscape: Landscape) -> list[Landscape]:
+        """The points of this landscape in the folders of its twin, with its own recipe."""
+        if self.twin is None:
+            return []
+        folders = [f for root in (self.root, *self.elsewhere) if root for f in _folders(root, self.twin)]
+        twins = [part for folder in folders for part in Content.of(folder, landscape).same]
+        for twin in twins:
+            twin.recipe = replace(landscape.recipe, same_as_loss=twin.recipe.same_as_loss)
+        return twins
 
     def _finish(self, folder: Path, landscape: Landscape) -> Landscape:
         """Take a folder with the finished landscape: only missing files are written, unless another process does."""

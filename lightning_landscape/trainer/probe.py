@@ -23,6 +23,7 @@ from ..objectives.lightning_step import LoggedValues
 from ..weights.parameters import Snapshot, canonical_name
 from ..weights.sharding import FSDPState, fsdp_parts, is_part, is_sharded, local
 from . import compat
+from .saved import Saved
 from .undisturbed import substitutes_of
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def probing(
-    trainer: Trainer, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS
+    trainer: Trainer, module: nn.Module, mode: str = "eval", flags: Flags = NO_FLAGS, saved: Saved | None = None
 ) -> Iterator[tuple[nn.Module, LoggedValues, Snapshot]]:
     """The module to move, the recorder of what it logs, and a snapshot of the parameters that stay.
 
     Call it inside `undisturbed`. The module to move is a copy where `module` can be copied, else `module` itself. It
-    is in `mode`, as `put_in_mode` says. The snapshot's tensors are not those that move.
+    is in `mode`, as `put_in_mode` says. It has the weights of a checkpoint, if one is given: so has the snapshot,
+    whose tensors are not those that move.
 
     Raises:
         UncopyablePartError: if what the module holds can't be copied, or a part of it where there are more processes.
@@ -52,11 +54,17 @@ def probing(
                     raise
             else:
                 forget_ranks(probe)
-                yield probe, recorder, Snapshot.view(module)
+                yield probe, recorder, Snapshot.view(module) if saved is None else _loaded(saved, probe)  # type: ignore[arg-type]
                 return
         with probe_in_place(trainer, module, mode, flags) as (recorder, snapshot):
             forget_ranks(module)
-            yield module, recorder, snapshot
+            yield module, recorder, snapshot if saved is None else _loaded(saved, module)  # type: ignore[arg-type]
+
+
+def _loaded(saved: Saved, probe: LightningModule) -> Snapshot:
+    """The snapshot of a probe that has got the weights of a checkpoint."""
+    saved.load_into(probe)
+    return Snapshot.of(probe)
 
 
 def probe_copy(
