@@ -23,6 +23,7 @@ from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.accelerations import proof
 from lightning_landscape.accelerations.trial import Choice
 from lightning_landscape.survey import budget, survey
+from lightning_landscape.trainer import measure
 
 from ._two_processes import leave  # noqa: F401  # at the exit
 
@@ -91,22 +92,27 @@ def at_record(count: int, act: Callable[[], None]) -> Iterator[None]:
 def ticking(seconds: int, reading: float = 0.0) -> Iterator[None]:
     """Budgets see a clock on which each recorded point and each sample that is read take so many seconds.
 
-    The first ten samples take half a second if any takes time.
+    Where reading takes time, a rehearsal reads a sample in half a second.
     """
-    record, read, time, samples = survey.Survey._record, Numbers.__getitem__, [0.0], [0]
+    record, read, prepare = survey.Survey._record, Numbers.__getitem__, measure.Pass.prepare
+    time, sample = [0.0], [0.0]
 
     def recorded(self: Any, *arguments: Any) -> None:
         record(self, *arguments)
         time[0] += seconds
 
+    def prepared(self: Any, limit: float | None = None, first: int | None = None) -> Any:
+        sample[0] = reading if first is None else min(reading, 0.5)
+        return prepare(self, limit, first)
+
     def timed(self: Any, index: int) -> Any:
-        samples[0] += 1
-        time[0] += reading if samples[0] > 10 else min(reading, 0.5)
+        time[0] += sample[0]
         return read(self, index)
 
     with (
         patch.object(survey.Survey, "_record", recorded),
         patch.object(Numbers, "__getitem__", timed),
+        patch.object(measure.Pass, "prepare", prepared),
         patch.object(budget, "clock", lambda: time[0]),
     ):
         yield
