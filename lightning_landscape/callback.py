@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union
 
-from .accelerations import ON_REQUEST, check_accelerate
+from .accelerations import check_accelerate
 from .directions import NORMALIZATIONS, Directions, make_directions
-from .distributed.ranks import OtherRankError, exchange, from_first, merge, raise_together
+from .distributed.ranks import OtherRankError, from_first, raise_together
 from .evaluators.modes import check_mode, flags_of
 from .interpolation.refinement import check_tolerance, finest_level
 from .isolation.rng import preserved
@@ -29,7 +29,7 @@ from .plots import COLOR_SCALES, PLOTS, Figure
 from .plots.tiles import parse_layout
 from .storage import EXPORTS, check_writable, load
 from .summary import about
-from .survey.budget import AUTO, Account, Deadline, Grant, now, parse_budget
+from .survey.budget import Account, Deadline, Grant, now, parse_budget
 from .survey.find_range import ranges_of
 from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
@@ -40,12 +40,11 @@ from .trainer.interrupts import PassEndedError
 from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
-from .trainer.progress import Progress, progress, say, waiting
+from .trainer.progress import Count, Progress, progress, say, waiting
 from .trainer.saved import NoBestError, best_checkpoint
 from .trainer.schedule import Schedule
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
-from .weights.lockstep import synchronize_ranks
 from .weights.sharding import is_sharded
 
 if TYPE_CHECKING:
@@ -109,11 +108,11 @@ class LossLandscapeCallback(_Callback):
         accelerate: measure faster where a short trial on your module gives the same values, to 1e-6 relative. The trial
             compares memory formats and kernels, and compilation for long passes; the landscape's report names its
             choice. "bf16" tries bfloat16, too; report, log and pictures state its error, measured at a few points.
-            For one process; several processes measure without accelerations.
+            Several processes use rank 0's choice of formats and kernels, if it proves equal on every rank.
         tolerance: the largest error of the loss, as a share of its range, e.g. 1e-3. Points are evaluated from coarse
             to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
-            stay unseen. For one process. None evaluates every point.
+            stay unseen. None evaluates every point.
         budget: the time of the landscapes. "auto": all together at most 10 % of the time trained so far, but at least
             20 s each, and 60 s at the end. "30s", "2min" or "1h": each; what one leaves over goes to the next. A number
             such as 0.05: all together that share of the time trained. None: no limit. A plan is made once, from what
@@ -249,9 +248,7 @@ class LossLandscapeCallback(_Callback):
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
-        self._check_processes(trainer)
-        is_limited = self.budget is not None and (self.budget is not AUTO or trainer.world_size == 1)
-        self._account = Account(self.budget, len(self.look.plots)) if self.budget and is_limited else None
+        self._account = None if self.budget is None else Account(self.budget, len(self.look.plots))
         for data in self._data(trainer) if self.settings.objective is None else ():
             step = compat.STEPS[data]
             if not compat.is_overridden(step, pl_module):
@@ -270,22 +267,6 @@ class LossLandscapeCallback(_Callback):
         compat.reorder(trainer, LossLandscapeCallback)
         mine = [c for c in compat.callbacks_of(trainer) if isinstance(c, LossLandscapeCallback)]
         self._tag = "landscape" if mine[0] is self else f"landscape_{mine.index(self) + 1}"
-
-    def _check_processes(self, trainer: Trainer) -> None:
-        """Refuse what needs one process where there are several."""
-        rounding = self.settings.accelerate if self.settings.accelerate in ON_REQUEST else None
-        levels = "each level of points depends on all values before it"
-        for name, value, why in (
-            ("tolerance", self.settings.tolerance, levels),
-            ("budget", None if self.budget in (None, AUTO) else self.budget.given, levels),
-            ("accelerate", rounding, "several use no accelerations, so that all points are rounded alike"),
-        ):
-            if value is not None and trainer.world_size > 1:
-                raise compat.misconfiguration(
-                    trainer,
-                    f"{name}={value!r} needs one process, this Trainer has {trainer.world_size}: {why}. Leave {name} "
-                    "out, or train with devices=1.",
-                )
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
@@ -480,7 +461,7 @@ class LossLandscapeCallback(_Callback):
             log_.info("no landscape of step %d: %.3g s of max_time are left for the training", step, max(left, 0.0))
             return
         began, until = now(), None if left is None else now() + left
-        granted = self._grant(step, last, math.inf if left is None else left)
+        granted = self._grant(trainer, step, last, math.inf if left is None else left)
         if granted is None and self._account is not None:
             return
         part, error = None, None
@@ -510,15 +491,15 @@ class LossLandscapeCallback(_Callback):
                     raise
                 self._failed(trainer, error)
 
-    def _grant(self, step: int, last: bool, left: float) -> Grant | None:
-        """The seconds of the landscape of this step, so many `left` at most; None for none."""
+    def _grant(self, trainer: Trainer, step: int, last: bool, left: float) -> Grant | None:
+        """The seconds of the landscape of this step, so many `left` at most, by the clock of rank 0; None for none."""
         if self._account is None:
             return None
         cost, settings = self._kept.cost, self.settings
         needed = 0.0
         if cost is not None:
             needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
-        granted = self._account.grant(last, needed, 2 if "saved" in self._loaded else 1)
+        granted = from_first(trainer, self._account.grant(last, needed, 2 if "saved" in self._loaded else 1))
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
         return None if granted is None else Grant(min(granted.measuring, left), min(granted.total, left))
@@ -593,7 +574,7 @@ class LossLandscapeCallback(_Callback):
     def _together(
         self, trainer: Trainer, files: PassFiles, part: Landscape | None, error: Exception | None
     ) -> Landscape:
-        """The landscape of which every rank has measured its part; if one fails, all do, and keep what they have."""
+        """The landscape that all ranks have measured; if one fails, all do, and keep what they have."""
         try:
             raise_together(trainer, error)
         except Exception:
@@ -601,9 +582,8 @@ class LossLandscapeCallback(_Callback):
                 files.keep(part)
             raise
         assert part is not None
-        landscape = merge(exchange(trainer, part))
-        tidy(landscape)
-        return landscape
+        tidy(part)
+        return part
 
     def _measure(
         self,
@@ -626,34 +606,32 @@ class LossLandscapeCallback(_Callback):
         self._kept.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
         settings = self._settings(trainer)
         side_by_side = is_sharded(pl_module)
-        total = settings.grid.size if side_by_side else -(-settings.grid.size // trainer.world_size)
+        count = Count(1 if side_by_side else trainer.world_size)
         with (
             sealed(trainer, pl_module),
             undisturbed(trainer, self._counters if trainer.state.fn == "fit" else None),
             nullcontext() if settings.saved else compat.averaged(trainer, pl_module) as averaging,
         ):
             saved, landscape = time.monotonic(), None
-            settings = replace(settings, weights=f"averaged by {averaging}" if averaging else settings.weights)
+            settings = replace(
+                settings, weights=f"averaged by {averaging}" if averaging else settings.weights, until=until
+            )
 
             seconds = None
             if granted is not None:
                 began = now()
                 settings = self._planned(trainer, pl_module, files, settings, granted.measuring)
                 settings = replace(settings, is_last=last)
-                seconds = granted.measuring - (now() - began)
+                seconds = from_first(trainer, granted.measuring - (now() - began))
             find = partial(self._find, trainer, files)
             try:
                 with measuring(trainer, pl_module, settings, find, not self.strict, seconds, self._shown) as landscapes:
                     for landscape in landscapes:
                         self._remark(trainer, remarks(landscape))
-                        self._shown.points(int(landscape.evaluated.sum()), total)
+                        self._shown.points(count(int(landscape.evaluated.sum())), settings.grid.size)
                         if time.monotonic() - saved > SAVE_EVERY and (trainer.is_global_zero or not side_by_side):
                             self._keep(trainer, landscape, files)
                             saved = time.monotonic()
-                        is_late = until is not None and now() > until
-                        stop = bool(trainer.received_sigterm) or self._shown.must_end or is_late
-                        if synchronize_ranks(stop=stop) if side_by_side else stop:
-                            break
             except BaseException:
                 if landscape is not None and landscape.done.any():
                     self._landscape = landscape

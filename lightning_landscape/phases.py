@@ -6,6 +6,11 @@ from __future__ import annotations
 class Phases:
     """The listener of a pass, which shows nothing; subclasses do."""
 
+    @property
+    def must_end(self) -> bool:
+        """True if the user wants the pass to end."""
+        return False
+
     def tell(self, phase: str, part: int = 0, of: int = 0) -> None:
         """Begin a phase, or a part of it. A subclass may raise here to end the pass, when nothing is lost.
 

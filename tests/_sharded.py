@@ -25,14 +25,17 @@ from lightning_landscape.weights.parameters import checksum
 from lightning_landscape.weights.sharding import FSDPState, local
 from lightning_landscape.weights.sharding import whole as gather
 
+from ._decided import ticking
 from ._training import RowLogger
 from ._two_processes import numbers
 
 torch.set_num_threads(1)
 SETTINGS: dict[str, Any] = {
     "x": (-1, 1, 5), "y": (-1, 1, 4), "data": ["train", "val"], "samples": 2, "max_samples": 24, "ignore": None,
-    "normalize": "filter", "orthogonalize": True,
+    "normalize": "filter", "orthogonalize": True, "budget": None,
 }  # fmt: skip
+LEVELS: dict[str, Any] = {**SETTINGS, "x": (-0.5, 0.5, 65), "y": None, "data": "val", "tolerance": 5e-2}
+TIMED: dict[str, Any] = {**LEVELS, "tolerance": None, "budget": "40s"}
 
 
 class Block(nn.Module):
@@ -198,6 +201,9 @@ def main(out: Path, mode: str) -> None:
     callbacks: list[Any] = []
     if mode != "without":
         callbacks = [LossLandscapeCallback(every_n_epochs=1, plots=["heat"], dirpath=out / "files", **SETTINGS)]
+    if mode == "with":
+        callbacks.append(LossLandscapeCallback(plots=[], dirpath=out / "levels", **LEVELS))
+        callbacks.append(LossLandscapeCallback(plots=[], dirpath=out / "timed", **TIMED))
     L.seed_everything(1, workers=True)
     logger = RowLogger()
     trainer = L.Trainer(
@@ -209,7 +215,8 @@ def main(out: Path, mode: str) -> None:
         default_root_dir=out,
     )  # fmt: skip
     module = Net(mode)
-    trainer.fit(module, DataLoader(numbers(37), 8, shuffle=True), DataLoader(numbers(21), 8))
+    with ticking(1 + RANK):  # each has a clock of its own, and the first that is late stops all
+        trainer.fit(module, DataLoader(numbers(37), 8, shuffle=True), DataLoader(numbers(21), 8))
     optimizer = trainer.optimizers[0]
     result: dict[str, Any] = {
         "weights": plain(module.state_dict()),
@@ -232,6 +239,8 @@ def main(out: Path, mode: str) -> None:
         "done": int(landscape.done.sum()),
         "recipe": landscape.recipe,
     }
+    if mode == "with":
+        result["levels"], result["timed"] = (callback.landscape for callback in callbacks[1:])
     whole = {name: gather(tensor) for name, tensor in module.state_dict().items()}
     result["core"] = core(module, whole) if mode == "with" else []
     if trainer.is_global_zero:

@@ -112,7 +112,7 @@ def main(out: Path, mode: str) -> None:
             LossLandscapeCallback(
                 every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2,
                 max_samples=1000 if mode == "stream" else None,
-                plots=["heat"], dirpath=out / "files",
+                budget=None if mode in ("with", "kill", "validate") else "auto", plots=["heat"], dirpath=out / "files",
             )
         ]  # fmt: skip
     if mode == "when":

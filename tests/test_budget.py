@@ -9,7 +9,6 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -455,9 +454,3 @@ def test_a_step_that_raises_off_the_centre_costs_these_points_only(tmp_path: Pat
     assert found is not None
     assert 0 < found.done.sum() < found.grid.size
     assert "too far" in found.report.failure
-
-
-def test_several_processes_are_refused(tmp_path: Path) -> None:
-    trainer = L.Trainer(accelerator="cpu", logger=False, default_root_dir=tmp_path, strategy="ddp", devices=2)
-    with pytest.raises(MisconfigurationException, match=r"budget=0\.05 needs one process"):
-        callback(budget=0.05).setup(trainer, Net(), "fit")

@@ -17,8 +17,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
-from lightning_landscape.distributed.ranks import merge
 from lightning_landscape.report import Report
+from lightning_landscape.survey.group import merge
 
 from ._limits import HANG
 from ._two_processes import Net, numbers, validated
@@ -51,7 +51,14 @@ def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: P
     module = Net("one")
     module.load_state_dict(torch.load(tmp_path / "weights.pt"))
     callback = LossLandscapeCallback(
-        x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None, plots=[], strict=True
+        x=(-1, 1, 5),
+        y=(-1, 1, 4),
+        data=["train", "val"],
+        samples=2,
+        max_samples=None,
+        budget=None,
+        plots=[],
+        strict=True,
     )
     L.Trainer(
         max_steps=1, accelerator="cpu", logger=False, callbacks=[callback, Frozen()], enable_checkpointing=False,
@@ -133,7 +140,7 @@ def test_the_points_of_all_ranks_outlive_a_kill_and_go_on_with_any_number_of_ran
         L.seed_everything(1, workers=True)
         callback = LossLandscapeCallback(
             every_n_epochs=1, x=(-1, 1, 5), y=(-1, 1, 4), data=["train", "val"], samples=2, max_samples=None,
-            plots=["heat"], dirpath=out / "files", accelerate=False,
+            plots=["heat"], dirpath=out / "files", accelerate=False, budget=None,
         )  # fmt: skip
         trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[callback], enable_progress_bar=False)
         measured = validated(trainer, Net("one"))

@@ -1,14 +1,15 @@
 """Fewer evaluations: the stated error against whole surfaces, known in closed form or measured at every point."""
 
 import math
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from lightning_landscape.distributed.ranks import merge
 from lightning_landscape.interpolation.refinement import check_tolerance, least, levels, probes, refine
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
+from lightning_landscape.survey.group import merge
 
 
 def swept(function, grid, tolerance, landscape=None, errors=None, skip=()):
@@ -324,11 +325,14 @@ def test_a_tolerance_is_a_share(tolerance):
 def stopped(truth, grid, count, tolerance=0.0):
     """The landscape of these values, stopped after so many evaluations."""
     landscape, done = Landscape.empty(grid, ["loss"], "loss"), []
-    for order in refine(landscape, ["loss"], tolerance, lambda: len(done) >= count):
-        for flat in order[: count - len(done)]:
-            index = np.unravel_index(flat, grid.shape)
-            landscape.record(index, {"loss": (float(truth[index]), 0.0)})
-            done.append(flat)
+    points, tried = refine(landscape, ["loss"], tolerance, lambda: len(done) >= count), None
+    with suppress(StopIteration):
+        while True:
+            tried = points.send(tried)[: count - len(done)]
+            for flat in tried:
+                index = np.unravel_index(flat, grid.shape)
+                landscape.record(index, {"loss": (float(truth[index]), 0.0)})
+                done.append(flat)
     assert landscape.evaluated.sum() == len(done) <= count
     assert np.array_equal(landscape.loss[landscape.evaluated], truth[landscape.evaluated])
     return landscape

@@ -57,7 +57,7 @@ class PutBack(L.Callback):
 
 
 def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_path: Path, without: Any) -> None:
-    from ._sharded import SETTINGS, Net
+    from ._sharded import LEVELS, SETTINGS, Net
 
     ranks, _ = run(tmp_path / "out", "with")
     assert different(ranks, without) == []
@@ -68,10 +68,12 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_pat
     assert [rank["core"] for rank in ranks] == [[], []]
 
     callback = LossLandscapeCallback(plots=[], strict=True, **SETTINGS)
+    levels = LossLandscapeCallback(plots=[], strict=True, **LEVELS)
     put_back = PutBack(tmp_path / "out" / "weights.pt", ranks[0]["python state"])
     L.Trainer(
-        max_steps=1, accelerator="cpu", logger=False, callbacks=[callback, put_back], enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0, default_root_dir=tmp_path,
+        max_steps=1, accelerator="cpu", logger=False, callbacks=[callback, levels, put_back],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
     ).fit(Net("one"), DataLoader(numbers(37), 8), DataLoader(numbers(21), 8))  # fmt: skip
     alone = callback.landscape
     assert alone is not None
@@ -86,6 +88,17 @@ def test_the_surface_is_that_of_one_process_and_the_training_is_the_same(tmp_pat
     assert checksums[0] == checksums[1]
     files = load(tmp_path / "out" / "files" / "step=000006" / "landscape.h5")
     assert np.array_equal(files.loss, first["values"]["train_loss"])
+
+    coarse = levels.landscape
+    assert coarse is not None
+    assert 0.1 < coarse.interpolated.mean() < 0.9
+    for rank in ranks:
+        np.testing.assert_array_equal(rank["levels"].interpolated, coarse.interpolated)
+        np.testing.assert_array_equal(rank["levels"].loss, ranks[0]["levels"].loss)
+        np.testing.assert_allclose(rank["levels"].loss, coarse.loss, rtol=1e-6)
+        assert rank["timed"].evaluated.sum() == 20
+        assert rank["timed"].done.all()
+        np.testing.assert_array_equal(rank["timed"].loss, ranks[0]["timed"].loss)
 
 
 @pytest.mark.parametrize("mode", ["one rank fails", "all ranks fail"])

@@ -9,14 +9,12 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_landscape import LossLandscape, LossLandscapeCallback, load, save
 from lightning_landscape.landscape import equal
 from lightning_landscape.summary import summary
-from lightning_landscape.trainer import compat
 
 from ._formula import callback, train
 from ._training import differences
@@ -125,20 +123,6 @@ def test_a_wrong_tolerance_is_refused_before_the_training(tolerance: Any) -> Non
         LossLandscapeCallback(tolerance=tolerance)
     with pytest.raises(ValueError, match=r"tolerance=.*: give the largest error as a share of the range"):
         LossLandscape(nn.Linear(1, 1), [], tolerance=tolerance)
-
-
-def test_several_processes_are_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    def setup(callback: LossLandscapeCallback) -> None:
-        quiet: Any = {"logger": False, "enable_checkpointing": False}
-        callback.setup(L.Trainer(accelerator="cpu", callbacks=[callback], **quiet), Net(), "fit")
-
-    monkeypatch.setattr(L.Trainer, "world_size", property(lambda self: 2))
-    monkeypatch.setattr(compat, "unsupported", lambda trainer: None)  # as of a DDP strategy
-    setup(LossLandscapeCallback())
-    with pytest.raises(
-        MisconfigurationException, match=r"tolerance=0\.001 needs one process, this Trainer has 2: each"
-    ):
-        setup(LossLandscapeCallback(tolerance=1e-3))
 
 
 def test_fast_dev_run_evaluates_its_corners(tmp_path: Path) -> None:

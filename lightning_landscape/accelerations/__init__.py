@@ -57,6 +57,8 @@ class Acceleration:
         together_with: the name of a row with which it may gain where neither does alone.
         points: the number of points in one call; 0 if there is no such chunk.
         always: True if it costs nothing and changes no value: it is used without a trial wherever it applies.
+        alone: True if it needs the machine for one process. Other rows change formats and kernels only. Processes that
+            use the same ones round alike.
     """
 
     use: Callable[[Evaluator, Sequence[Batch]], AbstractContextManager[Faster]]
@@ -65,6 +67,7 @@ class Acceleration:
     together_with: str | None = None
     points: int = 0
     always: bool = False
+    alone: bool = False
 
 
 ACCELERATIONS: dict[str, Acceleration] = {
@@ -74,11 +77,11 @@ ACCELERATIONS: dict[str, Acceleration] = {
     "kept_memory": Acceleration(kept_memory, always=True),
     "fast_matmul": Acceleration(fast_matmul),
     "folded": Acceleration(folded),
-    "several_points": Acceleration(several_points, points=PointLimits.points),
+    "several_points": Acceleration(several_points, points=PointLimits.points, alone=True),
     # Before the compiler, which then compiles for one thread. Several points are short of threads, processes of work.
-    "processes": Acceleration(processes, together_with="several_points"),
+    "processes": Acceleration(processes, together_with="several_points", alone=True),
     # No call of several points can be compiled.
-    "compiled": Acceleration(compiled, compiler=Compiler(), replaces="several_points"),
+    "compiled": Acceleration(compiled, compiler=Compiler(), replaces="several_points", alone=True),
 }
 ON_REQUEST: dict[str, Acceleration] = {"bf16": Acceleration(bf16)}
 

@@ -29,6 +29,8 @@ def choose(
     accelerate: bool | str = True,
     settings: TrialSettings = DEFAULT,
     phases: Phases = SILENT,
+    *,
+    shared: bool = False,
 ) -> Choice:
     """Try each acceleration at a point off the axes, on a few batches.
 
@@ -45,8 +47,10 @@ def choose(
         accelerate: True, or a row of ON_REQUEST to be tried after all others.
         settings: for the time of the trial.
         phases: is told of each trial.
+        shared: several processes measure the points, so that no row is tried that needs the machine for one.
     """
-    rows = [*((n, row) for n, row in ACCELERATIONS.items() if not row.always), *_requested(accelerate)]
+    exact = ((n, row) for n, row in ACCELERATIONS.items() if not row.always and not (shared and row.alone))
+    rows = [*exact, *_requested(accelerate)]
     trial = Trial(reference, objective, plane, batches, points, settings)
     with applied((), reference, (), always=True):
         if trial.begin():
@@ -74,6 +78,8 @@ def fastest(
     settings: TrialSettings = DEFAULT,
     known: Choice | None = None,
     phases: Phases = SILENT,
+    *,
+    shared: bool = False,
 ) -> tuple[Evaluator, Choice]:
     """`Affine`, where a few passes give all points; else `reference`, with the accelerations that are chosen.
 
@@ -83,6 +89,7 @@ def fastest(
         points: the points to be measured, shape (n, k).
         expected: the least number of them, where some may be interpolated; None for all.
         known: what was tried on this module before. It is not tried anew, unless there are many more points now.
+        shared: as in `choose`; then `Affine` is not searched either.
     """
     if reference.edits_weights:  # other evaluators keep the parameters elsewhere, where an edit would stay
         return reference, Choice()
@@ -91,7 +98,7 @@ def fastest(
         affine = find_affine(reference, objective, plane, batches, points) if known.affine else None
         if affine is not None or not known.affine:
             return affine or reference, known
-    if settings.share * len(points) * len(batches) >= settings.affine_passes:
+    if not shared and settings.share * len(points) * len(batches) >= settings.affine_passes:
         sample, times = largest_batches(batches, settings.batches)
         try:
             seconds = first_seconds(reference, objective, plane, sample) * times * len(points)
@@ -102,7 +109,7 @@ def fastest(
             affine = find_affine(reference, objective, plane, batches, points)
             if affine is not None:
                 return affine, Choice(affine=True, points=expected)
-    choice = choose(reference, objective, plane, batches, expected, accelerate, settings, phases)
+    choice = choose(reference, objective, plane, batches, expected, accelerate, settings, phases, shared=shared)
     return reference, replace(choice, points=expected)
 
 

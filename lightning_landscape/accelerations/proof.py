@@ -19,7 +19,12 @@ Pairs = Callable[[Sequence[Batch]], Sequence[tuple[Objective, Sequence[Batch]]]]
 
 @contextmanager
 def proved(
-    choice: Choice, evaluator: Evaluator, plane: Plane, batches: Sequence[Batch], pairs: Pairs
+    choice: Choice,
+    evaluator: Evaluator,
+    plane: Plane,
+    batches: Sequence[Batch],
+    pairs: Pairs,
+    any_fails: Callable[[bool], bool] = bool,
 ) -> Iterator[tuple[Evaluator, Sequence[Batch], Choice]]:
     """Apply the choice if it gives equal values on all data; else apply nothing of it.
 
@@ -34,6 +39,8 @@ def proved(
         batches: all frozen data, one data set after the other.
         pairs: gives each objective with its share of such batches, on which the values must be equal. The batches are
             those given here, or their converted form.
+        any_fails: tells the processes that share the points if the proof fails here; gives True if it fails in any.
+            Then none of them uses the choice.
 
     Yields:
         The evaluator and the batches to use, and the part of the choice that holds: all, or nothing.
@@ -49,7 +56,7 @@ def proved(
         except Exception as error:  # noqa: BLE001  # a compiler may raise anything; an error of the step comes again
             log.debug("%s: %s", type(error).__name__, error)
             is_equal = False
-        if is_equal:
+        if not any_fails(not is_equal):
             yield fast, converted, choice
             return
     log.debug("%s are not used: they do not hold on all data", ", ".join(choice.names))

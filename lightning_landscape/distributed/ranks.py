@@ -1,8 +1,8 @@
-"""Ranks that share the points of one surface: exchange of values, agreement, failures, and the merged landscape."""
+"""Ranks that share the points of one surface: exchange of values, agreement and failures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch.distributed as dist
 from numpy.typing import NDArray
 
-from ..landscape import Landscape
 from ..objectives.base import CannotMeasureError
+from ..survey.group import Group
 from ..weights.lockstep import OtherRankError, synchronize_ranks
 
 if TYPE_CHECKING:
@@ -104,34 +104,40 @@ def raise_together(trainer: Trainer, error: Exception | None) -> None:
             raise OtherRankError(f"rank {rank} failed with {message}")
 
 
-def share_of(order: NDArray[np.intp], trainer: Trainer) -> NDArray[np.intp]:
-    """The points that this process measures: of W processes, the r-th takes every W-th from the r-th on.
+class Ranks(Group):
+    """The ranks of a Trainer, which measure a landscape together.
+
+    A rank that fails leaves no other one waiting: each call learns of it, and raises `OtherRankError`.
+
+    Args:
+        trainer: connects them.
+        is_sharded: they share the parameters (FSDP2), and take every point together.
 
     >>> from types import SimpleNamespace
-    >>> share_of(np.arange(5), SimpleNamespace(global_rank=1, world_size=2)).tolist()
+    >>> second = Ranks(SimpleNamespace(global_rank=1, world_size=2, is_global_zero=False))
+    >>> second.share(np.arange(5)).tolist()
     [1, 3]
     """
-    return order[trainer.global_rank :: trainer.world_size]
 
+    def __init__(self, trainer: Trainer, is_sharded: bool = False) -> None:
+        self.trainer, self.in_step = trainer, is_sharded
+        self.is_first = trainer.is_global_zero
+        self.size = 1 if is_sharded else trainer.world_size
 
-def merge(parts: Sequence[Landscape]) -> Landscape:
-    """One landscape from the landscapes of all ranks, each with other points measured."""
-    whole = parts[0]
-    for part in parts[1:]:
-        checksums = [[data.checksum for data in x.recipe.data.values()] for x in (part, whole)]
-        if checksums[0] != checksums[1]:
-            raise ValueError(
-                "The processes see different data, so their points are not of one function. Give every process the "
-                "same data set, and leave the sharding to the Trainer's sampler."
-            )
-        new = (part.done & ~whole.done) | (part.evaluated & whole.interpolated)
-        for merged, table in ((whole.values, part.values), (whole.standard_errors, part.standard_errors)):
-            for name, array in table.items():
-                merged.setdefault(name, np.full(whole.grid.shape, np.nan))[new] = array[new]
-        if whole.samples is not None and part.samples is not None:
-            whole.samples.values[:, new] = part.samples.values[:, new]
-        whole.done |= new
-        whole.interpolated[new] = part.interpolated[new]
-        if not part.done.all():
-            whole.report.failure = whole.report.failure or part.report.failure
-    return whole
+    def share(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The points of this rank: of W ranks, the r-th takes every W-th from the r-th on."""
+        return order if self.in_step else order[self.trainer.global_rank :: self.size]
+
+    def gather(self, mine: T) -> list[T]:
+        """The objects of all ranks."""
+        if self.trainer.world_size > 1:
+            synchronize_ranks()  # a rank that has failed would not answer
+        return exchange(self.trainer, mine)
+
+    def first(self, mine: T) -> T:
+        """The object of rank 0."""
+        return from_first(self.trainer, mine)
+
+    def any(self, mine: bool) -> bool:
+        """True if any rank says True."""
+        return mine if self.trainer.world_size == 1 else synchronize_ranks(stop=mine)

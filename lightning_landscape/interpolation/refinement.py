@@ -26,7 +26,8 @@ from .splines import along_axes, local_matrix, spline_matrix
 
 Mask = NDArray[np.bool_]
 Knots = tuple[NDArray[np.intp], ...]
-Points = Generator[NDArray[np.intp], None, None]
+Order = NDArray[np.intp]  # flat indices of points
+Points = Generator[Order, Order | None, None]  # the points that were tried are sent back
 
 CUBIC, LOGS, LINEAR = "cubic", "cubic of logarithms", "linear"
 
@@ -301,7 +302,8 @@ def refine(
 ) -> Points:
     """Yield the points to evaluate next, as flat indices; at the end, interpolate all others.
 
-    The caller records each point before it asks for more; a point that it leaves out stays empty.
+    The caller records each point before it asks for more; a point that it tries in vain stays empty. It sends back
+    the points that it has tried, or None for all that it was given (a plain ``for``).
     ``landscape.interpolated`` marks the interpolated points, and ``landscape.report.interpolation`` describes them.
     Points that are not finite, and their neighbours, are evaluated. So are the points of `Landscape.curvature`.
 
@@ -309,9 +311,9 @@ def refine(
         landscape: may have points already; none of them interpolated.
         judged: the metrics whose error must be within the tolerance.
         tolerance: a share of the range of finite values; 0 for every point.
-        over: returns True once the time is over. Then the caller stops at once and asks for more, which interpolates
-            from the complete lines. Nothing is interpolated before the coarsest level is complete. The error is known
-            once a level of 2^settings.first + 1 points an axis was tested.
+        over: returns True once the time is over. Then the caller stops at once and sends what it has tried, which
+            interpolates from the complete lines. Nothing is interpolated before the coarsest level is complete. The
+            error is known once a level of 2^settings.first + 1 points an axis was tested.
         last: the finest level to evaluate has 2^last + 1 points an axis; None for the whole grid.
         settings: of the error estimates.
     """
@@ -339,7 +341,7 @@ class _Refinement:
         self.tried = np.zeros(self.grid.shape, dtype=bool)
         self._rank = np.argsort(self.grid.outwards)
 
-    def evaluated(self) -> Generator[NDArray[np.intp], None, list[_Fit]]:
+    def evaluated(self) -> Generator[Order, Order | None, list[_Fit]]:
         """Yield the points to evaluate; return the fits of the judged metrics within the tolerance, or none."""
         cross = _cross(self.grid)
         first = self.settings.first
@@ -372,11 +374,8 @@ class _Refinement:
         flat = np.flatnonzero(mask & ~self.tried & ~self.before)
         stages = np.zeros(len(flat)) if stage is None else stage.reshape(-1)[flat]
         flat = flat[np.lexsort((self._rank[flat], stages))]
-        if len(flat):
-            yield flat
-        if self.over():
-            flat = flat[: 1 + max(np.flatnonzero(self.landscape.done.reshape(-1)[flat]), default=-1)]
-        self.tried.reshape(-1)[flat] = True
+        tried = (yield flat) if len(flat) else None
+        self.tried.reshape(-1)[flat if tried is None else tried] = True
         self.tried[mask & self.before] = True
 
     def _level(self, knots: Knots) -> _Level:

@@ -90,15 +90,24 @@ class Deadline:
         """Seconds, 0 at least."""
         return max(0.0, self.end - now())
 
-    def start(self) -> None:
-        """Begin to time the steps now; no earlier time counts as a step."""
+    def start(self, left: float | None = None) -> None:
+        """Begin to time the steps now; no earlier time counts as a step.
+
+        Args:
+            left: seconds until the end, if another clock tells them.
+        """
         self._last, self._step = now(), 0.0
+        self.end = self.end if left is None else self._last + left
 
     def step(self) -> None:
         """Count a step, and expect the next to take as long, or 0.7 of the longest expected before."""
         took, self._last = now() - self._last, now()
         self._step = max(took, 0.7 * self._step)
         self.steps += 1
+
+    def stop(self) -> None:
+        """Be over from now on."""
+        self._over = True
 
     def __call__(self) -> bool:
         self._over = self._over or (self.steps >= self.least and now() + self._step > self.end)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -19,7 +19,7 @@ from ..accelerations.choose import fastest, report_of
 from ..accelerations.proof import proved
 from ..accelerations.trial import Choice
 from ..evaluators import Evaluator, Measurement, Sequential
-from ..interpolation.refinement import coarsest, least, refine
+from ..interpolation.refinement import Order, Points, coarsest, least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
 from ..phases import SILENT
@@ -29,6 +29,7 @@ from ..weights.plane import Plane
 from .budget import Deadline, Limit, never
 from .data import FrozenData
 from .find_range import find_ranges, loss_at
+from .group import Group, merge
 from .plan import affordable_level, affordable_points
 
 Array = NDArray[np.float64]
@@ -104,6 +105,8 @@ class Survey:
         tolerant: leave out a point at which the objective raises (``report.failure`` says what).
         path: gives where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says.
         max_failures: at the first points; after as many, the pass fails.
+        group: the processes that measure the landscape together. The first one decides which points are taken, from
+            the values of all; every process has the whole landscape in the end.
 
     Attributes:
         plane: origin and k directions; set it before anything else.
@@ -125,13 +128,15 @@ class Survey:
         tolerant: bool = False,
         path: Callable[[Array], Array] | None = None,
         max_failures: int = 16,
+        group: Group | None = None,
     ) -> None:
         self.started = time.perf_counter()
         self.evaluator = evaluator
         self._path = path
         self.lay_grid(grid)
         self.accelerate, self.tolerance = accelerate, tolerance
-        self.tolerant, self.max_failures = tolerant, max_failures
+        self.tolerant, self.max_failures, self._failures = tolerant, max_failures, 0
+        self.group = Group() if group is None else group
         self.report = Report()
         self.known: Choice | None = None
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
@@ -190,7 +195,7 @@ class Survey:
             landscape: takes the values.
             surfaces: on their whole data.
             tiles: of the first of them.
-            order: flat indices of the points.
+            order: flat indices of the points, of all processes.
             limit: of a landscape that must be there in time: its points go from coarse to fine, and the coarsest
                 level is evaluated in any case.
         """
@@ -202,15 +207,15 @@ class Survey:
             if limit is not None and limit.point is not None:
                 expected = min(expected, affordable_points(limit.point, limit.deadline.left, self.grid.shape))
             evaluator, choice = self.choose(surfaces[0], surfaces[0].frozen.batches, order, expected)
-        orders: Iterable[NDArray[np.intp]] = [order]
+        orders = at_once(order)
         if evaluator is self.evaluator and (self.tolerance is not None or limit is not None):
             losses, level = [s.loss for s in surfaces], None if limit is None else self._level(limit, choice)
             orders = refine(landscape, losses, self.tolerance or 0.0, deadline or never, level)
         with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
             if deadline is not None:
-                deadline.least = coarsest(landscape)
-                deadline.start()
+                deadline.least = -(-coarsest(landscape) // self.group.size)
+                deadline.start(self.group.first(deadline.left))
             with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
                 yield landscapes
 
@@ -224,10 +229,17 @@ class Survey:
     def choose(
         self, surface: Surface, batches: Sequence[Batch], order: NDArray[np.intp], expected: int
     ) -> tuple[Evaluator, Choice]:
-        """The evaluator that measures the points, and the accelerations that it gets (`fastest`)."""
-        points = self.places[order]
+        """The evaluator that measures the points, and the accelerations that it gets (`fastest`).
+
+        Of several processes each tries them, so that none waits, under the load of the work. The first one's choice
+        holds.
+        """
+        points, expected = self.places[order], -(-expected // self.group.size)
         find = partial(fastest, self.evaluator, surface.objective, self.plane, batches, points)
-        return find(expected, self.accelerate, known=self.known, phases=self.phases)
+        evaluator, choice = find(
+            expected, self.accelerate, known=self.known, phases=self.phases, shared=self.group.size > 1
+        )
+        return evaluator, self.group.first(choice)
 
     @contextmanager
     def faster(
@@ -263,7 +275,8 @@ class Survey:
             return [*paired(surfaces, batches), *of_tiles]
 
         tried = choice
-        with proved(choice, evaluator, self.plane, all_batches(surfaces), parts) as (fast, batches, choice):
+        proof = proved(choice, evaluator, self.plane, all_batches(surfaces), parts, self.group.any)
+        with proof as (fast, batches, choice):
             self.known = tried if choice.names == tried.names else None
             measured: list[Pair] = [*paired(surfaces, batches), *of_tiles]
             if controls is not None:
@@ -278,37 +291,37 @@ class Survey:
         surfaces: Sequence[Surface],
         evaluator: Evaluator,
         measured: Sequence[Pair],
-        orders: Iterable[NDArray[np.intp]],
+        orders: Points,
         deadline: Deadline | None = None,
     ) -> Generator[Landscape, None, None]:
         """Measure the points of all `orders`, or, of each, those before the deadline; yield after each.
 
-        Where points were interpolated, it yields once more.
+        Where points were interpolated, or other processes have points too, it yields once more.
 
         Args:
             landscape: takes the values.
             surfaces: tell their names.
             evaluator: measures.
             measured: (objective, batches) of each surface, and last of the tiles if the landscape has any.
-            orders: flat indices of the points.
+            orders: flat indices of the points; the points that were tried are sent back.
             deadline: when to stop.
         """
-        failures = 0
-        for order in orders:
+        tried: Order | None = None
+        while (order := self._next(orders, tried)) is not None:
+            mine = tried = self.group.share(order)
             streams: list[Any] = []
             try:
-                for place, flat in enumerate(order):
-                    if deadline is not None and deadline():
+                for place, flat in enumerate(mine):
+                    if self._is_over(deadline):
+                        tried = mine[:place]
                         break
-                    streams = streams or self._streams(evaluator, measured, order[place:])
+                    streams = streams or self._streams(evaluator, measured, mine[place:])
                     try:
                         results = list(map(next, streams))
                     except Exception as error:
-                        failures += 1
                         streams = _closed(streams)
-                        if not self.tolerant or (failures == self.max_failures and not landscape.done.any()):
+                        if not self._is_tolerated(error, landscape):
                             raise
-                        landscape.report.failure = landscape.report.failure or error_text(error)
                     else:
                         self._record(landscape, surfaces, flat, results)
                         landscape.report.split_batches = evaluator.parts
@@ -317,8 +330,48 @@ class Survey:
                     yield landscape
             finally:
                 _closed(streams)
-        if landscape.interpolated.any():
-            yield landscape
+            tried = self._joined(landscape, tried, deadline)
+        whole = self.group.first(landscape)
+        if whole is not landscape or whole.interpolated.any():
+            yield whole
+
+    def is_stopped(self) -> bool:
+        """True once this process was told to stop: the points that are left stay empty."""
+        return False
+
+    def _next(self, orders: Points, tried: Order | None) -> Order | None:
+        """The points that are taken next, as the first process decides; None at the end."""
+        order = None
+        if self.group.any(self.is_stopped()):
+            return None
+        if self.group.is_first:
+            with suppress(StopIteration):
+                order = orders.send(tried)
+        return self.group.first(order)
+
+    def _is_tolerated(self, error: Exception, landscape: Landscape) -> bool:
+        """True if the pass goes on without the point at which this was raised."""
+        self._failures += 1
+        landscape.report.failure = landscape.report.failure or error_text(error)
+        return self.tolerant and (self._failures != self.max_failures or bool(landscape.done.any()))
+
+    def _is_over(self, deadline: Deadline | None) -> bool:
+        """True if no further point is taken; processes that take every point together say the same."""
+        over = self.is_stopped() or (deadline is not None and deadline())
+        return self.group.any(over) if self.group.in_step else over
+
+    def _joined(self, landscape: Landscape, tried: Order, deadline: Deadline | None) -> Order:
+        """The points that all processes have tried; the landscape gets their values.
+
+        What one process had no time for has stopped them all.
+        """
+        if deadline is not None and self.group.any(deadline()):
+            deadline.stop()
+        if self.group.in_step:
+            return tried
+        parts = self.group.gather((landscape, tried))
+        merge([landscape, *(part for part, _ in parts if part is not landscape)])
+        return np.concatenate([points for _, points in parts])
 
     def _streams(self, evaluator: Evaluator, measured: Sequence[Pair], order: NDArray[np.intp]) -> list[Any]:
         """For each surface, and the tiles, the generator of its measurements at these points."""
@@ -338,6 +391,12 @@ class Survey:
                 landscape.samples.values[cell] = value
         landscape.report.accelerations = report_of(*self._methods)
         landscape.report.seconds = round(time.perf_counter() - self.started, 3)
+
+
+def at_once(order: Order) -> Points:
+    """All of these points as one order."""
+    if len(order):
+        yield order
 
 
 def _closed(streams: list[Any]) -> list[Any]:

@@ -48,6 +48,7 @@ class Cost:
         seconds_per_sample: seconds that one point takes for a sample of each data set, once everything is warm.
         samples: the number of samples of each data set that the settings ask for; None where only reading tells.
         reading_per_sample: seconds to read a sample of each data set, with the start of the loaders.
+        processes: W, which share the points, so that a point takes the W-th part of the time.
 
     >>> cost = Cost({"train": 0.25, "val": 0.5}, {"train": 1024, "val": 500})
     >>> cost.point(), cost.point(most_samples=100)
@@ -57,11 +58,12 @@ class Cost:
     seconds_per_sample: Mapping[str, float] = field(default_factory=dict)
     samples: Mapping[str, int | None] = field(default_factory=dict)
     reading_per_sample: float = 0.0
+    processes: int = 1
 
     @property
     def sample(self) -> float:
         """Seconds that a point takes for a sample of every data set."""
-        return sum(self.seconds_per_sample.values())
+        return sum(self.seconds_per_sample.values()) / self.processes
 
     @property
     def available(self) -> int | None:
@@ -81,7 +83,7 @@ class Cost:
             if not known:
                 return None
             seconds += each * min(known)
-        return seconds
+        return seconds / self.processes
 
 
 def measured_cost(
@@ -90,6 +92,7 @@ def measured_cost(
     plane: Plane,
     max_samples: int | None,
     reading: float = 0.0,
+    processes: int = 1,
     settings: TimingSettings = DEFAULTS,
 ) -> Cost:
     """The cost of a point on these surfaces, whose centres were measured already.
@@ -100,13 +103,15 @@ def measured_cost(
         plane: whose origin is measured.
         max_samples: of a data set, where nothing else tells how many there are.
         reading: seconds that these batches took to be read.
+        processes: W, which share the points.
         settings: of the timing.
     """
     per_sample, samples = {}, {}
     for surface in surfaces:
         per_sample[surface.data] = point_seconds(evaluator, surface, plane, settings) / surface.frozen.size
         samples[surface.data] = max_samples if surface.frozen.chosen is None else surface.frozen.chosen
-    return Cost(per_sample, samples, sum(reading / len(surfaces) / surface.frozen.size for surface in surfaces))
+    reading_per_sample = sum(reading / len(surfaces) / surface.frozen.size for surface in surfaces)
+    return Cost(per_sample, samples, reading_per_sample, processes)
 
 
 def point_seconds(evaluator: Evaluator, surface: Surface, plane: Plane, settings: TimingSettings = DEFAULTS) -> float:
@@ -147,8 +152,7 @@ def announced(
         settings: tell the time of a training step.
     """
     point = cost.point()
-    processes = 1 if is_sharded(trainer.lightning_module) else trainer.world_size
-    each = None if point is None else point * grid.size / processes
+    each = None if point is None else point * grid.size
     per_sample = cost.seconds_per_sample.get("train", next(iter(cost.seconds_per_sample.values())))
     size = compat.batch_size(trainer, batch, fallback=0)
     batches = _batches_between(trainer, every_n_epochs, every_n_train_steps)

@@ -86,7 +86,7 @@ def freeze(
     phases.tell("reading data", 1, count)
     if trainer.world_size > 1 and any(source.pool is None for source in sources):
         items = from_first(trainer, list(items))  # each rank would read a share of its own
-    transfer, clock = _Transfer(trainer, probe), _Clock(deadline, samples if sources[0].reads_tiles else 0)
+    transfer, clock = _Transfer(trainer, probe), _Clock(trainer, deadline, samples if sources[0].reads_tiles else 0)
     batches: list[Batch] = []
     for item, index, loader in items:
         origins = [sources[loader]] if in_turn else sources
@@ -191,20 +191,27 @@ def _alternate(sources: Sequence[Source], batches: Sequence[Iterable[Counted]]) 
 
 
 class _Clock:
-    """A clock that compares the time of reading with a deadline, if there is one; each tile is read twice after it."""
+    """A clock that compares the time of reading with a deadline, if there is one; each tile is read twice after it.
 
-    def __init__(self, deadline: Deadline | None, tiles: int) -> None:
-        self.deadline, self.tiles, self.began = deadline, tiles, now()
+    All ranks read the same: the clock of rank 0 holds.
+    """
+
+    def __init__(self, trainer: Trainer, deadline: Deadline | None, tiles: int) -> None:
+        self.trainer, self.deadline, self.tiles, self.began = trainer, deadline, tiles, now()
 
     def is_over(self, batches: Sequence[Batch]) -> bool:
         """True if another batch, and the tiles after it, would come too late."""
         seconds = now() - self.began
         needed = seconds / len(batches) + self._tiles(batches, seconds)
-        return self.deadline is not None and self.deadline.left < needed
+        return self._is_later(needed)
 
     def has_time_for_tiles(self, batches: Sequence[Batch]) -> bool:
         """True if the tiles would come in time."""
-        return self.deadline is None or self.deadline.left >= self._tiles(batches, now() - self.began)
+        return not self._is_later(self._tiles(batches, now() - self.began))
+
+    def _is_later(self, needed: float) -> bool:
+        """True if work of so many seconds would end too late."""
+        return self.deadline is not None and from_first(self.trainer, self.deadline.left < needed)
 
     def _tiles(self, batches: Sequence[Batch], seconds: float) -> float:
         """The seconds that the tiles need, where these batches took so many."""

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 from ..accelerations import ON_REQUEST
 from ..directions import Directions, Site, checked_directions
 from ..distributed.one_process import OneProcessObjective, several_processes
-from ..distributed.ranks import OtherRankError, check_agreement, differing_metrics, from_first, merge, share_of
+from ..distributed.ranks import OtherRankError, Ranks, check_agreement, differing_metrics, from_first
 from ..evaluators import Evaluator, Measurement, Sequential
 from ..evaluators.modes import Flags, at_origin_in_train_mode, compared, normalises_by_batch, only_in_train_mode
 from ..evaluators.out_of_memory import is_out_of_memory
@@ -31,6 +31,7 @@ from ..reading import span_sentence
 from ..recipe import RangeRecipe, Recipe
 from ..survey.budget import Deadline, Limit, now
 from ..survey.find_range import sentence
+from ..survey.group import merge
 from ..survey.plan import Plan, PlanSettings, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
@@ -66,8 +67,7 @@ class Settings:
         max_batches: a data set at most; None for all.
         samples: how many single samples to measure too.
         accelerate: use what proves equal and faster on this module (`accelerations`); "bf16" for bfloat16, too.
-        tolerance: of the losses: what can be interpolated within it, is (`refinement`), in one process; None to
-            evaluate every point.
+        tolerance: of the losses: what can be interpolated within it, is (`refinement`); None to evaluate every point.
         mode: "eval" or "train".
         searched: the directions whose range is found (`find_range`); the grid says their number of points.
         ranges: those that were found before, by the name of the axis.
@@ -80,6 +80,7 @@ class Settings:
         planned_samples: of each data set, as the time allows; None for `max_samples`.
         level: of the last subgrid that is evaluated where the time is limited; None where it is not decided yet.
         is_last: whether the landscape takes all of its time, and may be finer than those before it.
+        until: when ``max_time`` ends the training, on the clock of budgets; None if nothing does.
         kept: the decisions of the run.
     """
 
@@ -104,6 +105,7 @@ class Settings:
     planned_samples: int | None = None
     level: int | None = None
     is_last: bool = True
+    until: float | None = None
     kept: Kept = field(default_factory=Kept)
     saved: Saved | None = None
 
@@ -137,8 +139,9 @@ def measuring(
     """A context that gives the landscape after its preparation and after every point: one object that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle. If the time is
-    limited, they go from coarse to fine, and those that are left are interpolated. Of W processes each
-    takes every W-th point. Processes that share the parameters (FSDP2) take all points together.
+    limited, they go from coarse to fine, and those that are left are interpolated. Of W processes each takes every W-th
+    point. In the end each has the whole landscape, which may be another object. Processes that share the parameters
+    (FSDP2) take all points together. A SIGTERM or Ctrl-C to any of them ends the pass.
     Enter it inside `undisturbed`; leave it to stop the pass, and call `tidy` when it is over.
 
     Args:
@@ -180,13 +183,11 @@ def measuring(
             landscape.report.rounding_error = earlier.report.rounding_error
             untidy(earlier, landscape)
             merge([landscape, earlier])
-        # Processes that share the parameters take every point together.
-        order = landscape.remaining if is_sharded(probe) else share_of(landscape.remaining, trainer)
         if landscape.done.all():
             yield iter([landscape])
             return
         limit = None if deadline is None else job.limit(deadline, surfaces)
-        with job.running(landscape, surfaces, tiles, order, limit) as landscapes:
+        with job.running(landscape, surfaces, tiles, landscape.remaining, limit) as landscapes:
             settings.kept.choice = job.known
             yield chain([landscape], landscapes)
 
@@ -217,14 +218,20 @@ class Pass(Survey):
         super().__init__(
             Sequential(probe, seed=settings.seed),
             settings.grid,
-            accelerate=settings.accelerate if trainer.world_size == 1 else False,  # ranks would differ in bits
+            accelerate=settings.accelerate,
             tolerance=settings.tolerance,
             tolerant=tolerant,
+            group=Ranks(trainer, is_sharded(probe)),
         )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings, self.known = settings, settings.kept.choice
         self.phases = self.evaluator.phases = phases
         self._normalises_by_batch = normalises_by_batch(probe)
+
+    def is_stopped(self) -> bool:
+        """True once the Trainer has received a SIGTERM, its time is over, or the user wants the pass to end."""
+        is_late = self.settings.until is not None and now() > self.settings.until
+        return bool(self.trainer.received_sigterm) or self.phases.must_end or is_late
 
     def prepare(self, seconds: float | None = None, first: int | None = None) -> list[Surface]:
         """The surfaces without their centres, of data that were read for so many seconds, or all.
@@ -274,7 +281,7 @@ class Pass(Survey):
         """The limits of the points, by what a sample took in the rehearsal."""
         settings, cost = self.settings, self.settings.kept.cost
         each = {} if cost is None else cost.seconds_per_sample
-        seconds = sum(each.get(surface.data, 0.0) * surface.frozen.size for surface in surfaces)
+        seconds = sum(each.get(s.data, 0.0) * s.frozen.size for s in surfaces) / self.group.size
         return Limit(deadline, seconds or None, settings.level, settings.is_last)
 
     def lay_plane(self, surface: Surface) -> None:
@@ -522,7 +529,7 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]
         texts = [*filter(None, noticed), *remarks(job.landscape(surfaces, None))]
-        cost = measured_cost(job.evaluator, surfaces, job.plane, settings.max_samples, reading)
+        cost = measured_cost(job.evaluator, surfaces, job.plane, settings.max_samples, reading, job.group.size)
         return Rehearsal(texts, from_first(trainer, cost))
 
 

@@ -14,12 +14,13 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..distributed.ranks import from_first, merge
+from ..distributed.ranks import from_first
 from ..landscape import Landscape
 from ..objectives.base import CannotMeasureError
 from ..output import DATA_FORMATS, DATA_NAME, Files, whole_formats, write_data
 from ..storage import LandscapeFileError, encode, load
 from ..storage.lock import Lock
+from ..survey.group import merge
 from ..survey.resume import differences, is_finished, is_same_pass
 from ..weights.sharding import author_class
 from . import compat
