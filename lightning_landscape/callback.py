@@ -26,7 +26,9 @@ from .loggers import log
 from .objectives.base import CannotMeasureError
 from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, data_file, previous, put_out
 from .plots import COLOR_SCALES, PLOTS, Figure
+from .plots.run_scale import RunScale
 from .plots.tiles import parse_layout
+from .redraw import Drawn, redraw
 from .storage import EXPORTS, check_writable, load
 from .summary import about
 from .survey.budget import Account, Deadline, Grant, now, parse_budget
@@ -99,7 +101,11 @@ class LossLandscapeCallback(_Callback):
         max_batches: how many batches of each data set; None for all.
         samples: how many single samples get a tile of their own; 0 for none.
         sample_layout: rows × columns of the tiles.
-        color_scale: "global" (lowest to highest), "quantile" (5–95 %) or "log".
+        color_scale: "global" (lowest to highest), "quantile" (5–95 %) or "log". One scale is for all landscapes of a
+            training: the first one sets it, and a later one that leaves it widens it. At the end all are drawn on it.
+        vmin, vmax: the ends of the colours, heights and y axes of the main loss; None for those that the landscapes
+            need. Tiles keep their own.
+        levels: the contour levels of the main loss, which set its ends, too; None for levels between the ends.
         share_colorbar: one colour bar for all tiles, or one each.
         plots: kinds of pictures of the main loss: "contour", "surface", "slices", "tiles", and "heat" on request. Every
             other metric has the first of them.
@@ -164,6 +170,9 @@ class LossLandscapeCallback(_Callback):
         samples: int = 10,
         sample_layout: str = "2x5",
         color_scale: Literal["global", "quantile", "log"] = "global",
+        vmin: Optional[float] = None,
+        vmax: Optional[float] = None,
+        levels: Optional[Sequence[float]] = None,
         share_colorbar: bool = True,
         plots: Sequence[str] = ("contour", "surface", "slices", "tiles"),
         dirpath: Optional[Union[str, os.PathLike]] = None,
@@ -192,7 +201,8 @@ class LossLandscapeCallback(_Callback):
                 searched=searched,
             )
         )  # fmt: skip
-        self.look = _look(grid.ndim, samples, Look(plots, formats, color_scale, sample_layout, share_colorbar))
+        look = Look(plots, formats, color_scale, sample_layout, share_colorbar)
+        self.look = replace(_look(grid.ndim, samples, look), scale=RunScale(color_scale, vmin, vmax, levels))
         self._handover = Handover()
         self._loaded: dict[str, Any] = {}  # step and epoch of the checkpoint that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
@@ -353,6 +363,7 @@ class LossLandscapeCallback(_Callback):
             self._run_best(trainer, pl_module)
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
+        self._show_run(trainer)
 
     def _run_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the best checkpoint, in a plane around its own weights."""
@@ -499,7 +510,8 @@ class LossLandscapeCallback(_Callback):
         needed = 0.0
         if cost is not None:
             needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
-        granted = from_first(trainer, self._account.grant(last, needed, 2 if "saved" in self._loaded else 1))
+        to_come, films = 2 if "saved" in self._loaded else 1, self._account.showing * len(self._kept.drawn)
+        granted = from_first(trainer, self._account.grant(last, needed, to_come, films))
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
         return None if granted is None else Grant(min(granted.measuring, left), min(granted.total, left))
@@ -687,6 +699,9 @@ class LossLandscapeCallback(_Callback):
                 self._failed(trainer, error, what)
         tag = "_".join(filter(None, (self._tag, self._kind(trainer))))
         written = files.begin()
+        self._widen_scale(trainer, landscape, step)
+        if trainer.state.fn == "fit":
+            self._kept.drawn[step] = Drawn(files.root, files.folder, None if files.finished else self._kept.scale)
         output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
         output.for_loggers.text[f"{tag}/recipe"] = about(
             landscape, data_file(files.folder, landscape, self.look.formats)
@@ -708,8 +723,17 @@ class LossLandscapeCallback(_Callback):
             drawn = len(output.for_loggers.images)
             self._account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 
+    def _widen_scale(self, trainer: Trainer, landscape: Landscape, step: int) -> None:
+        """Make room for a landscape on the scale of the run, and say what has changed."""
+        before = self._kept.scale or self.look.scale
+        assert before is not None
+        self._kept.scale = before.widened(landscape)
+        if changes := self._kept.scale.changes(before, landscape):
+            others = f", and of {len(changes) - 1} more metrics" if len(changes) > 1 else ""
+            say(trainer, f"the landscape of step {step} widens the scale of the run: {changes[0]}{others}")
+
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
-        before = previous(self._landscapes, landscape)
+        look, before = replace(self.look, scale=self._kept.scale), previous(self._landscapes, landscape)
         if deadline is not None:
             deadline.start()
 
@@ -718,7 +742,46 @@ class LossLandscapeCallback(_Callback):
                 deadline.step()
             return self._shown.must_end or (deadline is not None and deadline())
 
-        return put_out(landscape, self.look, write, tag, over, before, self._shown)
+        return put_out(landscape, look, write, tag, over, before, self._shown)
+
+    def _show_run(self, trainer: Trainer) -> None:
+        """All landscapes of a training on one scale, and as films; every rank waits for the first, which draws."""
+        failure = None
+        if len(self._landscapes) < 2:
+            return
+        if trainer.is_global_zero and not trainer.received_sigterm:
+            try:
+                with self._spending(), preserved():
+                    self._redraw(trainer)
+            except Exception as raised:  # noqa: BLE001  # raised below, on every rank
+                failure = raised
+        if self.strict:
+            raise_together(trainer, failure)
+        elif failure is not None:
+            self._failed(trainer, failure, "The films of the landscapes failed")
+
+    def _redraw(self, trainer: Trainer) -> None:
+        """Draw what the run has once more, and say where its films are."""
+        drawn, look = self._kept.drawn, replace(self.look, scale=self._kept.scale)
+        landscapes = {step: landscape for step, landscape in self._landscapes.items() if step in drawn}
+        deadline = None if self._account is None else Deadline(self._account.rest())
+        with progress(trainer, self._settings(trainer).grid, last=True, may_leave=False) as phases:
+
+            def over() -> bool:
+                return phases.must_end or (deadline is not None and deadline.before_step())
+
+            result = redraw(landscapes, drawn, look, trainer.loggers, self._tag, over, phases)
+        for what, failure in result.failures:
+            self._failed(trainer, failure, f"{what} could not be drawn on the scale of all landscapes")
+        if result.unwritten:
+            name, failure = result.unwritten[0]
+            more = f" and {len(result.unwritten) - 1} more files" if len(result.unwritten) > 1 else ""
+            self._failed(trainer, failure, f"{name}{more} on the scale of all landscapes could not be written")
+        if result.files:
+            names = ", ".join(path.name for path in result.files)
+            say(trainer, f"films of the {result.frames} landscapes in {result.files[0].parent}: {names}")
+        if result.left_out:
+            log_.info("no time was left to draw the steps %s on the scale of all", ", ".join(map(str, result.left_out)))
 
     def _remark(self, trainer: Trainer, texts: Sequence[str]) -> None:
         """Warn of each of them, once."""

@@ -15,6 +15,7 @@ from .landscape import Landscape, Samples
 from .loggers import Shown
 from .phases import SILENT, Phases
 from .plots import PLOTS, encode_picture, to_image
+from .plots.run_scale import RunScale
 from .scalars import scalars
 from .storage import EXPORTS, FORMATS, encode, write_whole
 from .storage.json_values import number, plain
@@ -31,6 +32,10 @@ def _never() -> bool:
     return False
 
 
+def _any_picture(kind: str, metric: str | None) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Look:
     """The way a landscape is drawn, and the files it leaves.
@@ -42,6 +47,7 @@ class Look:
         sample_layout: rows × columns of the tiles, e.g. "2x5".
         share_colorbar: one colour bar for all tiles, or one each.
         every_metric: every kind for every metric; else those other than the main loss have the first kind only.
+        scale: the ranges of the run that it belongs to; None for those of each landscape itself.
     """
 
     plots: Sequence[str] = ("contour", "surface", "slices", "tiles", "sections")
@@ -50,6 +56,7 @@ class Look:
     sample_layout: str = "2x5"
     share_colorbar: bool = True
     every_metric: bool = False
+    scale: RunScale | None = None
 
     def metrics(self, landscape: Landscape, kind: str, names: Sequence[str]) -> list[str | None]:
         """Those of some metrics that have a picture of this kind; None stands for all of the landscape.
@@ -65,6 +72,15 @@ class Look:
         able = (other for other in self.plots if landscape.grid.ndim in PLOTS[other].ndims)
         first = next((other for other in able if PLOTS[other].per == "metric"), kind)
         return [name for name in names if self.every_metric or kind == first or name == landscape.main]
+
+    def options(self, landscape: Landscape, kind: str, metric: str | None) -> dict[str, object]:
+        """The arguments with which one kind of picture is drawn; `metric` is None for those of all of it."""
+        is_tiles = kind == "tiles"
+        scale = RunScale(self.color_scale)
+        if self.scale is not None and not (is_tiles and not self.share_colorbar):
+            scale = self.scale
+        tiles = {"layout": self.sample_layout, "share_colorbar": self.share_colorbar} if is_tiles else {}
+        return {**scale.options(landscape, kind, metric), **tiles}
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,11 +203,13 @@ def draw_pictures(
     strict: bool = False,
     over: Callable[[], bool] = _never,
     phases: Phases = SILENT,
+    selected: Callable[[str, str | None], bool] = _any_picture,
 ) -> Pictures:
     """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
 
     A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
-    the rest is left out. The `phases` are told of each picture.
+    the rest is left out. The `phases` are told of each picture. Of these pictures only those are drawn that are
+    `selected`, by kind and metric.
     """
     result = Pictures()
     # A letter takes up to 4 bytes, and a name 255 bytes on most file systems.
@@ -200,15 +218,14 @@ def draw_pictures(
     count = sum(len(look.metrics(landscape, kind, metrics)) for kind in kinds)
     for kind in kinds:
         plot = PLOTS[kind]
-        for name in look.metrics(landscape, kind, metrics):
-            options = {"layout": look.sample_layout, "share_colorbar": look.share_colorbar} if kind == "tiles" else {}
+        for name in (name for name in look.metrics(landscape, kind, metrics) if selected(kind, name)):
             if result.pixels and over():
                 result.left_out.append(kind if name is None else f"{kind} of {name}")
                 continue
             phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, count)
             stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
             try:
-                figure = plot.draw(landscape, name, color_scale=look.color_scale, **options)
+                figure = plot.draw(landscape, name, **look.options(landscape, kind, name))
                 result.pixels[kind, name] = to_image(figure)
             except Exception as error:  # noqa: BLE001  # the other pictures are worth having
                 result.failures.append((f"{kind} of {name or landscape.main}", error))

@@ -27,7 +27,7 @@ PACKAGE = "lightning_landscape"
 FLOORS = {
     "values": {
         "version", "recipe", "report", "landscape", "scalars", "local_paths", "interpolation", "storage", "loggers",
-        "plots", "output", "phases", "reading", "notebook", "summary",
+        "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
@@ -40,7 +40,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in 
 
 # Libraries beside the standard library: the lowest floor that may know them.
 LIBRARIES = {
-    **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "h5py", "msgspec", "wandb"], 0),
+    **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "PIL", "h5py", "msgspec", "wandb"], 0),
     **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
     **dict.fromkeys(["tqdm", "xxhash"], 1),
@@ -54,6 +54,7 @@ HOMES = {
     "msgspec": "storage",
     "matplotlib": "plots",
     "mpl_toolkits": "plots",
+    "PIL": "plots",
     "vtkmodules": "storage",
     "skimage": "plots",
     "wandb": "loggers",

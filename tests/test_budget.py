@@ -433,6 +433,46 @@ def test_pictures_that_there_is_no_time_for_are_left_out(tmp_path: Path, caplog:
     assert "contour" not in told
 
 
+@pytest.mark.parametrize("last", [True, False], ids=["with the last landscape", "without"])
+def test_films_are_paid_for_by_the_budget(tmp_path: Path, last: bool) -> None:
+    """Each of 4 landscapes takes all of its 4 s; films too are within them, and show all the run."""
+    landscapes, _, _ = fit(
+        tmp_path, 4, budget="4s", every_n_epochs=1, at_train_end=last, plots=["heat", "surface", "slices"],
+        formats=["h5", "png"],
+    )  # fmt: skip
+    count = len(landscapes.landscapes)
+    assert count == 4
+    assert landscapes._account.spent <= 4 * count + 2 * PICTURE
+    (film,) = (tmp_path / "landscape").glob("*heat*.gif")
+    assert film.name == f"train_loss_2dheat_steps=000032-{32 * count:06d}.gif"
+
+
+def test_what_the_last_landscape_leaves_for_films() -> None:
+    account = Account(parse_budget("10s"))
+    with account.spending():
+        CLOCK.takes(4.0)
+    granted = account.grant(True, 0.0, films=1.0)
+    assert granted is not None
+    assert granted.total == pytest.approx(5.0)
+    with account.spending():
+        CLOCK.takes(4.0)
+    assert account.rest() == pytest.approx(2.0)
+    granted = account.grant(True, 0.0, films=100.0)
+    assert granted is not None
+    assert granted.total == pytest.approx(0.8 * 12), "a fifth at most"
+
+
+def test_without_a_last_landscape_films_take_what_is_left_over() -> None:
+    account = Account(parse_budget("10s"))
+    account.grant(False, 0.0)
+    with account.spending():
+        CLOCK.takes(7.0)
+    assert account.rest() == pytest.approx(3.0)
+    shared = Account(budget.Budget("5 %", share=0.05))
+    CLOCK.takes(100.0)
+    assert shared.rest() == pytest.approx(5.0)
+
+
 def test_the_training_is_the_same_with_a_budget(tmp_path: Path) -> None:
     _, _, alone = fit(tmp_path / "alone", 2)
     _, _, after = fit(tmp_path / "with", 2, budget=0.2, every_n_epochs=1)

@@ -280,8 +280,9 @@ def test_files_and_tensorboard(tmp_path: Path) -> None:
     callback = LossLandscapeCallback(every_n_epochs=1, x=(-1, 1, 4), y=(-1, 1, 3), samples=3, strict=True)
     runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path), name="tb"))
     folder = Path(str(runner.log_dir)) / "landscape"
-    assert sorted(path.name for path in folder.iterdir()) == ["step=000004", "step=000008"]
     kinds = ["2dcontour", "3dsurface", "1dslices"]
+    films = {f"train_loss_{kind}_steps=000004-000008.gif" for kind in kinds}
+    assert {path.name for path in folder.iterdir()} == {"step=000004", "step=000008", *films}
     pictures = {f"{name}.png" for name in [*(f"train_loss_{k}" for k in kinds), "samples"]}
     files = {path.name for path in (folder / "step=000008").iterdir()}
     assert files == {*pictures, "landscape.h5", "log.txt", "selected_samples.json"}
@@ -570,7 +571,11 @@ def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.Mo
         warnings.simplefilter("always")
         runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path)))
     told = [str(w.message) for w in caught if "No space left on device" in str(w.message)]
-    assert [text.partition(" could not be ")[2].split()[0] for text in told] == ["saved", "written"]  # once each
+    assert [text.partition(" could not be ")[2].split()[0] for text in told] == [
+        "saved",
+        "written",
+        "written",
+    ]  # once each: points, pictures, films
     assert runner.current_epoch == 2
     assert [landscape.done.all() for landscape in callback.landscapes.values()] == [True, True]  # type: ignore[union-attr]
 

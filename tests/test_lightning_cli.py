@@ -20,7 +20,8 @@ OPTIONS: dict[str, Any] = {
     "every_n_epochs": 3, "every_n_train_steps": 100, "at_train_end": False, "x": [-0.5, 1.5, 7], "y": None,
     "directions": "random", "normalize": "layer", "ignore": ["net.0.*", "net.1.bias"], "orthogonalize": True, "seed": 7,
     "data": ["val", "train"], "mode": "train", "objective": None, "max_samples": None, "max_batches": 2, "samples": 3,
-    "sample_layout": "1x3", "color_scale": "quantile", "share_colorbar": False, "plots": ["slices"],
+    "sample_layout": "1x3", "color_scale": "quantile",
+    "vmin": 0.5, "vmax": 3.0, "levels": None, "share_colorbar": False, "plots": ["slices"],
     "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "budget": "2min",
     "strict": True,
 }  # fmt: skip
@@ -56,7 +57,7 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
         OPTIONS,
         {"seed": 1},
         {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05},
-        {"accelerate": "bf16"},
+        {"accelerate": "bf16", "levels": [0, 0.5, 2.5]},
         {"x": "auto", "y": ["auto", 21], "at_train_end": "best"},
     ],
 )

@@ -37,7 +37,10 @@ def run(out: Path, mode: str, ends: int = 0) -> tuple[list[Any], str]:
 
 
 def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: Path) -> None:
-    first, second = run(tmp_path / "with", "with")[0]
+    (first, second), said = run(tmp_path / "with", "with")
+    films = sorted(path.name for path in (tmp_path / "with" / "files").glob("*.gif"))
+    assert films == ["train_loss_2dheat_steps=000003-000006.gif"]
+    assert said.count("films of the 2 landscapes") == 1  # the first rank alone draws it
     plain, _ = run(tmp_path / "without", "without")[0]
     assert first["weights"] == plain["weights"]
     assert first["metrics"] == plain["metrics"]

@@ -18,8 +18,9 @@ class Shown:
     Args:
         images: uint8 pictures by tag, shape (height, width, 3).
         scalars: numbers by tag; NaN and inf where the logger can show them.
-        landscape: all of it, for loggers that show more than pixels.
+        landscape: all of it, for loggers that show more than pixels; None for pictures of one that they had before.
         text: plain text by tag; lines that begin with "- " are a list.
+        films: GIF files by tag, for loggers that can show them.
 
     Raises:
         ValueError: if a picture is not uint8 RGB.
@@ -27,8 +28,9 @@ class Shown:
 
     images: dict[str, NDArray[np.uint8]]
     scalars: dict[str, float]
-    landscape: Landscape
+    landscape: Landscape | None = None
     text: dict[str, str] = field(default_factory=dict)
+    films: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for tag, image in self.images.items():

@@ -148,7 +148,8 @@ def _requested_range(
             f"to {short(float(body[-1]))}. Give an end among them, or None."
         )
     log = color_scale == "log"
-    return Range(low, high, _describe(body, low, high, "logarithmic colours " if log else "colours "), log)
+    reason = "logarithmic colours " if log else "colours "
+    return Range(low, high, f"{_describe(body, low, high, reason)}{_rounding(body)}", log)
 
 
 def _quantile_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
@@ -168,9 +169,14 @@ def _readable_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range
     low, high = _window(body, settings)
     if low > minimum or high < maximum:
         return Range(low, high, _describe(body, low, high, "colours clipped to be readable: "))
-    tiny = maximum - minimum < 1e-6 * max(abs(minimum), abs(maximum))
-    rounding = f" (they differ by {short(maximum - minimum, 2)} only: may be float32 rounding)" if tiny else ""
-    return Range(minimum, maximum, f"colours {short(minimum)} … {short(maximum)}{rounding}")
+    return Range(minimum, maximum, f"colours {short(minimum)} … {short(maximum)}{_rounding(body)}")
+
+
+def _rounding(body: NDArray[np.float64]) -> str:
+    """A remark on sorted values that differ by little more than their rounding; empty for others."""
+    relief = float(body[-1] - body[0])
+    is_tiny = 0 < relief < 1e-6 * max(abs(body[0]), abs(body[-1]))
+    return f" (they differ by {short(relief, 2)} only: may be float32 rounding)" if is_tiny else ""
 
 
 def _decades_range(body: NDArray[np.float64], settings: ScaleSettings) -> Range:
@@ -204,8 +210,9 @@ def count_points(count: int) -> str:
 
 
 def _window(body: NDArray[np.float64], settings: ScaleSettings) -> tuple[float, float]:
-    """The ends of the widest linear range in which sorted values are readable."""
-    return -readable_top(-body[::-1], settings.upper_spread), readable_top(body, settings.lower_spread)
+    """The ends of the widest linear range in which sorted values are readable; of two far heaps it is the whole."""
+    low, high = -readable_top(-body[::-1], settings.upper_spread), readable_top(body, settings.lower_spread)
+    return (low, high) if low < high else (float(body[0]), float(body[-1]))
 
 
 def readable_top(body: NDArray[np.float64], spread: float = SETTINGS.lower_spread) -> float:

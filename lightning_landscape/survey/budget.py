@@ -109,6 +109,11 @@ class Deadline:
         """Be over from now on."""
         self._over = True
 
+    def before_step(self) -> bool:
+        """True if the time is over; counts the step before, and is asked before each."""
+        self.step()
+        return self()
+
     def __call__(self) -> bool:
         self._over = self._over or (self.steps >= self.least and now() + self._step > self.end)
         return self._over
@@ -157,6 +162,7 @@ class Account:
         pictures: how many each draws.
         picture: seconds for drawing a picture and writing its files, until one was drawn.
         share_of_pictures: the largest share of a landscape's time that its pictures may take.
+        share_of_films: the largest share of the last landscape's time that is left for films of all of them.
 
     Attributes:
         spent: seconds that they have taken.
@@ -164,8 +170,16 @@ class Account:
         showing: seconds that the pictures of a landscape are expected to take.
     """
 
-    def __init__(self, budget: Budget, pictures: int = 0, picture: float = 0.4, share_of_pictures: float = 0.5) -> None:
-        self.budget, self.share_of_pictures = budget, share_of_pictures
+    def __init__(
+        self,
+        budget: Budget,
+        pictures: int = 0,
+        picture: float = 0.4,
+        share_of_pictures: float = 0.5,
+        share_of_films: float = 0.2,
+    ) -> None:
+        self.budget, self.share_of_pictures, self.share_of_films = budget, share_of_pictures, share_of_films
+        self._limit: float | None = None  # of what is spent, films included, once the last landscape has begun
         self.spent, self.passes = 0.0, 0
         self.began = now()
         self.showing = picture * pictures
@@ -194,7 +208,13 @@ class Account:
         least = self.budget.least_at_end if last else self.budget.least
         return max(((self.budget.share or 0.0) * self.trained - self.spent) / to_come, least)
 
-    def grant(self, last: bool, needed: float, to_come: int = 1) -> Grant | None:
+    def rest(self) -> float:
+        """Seconds for films: those that the last landscape leaves over, or might have taken if there was none."""
+        if self._limit is None:
+            return self.left(last=True) - (self.budget.seconds or 0.0)
+        return self._limit - self.spent
+
+    def grant(self, last: bool, needed: float, to_come: int = 1, films: float = 0.0) -> Grant | None:
         """The seconds of a landscape that begins now; None where they are saved for a later one.
 
         Args:
@@ -202,6 +222,7 @@ class Account:
             needed: seconds that the coarsest landscape takes, without its pictures. If landscapes share the time, as
                 much is left for the last one.
             to_come: how many landscapes share what is left of the time.
+            films: seconds that films of all landscapes take; the last one leaves as much, or a share of its own.
         """
         left, needed = self.left(last, to_come), needed + self.showing
         if not last and self.budget.share and not self.budget.least_at_end:
@@ -210,6 +231,9 @@ class Account:
             return None
         left = max(left, 0.0)
         self.passes += 1
+        if last:
+            self._limit = self.spent + left
+            left -= min(films, self.share_of_films * left)
         return Grant(left - min(self.showing, left * self.share_of_pictures), left)
 
     def record_pictures(self, seconds: float, share: float) -> None:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from ..accelerations.trial import Choice
 from ..landscape import Grid, Landscape
+from ..plots.run_scale import RunScale
 from ..recipe import RangeRecipe
+from ..redraw import Drawn
 from ..survey.plan import Plan
 from .cost import Cost
 
@@ -26,6 +28,8 @@ class Kept:
         grid: with the ranges that were found, so that all landscapes show the same part of their planes.
         ranges: how they were found.
         seconds: that the last landscape took.
+        scale: on which the landscapes so far can be drawn.
+        drawn: the pictures of each landscape, by its step.
     """
 
     choice: Choice | None = None
@@ -34,6 +38,8 @@ class Kept:
     grid: Grid | None = None
     ranges: dict[str, RangeRecipe] = field(default_factory=dict)
     seconds: float = 0.0
+    scale: RunScale | None = None
+    drawn: dict[int, Drawn] = field(default_factory=dict)
 
     def keep_ranges(self, landscape: Landscape | None) -> None:
         """Keep the ranges of a landscape, if they were found."""

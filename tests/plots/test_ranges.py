@@ -129,3 +129,10 @@ def test_thin_keeps_the_first_and_at_most_that_many():
         assert remaining[0] == 0
         assert len(remaining) <= 9
         assert len(remaining) * 2 > min(count, 8)
+
+
+def test_two_heaps_of_values_far_apart_keep_the_whole_range():
+    """Each end alone would leave out the other heap, and the ends would change places."""
+    near = 1 + 1e-8 * np.arange(81.0)
+    scale = make_scale(np.stack([near, 2 * near]))
+    assert (scale.low, scale.high) == (1, 2 * near[-1])
