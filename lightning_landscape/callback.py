@@ -635,6 +635,7 @@ class LossLandscapeCallback(_Callback):
                 settings = self._planned(trainer, pl_module, files, settings, granted.measuring)
                 settings = replace(settings, is_last=last)
                 seconds = from_first(trainer, granted.measuring - (now() - began))
+                self._shown.limit(seconds)
             find = partial(self._find, trainer, files)
             try:
                 with measuring(trainer, pl_module, settings, find, not self.strict, seconds, self._shown) as landscapes:

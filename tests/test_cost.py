@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_landscape.callback import LossLandscapeCallback
+from lightning_landscape.landscape import Grid
+from lightning_landscape.survey.budget import parse_budget
 from lightning_landscape.trainer import measure
-from lightning_landscape.trainer.cost import Cost
+from lightning_landscape.trainer.cost import Cost, announced
 
 SLEEP = 0.02  # seconds of a step: sleep is never shorter
 
@@ -97,3 +100,38 @@ def test_what_only_reading_tells_is_at_most_what_was_asked_for(
 def test_a_loader_that_drops_its_last_batch_has_fewer_samples(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     cost = rehearsed(monkeypatch, tmp_path, [DataLoader(rows(21), 8, drop_last=True)], max_samples=None)
     assert cost.samples == {"train": 16}
+
+
+@pytest.mark.parametrize(
+    "options, budget, line",
+    [
+        # 0.001 s · 1,000 samples · 36 points = 36 s; an epoch of 60 batches of 50 takes 0.001 s · 3 · 3,000 = 9 s.
+        ({}, None, "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, every 5 epochs ≈ 80 % of the training"),
+        ({"every": 1}, None, "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, every epoch ≈ 4 times the training"),
+        ({"every": None}, None, "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, at the end ≈ 40 % of the training"),
+        ({"every": None, "max_epochs": -1}, None, "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, at the end"),
+        ({"num_training_batches": float("inf")}, 0.05,
+         "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, every 5 epochs; limited to 5 % by budget=0.05"),
+        ({"world_size": 2}, "30s",
+         "landscape: 6 × 6 points × 1,000 samples ≈ 18 s, every 5 epochs ≈ 40 % of the training; "
+         "limited to 30 s each by budget='30s'"),
+        ({"samples": None}, "auto",
+         "landscape: 6 × 6 points, every 5 epochs; limited to 10 %, or 20 s (1 min at the end), by budget='auto'"),
+    ],
+)  # fmt: skip
+def test_the_cost_is_said_with_the_share_of_the_training(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], budget: Any, line: str
+) -> None:
+    monkeypatch.setattr("lightning_landscape.trainer.compat.batch_size", lambda trainer, batch, fallback: 50)
+    given = {"every": 5, "samples": 1000, **options}
+    cost = Cost({"train": 0.001}, {"train": given["samples"]})
+    known = {
+        "max_epochs": 10,
+        "num_training_batches": 60,
+        "world_size": 1,
+        "lightning_module": nn.Linear(1, 1),
+        **options,
+    }
+    trainer: Any = SimpleNamespace(**known)
+    grid = Grid.from_ranges((-1, 1, 6), (-1, 1, 6))
+    assert announced(trainer, cost, grid, object(), given["every"], parse_budget(budget)) == line

@@ -32,7 +32,7 @@ class Screen:
     def __init__(self) -> None:
         self.shown: list[Shown] = []
 
-    def show(self, text: str, done: int, total: int) -> None:
+    def show(self, text: str, done: int, total: int, is_limited: bool = False) -> None:
         self.shown.append((text, done, total))
 
     def close(self) -> None:
@@ -67,6 +67,17 @@ def test_a_long_point_has_its_batch() -> None:
     assert quick.text == "Landscape 2×2"
     talk.interrupts.pressed = True
     assert talk.text == "Landscape 2×2: ending after this point, batch 3/8"
+
+
+def test_a_limited_pass_says_when_its_points_end() -> None:
+    talk = of(Screen(), seconds=(0.0, 60.0))
+    talk.limit(12.4)
+    talk.tell("reading data", 1, 3)
+    assert talk.text == "Landscape 2×2: reading data 1/3"
+    talk.points(1, 4)
+    assert talk.text == "Landscape 2×2, 12 s left"
+    talk.limit(-1)
+    assert talk.text == "Landscape 2×2, 0 s left"
 
 
 def test_ctrl_c_ends_a_pass_between_the_parts_of_a_phase_until_there_are_points() -> None:
@@ -164,7 +175,9 @@ def test_tqdm_shows_phases_then_points_and_the_time_left(capsys: pytest.CaptureF
     assert "Landscape 2×2: reading data 1/3 [00:00]" in text
     assert "/4 points [00:00, " in text
     assert "Landscape 2×2: drawing 1/2 [00:00]" in text
+    assert "Landscape 2×2: point" not in text
     assert "0/0" not in text
+    assert "::" not in text
 
 
 def test_rich_gets_one_more_task_in_the_running_display() -> None:

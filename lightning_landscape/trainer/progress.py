@@ -27,8 +27,11 @@ ENDING = "ending after this point"
 class Bar(Protocol):
     """A bar on the screen."""
 
-    def show(self, text: str, done: int, total: int) -> None:
-        """Show a text, and so many points of a total of them; a total of 0 shows the text alone."""
+    def show(self, text: str, done: int, total: int, is_limited: bool = False) -> None:
+        """Show a text, and so many points of a total of them; a total of 0 shows the text alone.
+
+        The text says when points end that are limited: not all of them may come.
+        """
 
     def close(self) -> None:
         """Take it away."""
@@ -71,6 +74,7 @@ class Progress(Phases):
         self._done = self._total = self._batch = self._batches = 0
         self._began = self._changed = self._shown = time.monotonic()
         self._left_points: float | None = None  # when the last point was done
+        self._end: float | None = None  # of the points, at the latest
         self._has_said = self.has_ended = False
 
     @property
@@ -112,6 +116,10 @@ class Progress(Phases):
         """See `Phases`."""
         self._batch, self._batches = batch, of
 
+    def limit(self, seconds: float) -> None:
+        """Say that the last point comes in so many seconds, at the latest."""
+        self._end = time.monotonic() + seconds
+
     def points(self, done: int, total: int) -> None:
         """Say that so many points of a total are done."""
         self._done, self._total, self.may_leave = done, total, False
@@ -137,12 +145,15 @@ class Progress(Phases):
             words = ENDING if self.must_end else words
         if self._batches > 1 and (words or not self._total) and time.monotonic() - self._changed > self._long:
             words += f", batch {self._batch}/{self._batches}"
-        return f"{self.title}: {words}" if words else self.title
+        title = self.title
+        if self._total and self._end is not None:
+            title += f", {max(0.0, self._end - time.monotonic()):.0f} s left"
+        return f"{title}: {words}" if words else title
 
     def _show(self) -> None:
         self._shown = time.monotonic()
         if self.bar is not None:
-            self.bar.show(self.text, self._done, self._total)
+            self.bar.show(self.text, self._done, self._total, self._end is not None)
 
 
 @contextmanager
@@ -229,7 +240,7 @@ class _RichBar:
         self._task: TaskID | None = None
         self._total = 0
 
-    def show(self, text: str, done: int, total: int) -> None:
+    def show(self, text: str, done: int, total: int, is_limited: bool = False) -> None:
         """See `Bar`."""
         if self._task is None and not self._is_up:
             self._display.start()
@@ -259,20 +270,21 @@ class _TqdmBar:
 
         self._words = "{desc} [{elapsed}]"
         self._points = "{l_bar}{bar}| {n_fmt}/{total_fmt} points [{elapsed}, {remaining} left]"
+        self._limited = "{l_bar}{bar}| {n_fmt}/{total_fmt} points [{elapsed}]"
         self._bar: tqdm[None] = tqdm(
             total=0, leave=False, file=sys.stdout, dynamic_ncols=True, bar_format=self._words, smoothing=0.1, delay=1e-9
         )
 
-    def show(self, text: str, done: int, total: int) -> None:
+    def show(self, text: str, done: int, total: int, is_limited: bool = False) -> None:
         """See `Bar`."""
+        self._bar.set_description_str(text, refresh=False)
         if total and self._bar.bar_format is self._words:
-            self._bar.bar_format = self._points
+            self._bar.bar_format = self._limited if is_limited else self._points
             self._bar.reset(total)
             self._bar.initial = self._bar.n = done
-        elif not total and self._bar.bar_format is self._points:
+        elif not total and self._bar.bar_format is not self._words:
             self._bar.bar_format = self._words
             self._bar.reset(0)
-        self._bar.set_description_str(f"{text}:" if total else text, refresh=False)
         if total:
             self._bar.update(done - self._bar.n)
         self._bar.refresh()
