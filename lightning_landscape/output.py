@@ -169,7 +169,7 @@ def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -
     """The landscape of the step before; None for the first, for another loss, and where only its file is at hand.
 
     Args:
-        landscapes: of a run by step, in the order of the steps.
+        landscapes: of a run by step.
         landscape: of which the recipe has the step.
 
     >>> from .landscape import Grid
@@ -182,8 +182,9 @@ def previous(landscapes: Mapping[int, Landscape | Path], landscape: Landscape) -
     (True, None)
     """
     now = landscape.recipe.step
-    earlier = [other for step, other in landscapes.items() if now is not None and step < now][-1:]
-    return next((other for other in earlier if isinstance(other, Landscape) and landscape.main in other.values), None)
+    step = max((step for step in landscapes if now is not None and step < now), default=None)
+    before = None if step is None else landscapes[step]
+    return before if isinstance(before, Landscape) and landscape.main in before.values else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ def test_the_reading_for_loggers_tells_the_change():
     assert "- loss at the centre is 0.5, and it was 1 at step 3." in text
     other = Landscape(grid, {"val_loss": np.ones(3)}, "val_loss", recipe=Recipe(step=3))
     late.recipe = Recipe(step=8)
-    assert previous({3: early}, late) is early
+    assert previous({3: early, 1: other}, late) is early
     assert previous({3: other}, late) is previous({3: Path("landscape.h5")}, late) is None
 
 
