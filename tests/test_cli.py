@@ -90,7 +90,7 @@ def test_view_reads_the_landscape_as_the_log_does(file: Path, capsys: pytest.Cap
     assert run("view", file) == 0
     text = capsys.readouterr().out
     assert f"\n\n{load(file).reading()}\n\n" in text
-    assert "Along y the loss has risen by 10 % at about -0.05 and about 0.05; by 1 at -0.5 and 0.5." in " ".join(
+    assert "Along y (β) the loss has risen by 10 % at about -0.05 and about 0.05; by 1 at -0.5 and 0.5." in " ".join(
         text.split()
     )
 

@@ -22,7 +22,7 @@ from .settings import default_settings
 from .space import add_space_star, dress_space, lamp_light, open_space, space_bar
 from .style import STYLE
 
-BOX = np.array([1.0, 1.0, 0.66])  # the relative lengths of the axes
+BOX = np.array([1.0, 1.0, 0.52])  # the relative lengths of the axes
 
 
 @default_settings()
@@ -56,7 +56,7 @@ def draw_surface(
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
     scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-    axes = open_space(ax, BOX, zoom=1.0, elev=46, azim=-60)
+    axes = open_space(ax, BOX, zoom=0.95, elev=50, azim=-60)
     grid = landscape.grid
     low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)
     floor = low - 0.25 * (high - low)
