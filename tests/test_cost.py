@@ -127,6 +127,7 @@ def test_the_cost_is_said_with_the_share_of_the_training(
     cost = Cost({"train": 0.001}, {"train": given["samples"]})
     known = {
         "max_epochs": 10,
+        "accumulate_grad_batches": 1,
         "num_training_batches": 60,
         "world_size": 1,
         "lightning_module": nn.Linear(1, 1),
