@@ -112,8 +112,8 @@ def test_a_loader_that_drops_its_last_batch_has_fewer_samples(monkeypatch: pytes
         ({"every": None, "max_epochs": -1}, None, "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, at the end"),
         ({"num_training_batches": float("inf")}, 0.05,
          "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, every 5 epochs; limited to 5 % by budget=0.05"),
-        ({"world_size": 2}, "30s",
-         "landscape: 6 × 6 points × 1,000 samples ≈ 18 s, every 5 epochs ≈ 40 % of the training; "
+        ({}, "30s",
+         "landscape: 6 × 6 points × 1,000 samples ≈ 36 s, every 5 epochs ≈ 80 % of the training; "
          "limited to 30 s each by budget='30s'"),
         ({"samples": None}, "auto",
          "landscape: 6 × 6 points, every 5 epochs; limited to 10 %, or 20 s (1 min at the end), by budget='auto'"),
