@@ -95,6 +95,13 @@ def test_a_point_that_is_not_done_is_not_the_lowest() -> None:
     assert "lower elsewhere: 1 at x = -1." in sentence(landscape, "centre")
 
 
+def test_a_point_that_is_interpolated_is_not_the_lowest() -> None:
+    landscape = line([3, 1.5, 2, 1, 3], 0.1)
+    landscape.interpolated[3] = True
+    assert "lower elsewhere: 1.5 at x = -0.5." in sentence(landscape, "at the centre")
+    assert landscape.reading().headline.startswith("x = -0.5 is lower than the centre, by 0.5;")
+
+
 def test_a_difference_of_rounding_is_none() -> None:
     assert sentence(line([2, 1, 1 - 9e-7]), "centre").startswith("No point of the grid is lower")
     assert "lower elsewhere" in sentence(line([2, 1, 1 - 2e-6]), "centre")

@@ -11,10 +11,10 @@ from .text import number
 
 def center_sentence(surface: Surface, settings: ReadingSettings) -> str:
     """The sentence on the centre against the lowest point."""
-    name, center, low = surface.name, surface.origin, surface.ends[0]
-    if math.isnan(low):
+    name, center = surface.name, surface.origin
+    if not surface.finite.any():
         return f"{name} is finite nowhere: check the weights, the data and the loss before the range."
-    place = lowest_place(surface)
+    low, place = float(surface.values[surface.lowest]), lowest_place(surface)
     if not math.isfinite(center):
         return f"{name} {no_center(surface)}. The lowest point is {number(low)} at {place}."
     error = surface.error_at_center

@@ -18,11 +18,12 @@ def headline(surface: Surface, before: Surface | None, settings: ReadingSettings
 
 
 def _center(surface: Surface, settings: ReadingSettings) -> str:
-    center, low = surface.origin, surface.ends[0]
-    if math.isnan(low):
+    center = surface.origin
+    if not surface.finite.any():
         return f"{surface.name} is finite nowhere"
     if not math.isfinite(center):
         return f"{surface.name} {no_center(surface).partition(':')[0]}"
+    low = float(surface.values[surface.lowest])
     if center - low <= settings.rounding * abs(center):
         return "the centre is the lowest point of the grid"
     error = surface.error_of_difference

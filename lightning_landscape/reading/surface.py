@@ -91,8 +91,9 @@ class Surface:
 
     @property
     def lowest(self) -> tuple[int, ...]:
-        """The indices of the lowest finite point."""
-        flat = int(np.where(self.finite, self.values, np.inf).argmin())
+        """The indices of the lowest finite point that was evaluated: an interpolated one may be lower by its error."""
+        evaluated = self.finite & ~self.interpolated
+        flat = int(np.where(evaluated if evaluated.any() else self.finite, self.values, np.inf).argmin())
         return tuple(int(i) for i in np.unravel_index(flat, self.values.shape))
 
     @property
