@@ -84,8 +84,8 @@ def redraw(
     work.draw(landscapes, drawn)
     films = work.encode()
     files = work.write(drawn[max(drawn)].root, films)
-    for step, shown in work.shown(tag, films).items():
-        work.failures += [(f"the film in {kind}", error) for kind, error in log(loggers, shown, step).failed]
+    for step, content in work.shown(tag, films).items():
+        work.failures += [(f"the film in {kind}", error) for kind, error in log(loggers, content, step).failed]
     frames = len({step for kind in films for step in work.films[kind].steps})
     return Redrawn(files, frames, work.failures, work.unwritten, sorted(work.left_out))
 
@@ -108,7 +108,7 @@ class Redrawing:
     """The landscapes of a run, drawn on its last scale.
 
     Pictures that are on that scale already are drawn only where a film needs them. Data files are not touched. Steps
-    are drawn from coarse to fine, so that a film that is short of time still shows all of the training.
+    are drawn from coarse to fine: a film that is short of time still shows the whole training.
 
     Args:
         look: with the run's last scale.
