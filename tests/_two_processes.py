@@ -23,7 +23,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 import lightning_landscape.callback as home
 import lightning_landscape.survey.survey as survey
-from lightning_landscape import Landscape, LossLandscapeCallback
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback
 
 torch.set_num_threads(1)
 
@@ -91,15 +91,22 @@ def validated(trainer: L.Trainer, module: Net, kill: bool = False) -> int:
     return count
 
 
+ENDS: list[float] = []  # of x, in every grid that this process measures
+
+
 def disagree() -> None:
     """Let rank 1 find the loss far steeper than it is, wherever ranges are searched."""
-    real = survey.loss_at
+    real, lay = survey.loss_at, survey.Survey.lay_grid
+
+    def noted(self: survey.Survey, grid: Grid) -> None:
+        ENDS.append(float(grid.axes[0][-1]))
+        lay(self, grid)
 
     def steeper(*arguments: Any) -> Any:
         loss = real(*arguments)
         return lambda point: loss(point) * (1 + 100 * RANK * abs(point).max())
 
-    survey.loss_at = steeper  # type: ignore[assignment]
+    survey.loss_at, survey.Survey.lay_grid = steeper, noted  # type: ignore[assignment, method-assign]
 
 
 def main(out: Path, mode: str) -> None:
@@ -158,6 +165,7 @@ def main(out: Path, mode: str) -> None:
         result["places"] = [sample.index for sample in last.samples.items]
         result["done"] = int(last.done.sum())
         result["axes"] = [axis.tolist() for axis in last.grid.axes]
+        result["ends"] = ENDS
     (out / f"rank{trainer.global_rank}.json").write_text(json.dumps(result))
 
 

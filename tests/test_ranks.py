@@ -85,6 +85,7 @@ def test_steps_ranges_and_the_best_checkpoint_are_those_of_rank_0(tmp_path: Path
     assert first["random"] == plain["random"]
     assert first["steps"] == second["steps"] == [2, 4, 3, 6]  # of 3 an epoch; the best is that after the first
     assert first["axes"] == second["axes"]
+    assert first["ends"] == second["ends"]
     assert first["values"] == second["values"]
     assert first["done"] == second["done"] == 15
     assert first["axes"][0][-1] > 0.2
