@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypeVar, Union
 
 from .accelerations import check_accelerate
 from .directions import NORMALIZATIONS, Directions, make_directions
-from .distributed.ranks import OtherRankError, from_first, raise_together
+from .distributed.ranks import OtherRankError, Ranks, from_first, raise_together
 from .evaluators.modes import check_mode, flags_of
 from .interpolation.refinement import check_tolerance, finest_level
 from .isolation.rng import preserved
@@ -36,6 +36,7 @@ from .survey.find_range import ranges_of
 from .survey.plan import Plan, choose_samples, least_seconds
 from .survey.same_loss import tidy
 from .trainer import compat
+from .trainer.announcements import repetition
 from .trainer.cost import announced
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
@@ -463,6 +464,7 @@ class LossLandscapeCallback(_Callback):
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
         is_best = "saved" in self._loaded
+        self._off = Ranks(trainer).any(self._off)  # what moved on one rank ends the landscapes of all
         if trainer.state.fn == "fit" and (self._off or (step in self._landscapes and not is_best)):
             return
         left, needed = None, 0.0
@@ -492,7 +494,8 @@ class LossLandscapeCallback(_Callback):
                     self._finish(trainer, landscape, files, step, deadline)
                     self._kept.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
-                say(trainer, self._shown.closing_line(landscape, step, files.folder, *filter(None, [uphill])))
+                notes = filter(None, [uphill, repetition(landscape.recipe)])
+                say(trainer, self._shown.closing_line(landscape, step, files.folder, *notes))
             except PassEndedError:
                 say(trainer, self._shown.ended_line(step, 0))
             except TrainingMovedError as error:

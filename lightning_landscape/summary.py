@@ -41,7 +41,7 @@ def _legend(landscape: Landscape) -> str:
             "★ marks the weights that the training has reached.",
             f"The axes are directions from there: {' '.join(axes.split())}.",
             "Lines and bands join points of equal loss. Where lines are close, the loss is steep.",
-            "Inside the red lines the loss is little above that of ★: as good as here.",
+            "Inside the solid red line the loss is at most 10 % above that of ★: as good as here.",
             "A wide region there is flat along these directions; nothing is shown of others.",
             "Grey points are not finite, hatched ones were not evaluated.",
             "Colours and y axes are logarithmic where the highest loss is more than 100 times the lowest.",

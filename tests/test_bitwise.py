@@ -77,7 +77,7 @@ def test_workers_that_start_anew_leave_the_training_alone(tmp_path: Path) -> Non
 def test_worker_processes_beside_those_of_the_loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forks = []
 
-    def forced(evaluator: Any, *args: Any) -> tuple[Any, Choice]:
+    def forced(evaluator: Any, *args: Any, **options: Any) -> tuple[Any, Choice]:
         return evaluator, Choice(("processes",))
 
     class Counted(Worker):

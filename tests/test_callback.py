@@ -263,6 +263,15 @@ def test_the_closing_line_tells_how_far_it_is_uphill_and_how_far_it_was(
     assert [len(lines), f" · {first.reading().distances} · " in lines[0]] == [2, True]
     assert f" · {second.reading(before=first).distances} · " in lines[1]
     assert lines[1].count("at step 4") == 1
+    assert f" · again with budget=None, max_samples={first.recipe.planned_samples} · " in lines[0]
+
+
+def test_what_moved_on_another_rank_ends_the_landscapes_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else that rank would leave the others waiting for it."""
+    monkeypatch.setattr("lightning_landscape.distributed.ranks.Ranks.any", lambda self, mine: True)
+    callback = small(every_n_epochs=1)
+    fit(tmp_path, callback, max_epochs=2)
+    assert not callback.landscapes
 
 
 def test_a_curve_for_y_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The lines around the region that is as good as the centre: a little above its loss, in a colour of their own."""
+"""The lines around the centre at a little more than its loss: what is inside the first is as good as the centre."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def draw_good(ax: Axes, landscape: Landscape, metric: str, scale: Scale) -> None
             look: Any = {"colors": [color], "linewidths": width, "linestyles": [style], "zorder": 4}
             ax.contour(x, y, scale.values.T, [level], **look)
         look = {"color": STYLE.good, "linewidth": 1.5, "linestyle": dashes}
-        handles.append(Line2D([], [], label=label, **look))
+        text = f"{label}: as good as ★" if "%" in label else label  # one more is far from a small loss
+        handles.append(Line2D([], [], label=text, **look))
     if handles:
         _add_legend(ax, handles)
 
 
 def _add_legend(ax: Axes, handles: list[Line2D]) -> None:
     """Adds the legend above the axes; the caller's own axes have no room there, they take it inside."""
-    star = Line2D([], [], linestyle="", label="inside: as good as ★")
     look: Any = {"fontsize": STYLE.tick_size, "labelcolor": STYLE.good, "handlelength": 1.8, "columnspacing": 1.0}
     if frame_of(ax) is None:
-        ax.legend(handles=handles, title="as good as ★", title_fontsize=STYLE.small_size, **look)
+        ax.legend(handles=handles, **look)
         return
     place: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "ncols": 3, "frameon": False, "borderaxespad": 0.1}
-    ax.legend(handles=[*handles, star], borderpad=0.2, handletextpad=0.5, **place, **look)
+    ax.legend(handles=handles, borderpad=0.2, handletextpad=0.5, **place, **look)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ..landscape import Landscape
+from ..recipe import Recipe
 
 
 def duration(seconds: float) -> str:
@@ -106,6 +107,17 @@ def _curvature(landscape: Landscape) -> list[str]:
     """The curvatures along the axes at the centre, as one part; nothing where one is unknown."""
     numbers = landscape.curvature()
     return [f"curvature {', '.join(f'{n:.3g}' for n in numbers)}"] if all(map(math.isfinite, numbers)) else []
+
+
+def repetition(recipe: Recipe) -> str:
+    """The settings that measure the points of a landscape again; empty where they are the user's own.
+
+    >>> repetition(Recipe(budget="auto", planned_samples=256, max_samples=1024))
+    'again with budget=None, max_samples=256'
+    """
+    if recipe.budget is None:
+        return ""
+    return f"again with budget=None, max_samples={recipe.planned_samples or recipe.max_samples}"
 
 
 def ended_line(step: int, done: int, total: int, goes_on: str = "the training") -> str:
