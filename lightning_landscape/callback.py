@@ -733,7 +733,8 @@ class LossLandscapeCallback(_Callback):
         assert before is not None
         self._kept.scale = before.widened(landscape)
         if changes := self._kept.scale.changes(before, landscape):
-            others = f", and of {len(changes) - 1} more metrics" if len(changes) > 1 else ""
+            count = len(changes) - 1
+            others = f", and of {count} other metric{'s' * (count > 1)}" if count else ""
             say(trainer, f"the landscape of step {step} widens the scale of the run: {changes[0]}{others}")
 
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:

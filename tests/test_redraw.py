@@ -135,7 +135,7 @@ def test_a_later_landscape_that_leaves_the_scale_says_so(tmp_path: Path, caplog:
     first, second = (colors_of(load(folder(tmp_path, step) / "landscape.h5")) for step in STEPS)
     assert said == [
         f"the landscape of step 4 widens the scale of the run: train_loss from {second[0]:.4g} to {first[1]:.4g} "
-        f"(before: from {first[0]:.4g} to {first[1]:.4g}), and of 1 more metrics"
+        f"(before: from {first[0]:.4g} to {first[1]:.4g}), and of 1 other metric"
     ]
     ends = [r.getMessage() for r in caplog.records if "films of" in r.getMessage()]
     name = "train_loss_2dheat_steps=000002-000004.gif"
