@@ -13,7 +13,6 @@ import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -29,7 +28,6 @@ from lightning_landscape.objectives.base import Batch, LossFunction
 from lightning_landscape.objectives.criterion import LOSS
 from lightning_landscape.plots.furniture import inexact
 from lightning_landscape.summary import summary
-from lightning_landscape.trainer import compat
 
 POINTS = np.array([[0.0, 0.0], [0.4, -0.3], [-0.7, 0.9]])
 QUIET: Any = {"logger": False, "enable_checkpointing": False}
@@ -185,7 +183,7 @@ def test_it_is_tried_on_request_alone_and_need_not_be_equal(case: Any, monkeypat
 def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trial that takes what is on request."""
 
-    def choice(reference: Any, *args: Any) -> Any:
+    def choice(reference: Any, *args: Any, **options: Any) -> Any:
         return reference, Choice(("bf16",) if args[-1] == "bf16" else (), {"bf16": 2.0} if args[-1] == "bf16" else {})
 
     monkeypatch.setattr("lightning_landscape.survey.survey.fastest", choice)
@@ -236,7 +234,7 @@ def test_a_stopped_pass_is_continued_with_the_same_rounding_only(
     stopped = load(tmp_path / "a.h5")
     stopped.done[0] = False
     save(stopped, tmp_path / "a.h5")
-    nothing = lambda reference, *args: (reference, Choice())  # noqa: E731
+    nothing = lambda reference, *args, **options: (reference, Choice())  # noqa: E731
     monkeypatch.setattr("lightning_landscape.survey.survey.fastest", nothing)
     _, landscape = swept(tmp_path, resume=True)
     assert landscape.done.all()
@@ -262,17 +260,6 @@ def test_the_callback_says_it_of_every_surface_and_of_the_tiles(tmp_path: Path, 
     assert 0 < said.largest["samples"] < 1
     (log,) = tmp_path.rglob("log.txt")
     assert f"val_loss {said.largest['val_loss']:.2g}" in log.read_text()
-
-
-def test_several_processes_are_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(L.Trainer, "world_size", property(lambda self: 2))
-    monkeypatch.setattr(compat, "unsupported", lambda trainer: None)  # as of a DDP strategy
-    for accelerate in (True, False):
-        callback = LossLandscapeCallback(accelerate=accelerate)
-        callback.setup(L.Trainer(accelerator="cpu", callbacks=[callback], **QUIET), Net(), "fit")
-    callback = LossLandscapeCallback(accelerate="bf16")
-    with pytest.raises(MisconfigurationException, match="accelerate='bf16' needs one process, this Trainer has 2"):
-        callback.setup(L.Trainer(accelerator="cpu", callbacks=[callback], **QUIET), Net(), "fit")
 
 
 @pytest.mark.parametrize("value", ["fp16", "", None, 2, ["bf16"]])

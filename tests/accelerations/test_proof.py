@@ -56,7 +56,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """A trial that takes these."""
     monkeypatch.setattr(
         "lightning_landscape.survey.survey.fastest",
-        lambda reference, *args: (reference, Choice(names, dict.fromkeys(names, 2.0))),
+        lambda reference, *args, **options: (reference, Choice(names, dict.fromkeys(names, 2.0))),
     )
 
 
