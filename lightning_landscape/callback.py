@@ -40,10 +40,10 @@ from .trainer.announcements import repetition
 from .trainer.cost import announced
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
-from .trainer.kept import Kept
 from .trainer.measure import Settings, measuring, rehearse, remarks
 from .trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
 from .trainer.progress import Count, Progress, progress, say, waiting
+from .trainer.run_state import RunState
 from .trainer.saved import NoBestError, best_checkpoint
 from .trainer.schedule import Schedule
 from .trainer.unchanged import TrainingMovedError, sealed
@@ -120,7 +120,7 @@ class LossLandscapeCallback(_Callback):
             to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks and the pictures say. A feature narrower than an eighth of the range may
             stay unseen. None evaluates every point.
-        budget: the time of the landscapes. "auto": all together at most 10 % of the time trained so far, but at least
+        budget: the time of the landscapes. "auto": all together at most 10 % of the time trained so far. In any case
             20 s each, and 60 s at the end. "30s", "2min" or "1h": each; what one leaves over goes to the next. A number
             such as 0.05: all together that share of the time trained. None: no limit. A plan is made once, from what
             a sample takes, and kept for all landscapes: first the samples are cut, down to 64, then the points, down
@@ -185,15 +185,11 @@ class LossLandscapeCallback(_Callback):
     ) -> None:
         super().__init__()
         _join_namespaces(self)
-        _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
-        _at_least("every_n_train_steps", every_n_train_steps, 1, "a landscape every so many steps, or None")
-        if at_train_end not in (True, False, "best"):
-            raise ValueError(f'at_train_end={at_train_end!r} is unknown; the choices are True, False, "best".')
+        _check_moments(every_n_epochs, every_n_train_steps, at_train_end)
         grid, searched = ranges_of({name: given for name, given in (("x", x), ("y", y)) if given is not None})
         self.every_n_epochs, self.every_n_train_steps = every_n_epochs, every_n_train_steps
-        self.at_train_end, self.strict = at_train_end, strict
+        self.at_train_end, self.strict, self.budget = at_train_end, strict, parse_budget(budget)
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
-        self.budget = parse_budget(budget)
         self.settings = _checked(
             Settings(
                 grid, _directions(directions, normalize, ignore, orthogonalize, seed),
@@ -204,10 +200,14 @@ class LossLandscapeCallback(_Callback):
         )  # fmt: skip
         look = Look(plots, formats, color_scale, sample_layout, share_colorbar)
         self.look = replace(_look(grid.ndim, samples, look), scale=RunScale(color_scale, vmin, vmax, levels))
+        self._set_up()
+
+    def _set_up(self) -> None:
+        """Nothing was trained yet."""
         self._handover = Handover()
         self._loaded: dict[str, Any] = {}  # step and epoch of the checkpoint that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
-        self._kept = Kept()
+        self._run_state = RunState()
         self._begin()
 
     def _begin(self) -> None:
@@ -255,7 +255,7 @@ class LossLandscapeCallback(_Callback):
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
         self._began = False
-        self._kept = Kept()
+        self._run_state = RunState()
         why = compat.unsupported(trainer)
         if why is not None:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
@@ -300,10 +300,10 @@ class LossLandscapeCallback(_Callback):
             self._rehearsed = True
             self._flags = flags_of(pl_module)
             self._rehearse(trainer, pl_module)
-            if self._kept.cost is not None:
+            if self._run_state.cost is not None:
                 grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
                 moments = self.every_n_epochs, budget, self.every_n_train_steps
-                say(trainer, announced(trainer, self._kept.cost, grid, batch, *moments))
+                say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments))
         if self._schedule.is_due(trainer):
             self._run(trainer, pl_module, last=False)
         if self._counters is not None:
@@ -336,7 +336,7 @@ class LossLandscapeCallback(_Callback):
     def _rehearsed_now(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
         """Rehearse, inside `undisturbed`, and keep what it costs; gives the remarks."""
         found = rehearse(trainer, pl_module, self._settings(trainer))
-        self._kept.cost = found.cost
+        self._run_state.cost = found.cost
         return found.remarks
 
     def _switch_off(self, trainer: Trainer, error: TrainingMovedError) -> None:
@@ -417,8 +417,8 @@ class LossLandscapeCallback(_Callback):
         )
 
     def _settings(self, trainer: Trainer) -> Settings:
-        settings = {**vars(self._kept.in_them(self.settings)), "data": self._data(trainer), "flags": self._flags}
-        settings |= {"epoch": trainer.current_epoch, "kept": self._kept, **self._loaded}
+        settings = {**vars(self._run_state.in_them(self.settings)), "data": self._data(trainer), "flags": self._flags}
+        settings |= {"epoch": trainer.current_epoch, "run_state": self._run_state, **self._loaded}
         settings["budget"] = None if self._account is None else self._account.budget.given
         if trainer.state.fn != "fit":
             given = compat.flags_before_evaluation(trainer)
@@ -469,7 +469,7 @@ class LossLandscapeCallback(_Callback):
             return
         left, needed = None, 0.0
         if trainer.state.fn == "fit" and not (last and self.at_train_end):
-            left, needed = from_first(trainer, (compat.time_left(trainer), self._kept.seconds))
+            left, needed = from_first(trainer, (compat.time_left(trainer), self._run_state.seconds))
         if left is not None and left <= needed:
             log_.info("no landscape of step %d: %.3g s of max_time are left for the training", step, max(left, 0.0))
             return
@@ -492,7 +492,7 @@ class LossLandscapeCallback(_Callback):
                         error = raised
                     landscape = self._together(trainer, files, part, error)
                     self._finish(trainer, landscape, files, step, deadline)
-                    self._kept.seconds = now() - began
+                    self._run_state.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
                 notes = filter(None, [uphill, repetition(landscape.recipe)])
                 say(trainer, self._shown.closing_line(landscape, step, files.folder, *notes))
@@ -509,11 +509,11 @@ class LossLandscapeCallback(_Callback):
         """The seconds of the landscape of this step, so many `left` at most, by the clock of rank 0; None for none."""
         if self._account is None:
             return None
-        cost, settings = self._kept.cost, self.settings
+        cost, settings = self._run_state.cost, self.settings
         needed = 0.0
         if cost is not None:
             needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
-        to_come, films = 2 if "saved" in self._loaded else 1, self._account.showing * len(self._kept.drawn)
+        to_come, films = 2 if "saved" in self._loaded else 1, self._account.showing * len(self._run_state.drawn)
         granted = from_first(trainer, self._account.grant(last, needed, to_come, films))
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
@@ -523,24 +523,24 @@ class LossLandscapeCallback(_Callback):
         self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, settings: Settings, seconds: float
     ) -> Settings:
         """The settings with the samples and the finest level of the run's plan, which is made if there is none."""
-        kept = self._kept
-        if kept.cost is None:
+        state = self._run_state
+        if state.cost is None:
             self._remark(trainer, self._rehearsed_now(trainer, pl_module))
-        if kept.plan is None and (cost := kept.cost) is not None:
+        if state.plan is None and (cost := state.cost) is not None:
             shape = settings.grid.shape
             samples = choose_samples(cost.sample, cost.reading_per_sample, seconds, shape, cost.available)
-            kept.plan = from_first(trainer, Plan(files.planned_before(settings) or samples))
-        if kept.plan is None:
+            state.plan = from_first(trainer, Plan(files.planned_before(settings) or samples))
+        if state.plan is None:
             return settings
-        return replace(settings, planned_samples=kept.plan.samples, level=kept.plan.level)
+        return replace(settings, planned_samples=state.plan.samples, level=state.plan.level)
 
     def _keep_level(self, trainer: Trainer, landscape: Landscape, step: int) -> None:
         """Keep in the plan how fine the first landscape is; say where a later one is not as fine."""
-        plan, level = self._kept.plan, finest_level(landscape)
+        plan, level = self._run_state.plan, finest_level(landscape)
         if plan is None or level is None:
             return
         if plan.level is None:
-            self._kept.plan = replace(plan, level=level)
+            self._run_state.plan = replace(plan, level=level)
         elif level < plan.level:
             compat.info(
                 trainer,
@@ -554,7 +554,7 @@ class LossLandscapeCallback(_Callback):
         """Keep a landscape that all ranks have, and show it on the first."""
         self._landscape = landscape
         self._keep_level(trainer, landscape, step)
-        self._kept.keep_ranges(landscape)
+        self._run_state.keep_ranges(landscape)
         taken = trainer.state.fn == "fit" or step not in self._landscapes
         if taken:
             self._landscapes[step] = landscape
@@ -618,7 +618,7 @@ class LossLandscapeCallback(_Callback):
             granted: by the budget; None for no limit.
             until: when ``max_time`` ends the training; None if nothing does.
         """
-        self._kept.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
+        self._run_state.keep_ranges(files.earlier_ranges(trainer, self._settings(trainer), pl_module))
         settings = self._settings(trainer)
         side_by_side = is_sharded(pl_module)
         count = Count(1 if side_by_side else trainer.world_size)
@@ -696,16 +696,14 @@ class LossLandscapeCallback(_Callback):
         if (deadline is not None or self._shown.has_ended) and not landscape.done.any():
             return
         if (error := landscape.report.no_tiles) is not None:
-            what = "Single samples could not be measured, so there are no tiles"
-            if landscape.recipe.mode == "train":
-                compat.info(trainer, f"{what} ({error}). Give samples=0, or mode='eval'.")
-            else:
-                self._failed(trainer, error, what)
+            self._tell_no_tiles(trainer, error, landscape.recipe.mode)
         tag = "_".join(filter(None, (self._tag, self._kind(trainer))))
         written = files.begin()
         self._widen_scale(trainer, landscape, step)
         if trainer.state.fn == "fit":
-            self._kept.drawn[step] = Drawn(files.root, files.folder, None if files.finished else self._kept.scale)
+            self._run_state.drawn[step] = Drawn(
+                files.root, files.folder, None if files.finished else self._run_state.scale
+            )
         output = self._put_out(landscape, None if written is None else written.write, tag, deadline)
         output.for_loggers.text[f"{tag}/recipe"] = about(
             landscape, data_file(files.folder, landscape, self.look.formats)
@@ -727,18 +725,26 @@ class LossLandscapeCallback(_Callback):
             drawn = len(output.for_loggers.images)
             self._account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 
+    def _tell_no_tiles(self, trainer: Trainer, error: str, mode: str | None) -> None:
+        """Say why there are no tiles; in train mode that may well be so."""
+        what = "Single samples could not be measured, so there are no tiles"
+        if mode == "train":
+            compat.info(trainer, f"{what} ({error}). Give samples=0, or mode='eval'.")
+        else:
+            self._failed(trainer, error, what)
+
     def _widen_scale(self, trainer: Trainer, landscape: Landscape, step: int) -> None:
         """Make room for a landscape on the scale of the run, and say what has changed."""
-        before = self._kept.scale or self.look.scale
+        before = self._run_state.scale or self.look.scale
         assert before is not None
-        self._kept.scale = before.widened(landscape)
-        if changes := self._kept.scale.changes(before, landscape):
+        self._run_state.scale = before.widened(landscape)
+        if changes := self._run_state.scale.changes(before, landscape):
             count = len(changes) - 1
-            others = f", and of {count} other metric{'s' * (count > 1)}" if count else ""
-            say(trainer, f"the landscape of step {step} widens the scale of the run: {changes[0]}{others}")
+            further = f", and of {count} other metric{'s' * (count > 1)}" if count else ""
+            say(trainer, f"the landscape of step {step} widens the scale of the run: {changes[0]}{further}")
 
     def _put_out(self, landscape: Landscape, write: Write | None, tag: str, deadline: Deadline | None) -> Output:
-        look, before = replace(self.look, scale=self._kept.scale), previous(self._landscapes, landscape)
+        look, before = replace(self.look, scale=self._run_state.scale), previous(self._landscapes, landscape)
         if deadline is not None:
             deadline.start()
 
@@ -767,7 +773,7 @@ class LossLandscapeCallback(_Callback):
 
     def _redraw(self, trainer: Trainer) -> None:
         """Draw what the run has once more, and say where its films are."""
-        drawn, look = self._kept.drawn, replace(self.look, scale=self._kept.scale)
+        drawn, look = self._run_state.drawn, replace(self.look, scale=self._run_state.scale)
         landscapes = {step: landscape for step, landscape in self._landscapes.items() if step in drawn}
         deadline = None if self._account is None else Deadline(self._account.rest())
         with progress(trainer, self._settings(trainer).grid, last=True, may_leave=False) as phases:
@@ -780,8 +786,8 @@ class LossLandscapeCallback(_Callback):
             self._failed(trainer, failure, f"{what} could not be drawn on the scale of all landscapes")
         if result.unwritten:
             name, failure = result.unwritten[0]
-            more = f" and {len(result.unwritten) - 1} more files" if len(result.unwritten) > 1 else ""
-            self._failed(trainer, failure, f"{name}{more} on the scale of all landscapes could not be written")
+            further = f" and {len(result.unwritten) - 1} more files" if len(result.unwritten) > 1 else ""
+            self._failed(trainer, failure, f"{name}{further} on the scale of all landscapes could not be written")
         if result.files:
             names = ", ".join(path.name for path in result.files)
             say(trainer, f"films of the {result.frames} landscapes in {result.files[0].parent}: {names}")
@@ -833,6 +839,14 @@ def _join_namespaces(callback: LossLandscapeCallback) -> None:
     if missing:
         names = {"__module__": declared.__module__, "_declared": declared}
         callback.__class__ = type(declared.__name__, (declared, *missing), names)
+
+
+def _check_moments(every_n_epochs: int | None, every_n_train_steps: int | None, at_train_end: bool | str) -> None:
+    """Raises ValueError where one of them is out of its range."""
+    _at_least("every_n_epochs", every_n_epochs, 1, "a landscape every so many epochs, or None")
+    _at_least("every_n_train_steps", every_n_train_steps, 1, "a landscape every so many steps, or None")
+    if at_train_end not in (True, False, "best"):
+        raise ValueError(f'at_train_end={at_train_end!r} is unknown; the choices are True, False, "best".')
 
 
 def _checked(settings: Settings) -> Settings:

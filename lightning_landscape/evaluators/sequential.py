@@ -130,7 +130,7 @@ class Sequential:
     def _measure(self, objective: Objective, go: Callable[[], None], batches: Sequence[Batch]) -> Measurements:
         """The measurements at the point to which `go` moves the module, every batch with the weights of that point.
 
-        It is measured once more where the objective turns out to edit weights, which are put back for each batch then.
+        It is measured once more where the objective turns out to edit weights. They are put back for each batch then.
         """
         while True:
             self._reset()

@@ -161,9 +161,9 @@ class Survey:
         batches = surface.frozen.first(2)
         loss = loss_at(self.evaluator, surface.objective, self.plane, batches, surface.main)
         samples = sum(batch.size for batch in batches)
-        grid, told = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples)
+        grid, ranges = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples)
         self.lay_grid(grid)
-        return told
+        return ranges
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
         """The landscape of which nothing but the centre is known.

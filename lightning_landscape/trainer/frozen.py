@@ -95,11 +95,7 @@ def freeze(
         is_enough = sum(batch.size for batch in batches) >= least and len(batches) >= (len(sources) if in_turn else 1)
         if is_enough and clock.is_over(batches):
             break
-    if not batches:
-        raise CannotMeasureError(
-            f"data={data!r}: the {data} loader is empty, so there is no loss to measure. Give it data, or choose "
-            f"another data from {', '.join(compat.DATA)}."
-        )
+    _refuse_empty(batches, data)
     batches.sort(key=lambda batch: (batch.loader, batch.index))
     result = _frozen(batches, sources, in_turn)
     if is_from_hook:  # a random split in the hook differs from the Trainer's
@@ -132,6 +128,15 @@ def _refuse_endless(sources: Sequence[Source], data: str, max_samples: int | Non
         raise CannotMeasureError(
             f"data={data!r}: the {data} loader has no length and may never end. Give max_samples, max_batches or a "
             f"budget, or give the Trainer a whole number as limit_{data}_batches."
+        )
+
+
+def _refuse_empty(batches: Sequence[Batch], data: str) -> None:
+    """Raises CannotMeasureError where a loader has given nothing."""
+    if not batches:
+        raise CannotMeasureError(
+            f"data={data!r}: the {data} loader is empty, so there is no loss to measure. Give it data, or choose "
+            f"another data from {', '.join(compat.DATA)}."
         )
 
 

@@ -43,8 +43,8 @@ from ..weights.sharding import author_class, cut, is_sharded
 from . import compat
 from .cost import Cost, measured_cost
 from .frozen import FrozenData, freeze
-from .kept import Kept
 from .probe import probing
+from .run_state import RunState
 from .saved import Saved
 from .tiles import describe, tile_stream
 from .undisturbed import Substitutes, substitutes_of
@@ -81,7 +81,7 @@ class Settings:
         level: of the last subgrid that is evaluated where the time is limited; None where it is not decided yet.
         is_last: whether the landscape takes all of its time, and may be finer than those before it.
         until: when ``max_time`` ends the training, on the clock of budgets; None if nothing does.
-        kept: the decisions of the run.
+        run_state: the decisions of the run.
     """
 
     grid: Grid
@@ -106,7 +106,7 @@ class Settings:
     level: int | None = None
     is_last: bool = True
     until: float | None = None
-    kept: Kept = field(default_factory=Kept)
+    run_state: RunState = field(default_factory=RunState)
     saved: Saved | None = None
 
 
@@ -188,7 +188,7 @@ def measuring(
             return
         limit = None if deadline is None else job.limit(deadline, surfaces)
         with job.running(landscape, surfaces, tiles, landscape.remaining, limit) as landscapes:
-            settings.kept.choice = job.known
+            settings.run_state.choice = job.known
             yield chain([landscape], landscapes)
 
 
@@ -224,7 +224,7 @@ class Pass(Survey):
             group=Ranks(trainer, is_sharded(probe)),
         )
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
-        self.settings, self.known = settings, settings.kept.choice
+        self.settings, self.known = settings, settings.run_state.choice
         self.phases = self.evaluator.phases = phases
         self._normalises_by_batch = normalises_by_batch(probe)
 
@@ -242,14 +242,14 @@ class Pass(Survey):
         """
         settings, trainer = self.settings, self.trainer
         least = 0 if first is not None else ladder(settings.max_samples)[0]
-        most = settings.max_samples if settings.planned_samples is None else settings.planned_samples
+        max_samples = settings.max_samples if settings.planned_samples is None else settings.planned_samples
         surfaces = []
         for i, data in enumerate(settings.data):
             frozen = freeze(
                 trainer,
                 self.probe,
                 data,
-                max_samples=most,
+                max_samples=max_samples,
                 max_batches=settings.max_batches,
                 samples=settings.samples if i == 0 else 0,
                 seed=settings.seed,
@@ -264,7 +264,7 @@ class Pass(Survey):
 
     def reading_seconds(self, seconds: float) -> float | None:
         """The seconds for reading the data, of those for all; None where reading is quick, and needs no limit."""
-        cost, samples = self.settings.kept.cost, self.settings.planned_samples
+        cost, samples = self.settings.run_state.cost, self.settings.planned_samples
         if cost is not None and samples is not None and 10 * samples * cost.reading_per_sample < seconds:
             return None
         return PlanSettings().reading * seconds
@@ -275,11 +275,11 @@ class Pass(Survey):
         if planned is not None and any(data.size < min(planned, data.available) for data in frozen):
             planned = max(data.size for data in frozen)
             self.settings = replace(self.settings, planned_samples=planned)
-            self.settings.kept.plan = replace(self.settings.kept.plan or Plan(planned), samples=planned)
+            self.settings.run_state.plan = replace(self.settings.run_state.plan or Plan(planned), samples=planned)
 
     def limit(self, deadline: Deadline, surfaces: Sequence[Surface]) -> Limit:
         """The limits of the points, by what a sample took in the rehearsal."""
-        settings, cost = self.settings, self.settings.kept.cost
+        settings, cost = self.settings, self.settings.run_state.cost
         each = {} if cost is None else cost.seconds_per_sample
         seconds = sum(each.get(s.data, 0.0) * s.frozen.size for s in surfaces) / self.group.size
         return Limit(deadline, seconds or None, settings.level, settings.is_last)
@@ -339,9 +339,9 @@ class Pass(Survey):
         settings = self.settings
         if settings.searched:
             self.phases.tell("finding the range")
-            told = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
-            self.settings = replace(settings, ranges=told)
-            compat.info(self.trainer, f"Landscape: {sentence(told)}")
+            ranges = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
+            self.settings = replace(settings, ranges=ranges)
+            compat.info(self.trainer, f"Landscape: {sentence(ranges)}")
 
     def compare_modes(self, surface: Surface) -> None:
         """Say where the loss that is trained, and is measured in eval mode, is another one in train mode."""
@@ -431,7 +431,7 @@ class Pass(Survey):
         """The recipe of the landscape of these surfaces."""
         trainer, settings = self.trainer, self.settings
         step = compat.training_step_count(trainer) if settings.step is None else settings.step
-        cost = settings.kept.cost
+        cost = settings.run_state.cost
         available = {} if cost is None or settings.budget is None else cost.samples
         return Recipe(
             module=author_class(self.probe).__name__,

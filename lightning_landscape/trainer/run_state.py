@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Kept:
+class RunState:
     """The decisions of a run; each is None until a landscape, or the rehearsal, has made it.
 
     Args:
