@@ -33,7 +33,7 @@ from .storage import EXPORTS, check_writable, load
 from .summary import about
 from .survey.budget import Account, Deadline, Grant, now, parse_budget
 from .survey.find_range import ranges_of
-from .survey.plan import Plan, choose_samples, least_seconds
+from .survey.plan import Plan, choose_samples, least_seconds, may_be_slow
 from .survey.same_loss import tidy
 from .trainer import compat
 from .trainer.announcements import repetition
@@ -519,17 +519,15 @@ class LossLandscapeCallback(_Callback):
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
         return None if granted is None else Grant(min(granted.measuring, left), min(granted.total, left))
 
-    def _planned(
-        self, trainer: Trainer, pl_module: LightningModule, files: PassFiles, settings: Settings, seconds: float
-    ) -> Settings:
+    def _planned(self, trainer: Trainer, files: PassFiles, settings: Settings, seconds: float) -> Settings:
         """The settings with the samples and the finest level of the run's plan, which is made if there is none."""
         state = self._run_state
-        if state.cost is None:
-            self._remark(trainer, self._rehearsed_now(trainer, pl_module))
         if state.plan is None and (cost := state.cost) is not None:
             shape = settings.grid.shape
             samples = choose_samples(cost.sample, cost.reading_per_sample, seconds, shape, cost.available)
-            state.plan = from_first(trainer, Plan(files.planned_before(settings) or samples))
+            samples = files.planned_before(settings) or samples
+            may_read_less = may_be_slow(samples * cost.reading_per_sample, seconds)
+            state.plan = from_first(trainer, Plan(samples, may_read_less=may_read_less))
         if state.plan is None:
             return settings
         return replace(settings, planned_samples=state.plan.samples, level=state.plan.level)
@@ -635,7 +633,7 @@ class LossLandscapeCallback(_Callback):
             seconds = None
             if granted is not None:
                 began = now()
-                settings = self._planned(trainer, pl_module, files, settings, granted.measuring)
+                settings = self._planned(trainer, files, settings, granted.measuring)
                 settings = replace(settings, is_last=last)
                 seconds = from_first(trainer, granted.measuring - (now() - began))
                 self._shown.limit(seconds)

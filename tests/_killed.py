@@ -59,7 +59,7 @@ if task != "without":
     callbacks.append(
         LossLandscapeCallback(
             every_n_epochs=1, at_train_end=False, x=(-1, 1, 7), y=(-1, 1, 5), samples=2, sample_layout="1x2",
-            dirpath=out, plots=["heat"], strict=True,
+            dirpath=out, plots=["heat"], strict=True, budget=None,
         )
     )  # fmt: skip
 module = Net()

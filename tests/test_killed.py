@@ -83,7 +83,7 @@ def test_sigterm_keeps_the_points_without_pictures_and_the_training_ends_as_it_w
     out, name = tmp_path / "stopped", Path("step=000001")
     process = start(out, 0.03, task="fit")
     for line in process.stdout:
-        if line.startswith("call 45"):
+        if line.startswith("call 61"):
             break
     process.send_signal(signal.SIGTERM)
     with_it, errors = process.communicate(timeout=HANG)

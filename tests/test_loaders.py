@@ -209,7 +209,7 @@ LOADERS: dict[str, tuple[Callable[[], Any], list[Any], list[int]]] = {
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_loader(tmp_path: Path, name: str) -> None:
     make, batches, weights = LOADERS[name]
-    landscape, module = callback(max_samples=1024), Lit()
+    landscape, module = callback(max_samples=1024, budget=None), Lit()
     options: dict[str, Any] = {"limit_train_batches": 5} if "endless" in name else {}
     _, without = train(Lit(), [make()], [], tmp_path, **options)
     _, with_it = train(module, [make()], [landscape], tmp_path, **options)
@@ -238,7 +238,7 @@ def test_validation_loaders_in_every_mode(tmp_path: Path, mode: Any) -> None:
         module = Validated()
         return module, *train(module, [loader(A, 4), val], callbacks, tmp_path)
 
-    landscape = callback(data="val")
+    landscape = callback(data="val", budget=None)
     (_, _, without), (module, trainer, with_it) = run([]), run([landscape])
     assert differences(without, with_it) == []
     result = landscape.landscape

@@ -20,12 +20,14 @@ class PlanSettings:
         share: of the seconds for measuring that the points of a step may take, by what is known before. The rest is
             for the choice of accelerations, for slow points, and for finer ones.
         reading: the largest share of the seconds for reading the data.
+        reading_margin: data that would be read in time even this many times as slowly need no limit.
     """
 
     samples: int = 64
     enough: int = 256
     share: float = 0.6
     reading: float = 0.25
+    reading_margin: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Plan:
     Args:
         samples: of each data set at most.
         level: of the last subgrid that is evaluated (`refine`); None until the first landscape has shown it.
+        may_read_less: whether the reading may end before all of them are read. Then they come in random order.
     """
 
     samples: int
     level: int | None = None
+    may_read_less: bool = True
 
 
 DEFAULTS = PlanSettings()
@@ -87,6 +91,11 @@ def choose_samples(
         return is_read and points * samples * sample <= settings.share * seconds
 
     return max(filter(is_affordable, steps), default=steps[0])
+
+
+def may_be_slow(reading: float, seconds: float, settings: PlanSettings = DEFAULTS) -> bool:
+    """True if the data may take too long to be read, where that is expected to take so many of the seconds for all."""
+    return reading * settings.reading_margin >= seconds
 
 
 def least_seconds(

@@ -264,8 +264,9 @@ class Pass(Survey):
 
     def reading_seconds(self, seconds: float) -> float | None:
         """The seconds for reading the data, of those for all; None where reading is quick, and needs no limit."""
-        cost, samples = self.settings.run_state.cost, self.settings.planned_samples
-        if cost is not None and samples is not None and 10 * samples * cost.reading_per_sample < seconds:
+        plan = self.settings.run_state.plan
+        may_read_less = self.settings.max_samples is None if plan is None else plan.may_read_less
+        if not may_read_less:
             return None
         return PlanSettings().reading * seconds
 
