@@ -150,7 +150,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int | None, L.Trainer], list[An
     "stopped": (LEVELS, lambda rank, trainer: [at_record(60, lambda: told_to_stop(trainer))] if rank else []),
     "coarse": ({**TIMED, "budget": "10s"}, clocks),
     "late": ({**TIMED, "budget": "120s"}, clocks),
-    "reading": ({**PLAIN, "budget": "400s", "max_samples": None, "size": 10}, lambda rank, trainer: [ticking(1, 2.0 if rank else 1.0)]),
+    "reading": (
+        {**PLAIN, "budget": "400s", "max_samples": None, "size": 10},
+        lambda rank, trainer: [ticking(1, 2.0 if rank else 1.0)],
+    ),
     "enough": ({**TIMED, "x": (-1, 1, 11), "y": (-1, 1, 10), "budget": "1h"}, clocks),
 }  # fmt: skip
 
