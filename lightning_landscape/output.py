@@ -59,7 +59,7 @@ class Look:
     scale: RunScale | None = None
 
     def metrics(self, landscape: Landscape, kind: str, names: Sequence[str]) -> list[str | None]:
-        """Those of some metrics that have a picture of this kind; None stands for all of the landscape.
+        """The metrics, of those given, that have a picture of this kind; None stands for all of the landscape.
 
         >>> from .landscape import Grid
         >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3), "acc": np.zeros(3)}, "loss")

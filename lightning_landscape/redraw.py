@@ -43,7 +43,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Redrawn:
-    """What has come of drawing a run once more.
+    """The files of a run that was drawn once more, and what went wrong.
 
     Args:
         files: of the films.

@@ -19,7 +19,7 @@ def summary(landscape: Landscape) -> str:
 
 
 def about(landscape: Landscape, file: Path | None = None) -> str:
-    """How to read the pictures of a landscape, how it was made, and the commands that open its file.
+    """A text on a landscape: the legend of its pictures, its recipe, and the command that opens its file.
 
     Args:
         landscape: that the pictures show.
@@ -31,7 +31,7 @@ def about(landscape: Landscape, file: Path | None = None) -> str:
 
 
 def _legend(landscape: Landscape) -> str:
-    """What star, axes, colours and lines of the pictures stand for, as a list."""
+    """The meaning of star, axes, colours and lines of the pictures, as a list."""
     from .plots.furniture import axis_label  # late: `view` needs no matplotlib
 
     axes = ", ".join(axis_label(landscape, i) for i in range(landscape.grid.ndim))

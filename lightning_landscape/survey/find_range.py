@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from ..weights.sharding import is_sharded
 Array = NDArray[np.float64]
 Loss = Callable[[Array], float]  # of a point, shape (k,)
 AUTO = "auto"
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -270,9 +274,10 @@ def loss_at(evaluator: Evaluator, objective: Objective, plane: Plane, batches: S
             measured = next(iter(evaluator(objective, plane, point[None], batches)))
         except (OtherRankError, OriginalsTouchedError):
             raise
-        except Exception:
+        except Exception as error:  # an objective may refuse weights so far away
             if is_sharded(evaluator.module):  # the other processes wait
                 raise
+            log.debug("no loss at %s: %s: %s", point, type(error).__name__, error)
             return math.nan
         return measured[main].value if main in measured else math.nan
 

@@ -172,7 +172,7 @@ def _batches_between(trainer: Trainer, every_n_epochs: int | None, every_n_train
 
 
 def _occasion(every_n_epochs: int | None, every_n_train_steps: int | None = None) -> str:
-    """When there is a landscape."""
+    """The moments at which there is a landscape, in words."""
     moments = [
         f"every {name}" if count == 1 else f"every {count} {name}s"
         for count, name in ((every_n_epochs, "epoch"), (every_n_train_steps, "step"))

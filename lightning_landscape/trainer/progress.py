@@ -38,7 +38,7 @@ class Bar(Protocol):
 
 
 class Progress(Phases):
-    """What a pass does at the moment, for the user; and what the user wants of it.
+    """The display of what a pass does, and the wish of the user to end it.
 
     The thread that measures tells it phases, batches and points. Another thread shows them every half second, so that
     a long point or call has its time and its words. Remembering a batch or point costs less than a microsecond.
