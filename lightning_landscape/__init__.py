@@ -23,7 +23,7 @@ _HOMES = {
     "Landscape": "landscape",
     "Sample": "landscape",
     "Samples": "landscape",
-    "Trajectory": "landscape",
+    "Trajectory": "trajectory",
     "Reading": "reading",
     "Recipe": "recipe",
     "Report": "report",
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from .landscape import Landscape as Landscape
     from .landscape import Sample as Sample
     from .landscape import Samples as Samples
-    from .landscape import Trajectory as Trajectory
     from .loss_landscape import LossLandscape as LossLandscape
     from .objectives.base import Batch as Batch
     from .objectives.base import Objective as Objective
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
+    from .trajectory import Trajectory as Trajectory
     from .weights.parameters import Snapshot as Snapshot
     from .weights.plane import Plane as Plane
     from .writer import LossLandscapeWriter as LossLandscapeWriter

@@ -15,6 +15,7 @@ from .notebook import as_html
 from .reading import Reading, Surface, read
 from .recipe import Recipe
 from .report import Report
+from .trajectory import Trajectory, equal_trajectories
 
 if TYPE_CHECKING:
     from .plots import Figure
@@ -217,31 +218,6 @@ class Samples:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """The path of a training on a plane, T points.
-
-    Args:
-        steps: when each was recorded, shape (T,).
-        points: coordinates of the nearest point of the plane, shape (T, k), in lengths of each direction.
-        residuals: how far each set of weights is from the plane, shape (T,).
-        distances: how far from θ*, shape (T,); a residual near it says that the plane shows little of the path.
-        metrics: numbers recorded beside the weights, each of shape (T,); NaN where unknown.
-    """
-
-    steps: Array
-    points: Array
-    residuals: Array
-    distances: Array
-    metrics: dict[str, Array] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        columns = {"points": self.points, "residuals": self.residuals, "distances": self.distances, **self.metrics}
-        for name, column in columns.items():
-            if len(column) != len(self.steps):
-                raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps: give one row a step.")
-
-
 class ByMetric(dict[str, Entry]):
     """A table of one entry a metric. Other names of a metric give its entry, and are not in the table.
 
@@ -289,6 +265,7 @@ class Landscape:
         interpolated: bool, shape ``grid.shape``: the points of `done` that were not evaluated (`refinement`).
         recipe: how it was made.
         report: what its pass took, and what went wrong.
+        trajectory: the path of the training on this plane, if it was recorded.
 
     >>> grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 3))
     >>> x, y = grid.points.T
@@ -310,6 +287,7 @@ class Landscape:
     interpolated: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled below: no point
     recipe: Recipe = field(default_factory=Recipe)
     report: Report = field(default_factory=Report)
+    trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
         shape = self.grid.shape
@@ -336,6 +314,11 @@ class Landscape:
         for name, array in self.values.items():
             if name not in self.center:
                 self.center[name] = float(array[self.grid.center_index]) if self.grid.has_center else np.nan
+        if self.trajectory is not None and self.trajectory.ndim != self.grid.ndim:
+            raise ValueError(
+                f"trajectory has {self.trajectory.ndim} coordinates a point, the grid has {self.grid.ndim} axes: "
+                "project it onto the plane of this landscape."
+            )
 
     def name_same_loss(self, same: Mapping[str, str]) -> None:
         """Note other names of a loss in the recipe; `values`, `standard_errors` and `center` answer to them.
@@ -564,8 +547,8 @@ class Landscape:
 
 
 def equal(a: Landscape, b: Landscape) -> bool:
-    """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, centre,
-    recipe, report and notes.
+    """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, trajectory,
+    centre, recipe, report and notes.
 
     NaN equals NaN, and arrays must agree in every bit but the sign of zero.
     """
@@ -582,6 +565,7 @@ def equal(a: Landscape, b: Landscape) -> bool:
         and np.array_equal(a.done, b.done)
         and np.array_equal(a.interpolated, b.interpolated)
         and _equal_samples(a.samples, b.samples)
+        and equal_trajectories(a.trajectory, b.trajectory)
         and repr([a.meta, a.recipe, a.report]) == repr([b.meta, b.recipe, b.report])  # == finds NaN unequal to itself
     )
 

@@ -17,7 +17,7 @@ from .evaluators import evaluate
 from .evaluators.modes import MODES as MODEL_MODES
 from .isolation.module_copy import module_copy
 from .isolation.rng import preserved
-from .landscape import Landscape, Trajectory
+from .landscape import Landscape
 from .local_paths import local_path
 from .loss_landscape import LossLandscape
 from .objectives.base import LossFunction
@@ -25,6 +25,7 @@ from .objectives.criterion import frozen_batches, objective_of
 from .paths.recorder import Recorder
 from .storage import write_whole
 from .storage.codec import to_arrays
+from .trajectory import Trajectory
 from .weights.parameters import Params, Snapshot
 from .weights.plane import Plane
 

@@ -26,8 +26,8 @@ PACKAGE = "lightning_landscape"
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
     "values": {
-        "version", "recipe", "report", "landscape", "scalars", "local_paths", "interpolation", "storage", "loggers",
-        "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "version", "recipe", "report", "trajectory", "landscape", "scalars", "local_paths", "interpolation", "storage",
+        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",

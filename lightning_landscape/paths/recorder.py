@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..directions.between import weights_of
-from ..landscape import Trajectory
+from ..trajectory import Trajectory
 from ..weights.parameters import Params, Snapshot, norm, working_dtype
 from ..weights.plane import Plane
 
@@ -86,7 +86,7 @@ class Recorder:
             rows.append((point, _distance(moved, plane.at(point)), _distance(moved, plane.origin)))
         points, residuals, distances = (np.array(column) for column in zip(*rows, strict=True))
         metrics = {name: np.array(column) for name, column in self.metrics.items()}
-        return Trajectory(np.array(self.steps, float), points, residuals, distances, metrics)
+        return Trajectory(np.array(self.steps, float), points, residuals, distances, metrics=metrics)
 
 
 def _distance(a: Params, b: Params) -> float:
