@@ -485,7 +485,7 @@ class LossLandscapeCallback(_Callback):
                     closing(self._files(trainer, step)) as files,
                     progress(trainer, self._settings(trainer).grid, last, not is_sharded(pl_module)) as self._shown,
                 ):
-                    deadline = None if granted is None else Deadline(granted.total)
+                    deadline = None if granted is None else Deadline(granted.total, granted.pictures)
                     try:
                         part = self._measure(trainer, pl_module, files, last, granted, until)
                     except Exception as raised:  # noqa: BLE001  # raised below, on every rank
@@ -517,7 +517,9 @@ class LossLandscapeCallback(_Callback):
         granted = from_first(trainer, self._account.grant(last, needed, to_come, films))
         if granted is None:
             log_.info("the landscape of step %d is left out: the budget is saved for the next", step)
-        return None if granted is None else Grant(min(granted.measuring, left), min(granted.total, left))
+        if granted is None or left == math.inf:
+            return granted
+        return Grant(min(granted.measuring, left), min(granted.total, left))
 
     def _planned(self, trainer: Trainer, files: PassFiles, settings: Settings, seconds: float) -> Settings:
         """The settings with the samples and the finest level of the run's plan, which is made if there is none."""

@@ -209,31 +209,30 @@ def draw_pictures(
     """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
 
     A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
-    the rest is left out. The `phases` are told of each picture. Of these pictures only those are drawn that are
-    `selected`, by kind and metric.
+    the rest is left out. The pictures of the main loss and of the whole landscape come first. The `phases` are told of
+    each picture. Of these pictures only those are drawn that are `selected`, by kind and metric.
     """
     result = Pictures()
     # A letter takes up to 4 bytes, and a name 255 bytes on most file systems.
     stems = data_set_names(landscape.values, longest=50)
     kinds = [kind for kind in look.plots if strict or _fits(kind, landscape)]
-    count = sum(len(look.metrics(landscape, kind, metrics)) for kind in kinds)
-    for kind in kinds:
-        plot = PLOTS[kind]
-        for name in (name for name in look.metrics(landscape, kind, metrics) if selected(kind, name)):
-            if result.pixels and over():
-                result.left_out.append(kind if name is None else f"{kind} of {name}")
-                continue
-            phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, count)
-            stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
-            try:
-                figure = plot.draw(landscape, name, **look.options(landscape, kind, name))
-                result.pixels[kind, name] = to_image(figure)
-            except Exception as error:  # noqa: BLE001  # the other pictures are worth having
-                result.failures.append((f"{kind} of {name or landscape.main}", error))
-                continue
-            for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
-                assert write is not None
-                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
+    pictures = [(kind, name) for kind in kinds for name in look.metrics(landscape, kind, metrics)]
+    pictures.sort(key=lambda picture: picture[1] not in (None, landscape.main))
+    for kind, name in (picture for picture in pictures if selected(*picture)):
+        if result.pixels and over():
+            result.left_out.append(kind if name is None else f"{kind} of {name}")
+            continue
+        phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, len(pictures))
+        stem = PLOTS[kind].suffix if name is None else f"{stems[name]}_{PLOTS[kind].suffix}"
+        try:
+            figure = PLOTS[kind].draw(landscape, name, **look.options(landscape, kind, name))
+            result.pixels[kind, name] = to_image(figure)
+        except Exception as error:  # noqa: BLE001  # the other pictures are worth having
+            result.failures.append((f"{kind} of {name or landscape.main}", error))
+            continue
+        for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
+            assert write is not None
+            write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
     return result
 
 

@@ -433,6 +433,23 @@ def test_pictures_that_there_is_no_time_for_are_left_out(tmp_path: Path, caplog:
     assert "contour" not in told
 
 
+def test_with_auto_the_main_loss_has_all_of_its_pictures(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They cost little beside the points, however slow the machine is when they are drawn."""
+    monkeypatch.setattr(reports, "to_image", lambda figure: CLOCK.takes(40.0) or np.zeros((2, 2, 3), dtype=np.uint8))
+    landscapes = callback(
+        **GRID, accelerate=False, budget="auto", data=["train", "val"], plots=["contour", "heat", "surface", "slices"],
+        every_n_epochs=None, formats=["h5", "png"],
+    )  # fmt: skip
+    with caplog.at_level("INFO", "lightning_landscape"):
+        train(Net(), [loader(), loader(48, shuffle=False)], [landscapes], tmp_path, max_epochs=1)
+    folder = tmp_path / "landscape" / "step=000032"
+    names = sorted(path.name for path in folder.glob("*.png"))
+    assert names == [f"train_loss_{name}.png" for name in ("1dslices", "2dcontour", "2dheat", "3dsurface")]
+    assert "no time was left for the pictures contour of val_loss" in caplog.text
+
+
 @pytest.mark.parametrize("last", [True, False], ids=["with the last landscape", "without"])
 def test_films_are_paid_for_by_the_budget(tmp_path: Path, last: bool) -> None:
     """Each of 4 landscapes takes all of its 4 s; films too are within them, and show all the run."""

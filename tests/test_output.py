@@ -74,10 +74,10 @@ def shown_tags(names, plots=("contour", "surface", "slices", "tiles"), **look):
 
 def test_every_other_metric_has_the_first_kind_only():
     assert shown_tags(["loss", "acc"]) == [
-        "landscape/contour", "landscape acc/contour", "landscape/surface", "landscape/slices", "landscape/tiles",
+        "landscape/contour", "landscape/surface", "landscape/slices", "landscape/tiles", "landscape acc/contour",
     ]  # fmt: skip
     assert shown_tags(["loss", "acc"], ("surface", "heat")) == [
-        "landscape/surface", "landscape acc/surface", "landscape/heat",
+        "landscape/surface", "landscape/heat", "landscape acc/surface",
     ]  # fmt: skip
     assert len(shown_tags(["loss", "acc"], every_metric=True)) == 7
 
