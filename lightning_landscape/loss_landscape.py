@@ -17,9 +17,10 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
+from .arguments import check_word
 from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions
 from .directions.between import Weights, check_frozen
-from .evaluators.modes import check_mode, put_in_mode, training_flags
+from .evaluators.modes import MODES, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
@@ -33,6 +34,7 @@ from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .survey import surface_file
 from .survey.find_range import AUTO, ranges_of, sentence
 from .survey.plain import survey_module
 from .survey.recipe import directions_recipe, versions
@@ -41,7 +43,6 @@ from .weights.parameters import Snapshot, checksum
 from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
-SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 DIR_TYPES = ("weights", "states")
 Range = tuple[float, float, int] | tuple[Literal["auto"], int] | Literal["auto"]
 
@@ -113,7 +114,7 @@ class LossLandscape:
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
-        check_mode(mode)
+        check_word("mode", mode, MODES)
         check_tolerance(tolerance)
         check_accelerate(accelerate)
         self.mode, self.accelerate, self.tolerance = mode, accelerate, tolerance
@@ -388,8 +389,7 @@ class LossLandscape:
                 "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
                 "computed anew. Give only one of the two."
             )
-        if dir_type not in DIR_TYPES:
-            raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
+        check_word("dir_type", dir_type, DIR_TYPES)
         grid, searched = ranges_of(ranges)
         file = SurfaceFile(self.surf_file)
         earlier = file.earlier() if resume else []
@@ -448,7 +448,7 @@ class LossLandscape:
                         file.begin(landscape)
                     self._landscape = landscape
                     bar.update(int(landscape.done.sum()) - bar.n)
-                    if file is not None and time.monotonic() - saved > SAVE_EVERY:
+                    if file is not None and time.monotonic() - saved > surface_file.SAVE_EVERY:
                         file.keep(landscape)
                         saved = time.monotonic()
             finally:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .arguments import check_word
 from .directions import PCA, Directions, Random, Site, random_walk_shares, recipe
 from .evaluators import evaluate
 from .evaluators.modes import MODES as MODEL_MODES
@@ -150,12 +151,12 @@ class LossLandscapeWriter:
             ValueError: for an unknown mode, a wrong `grid_size` or `range_scale`, no loss, or PCA without enough
                 recorded weights.
         """
-        _known("mode", mode, MODES)
+        check_word("mode", mode, MODES)
         _check_size(grid_size, range_scale)
-        _known("model_mode", model_mode, MODEL_MODES)
+        check_word("model_mode", model_mode, MODEL_MODES)
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
-        _known("direction_mode", direction_mode, DIRECTION_MODES)
+        check_word("direction_mode", direction_mode, DIRECTION_MODES)
         loss = _loss(custom_loss_fn or loss_fn, post_batch_hook, regularizer, regularizer_weight)
         net = model if device is None else module_copy(model, {}).to(device)
         loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
@@ -216,7 +217,7 @@ class LossLandscapeWriter:
         Raises:
             ValueError: if nothing was recorded, or too little for PCA, or there are no directions for "fixed".
         """
-        _known("mode", mode, ("pca", "fixed"))
+        check_word("mode", mode, ("pca", "fixed"))
         if not self.recorder.weights:
             raise ValueError("Nothing was recorded: call record_checkpoint(model, epoch) during the training.")
         snapshot = Snapshot.of(model)
@@ -382,8 +383,3 @@ def _check_size(grid_size: object, range_scale: float | None) -> None:
         raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
     if range_scale is not None and not 0 < range_scale < np.inf:
         raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
-
-
-def _known(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; the choices are {', '.join(choices)}.")

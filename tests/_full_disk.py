@@ -21,11 +21,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback, load
+from lightning_landscape.survey import surface_file
 
 torch.set_num_threads(1)
-home.SAVE_EVERY = 0.0
+surface_file.SAVE_EVERY = 0.0
 
 
 class Net(L.LightningModule):

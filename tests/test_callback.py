@@ -23,8 +23,10 @@ from torchmetrics.classification import MulticlassAUROC
 import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.distributed.ranks import OtherRankError
-from lightning_landscape.landscape import equal
+from lightning_landscape.landscape import Landscape, equal
 from lightning_landscape.plots.furniture import provenance
+from lightning_landscape.trainer.pass_files import PassFiles
+from lightning_landscape.trainer.rank_points import RankPoints
 
 from ._training import differences
 
@@ -567,14 +569,13 @@ def test_the_last_weights_of_an_averaging_callback_are_measured(tmp_path: Path) 
 def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    import lightning_landscape.callback as home
     import lightning_landscape.output as reporting
 
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(reporting, "write_whole", full)
-    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     callback = small(every_n_epochs=1, strict=False, plots=["heat"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -623,19 +624,19 @@ def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyP
     def fails(*args: Any) -> None:
         raise OtherRankError("rank 1 failed")
 
-    callback, part, kept = small(), object(), []
-    monkeypatch.setattr("lightning_landscape.callback.raise_together", fails)
+    part, kept = object(), []
+    monkeypatch.setattr("lightning_landscape.trainer.rank_points.raise_together", fails)
+    points = RankPoints(None, SimpleNamespace(keep=kept.append), None, None)  # type: ignore[arg-type]
+    points.landscape = part  # type: ignore[assignment]
     with pytest.raises(OtherRankError):
-        callback._together(None, SimpleNamespace(keep=kept.append), part, None)  # type: ignore[arg-type]
+        points.together(None)
     assert kept == [part]
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    import lightning_landscape.callback as home
-
-    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     out = tmp_path / "out"
 
     def vandal(module: Any, batch: Any) -> Tensor:
@@ -1098,15 +1099,18 @@ def test_a_pass_with_other_tiles_is_measured_anew(tmp_path: Path) -> None:
 def test_what_was_kept_in_progress_does_not_stay_beside_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_landscape.callback.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     kept: list[bool] = []
 
-    class Watching(LossLandscapeCallback):
-        def _keep(self, *args: Any) -> None:
-            super()._keep(*args)
-            kept.append(any(tmp_path.rglob("landscape.h5")))
+    plain = PassFiles.keep
 
-    callback = Watching(x=(-1, 1, 3), y=None, samples=0, formats=["npz"], every_n_epochs=None, strict=True)
+    def watched(files: PassFiles, landscape: Landscape) -> Any:
+        failures = plain(files, landscape)
+        kept.append(any(tmp_path.rglob("landscape.h5")))
+        return failures
+
+    monkeypatch.setattr(PassFiles, "keep", watched)
+    callback = LossLandscapeCallback(x=(-1, 1, 3), y=None, samples=0, formats=["npz"], every_n_epochs=None, strict=True)
     fit(tmp_path, callback, max_epochs=1)
     assert kept
     assert all(kept)

@@ -285,10 +285,10 @@ def test_a_rerun_that_gets_a_new_version_is_told_how_to_continue_the_old_one(tmp
 PROGRAM = """
 import sys
 from pathlib import Path
-import lightning_landscape.callback as home
+from lightning_landscape.survey import surface_file
 from tests.test_continued import Run
 
-home.SAVE_EVERY = 0.0
+surface_file.SAVE_EVERY = 0.0
 
 def meet(measured):
     if measured == 5:

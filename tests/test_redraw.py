@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_landscape.callback as home
 import lightning_landscape.output as output
+import lightning_landscape.trainer.presenter as presenter
 from lightning_landscape import LossLandscapeCallback, load
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.plots import PLOTS, to_image
@@ -150,7 +151,7 @@ def test_data_files_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             before[path] = (path.read_bytes(), path.stat().st_mtime_ns)
         return redraw(*arguments, **options)
 
-    monkeypatch.setattr(home, "redraw", noted)
+    monkeypatch.setattr(presenter, "redraw", noted)
     fit(tmp_path, callback(formats=["h5", "npz", "csv", "png"]))
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("step=*/*")}
     assert before.keys() == after.keys()
@@ -258,7 +259,7 @@ def test_a_file_that_is_gone_costs_its_frame_alone(tmp_path: Path, monkeypatch: 
         landscapes[4].unlink()
         return redraw(landscapes, *arguments, **options)
 
-    monkeypatch.setattr(home, "redraw", removed)
+    monkeypatch.setattr(presenter, "redraw", removed)
     with pytest.warns(UserWarning, match=r"the landscape of step 4 could not be drawn on the scale of all"):
         fit(tmp_path, callback(strict=False), epochs=3)
     assert len(film_frames((tmp_path / "landscape" / films(tmp_path)[0]).read_bytes())) == 2
@@ -288,7 +289,7 @@ def test_an_error_in_the_drawing_only_warns(tmp_path: Path, monkeypatch: pytest.
     def fails(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("as it happens")
 
-    monkeypatch.setattr(home, "redraw", fails)
+    monkeypatch.setattr(presenter, "redraw", fails)
     with pytest.warns(UserWarning, match=r"The films of the landscapes failed \(RuntimeError: as it happens\)"):
         trainer = fit(tmp_path, callback(strict=False))
     assert trainer.state.finished
