@@ -251,7 +251,8 @@ def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
     (['csv'], ['h5'])
     """
     able = [name for name in formats if name in DATA_FORMATS]
-    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
+    has_more = landscape.samples is not None or landscape.trajectory is not None
+    return [name for name in able if FORMATS[f".{name}"].whole or not has_more] or ["h5"]
 
 
 def data_file(folder: Path | None, landscape: Landscape, formats: Sequence[str]) -> Path | None:
