@@ -249,6 +249,10 @@ def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
     >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
     >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
     (['csv'], ['h5'])
+    >>> from .trajectory import Trajectory
+    >>> line.trajectory = Trajectory(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros(1))
+    >>> whole_formats(line, ("csv", "json"))
+    ['json']
     """
     able = [name for name in formats if name in DATA_FORMATS]
     has_more = landscape.samples is not None or landscape.trajectory is not None

@@ -138,7 +138,8 @@ def test_files_are_read_when_they_are_asked_for(tmp_path):
     for step in range(3):
         save(tmp_path / f"{step}.pt", step)
     recorder = Recorder.of_files(tmp_path.iterdir())
-    save(tmp_path / "1.pt", 50)
+    assert float(recorder.weights[1]["weight"]) == 1
+    save(tmp_path / "1.pt", 50)  # which is read again: no record stays in memory
     assert [float(weights["weight"]) for weights in recorder.weights[1:]] == [50, 2]
     (tmp_path / "2.pt").unlink()
     with pytest.raises(FileNotFoundError, match=r"2\.pt"):
