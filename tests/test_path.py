@@ -382,12 +382,15 @@ class Module(L.LightningModule):
 class Recording(LossLandscapeCallback):
     """Records the net at each step, and hands the records to each pass."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, records: bool = True, **options: Any) -> None:
         super().__init__(**options)
+        self.records = records
         self.path, self.states = Recorder(), []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *arguments: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *arguments)
+        if not self.records:
+            return
         self.path.record(pl_module, trainer.global_step)
         self.states.append(copy.deepcopy(pl_module.state_dict()))
 
@@ -406,6 +409,13 @@ def fit(folder: Path, **options: Any) -> Recording:
     )  # fmt: skip
     trainer.fit(Module(), LOADER, DataLoader(TensorDataset(X[:24], Y[:24]), 8))
     return callback
+
+
+def test_a_pass_before_the_first_record_has_no_path_and_fails_nothing(tmp_path):
+    callback = fit(tmp_path, at_train_end=False, every_n_epochs=1, strict=True, records=False)
+    assert callback.landscape.done.all()
+    assert callback.landscape.trajectory is None
+    assert callback.landscape.report.no_path is None
 
 
 def test_in_a_training_each_record_has_its_loss_on_all_data_in_all_metrics(tmp_path):

@@ -230,7 +230,8 @@ class Pass(Survey):
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings, self.known = settings, settings.run_state.choice
         self.phases = self.evaluator.phases = phases
-        self.recorded = settings.recorded
+        has_records = settings.recorded is not None and len(settings.recorded.weights) > 0
+        self.recorded = settings.recorded if has_records else None
         self._normalises_by_batch = normalises_by_batch(probe)
 
     def is_stopped(self) -> bool:
@@ -510,7 +511,7 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         try:
             modes = settings.mode, settings.flags
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
-            small = replace(settings, samples=0)
+            small = replace(settings, samples=0, recorded=None)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
