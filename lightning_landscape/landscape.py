@@ -423,7 +423,8 @@ class Landscape:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = [*self.values.values(), *self.standard_errors.values(), self.done, self.interpolated]
-        return sum(a.nbytes for a in arrays) + (self.samples.values.nbytes if self.samples else 0)
+        parts = (self.samples.values if self.samples else None, self.trajectory)
+        return sum(a.nbytes for a in arrays) + sum(part.nbytes for part in parts if part is not None)
 
     def metric(self, name: str | None = None) -> str:
         """`name` itself, the loss that has it as another name, or the main loss for None.

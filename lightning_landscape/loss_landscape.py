@@ -29,6 +29,7 @@ from .local_paths import local_path
 from .objectives.base import Batch
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
+from .paths.project import Recorded
 from .plots import PLOTS, Figures, encode_picture, show_figure
 from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
@@ -154,6 +155,7 @@ class LossLandscape:
         target_model: Weights | None = None,
         save: bool = True,
         *,
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
@@ -172,6 +174,9 @@ class LossLandscape:
             ignore: what rests in random directions, as in `Random`.
             target_model: a module, a state dict, or a checkpoint.
             save: keep the surface in `surf_file`, also while it is computed.
+            trajectory: a `Recorder` of the training, whose path on this landscape is then ``landscape.trajectory``. The
+                loss of each record is measured on the same data, and so is the landscape at its place. Not along a
+                curve.
             resume: go on with the surface in `surf_file`.
             recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time. In eval
                 mode only: train mode takes those of each batch.
@@ -191,7 +196,7 @@ class LossLandscape:
                 "directions='target', and only then."
             )
         chosen = self._directions(directions, normalize, ignore, (target_model,))
-        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate)
+        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def compute_2d(
         self,
@@ -205,6 +210,7 @@ class LossLandscape:
         save: bool = True,
         *,
         directions: str | Directions = "random",
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
@@ -216,7 +222,7 @@ class LossLandscape:
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
             directions: "random", or a callable ``(site, k) -> k directions``; a `Bezier` curve gives its plane.
-            dir_type, normalize, ignore, save, resume, recalibrate: as in `compute_1d`.
+            dir_type, normalize, ignore, save, trajectory, resume, recalibrate: as in `compute_1d`.
 
         Returns:
             "losses", and "accuracies" in percent, of shape (x points, y points), "xcoordinates", "ycoordinates".
@@ -226,7 +232,7 @@ class LossLandscape:
         """
         chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
         ranges = {"xrange": xrange, "yrange": yrange}
-        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def compute_3d(
         self,
@@ -239,13 +245,14 @@ class LossLandscape:
         save: bool = True,
         *,
         directions: str | Directions = "random",
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
         """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
         chosen = self._directions(directions, normalize, ignore, (None, None, None))
         ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
-        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def plot_1d(
         self,
@@ -383,6 +390,7 @@ class LossLandscape:
         keep: bool,
         resume: bool,
         recalibrate: bool,
+        recorded: Recorded | None,
     ) -> dict[str, Any]:
         if recalibrate and self.mode == "train":
             raise ValueError(
@@ -396,6 +404,10 @@ class LossLandscape:
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
         if searched and curve is not None:
             raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
+        if recorded is not None and curve is not None:
+            raise ValueError(
+                "trajectory along a curve: a path has its place on a plane. Call compute_2d with the curve."
+            )
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copy_together(self.net, self.criterion, self.device)
             objective, _ = objective_of(criterion, self.device.type == "cuda")
@@ -417,7 +429,7 @@ class LossLandscape:
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
                 population=population, flags=flags if self.mode == "eval" else None,
                 searched=searched, path=None if curve is None else lambda t: curve.points(t[:, 0]),
-                originals=Snapshot.view(self.net, buffers=dir_type == "states").params,
+                originals=Snapshot.view(self.net, buffers=dir_type == "states").params, recorded=recorded,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)
         return self._result()

@@ -248,9 +248,14 @@ def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
     >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
     >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
     (['csv'], ['h5'])
+    >>> from .trajectory import Trajectory
+    >>> line.trajectory = Trajectory(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros(1))
+    >>> whole_formats(line, ("csv", "json"))
+    ['json']
     """
     able = [name for name in formats if name in DATA_FORMATS]
-    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
+    has_more = landscape.samples is not None or landscape.trajectory is not None
+    return [name for name in able if FORMATS[f".{name}"].whole or not has_more] or ["h5"]
 
 
 def data_file(folder: Path | None, landscape: Landscape, formats: Sequence[str]) -> Path | None:

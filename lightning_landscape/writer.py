@@ -295,7 +295,7 @@ class LossLandscapeWriter:
             objective, _ = objective_of(loss_fn, device.type == "cuda")
             batches = frozen_batches(objective, loader, device, self.seed, max_batches)
         for i in unknown:
-            params = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
+            params = {name: tensor.to(device) for name, tensor in self.recorder.weights[int(i)].items()}
             still = Plane(params, ({name: torch.zeros_like(tensor) for name, tensor in params.items()},))
             measured = evaluate(objective, model, still, np.zeros((1, 1)), batches, seed=self.seed)
             losses[i] = measured[objective.main(list(measured))][0]

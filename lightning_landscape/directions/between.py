@@ -67,21 +67,31 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     if isinstance(source, nn.Module):
         named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     elif isinstance(source, str | PathLike):
-        named = _read(local_path("target", source))
-        for key in KEYS:
-            if isinstance(named, Mapping) and isinstance(named.get(key), Mapping):
-                named = named[key]
-        if not isinstance(named, Mapping) or not any(isinstance(value, Tensor) for value in named.values()):
-            raise ValueError(
-                f"{Path(source)} holds no state dict: save model.state_dict(), or a mapping with one under one of "
-                f"{', '.join(KEYS)}."
-            )
+        path = local_path("target", source)
+        named = state_dict_of(read_checkpoint(path), path)
     else:
         named = source
     return {canonical_name(n): value.detach() for n, value in named.items() if isinstance(value, Tensor)}
 
 
-def _read(path: Path) -> Any:
+def state_dict_of(content: object, path: Path) -> Mapping[str, Any]:
+    """The state dict that the content of a file is, or has under one of `KEYS`.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    for key in KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(
+            f"{path} holds no state dict: save model.state_dict(), or a mapping with one under one of "
+            f"{', '.join(KEYS)}."
+        )
+    return content
+
+
+def read_checkpoint(path: Path) -> Any:
     """The content of a file that `torch.save` wrote; nothing in it is executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -18,11 +18,13 @@ from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, Objective
 from ..objectives.spread import Spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..paths.project import Recorded
 from ..recipe import Recipe
 from ..weights.parameters import Params, canonical_name
 from ..weights.plane import Plane
 from ..weights.sharding import whole
 from .data import frozen
+from .group import take_over_path
 from .recipe import data_recipe
 from .resume import differences
 from .survey import Surface, Survey
@@ -48,8 +50,9 @@ def survey_module(
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     searched: Sequence[int] = (),
     originals: Params | None = None,
+    recorded: Recorded | None = None,
 ) -> Generator[Landscape, None, None]:
-    """Yield the landscape before its first point and after every point: one object that fills up.
+    """Yield the landscape before its first point, after every point and after every record: one object that fills up.
 
     Call it inside `rng.preserved`.
 
@@ -72,6 +75,7 @@ def survey_module(
             starts at the origin.
         searched: the directions whose range is found (`find_range`).
         originals: the weights of the user's own module, which the objective must not compute with.
+        recorded: the records of a training, whose path is projected and measured; None for none.
 
     Raises:
         CannotMeasureError: if it does, or not with any weight that moves.
@@ -82,7 +86,7 @@ def survey_module(
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
     accelerations = accelerate if objective.divisible and not recalibrate else False
     survey = Survey(evaluator, grid, accelerate=accelerations, tolerance=tolerance, path=path)
-    survey.plane = plane
+    survey.plane, survey.recorded = plane, recorded
     surface = Surface("data", objective, frozen(batches, population))
     try:
         surface.center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
@@ -118,6 +122,7 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
         )
     for part in [part for part, entries in zip(earlier, differing, strict=True) if not entries]:
         landscape.report.rounding_error = part.report.rounding_error or landscape.report.rounding_error
+        take_over_path(landscape, part)
         for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, landscape.grid.shape)
             landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})

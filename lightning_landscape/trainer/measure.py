@@ -26,12 +26,14 @@ from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..paths.project import Recorded
 from ..phases import SILENT, Phases
 from ..reading import span_sentence
 from ..recipe import RangeRecipe, Recipe
 from ..survey.budget import Deadline, Limit, now
 from ..survey.find_range import sentence
 from ..survey.group import merge
+from ..survey.path import missing
 from ..survey.plan import Plan, PlanSettings, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
@@ -82,6 +84,7 @@ class Settings:
         is_last: whether the landscape takes all of its time, and may be finer than those before it.
         until: when ``max_time`` ends the training, on the clock of budgets; None if nothing does.
         run_state: the decisions of the run.
+        recorded: the records whose path is projected and measured, in the process of rank 0; None for none.
     """
 
     grid: Grid
@@ -108,6 +111,7 @@ class Settings:
     until: float | None = None
     run_state: RunState = field(default_factory=RunState)
     saved: Saved | None = None
+    recorded: Recorded | None = None
 
 
 Find = Callable[[Landscape], Landscape | None]
@@ -136,7 +140,7 @@ def measuring(
     seconds: float | None = None,
     phases: Phases = SILENT,
 ) -> Iterator[Iterator[Landscape]]:
-    """A context that gives the landscape after its preparation and after every point: one object that fills up.
+    """A context that gives the landscape after its preparation, every point and every record: one that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle. If the time is
     limited, they go from coarse to fine, and those that are left are interpolated. Of W processes each takes every W-th
@@ -184,7 +188,7 @@ def measuring(
             untidy(earlier, landscape)
             merge([landscape, earlier])
         if landscape.done.all():
-            yield iter([landscape])
+            yield chain([landscape], job.follow(landscape, surfaces, deadline))
             return
         limit = None if deadline is None else job.limit(deadline, surfaces)
         with job.running(landscape, surfaces, tiles, landscape.remaining, limit) as landscapes:
@@ -226,6 +230,8 @@ class Pass(Survey):
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings, self.known = settings, settings.run_state.choice
         self.phases = self.evaluator.phases = phases
+        has_records = settings.recorded is not None and len(settings.recorded.weights) > 0
+        self.recorded = settings.recorded if has_records else None
         self._normalises_by_batch = normalises_by_batch(probe)
 
     def is_stopped(self) -> bool:
@@ -284,6 +290,14 @@ class Pass(Survey):
         each = {} if cost is None else cost.seconds_per_sample
         seconds = sum(each.get(s.data, 0.0) * s.frozen.size for s in surfaces) / self.group.size
         return Limit(deadline, seconds or None, settings.level, settings.is_last)
+
+    def follow(
+        self, landscape: Landscape, surfaces: Sequence[Surface], deadline: Deadline | None = None
+    ) -> Iterator[Landscape]:
+        """Measure the records of the path (`Survey.follow`), and say which have no loss."""
+        yield from super().follow(landscape, surfaces, deadline)
+        if text := missing(landscape):
+            compat.info(self.trainer, f"Landscape: {text}")
 
     def lay_plane(self, surface: Surface) -> None:
         """Make the directions, now that it is known what is measured.
@@ -497,7 +511,7 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         try:
             modes = settings.mode, settings.flags
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
-            small = replace(settings, samples=0)
+            small = replace(settings, samples=0, recorded=None)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
