@@ -94,9 +94,9 @@ class PCA:
     def _check_count(self, count: int, k: int) -> None:
         if not count and self.weights is None:
             raise ValueError(
-                "PCA needs the weights that a training went through, and none are recorded here. With the callback, "
-                "measure during or after a fit that records its trajectory. Elsewhere, give them: "
-                "records=recorder.weights, or directions=PCA(recorder.weights)."
+                "PCA needs the weights that a training went through, and none are recorded here. The callback has them "
+                "during and after a fit whose trajectory it records. Elsewhere, record them (Recorder.record, "
+                "LossLandscapeWriter.record_checkpoint), and give LossLandscape records=recorder.weights."
             )
         if count < k + 1:
             raise ValueError(
