@@ -67,8 +67,9 @@ class Update:
         if length == 0:
             rates = [group.get("lr") for optimizer in _optimizers(site) for group in optimizer.param_groups]
             raise CannotMeasureError(
-                f"The next update moves nothing (learning rates {', '.join(map(str, rates))}): measure at a moment at "
-                "which the weights still move (every_n_epochs), or choose directions='gradient'."
+                f"The next update moves nothing (learning rates {', '.join(map(str, rates))}). With rates of 0, "
+                "measure while the weights still move (every_n_epochs). With other rates, the optimisers hold no weights of "
+                "the loss. Or choose directions='gradient'."
             )
         beside = Random(self.normalize, self.ignore, seed=self.seed).beside((first,), site, k)
         words = ", ".join(dict.fromkeys(type(optimizer).__name__ for optimizer in _optimizers(site)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +16,10 @@ from ..objectives.base import Batch, CannotMeasureError, Objective, Observation
 from ..weights.parameters import Params, canonical_name, working_dtype
 from ..weights.plane import Plane
 from ..weights.sharding import is_sharded, zero
+from .out_of_memory import is_out_of_memory
 from .sequential import Sequential
+
+T = TypeVar("T")
 
 
 def mean_gradient(
@@ -93,7 +99,8 @@ class _Derived(Objective):
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """The observations, after their gradients are added."""
         with self.objective.around():
-            observed = self.objective(module, batch)
+            with _graphs_retained():
+                observed = self.objective(module, batch)
             if not observed:
                 raise CannotMeasureError("The step neither returns a loss nor logs anything: there is no gradient.")
             name = self.objective.main(list(observed))
@@ -119,14 +126,44 @@ class _Derived(Objective):
         try:
             gradients = torch.autograd.grad(number, list(parameters.values()), allow_unused=True)
         except RuntimeError as error:
-            if "second time" not in str(error):
+            if is_out_of_memory(error):
                 raise
-            raise CannotMeasureError(
-                "The step calls backward on its loss, which frees the graph that the gradient needs: call "
-                "self.manual_backward(loss)."
-            ) from error
+            raise CannotMeasureError(_reason(name, error)) from error
         for key, gradient in zip(parameters, gradients, strict=True):
             if gradient is not None:
                 scaled = weight * gradient.detach().to(working_dtype(gradient.dtype))
                 self.totals[key] = self.totals[key] + scaled if key in self.totals else scaled
         self.weight = self.weight + weight if is_mean else 1.0
+
+
+def _reason(name: str, error: RuntimeError) -> str:
+    """Why autograd has no gradient, and what to do."""
+    advice = "Choose directions that need no gradient, such as 'random' or 'pca'."
+    if "inplace" in str(error):
+        return f"The step edits weights after it has computed {name}, of which autograd has no gradient then. {advice}"
+    return f"{name} has no gradient ({' '.join(str(error).split())}). {advice}"
+
+
+@contextmanager
+def _graphs_retained() -> Iterator[None]:
+    """A context in which a step's own derivatives leave their graphs, for one more."""
+    originals = {name: getattr(torch.autograd, name) for name in ("backward", "grad")}
+    for name, function in originals.items():
+        setattr(torch.autograd, name, _retaining(function))
+    try:
+        yield
+    finally:
+        for name, function in originals.items():
+            setattr(torch.autograd, name, function)
+
+
+def _retaining(function: Callable[..., T]) -> Callable[..., T]:
+    """A function of `torch.autograd` that retains the graph, whatever it is told."""
+    signature = inspect.signature(function)
+
+    def call(*args: object, **options: object) -> T:
+        bound = signature.bind(*args, **options)
+        bound.arguments["retain_graph"] = True
+        return function(*bound.args, **bound.kwargs)
+
+    return call

@@ -295,8 +295,12 @@ def axis_label(landscape: Landscape, direction: int) -> str:
     return f"{GREEK[direction]}   (1 = {known or f'length of direction {direction + 1}'})"
 
 
-def axes_label(landscape: Landscape) -> str:
+def axes_label(landscape: Landscape, *, is_short: bool = False) -> str:
     """The label of all grid axes together: their letters, and what 1 stands for; or their directions in words.
+
+    Args:
+        landscape: whose axes they are.
+        is_short: without what the words have in parentheses.
 
     >>> from lightning_landscape.recipe import DirectionsRecipe, Recipe
     >>> from lightning_landscape.landscape import Grid
@@ -307,7 +311,8 @@ def axes_label(landscape: Landscape) -> str:
     """
     ndim, recipe = landscape.grid.ndim, landscape.recipe.directions
     if recipe is not None and len(recipe.labels) == ndim > 1:
-        return join_parts(*(f"{letter}: {label}" for letter, label in zip(GREEK, recipe.labels, strict=False)))
+        labels = [label.partition(" (")[0] if is_short else label for label in recipe.labels]
+        return join_parts(*(f"{letter}: {label}" for letter, label in zip(GREEK, labels, strict=False)))
     return axis_label(landscape, 0).replace(GREEK[0], ", ".join(GREEK[:ndim]), 1)
 
 

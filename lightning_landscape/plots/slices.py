@@ -149,7 +149,7 @@ def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> No
     """Adds star, message, labels, legend, title and footer to axes that hold the curves."""
     add_star(ax, 0.0, landscape.center.get(name, np.nan))
     add_message(ax, scale.message)
-    dress_axes(ax, axes_label(landscape).replace("direction 1", "the direction"), "")
+    dress_axes(ax, axes_label(landscape, is_short=True).replace("direction 1", "the direction"), "")
     fit_ticks(ax)
     if not scale.empty:
         _add_legend(ax, landscape.grid.ndim)

@@ -214,12 +214,9 @@ def _redirect_calls(module: LightningModule, trainer: Trainer, recorder: LoggedV
 
 
 def _backward(loss: Tensor, *args: Any, **options: Any) -> None:
-    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd.
-
-    The graph is kept: the derivative of the returned loss may be needed afterwards.
-    """
+    """Fill the gradients of the probe's parameters, where a step that reads them is measured with autograd."""
     if torch.is_grad_enabled() and loss.requires_grad:
-        loss.backward(*args, **{**options, "retain_graph": True})
+        loss.backward(*args, **options)
 
 
 def _nothing(*args: Any, **options: Any) -> None:

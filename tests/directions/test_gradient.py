@@ -134,6 +134,22 @@ def test_the_second_direction_is_the_random_one_but_for_its_part_along_the_gradi
         torch.testing.assert_close(tensor, noise[name] - share * first[name])
 
 
+def test_a_step_may_call_backward_itself() -> None:
+    """As in manual optimisation; its graph is needed once more."""
+
+    def backward(model: Any, batch: Any) -> Any:
+        loss = cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        return loss
+
+    before, module, twin = torch.autograd.backward, net(), net()
+    twin.load_state_dict(module.state_dict())
+    found = mean_gradient(twin, LossFunction(backward), Snapshot.of(module).params, BATCHES)
+    torch.testing.assert_close(found, all_at_once(module))
+    assert all(p.grad is None for p in twin.parameters())
+    assert torch.autograd.backward is before
+
+
 def refused(objective: Any, match: str) -> None:
     module = net()
     with pytest.raises(ValueError, match=match):
@@ -147,11 +163,12 @@ def test_what_has_no_gradient_is_refused_in_words() -> None:
     refused(objective_of(lambda net, dataloader, use_cuda: {"a": 1.0})[0], "train_loss_a has no gradient")
     refused(None, "A gradient needs a loss and data")
 
-    def backward(model: Any, batch: Any) -> Any:
+    def edits(model: Any, batch: Any) -> Any:
         loss = model(batch[0]).mean()
-        loss.backward()
+        with torch.no_grad():
+            model[2].weight.mul_(1.0)
         return loss
 
-    refused(LossFunction(backward), "calls backward on its loss.*manual_backward")
+    refused(LossFunction(edits), "The step edits weights after it has computed loss.*no gradient")
     with pytest.raises(ValueError, match="A gradient needs a loss and data"):
         Gradient()(Snapshot.of(net()), 2)
