@@ -68,8 +68,8 @@ class Update:
             rates = [group.get("lr") for optimizer in _optimizers(site) for group in optimizer.param_groups]
             raise CannotMeasureError(
                 f"The next update moves nothing (learning rates {', '.join(map(str, rates))}). With rates of 0, "
-                "measure while the weights still move (every_n_epochs). With other rates, the optimisers hold no weights of "
-                "the loss. Or choose directions='gradient'."
+                "measure while the weights still move (every_n_epochs). With other rates, the optimisers hold no "
+                "weights of the loss. Or choose directions='gradient'."
             )
         beside = Random(self.normalize, self.ignore, seed=self.seed).beside((first,), site, k)
         words = ", ".join(dict.fromkeys(type(optimizer).__name__ for optimizer in _optimizers(site)))

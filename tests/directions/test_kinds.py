@@ -86,12 +86,12 @@ def test_the_writer_takes_every_kind(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_callback_takes_every_kind(kind: str, tmp_path: Path) -> None:
     module = Automatic()
-    own = callback(directions=checkpoints(module, tmp_path) if kind == "between" else kind, every_n_epochs=None)
-    own.settings = replace(own.settings, records=walk(module))
-    train(module, [DataLoader(TensorDataset(X, Y), BATCH)], [own], tmp_path)
-    assert own.landscape is not None
-    assert own.landscape.recipe.directions.kind == kind
-    assert own.landscape.recipe.module == "Automatic"
+    watched = callback(directions=checkpoints(module, tmp_path) if kind == "between" else kind, every_n_epochs=None)
+    watched.settings = replace(watched.settings, records=walk(module))
+    train(module, [DataLoader(TensorDataset(X, Y), BATCH)], [watched], tmp_path)
+    assert watched.landscape is not None
+    assert watched.landscape.recipe.directions.kind == kind
+    assert watched.landscape.recipe.module == "Automatic"
 
 
 def test_a_word_for_models_in_between_says_what_else_is_needed() -> None:
@@ -159,8 +159,8 @@ def test_a_kind_sees_the_data_and_what_is_measured_on_them(tmp_path: Path) -> No
             return torch.optim.SGD(self.parameters(), 0.0)
 
     module, kind = Still(), Looks()
-    own = callback(directions=kind, every_n_epochs=None)
-    train(module, [DataLoader(TensorDataset(X, Y), BATCH)], [own], tmp_path)
+    watched = callback(directions=kind, every_n_epochs=None)
+    train(module, [DataLoader(TensorDataset(X, Y), BATCH)], [watched], tmp_path)
     with torch.no_grad():
         expected = [
             float(cross_entropy(module.net(X[i : i + BATCH]), Y[i : i + BATCH])) for i in range(0, len(X), BATCH)

@@ -49,9 +49,9 @@ def test_the_landscape_shows_at_1_the_loss_that_the_next_step_reaches(name: str,
         def configure_optimizers(self) -> Any:
             return OPTIMIZERS[name](self)
 
-    own = callback(directions="update", x=(0.0, 1.0, 2), y=None)
-    train(Trained(), one_batch(), [own], tmp_path, max_epochs=4)
-    lines = list(own.landscapes.values())
+    watched = callback(directions="update", x=(0.0, 1.0, 2), y=None)
+    train(Trained(), one_batch(), [watched], tmp_path, max_epochs=4)
+    lines = list(watched.landscapes.values())
     assert len(lines) == 4
     for now, following in itertools.pairwise(lines):
         assert now.loss[1] == pytest.approx(following.loss[0], rel=2e-6)
@@ -65,18 +65,18 @@ def test_whatever_a_step_does_the_training_is_the_same(step: Any, tmp_path: Path
     torch.manual_seed(0)
     plain = step()
     torch.manual_seed(0)
-    module, own = step(), callback(directions="update", every_n_epochs=None, strict=True)
+    module, watched = step(), callback(directions="update", every_n_epochs=None, strict=True)
     data = [DataLoader(TensorDataset(X, Y), 16, shuffle=True)]
     try:
-        _, with_it = train(module, data, [own], tmp_path / "with")
+        _, with_it = train(module, data, [watched], tmp_path / "with")
     except (MisconfigurationException, CannotMeasureError) as refused:
         assert REFUSED[step.__name__] in str(refused)  # noqa: PT017  # some are refused
         return
     assert step.__name__ not in REFUSED
     _, without = train(plain, data, [], tmp_path / "without")
     assert differences(without, with_it) == []
-    assert own.landscape is not None
-    assert own.landscape.done.all()
+    assert watched.landscape is not None
+    assert watched.landscape.done.all()
 
 
 CLOSURE = "a copy of Sam can't step"
@@ -100,14 +100,14 @@ class Quiet(Automatic):
 
 
 def test_a_rate_of_zero_is_no_error_at_first_and_said_at_the_end(tmp_path: Path) -> None:
-    own = callback(directions="update", every_n_train_steps=2, every_n_epochs=None, strict=False)
+    watched = callback(directions="update", every_n_train_steps=2, every_n_epochs=None, strict=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        train(Quiet(), one_batch(), [own], tmp_path, max_epochs=4)
-    said = [str(w.message) for w in caught if "next update moves nothing" in str(w.message)]
-    assert len(said) == 1
-    assert "learning rates 0.0" in said[0]
-    assert [*own.landscapes] == [2]
+        train(Quiet(), one_batch(), [watched], tmp_path, max_epochs=4)
+    texts = [str(w.message) for w in caught if "next update moves nothing" in str(w.message)]
+    assert len(texts) == 1
+    assert "learning rates 0.0" in texts[0]
+    assert [*watched.landscapes] == [2]
 
 
 def test_the_best_checkpoint_has_no_next_update(tmp_path: Path) -> None:
@@ -116,11 +116,11 @@ def test_the_best_checkpoint_has_no_next_update(tmp_path: Path) -> None:
             self.log("falls", -float(self.current_epoch == 0), on_epoch=True)
             return self.loss(batch)
 
-    own = callback(directions="update", every_n_epochs=None, at_train_end="best", strict=False)
+    watched = callback(directions="update", every_n_epochs=None, at_train_end="best", strict=False)
     saves = ModelCheckpoint(tmp_path, monitor="falls")
     with pytest.warns(UserWarning, match="needs the optimisers that train these weights"):
-        train(Logs(), one_batch(), [own, saves], tmp_path, enable_checkpointing=True)
-    assert len(own.landscapes) == 1
+        train(Logs(), one_batch(), [watched, saves], tmp_path, enable_checkpointing=True)
+    assert len(watched.landscapes) == 1
 
 
 class Fills(L.Callback):
@@ -136,10 +136,10 @@ class Fills(L.Callback):
 def test_before_the_first_record_a_rehearsal_takes_other_directions(tmp_path: Path) -> None:
     for kind in ("pca", "mixed"):
         records: list[Any] = []
-        own = callback(directions=kind, every_n_epochs=None, ignore=None)
-        own.settings = replace(own.settings, records=records)
-        train(Automatic(), one_batch(), [Fills(records), own], tmp_path / kind, max_epochs=5)
-        recipe = own.landscape.recipe.directions
+        watched = callback(directions=kind, every_n_epochs=None, ignore=None)
+        watched.settings = replace(watched.settings, records=records)
+        train(Automatic(), one_batch(), [Fills(records), watched], tmp_path / kind, max_epochs=5)
+        recipe = watched.landscape.recipe.directions
         assert (recipe.kind, recipe.settings["recorded"]) == (kind, 5)
         assert recipe.labels[0].startswith("PCA 1 (")
     with pytest.raises(MisconfigurationException, match=r"ignore='encoder\.\*' matches no trainable"):
@@ -151,8 +151,8 @@ def test_an_evaluation_without_records_says_so(tmp_path: Path) -> None:
         def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
             return self.loss(batch)
 
-    own = callback(directions="pca", data="val", strict=False)
-    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[own], default_root_dir=tmp_path)
+    watched = callback(directions="pca", data="val", strict=False)
+    trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[watched], default_root_dir=tmp_path)
     with pytest.warns(UserWarning, match="none are recorded here"):
         trainer.validate(Validated(), DataLoader(TensorDataset(X, Y), 16), verbose=False)
 
@@ -160,20 +160,20 @@ def test_an_evaluation_without_records_says_so(tmp_path: Path) -> None:
 def test_checkpoints_that_are_not_there_are_told_before_the_training(tmp_path: Path) -> None:
     from lightning_landscape.directions import Between
 
-    own = callback(directions=Between((str(tmp_path / "no.ckpt"), str(tmp_path / "nor.ckpt"))))
+    watched = callback(directions=Between((str(tmp_path / "no.ckpt"), str(tmp_path / "nor.ckpt"))))
     with pytest.raises(MisconfigurationException, match=r"no\.ckpt"):
-        train(Automatic(), one_batch(), [own], tmp_path)
+        train(Automatic(), one_batch(), [watched], tmp_path)
 
 
 def test_a_range_of_auto_holds_the_path_and_grows_with_it(tmp_path: Path, caplog: Any) -> None:
     records: list[Any] = []
-    own = callback(directions="pca", every_n_epochs=3, x=("auto", 3), y=("auto", 3), ignore=None)
-    own.settings = replace(own.settings, records=records)
+    watched = callback(directions="pca", every_n_epochs=3, x=("auto", 3), y=("auto", 3), ignore=None)
+    watched.settings = replace(watched.settings, records=records)
     with caplog.at_level(logging.INFO):
-        train(Automatic(), one_batch(), [Fills(records), own], tmp_path, max_epochs=9)
+        train(Automatic(), one_batch(), [Fills(records), watched], tmp_path, max_epochs=9)
     assert "there the recorded path ends" in caplog.text
     ends = []
-    for count, landscape in zip((3, 6, 9), own.landscapes.values(), strict=True):
+    for count, landscape in zip((3, 6, 9), watched.landscapes.values(), strict=True):
         first = torch.cat([t.reshape(-1) for t in records[0].values()])
         last = torch.cat([t.reshape(-1) for t in records[count - 1].values()])
         ends.append([axis[-1] for axis in landscape.grid.axes])
@@ -193,9 +193,9 @@ def test_a_range_of_auto_holds_the_path_without_a_trainer() -> None:
         optimizer.step()
     recorder.record(net, 8)
     landscape = LossLandscape(net, DataLoader(TensorDataset(X, Y), 16), nn.CrossEntropyLoss(), records=recorder.weights)
-    for kind, shown in (("pca", (0, 1)), ("mixed", (0,))):
+    for kind, axes_of_path in (("pca", (0, 1)), ("mixed", (0,))):
         landscape.compute_2d(("auto", 3), ("auto", 3), directions=kind, ignore=None, save=False)
         points = np.abs(recorder.trajectory(landscape.plane).points).max(axis=0)
-        for i in shown:
+        for i in axes_of_path:
             end = landscape.landscape.grid.axes[i][-1]
             assert 1.1 * points[i] <= end <= 1.5 * points[i]
