@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from .arguments import checked_words
+from .directions import Between, KindName
 from .distributed.ranks import OtherRankError, Ranks, raise_together
 from .evaluators.modes import flags_of
 from .isolation.rng import preserved
@@ -75,11 +76,13 @@ class LossLandscapeCallback(_Callback):
             as the loss rises to 10 times that of the centre, by 1 at least, or is finite. The first landscape finds
             the range, at 11 points of a plane and on a few samples; all later ones of the training keep it.
         y: the same along the second direction; None gives a 1-D curve.
-        directions: the kind, or a callable ``(site, k) -> k directions``.
+        directions: "random"; "pca" along the path of the training; "gradient" of the loss; "update", the optimisers'
+            next; "mixed", along the path and random; ``Between([file, file])`` through other checkpoints; or a callable
+            ``(site, k) -> k directions``.
         normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
             "dlayer", "model" or "none".
         ignore: parameters that stay at rest: "biasbn" (all tensors of at most one dimension and all normalisation
-            layers), name patterns such as "embedding.*", or None.
+            layers), name patterns such as "embedding.*", or None. An update and a checkpoint move all.
         orthogonalize: make the directions orthogonal.
         seed: of the directions, the choice of data, and the random numbers that all points share.
         data: "train" runs ``training_step``, "val" ``validation_step``, "test" ``test_step``, each on its loader's
@@ -148,7 +151,7 @@ class LossLandscapeCallback(_Callback):
         at_train_end: Union[bool, Literal["best"]] = True,
         x: Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]] = (-1.0, 1.0, 51),
         y: Optional[Union[tuple[float, float, int], tuple[Literal["auto"], int], Literal["auto"]]] = (-1.0, 1.0, 51),
-        directions: Union[Literal["random"], Callable] = "random",
+        directions: Union[KindName, Between, Callable] = "random",
         normalize: Literal["filter", "layer", "weight", "dfilter", "dlayer", "model", "none"] = "filter",
         ignore: Optional[Union[str, list[str]]] = "biasbn",
         orthogonalize: bool = False,

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .arguments import check_word
-from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions
+from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, facts_of, make_directions
 from .directions.between import Weights, check_frozen
 from .evaluators.modes import MODES, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
@@ -26,7 +27,7 @@ from .isolation.effects import one_pass
 from .isolation.rng import preserved
 from .landscape import Landscape
 from .local_paths import local_path
-from .objectives.base import Batch
+from .objectives.base import Batch, Objective
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
 from .paths.project import Recorded
@@ -40,7 +41,7 @@ from .survey.find_range import AUTO, ranges_of, sentence
 from .survey.plain import survey_module
 from .survey.recipe import directions_recipe, versions
 from .survey.surface_file import SurfaceFile
-from .weights.parameters import Snapshot, checksum
+from .weights.parameters import Params, Snapshot, checksum
 from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,9 @@ class LossLandscape:
             to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
             evaluates every point.
+        records: the weights that a training went through, oldest first, for the directions "pca" and "mixed":
+            `Recorder.weights`.
+        optimizers: those that train the net, for the directions "update"; they are only read.
 
     Attributes:
         landscape: the last `Landscape`: values, standard errors, recipe; that of `surf_file` before the first is
@@ -110,7 +114,11 @@ class LossLandscape:
         mode: Literal["eval", "train"] = "eval",
         accelerate: bool | Literal["bf16"] = True,
         tolerance: float | None = None,
+        records: Sequence[Params] = (),
+        optimizers: Optimizer | Sequence[Optimizer] = (),
     ) -> None:
+        self.records = records
+        self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
         if use_cuda and not torch.cuda.is_available():
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
@@ -162,16 +170,17 @@ class LossLandscape:
         """The loss along a line, or along a curve between two models.
 
         Args:
-            directions: "random"; "target", the line to `target_model`, which lies at 1; a `Bezier` curve from the
-                net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`. A range in its
-                place is taken as `xrange`, as `compute_2d` takes its first argument.
+            directions: "random", "pca", "gradient", "update" or "mixed"; "target", the line to `target_model`, which
+                lies at 1; a `Bezier` curve from the net, which ends at 1; or a callable ``(site, k) -> k directions``
+                such as `PCA` or `Between`. A range in its place is taken as `xrange`, as `compute_2d` takes its first
+                argument.
             xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter. None for
                 (-1, 1, 51). Or "auto", or ``("auto", points)``: as far as the loss rises to 10 times that of the
                 net, by 1 at least, or is finite. A few samples tell. Not along a curve.
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
             normalize: how random directions are scaled, as in `Random`.
-            ignore: what rests in random directions, as in `Random`.
+            ignore: what rests, as in `Random`, but in the directions "update" and towards models.
             target_model: a module, a state dict, or a checkpoint.
             save: keep the surface in `surf_file`, also while it is computed.
             trajectory: a `Recorder` of the training, whose path on this landscape is then ``landscape.trajectory``. The
@@ -221,7 +230,8 @@ class LossLandscape:
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
-            directions: "random", or a callable ``(site, k) -> k directions``; a `Bezier` curve gives its plane.
+            directions: "random", "pca", "gradient", "update", "mixed", or a callable ``(site, k) -> k directions`` such
+                as `PCA` or `Between`; a `Bezier` curve gives its plane.
             dir_type, normalize, ignore, save, trajectory, resume, recalibrate: as in `compute_1d`.
 
         Returns:
@@ -417,22 +427,31 @@ class LossLandscape:
             flags = training_flags(probe)
             put_in_mode(probe, self.mode, flags)
             snapshot = Snapshot.of(probe, buffers=dir_type == "states")
-            site = Site.at(snapshot, probe, objective, self._batches)
+            site = self._site(snapshot, probe, objective, self.records or (recorded.weights if recorded else ()))
             self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
             population = population_of(self.dataloader)
-            facts = directions_recipe(directions, snapshot, self.plane)
-            if text := span_sentence(facts, grid.ndim):
+            facts = facts_of(directions)
+            described = directions_recipe(facts, snapshot, self.plane)
+            if text := span_sentence(described, grid.ndim):
                 warnings.warn(text, stacklevel=3)
-            recipe = self._recipe(probe, snapshot, facts, dir_type, recalibrate)
+            recipe = self._recipe(probe, snapshot, described, dir_type, recalibrate)
             passes = survey_module(
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
                 population=population, flags=flags if self.mode == "eval" else None,
-                searched=searched, path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                searched=searched, reach=facts.reach, path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.view(self.net, buffers=dir_type == "states").params, recorded=recorded,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)
         return self._result()
+
+    def _site(self, snapshot: Snapshot, probe: nn.Module, objective: Objective, records: Sequence[Params]) -> Site:
+        """The centre of the landscape, and what directions may be made of."""
+        original = getattr(self.net, "_orig_mod", self.net)
+        return Site.at(
+            snapshot, probe, Unspoilt(objective), self._batches,
+            records=records, optimizers=self.optimizers, original=original,
+        )  # fmt: skip
 
     def _recipe(
         self, probe: nn.Module, snapshot: Snapshot, directions: DirectionsRecipe, dir_type: str, recalibrate: bool

@@ -94,7 +94,10 @@ def _known(value: object) -> object:
 
 def _ranges(recipe: Recipe) -> list[tuple[str, str]]:
     """The reason for the range of each axis that was found."""
-    texts = [f"{name} to {r.end:g}: {r.reason} ({r.samples} samples)" for name, r in recipe.ranges.items()]
+    texts = [
+        f"{name} to {r.end:g}: {r.reason}{f' ({r.samples} samples)' if r.samples else ''}"
+        for name, r in recipe.ranges.items()
+    ]
     return [("ends found", "; ".join(texts))] if texts else []
 
 
@@ -139,6 +142,8 @@ def _directions(recipe: DirectionsRecipe | None) -> list[tuple[str, str]]:
     details = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
     if recipe.axes:
         details["axes"] = ", ".join(recipe.axes)
+    if recipe.labels:
+        details["axes"] = " and ".join(recipe.labels)
     details |= {
         "moved": recipe.moved_parameters,
         "resting": recipe.resting_parameters,

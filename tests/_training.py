@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from lightning_landscape.paths.project import Recorded
+from lightning_landscape.weights.parameters import Params
 
 CLASSES, FEATURES = 3, 6
 
@@ -172,3 +176,8 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     else:
         same = type(a) is type(b) and bool(a == b)
     return [] if same else [f"{where}: {a!r} and {b!r}"]
+
+
+def recorded(weights: Sequence[Params]) -> Recorded:
+    """Records of weights, one a step."""
+    return Recorded(range(len(weights)), weights)

@@ -159,6 +159,8 @@ class StepObjective(Objective):
 def returned_loss(output: object) -> Tensor | None:
     """The loss in the output of a step: a scalar tensor, or the entry "loss" of a mapping; else None.
 
+    With its graph, where there is one.
+
     >>> import torch
     >>> returned_loss({"loss": torch.tensor(2.0), "logits": torch.zeros(3)})
     tensor(2.)
@@ -166,7 +168,7 @@ def returned_loss(output: object) -> Tensor | None:
     if isinstance(output, Mapping):
         output = output.get("loss")
     if isinstance(output, Tensor) and output.numel() == 1:
-        return output.detach().reshape(())
+        return output.reshape(())
     return None
 
 

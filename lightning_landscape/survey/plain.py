@@ -49,6 +49,7 @@ def survey_module(
     population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     searched: Sequence[int] = (),
+    reach: Sequence[float] = (),
     originals: Params | None = None,
     recorded: Recorded | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -74,6 +75,7 @@ def survey_module(
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
         searched: the directions whose range is found (`find_range`).
+        reach: the largest coordinate of a recorded path along the directions.
         originals: the weights of the user's own module, which the objective must not compute with.
         recorded: the records of a training, whose path is projected and measured; None for none.
 
@@ -97,7 +99,7 @@ def survey_module(
             raise only_in_train_mode(error) from error
         raise
     surface.names = {name: name for name in surface.center}
-    recipe = replace(recipe, ranges=survey.find_ranges(surface, searched))
+    recipe = replace(recipe, ranges=survey.find_ranges(surface, searched, reach=reach))
     rounding = str(accelerate) if accelerate in ON_REQUEST else None
     data = {surface.data: data_recipe(surface.frozen)}
     landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))

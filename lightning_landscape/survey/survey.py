@@ -153,7 +153,11 @@ class Survey:
         self.places: Array = grid.points if self._path is None else self._path(grid.points)
 
     def find_ranges(
-        self, surface: Surface, searched: Sequence[int], agree: Callable[[float], float] = float
+        self,
+        surface: Surface,
+        searched: Sequence[int],
+        agree: Callable[[float], float] = float,
+        reach: Sequence[float] = (),
     ) -> dict[str, RangeRecipe]:
         """Lay a grid whose range in these directions is found, and say how it was found.
 
@@ -161,13 +165,14 @@ class Survey:
             surface: the first, with its centre.
             searched: the directions.
             agree: gives the loss that all processes take, from that of this one.
+            reach: as of `find_range.find_ranges`.
         """
         if not searched:
             return {}
         batches = surface.frozen.first(2)
         loss = loss_at(self.evaluator, surface.objective, self.plane, batches, surface.main)
         samples = sum(batch.size for batch in batches)
-        grid, ranges = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples)
+        grid, ranges = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples, reach=reach)
         self.lay_grid(grid)
         return ranges
 
