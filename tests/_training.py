@@ -178,6 +178,19 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     return [] if same else [f"{where}: {a!r} and {b!r}"]
 
 
+class Counted(Sequence[float]):
+    """0, 1, … for as many records as there are by now."""
+
+    def __init__(self, weights: Sequence[Params]) -> None:
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        return range(len(self.weights))[index]
+
+
 def recorded(weights: Sequence[Params]) -> Recorded:
-    """Records of weights, one a step."""
-    return Recorded(range(len(weights)), weights)
+    """Records of weights, one a step; the list may grow."""
+    return Recorded(Counted(weights), weights)
