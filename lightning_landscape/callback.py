@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from .arguments import checked_words
 from .directions import Between, KindName
-from .distributed.ranks import OtherRankError, Ranks, raise_together
+from .distributed.ranks import OtherRankError, Ranks, failing_together
 from .evaluators.modes import flags_of
 from .isolation.rng import preserved
 from .landscape import Grid, Landscape
@@ -284,9 +284,9 @@ class LossLandscapeCallback(_Callback):
 
     def _rehearse(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure one batch, so that what can't work is known before the first step."""
-        error, remarks = None, list[str]()
-        with self._spending():
-            try:
+        remarks: list[str] = []
+        try:
+            with failing_together(trainer), self._spending():
                 self._check_folder(trainer)
                 with (
                     waiting(trainer, "Landscape: one batch for trial"),
@@ -295,10 +295,6 @@ class LossLandscapeCallback(_Callback):
                 ):
                     rehearsal = rehearse(trainer, pl_module, self._settings(trainer))
                     self._run_state.cost, remarks = rehearsal.cost, rehearsal.remarks
-            except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
-                error = raised
-        try:
-            raise_together(trainer, error)
         except (CannotMeasureError, OtherRankError) as error:
             raise compat.misconfiguration(trainer, f"LossLandscapeCallback: {error}") from error
         except TrainingMovedError as error:
@@ -336,20 +332,15 @@ class LossLandscapeCallback(_Callback):
 
     def _run_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the best checkpoint, in a plane around its own weights."""
-        saved, error = None, None
         try:
-            with compat.averaged(trainer, pl_module):
+            with failing_together(trainer), compat.averaged(trainer, pl_module):
                 saved = best_checkpoint(trainer, pl_module)
-        except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
-            error = raised
-        try:
-            raise_together(trainer, error)
         except NoBestError as reason:
             text = f'at_train_end="best": {reason}'
             compat.info(trainer, text) if reason.is_final else self._notices.remark(trainer, [text])
         except Exception as error:  # noqa: BLE001  # the file may be damaged, or gone
             self._notices.fail(trainer, error, "The best checkpoint could not be read")
-        if saved is not None and error is None:
+        else:
             weights = f"the best checkpoint, {saved.name}"
             self._loaded = {"step": saved.step, "epoch": saved.epoch, "weights": weights, "saved": saved}
             try:
@@ -435,15 +426,12 @@ class LossLandscapeCallback(_Callback):
                     progress(trainer, settings.grid, last, not is_sharded(pl_module)) as display,
                 ):
                     deadline = allowance.deadline()
-                    points, error = RankPoints(trainer, files, display, self._notices), None
+                    points = RankPoints(trainer, files, display, self._notices)
                     try:
-                        points.measure(pl_module, settings, allowance, self._counters)
-                    except Exception as raised:  # noqa: BLE001  # raised on the next lines, on every rank
-                        error = raised
+                        landscape = points.measure(pl_module, settings, allowance, self._counters)
                     finally:
                         if points.has_any:
                             self._landscape = points.landscape
-                    landscape = points.together(error)
                     self._finish(trainer, landscape, step, files, display, deadline)
                     self._run_state.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
@@ -474,13 +462,9 @@ class LossLandscapeCallback(_Callback):
         taken = trainer.state.fn == "fit" or step not in self._landscapes
         if taken:
             self._landscapes[step] = landscape
-        failure = None
-        try:
+        with failing_together(trainer):
             if trainer.is_global_zero:
                 self._presenter(trainer).show(landscape, step, files, display, deadline, self._landscapes)
-        except Exception as raised:  # noqa: BLE001  # raised below, on every rank
-            failure = raised
-        raise_together(trainer, failure)
         path = files.data(landscape, self.look.formats)
         if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
             self._landscapes[step] = path
@@ -507,20 +491,15 @@ class LossLandscapeCallback(_Callback):
         return compat.running_method(trainer)
 
     def _show_run(self, trainer: Trainer) -> None:
-        """All landscapes of a training on one scale, and as films; every rank waits for the first, which draws."""
-        failure = None
+        """All landscapes of a training on one scale, and as films, which the first rank draws."""
         if len(self._landscapes) < 2:
             return
-        if trainer.is_global_zero and not trainer.received_sigterm:
-            try:
-                with self._spending(), preserved():
+        try:
+            with failing_together(trainer) if self.strict else nullcontext(), self._spending(), preserved():
+                if trainer.is_global_zero and not trainer.received_sigterm:
                     self._presenter(trainer).redraw(self._landscapes, self._settings(trainer).grid)
-            except Exception as raised:  # noqa: BLE001  # raised below, on every rank
-                failure = raised
-        if self.strict:
-            raise_together(trainer, failure)
-        elif failure is not None:
-            self._notices.fail(trainer, failure, "The films of the landscapes failed")
+        except Exception as error:  # noqa: BLE001  # raised where strict
+            self._notices.fail(trainer, error, "The films of the landscapes failed")
 
 
 def _restored(cls: type[LossLandscapeCallback], state: dict[str, Any]) -> LossLandscapeCallback:

@@ -402,22 +402,13 @@ class LossLandscape:
         recalibrate: bool,
         recorded: Recorded | None,
     ) -> dict[str, Any]:
-        if recalibrate and self.mode == "train":
-            raise ValueError(
-                "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
-                "computed anew. Give only one of the two."
-            )
-        check_word("dir_type", dir_type, DIR_TYPES)
+        self._check_kind(dir_type, recalibrate)
         grid, searched = ranges_of(ranges)
         file = SurfaceFile(self.surf_file)
         earlier = file.earlier() if resume else []
         curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
-        if searched and curve is not None:
-            raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
-        if recorded is not None and curve is not None:
-            raise ValueError(
-                "trajectory along a curve: a path has its place on a plane. Call compute_2d with the curve."
-            )
+        if curve is not None:
+            _check_curve(searched, recorded)
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copy_together(self.net, self.criterion, self.device)
             objective, _ = objective_of(criterion, self.device.type == "cuda")
@@ -444,6 +435,15 @@ class LossLandscape:
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)
         return self._result()
+
+    def _check_kind(self, dir_type: str, recalibrate: bool) -> None:
+        """Raises ValueError for an unknown `dir_type`, or statistics anew where each batch has its own."""
+        if recalibrate and self.mode == "train":
+            raise ValueError(
+                "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
+                "computed anew. Give only one of the two."
+            )
+        check_word("dir_type", dir_type, DIR_TYPES)
 
     def _site(self, snapshot: Snapshot, probe: nn.Module, objective: Objective, records: Sequence[Params]) -> Site:
         """The centre of the landscape, and what directions may be made of."""
@@ -562,6 +562,14 @@ def _line(directions: str | Directions | Range, xrange: Range | None, kind: str)
             f"compute_1d(xrange=(low, high, points), directions={kind!r}), or compute_2d for a plane."
         )
     return kind, given  # type: ignore[return-value]  # `ranges_of` checks it
+
+
+def _check_curve(searched: Sequence[int], recorded: Recorded | None) -> None:
+    """Raises ValueError for what a curve can't have: a range that is found, or the path of a training."""
+    if searched:
+        raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
+    if recorded is not None:
+        raise ValueError("trajectory along a curve: a path has its place on a plane. Call compute_2d with the curve.")
 
 
 def _named(model: Weights | None) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -26,7 +25,6 @@ from lightning_landscape.distributed.ranks import OtherRankError
 from lightning_landscape.landscape import Landscape, equal
 from lightning_landscape.plots.furniture import provenance
 from lightning_landscape.trainer.pass_files import PassFiles
-from lightning_landscape.trainer.rank_points import RankPoints
 
 from ._training import differences
 
@@ -620,17 +618,19 @@ def test_without_a_folder_the_pictures_reach_the_loggers(tmp_path: Path, monkeyp
     assert list(tmp_path.rglob("*.h5")) == []
 
 
-def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*args: Any) -> None:
+def test_a_rank_keeps_its_points_where_another_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def fails(trainer: Any) -> Any:
+        yield
         raise OtherRankError("rank 1 failed")
 
-    part, kept = object(), []
-    monkeypatch.setattr("lightning_landscape.trainer.rank_points.raise_together", fails)
-    points = RankPoints(None, SimpleNamespace(keep=kept.append), None, None)  # type: ignore[arg-type]
-    points.landscape = part  # type: ignore[assignment]
-    with pytest.raises(OtherRankError):
-        points.together(None)
-    assert kept == [part]
+    monkeypatch.setattr("lightning_landscape.trainer.rank_points.failing_together", fails)
+    callback = small(strict=False, dirpath=tmp_path)
+    with pytest.warns(UserWarning, match="rank 1 failed"):
+        fit(tmp_path, callback)
+    assert ll.load(tmp_path / "step=000008" / "landscape.h5").done.all()
+    assert callback.landscape is not None
+    assert callback.landscapes == {}
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

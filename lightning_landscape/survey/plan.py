@@ -97,7 +97,7 @@ def choose_samples(
 
 
 def may_be_slow(reading: float, seconds: float, settings: PlanSettings = DEFAULTS) -> bool:
-    """True if the data may take too long to be read, where that is expected to take so many of the seconds for all."""
+    """True if reading, expected to take so many seconds, may take too many of those for all."""
     return reading * settings.reading_margin >= seconds
 
 

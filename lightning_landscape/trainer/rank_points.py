@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..distributed.ranks import from_first, raise_together
+from ..distributed.ranks import OtherRankError, failing_together, from_first
 from ..landscape import Landscape
 from ..survey import surface_file
 from ..survey.budget import now
@@ -53,8 +54,8 @@ class RankPoints:
 
     def measure(
         self, module: LightningModule, settings: Settings, allowance: Allowance, counters: compat.Counters | None
-    ) -> None:
-        """Measure this rank's points.
+    ) -> Landscape:
+        """The landscape that all ranks have measured; if one fails, all do, and keep what they have.
 
         Args:
             module: is measured.
@@ -62,52 +63,56 @@ class RankPoints:
             allowance: its time.
             counters: of the Trainer's loops at the last training step.
         """
-        trainer, side_by_side = self.trainer, is_sharded(module)
-        count, keeps = Count(1 if side_by_side else trainer.world_size), trainer.is_global_zero or not side_by_side
-        settings.run_state.keep_ranges(self.files.earlier_ranges(trainer, settings, module))
-        settings = settings.run_state.in_them(settings)
-        settings = replace(settings, is_last=allowance.is_last, until=allowance.until)
-        with (
-            sealed(trainer, module),
-            undisturbed(trainer, counters if trainer.state.fn == "fit" else None),
-            nullcontext() if settings.saved else compat.averaged(trainer, module) as averaging,
-        ):
-            if averaging:
-                settings = replace(settings, weights=f"averaged by {averaging}")
-            saved, began, seconds = time.monotonic(), now(), None
-            if allowance.grant is not None:
-                settings = planned(trainer, self.files, settings, allowance.grant.measuring)
-                seconds = from_first(trainer, allowance.grant.measuring - (now() - began))
-                self.progress.limit(seconds)
-            arguments = settings, self._find, not self.notices.strict, seconds, self.progress
-            try:
-                with measuring(trainer, module, *arguments) as landscapes:
+        trainer, is_in_step = self.trainer, is_sharded(module)
+        count, keeps = Count(1 if is_in_step else trainer.world_size), trainer.is_global_zero or not is_in_step
+        with self._together():
+            settings.run_state.keep_ranges(self.files.earlier_ranges(trainer, settings, module))
+            settings = settings.run_state.in_them(settings)
+            settings = replace(settings, is_last=allowance.is_last, until=allowance.until)
+            with (
+                sealed(trainer, module),
+                undisturbed(trainer, counters if trainer.state.fn == "fit" else None),
+                nullcontext() if settings.saved else compat.averaged(trainer, module) as averaging,
+            ):
+                if averaging:
+                    settings = replace(settings, weights=f"averaged by {averaging}")
+                saved, began, seconds = time.monotonic(), now(), None
+                if allowance.grant is not None:
+                    settings = planned(trainer, self.files, settings, allowance.grant.measuring)
+                    seconds = from_first(trainer, allowance.grant.measuring - (now() - began))
+                    self.progress.limit(seconds)
+                arguments = settings, self._find, not self.notices.strict, seconds, self.progress
+                with self._keeping(), measuring(trainer, module, *arguments) as landscapes:
                     for self.landscape in landscapes:
                         self.notices.remark(trainer, remarks(self.landscape))
                         self.progress.points(count(int(self.landscape.evaluated.sum())), settings.grid.size)
                         if keeps and time.monotonic() - saved > surface_file.SAVE_EVERY:
                             keep(trainer, self.landscape, self.files, self.notices)
                             saved = time.monotonic()
-            except BaseException:
-                if self.landscape is not None and self.has_any:
-                    self.files.keep(self.landscape)
-                raise
-
-    def together(self, error: Exception | None) -> Landscape:
-        """The landscape that all ranks have measured; if one fails, all do, and keep what they have.
-
-        Args:
-            error: of this rank.
-        """
-        try:
-            raise_together(self.trainer, error)
-        except Exception:
-            if error is None and self.landscape is not None:
-                self.files.keep(self.landscape)
-            raise
         assert self.landscape is not None
         tidy(self.landscape)
         return self.landscape
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """A context that fails on all ranks if it does on one; this one keeps what it has."""
+        try:
+            with failing_together(self.trainer):
+                yield
+        except OtherRankError:
+            if self.landscape is not None:
+                self.files.keep(self.landscape)
+            raise
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        """A context that keeps the points of a pass that is stopped inside."""
+        try:
+            yield
+        except BaseException:
+            if self.landscape is not None and self.has_any:
+                self.files.keep(self.landscape)
+            raise
 
     def _find(self, landscape: Landscape) -> Landscape | None:
         """The points of a landscape that are on disk already; says what the user should know of them."""
