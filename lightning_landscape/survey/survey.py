@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from typing import Any
 
@@ -146,6 +146,7 @@ class Survey:
         self.known: Choice | None = None
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
         self._path_of_records: Trajectory | None = None
+        self._whole: Landscape | None = None  # with the points of all processes
 
     def lay_grid(self, grid: Grid) -> None:
         """Take these points."""
@@ -254,16 +255,12 @@ class Survey:
                 deadline.least = -(-coarsest(landscape) // self.group.size)
                 deadline.start(self.group.first(deadline.left))
 
-            def points_and_path() -> Generator[Landscape, None, None]:
-                last = landscape
-                with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
-                    for last in landscapes:
-                        yield last
+            def path() -> Iterator[Landscape]:
                 accelerated.close()  # records are measured with the plain evaluator
-                yield from self.follow(last, surfaces, end)
+                yield from self.follow(self._whole or landscape, surfaces, end)
 
-            with closing(points_and_path()) as landscapes:
-                yield landscapes
+            with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
+                yield chain(landscapes, path())
 
     def _of_points(self, limit: Limit, surfaces: Sequence[Surface]) -> Limit:
         """The limit of the points alone, where records are to be measured after them."""
@@ -433,7 +430,7 @@ class Survey:
             finally:
                 _closed(streams)
             tried = self._joined(landscape, tried, deadline)
-        whole = self.group.first(landscape)
+        self._whole = whole = self.group.first(landscape)
         if whole is not landscape or whole.interpolated.any():
             yield whole
 
