@@ -24,8 +24,20 @@ from .landscape import Grid, Landscape
 from .local_paths import is_remote, local_path
 from .loggers import log
 from .objectives.base import CannotMeasureError
-from .output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look, Output, Write, data_file, previous, put_out
+from .output import (
+    DATA_FORMATS,
+    EXPORT_FORMATS,
+    FILM_FORMATS,
+    PICTURES,
+    Look,
+    Output,
+    Write,
+    data_file,
+    previous,
+    put_out,
+)
 from .plots import COLOR_SCALES, PLOTS, Figure
+from .plots.film import check_film
 from .plots.run_scale import RunScale
 from .plots.tiles import parse_layout
 from .redraw import Drawn, redraw
@@ -112,6 +124,7 @@ class LossLandscapeCallback(_Callback):
             other metric has the first of them.
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
+            Films are "gif", "webp" and "mp4"; with pictures and none of them, "gif".
         accelerate: measure faster where a short trial on your module gives the same values, to 1e-6 relative. The trial
             compares memory formats and kernels, and compilation for long passes; the landscape's report names its
             choice. "bf16" tries bfloat16, too; report, log and pictures state its error, measured at a few points.
@@ -878,8 +891,10 @@ def _look(ndim: int, samples: int, look: Look) -> Look:
             )
     _choices("color_scale", (look.color_scale,), COLOR_SCALES)
     files = [*DATA_FORMATS, *(name for name in EXPORT_FORMATS if EXPORTS[f".{name}"].ndim == ndim)]
-    formats = _choices("formats", look.formats, (*files, *PICTURES), of=f" for {ndim}-D landscapes")
+    formats = _choices("formats", look.formats, (*files, *PICTURES, *FILM_FORMATS), of=f" for {ndim}-D landscapes")
     for name in formats:
+        if name in FILM_FORMATS:
+            check_film(f".{name}")
         if name in EXPORT_FORMATS:
             check_writable(f".{name}", ndim)
     return replace(look, plots=_pictures(look.plots, ndim, samples), formats=formats)

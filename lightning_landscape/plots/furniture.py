@@ -74,12 +74,13 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(wrap_text(text, max(points, 12 * size) / size))
 
 
-def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str, path: str = "") -> None:
     """Writes a title with the metric, epoch and step above `ax`, and below it where its numbers come from.
 
-    Beside that are the note of the scale and the remarks on what is not exact.
+    Beside that are the note of the scale, the remarks on what is not exact, and the caption of a `path`.
     """
     note = join_parts(note, inexact(landscape, metric))
+    note = "\n".join(text for text in (note, path) if text)
     source = provenance(landscape, metric)
     if ax.name == "3d":  # no room along slanted axes
         letters = ", ".join(GREEK[: landscape.grid.ndim])

@@ -15,6 +15,8 @@ class Style:
     Args:
         colormap: the colours of values, from low to high.
         difference_colormap: the colours of differences; red is higher.
+        path_colormap: the colours of a path, from its first step to its last. They are not those of values, and
+            are light at the end, where the surface is dark.
         ink: the colour of titles, axis labels and outlines.
         faint: the colour of ticks, notes and footers.
         rule: the colour of frames and grid lines.
@@ -29,6 +31,7 @@ class Style:
 
     colormap: Colormap = field(default_factory=lambda: colormaps["viridis"])
     difference_colormap: Colormap = field(default_factory=lambda: colormaps["RdBu_r"])
+    path_colormap: Colormap = field(default_factory=lambda: colormaps["magma"])
     ink: str = "#222222"
     faint: str = "#666666"
     rule: str = "#c9c9c9"
