@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from matplotlib import colormaps
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+
+# From black over orange to white, at equal distances in CIELAB. Neither viridis nor the red of `good` is among them.
+EMBERS = ["#120a05", "#361b07", "#5d2d0a", "#8a470f", "#b96c17", "#e2912a", "#ecb161", "#f5d097", "#fff1d0"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Style:
 
     colormap: Colormap = field(default_factory=lambda: colormaps["viridis"])
     difference_colormap: Colormap = field(default_factory=lambda: colormaps["RdBu_r"])
-    path_colormap: Colormap = field(default_factory=lambda: colormaps["magma"])
+    path_colormap: Colormap = field(default_factory=lambda: LinearSegmentedColormap.from_list("path", EMBERS))
     ink: str = "#222222"
     faint: str = "#666666"
     rule: str = "#c9c9c9"

@@ -178,6 +178,26 @@ def test_no_hill_hides_the_path_and_nothing_of_it_leaves_the_box(make):
     assert low <= ends[:, 2].min() <= ends[:, 2].max() <= high
 
 
+def cielab(colors) -> np.ndarray:
+    """The CIELAB coordinates of sRGB colours (CIE 15, white D65), shape (n, 3)."""
+    given = np.asarray(colors)[:, :3]
+    linear = np.where(given <= 0.04045, given / 12.92, ((given + 0.055) / 1.055) ** 2.4)
+    rows = [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+    ratio = linear @ np.array(rows).T / [0.95047, 1.0, 1.08883]
+    f = np.where(ratio > (6 / 29) ** 3, np.cbrt(ratio), ratio / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=-1)
+
+
+def test_equal_steps_are_equal_changes_of_colour_and_no_other_line_has_these_colours():
+    """In CIELAB, where 2.3 is just seen: each of 32 steps within a quarter of their mean; viridis is within 0.4."""
+    path = cielab(STYLE.path_colormap(np.linspace(0, 1, 33)))
+    steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    assert np.abs(steps / steps.mean() - 1).max() < 0.25
+    assert steps.min() > 2.3
+    assert (np.diff(path[:, 0]) > 0).all()  # from dark to light
+    assert np.linalg.norm(path - cielab([to_rgba(STYLE.good)]), axis=1).min() > 40
+
+
 def test_a_path_is_seen_on_dark_and_on_light(make):
     """A white rim in a dark one: one of them is far from every colour of the surface."""
     below, rim, _ = strokes(draw("contour", make, _exact()))
