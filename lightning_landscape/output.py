@@ -258,21 +258,22 @@ def put_out_films(
     tag: str = "landscape",
     over: Callable[[], bool] = _never,
     phases: Phases = SILENT,
+    frames: int = 40,
 ) -> dict[str, bytes]:
     """Films of the growing path on one landscape: files of the look's formats, and GIFs by tag for the loggers.
 
     There is one for each kind of `look` that shows a surface with the path. There is none where no path was recorded,
-    or where it is a dot. Once the time is `over`, the rest is left out.
+    or where it is a dot. Once the time is `over`, the rest is left out. A film has that many `frames` at most.
     """
     films: dict[str, bytes] = {}
     stem = data_set_names(landscape.values, longest=50)[landscape.main]
     kinds = [kind for kind in look.plots if PLOTS[kind].per == "metric" and is_growing(landscape, kind)]
     for place, kind in enumerate(kinds, 1):
-        if films and over():
-            break
         phases.tell("drawing films", place, len(kinds))
         options: dict[str, Any] = look.options(landscape, kind, landscape.main)
-        film = growing_film(landscape, kind, over=over, **options)
+        film = growing_film(landscape, kind, over=over, frames=frames, **options)
+        if len(film) < 2:  # a single picture is none
+            break
         films[f"{tag}/{kind}_film"] = gif = film.encode()
         for name in look.films if write is not None else ():
             assert write is not None
