@@ -28,8 +28,8 @@ from .furniture import (
     root,
 )
 from .marks import marks_of
-from .ranges import LINEAR, SETTINGS
-from .scales import Scale, check_color_scale, make_scale, scale_of
+from .ranges import SETTINGS, is_logarithmic
+from .scales import HUGE, TINY, Scale, check_color_scale, make_scale, scale_of
 from .settings import default_settings
 from .style import STYLE
 
@@ -44,12 +44,14 @@ class PathSettings:
             lengths and learning rates fall by powers of ten.
         height: of a panel with its gap, in inches.
         gap: between two panels, as a share of the height of one.
+        letters: of a panel's title, which leaves room for a legend.
     """
 
     points: int = 300
     log_ratio: float = 20.0
     height: float = 0.95
     gap: float = 0.36
+    letters: int = 24
 
 
 CURVES = PathSettings()
@@ -114,7 +116,7 @@ def draw_path(
             "path needs the path of a training, this landscape has none: project one with "
             "Recorder.trajectory(plane), and set it as landscape.trajectory."
         )
-    panels = panels_of(path, name)
+    panels = panels_of(path, name, name == landscape.main)
     height = 1.5 + CURVES.height * len(panels)
     frame = open_axes(ax, Frame(height=height, left=0.62, right=0.16, top=0.52, bottom=0.98, footer=0.56))
     hide_frame(frame)
@@ -133,13 +135,19 @@ def draw_path(
     return root(frame)
 
 
-def panels_of(path: Trajectory, metric: str) -> dict[str, list[Curve]]:
-    """The curves of each panel by its title; a panel of which nothing is known is left out."""
+def panels_of(path: Trajectory, metric: str, is_trained: bool = True) -> dict[str, list[Curve]]:
+    """The curves of each panel by its title; a panel of which nothing is known is left out.
+
+    Args:
+        path: the numbers.
+        metric: of the landscape.
+        is_trained: True if it is the loss that was logged during the training.
+    """
     blue, orange, green = STYLE.directions
     history = path.history
     steps = history.get("step", path.steps)
     few, thin = {"dots": True}, (0, (4, 1.5))
-    logged = history.get("loss", path.metrics.get("loss"))
+    logged = history.get("loss", path.metrics.get("loss")) if is_trained else None
     panels = {
         metric: [
             Curve("logged", steps if "loss" in history else path.steps, logged, STYLE.faint)
@@ -161,7 +169,9 @@ def panels_of(path: Trajectory, metric: str) -> dict[str, list[Curve]]:
     }
     known = {title: [curve for curve in curves if curve is not None] for title, curves in panels.items()}
     return {
-        title: curves for title, curves in known.items() if any(np.isfinite(curve.values).any() for curve in curves)
+        title: curves
+        for title, curves in known.items()
+        if title == "distance" or any(np.isfinite(curve.values).any() for curve in curves)
     }
 
 
@@ -169,14 +179,21 @@ def _scale(landscape: Landscape, name: str, title: str, values: Array, color_sca
     """The y axis of a panel: that of the loss is logarithmic where the landscape is, or its values ask for it."""
     if title == name:
         is_free = color_scale == "global" and not any(end is not None for end in ends.values())
-        if is_free and scale_of(landscape, name).log and np.nanmin(np.where(np.isfinite(values), values, np.nan)) > 0:
-            return make_scale(values, "log")
-        return make_scale(values, color_scale, **ends)
+        if not is_free:
+            return make_scale(values, color_scale, **ends)
+        return _whole_scale(values, 1.0 if scale_of(landscape, name).log else SETTINGS.log_ratio)
     if title.startswith("cosine"):
         return make_scale(values, vmin=-1.0, vmax=1.0)
-    if title == "distance":
-        return make_scale(values, settings=LINEAR)
-    return make_scale(values, settings=replace(SETTINGS, log_ratio=CURVES.log_ratio))
+    return _whole_scale(values, np.inf if title == "distance" else CURVES.log_ratio)
+
+
+def _whole_scale(values: Array, log_ratio: float) -> Scale:
+    """A scale from the lowest to the highest value: a curve that falls fast keeps its beginning."""
+    body = np.sort(np.clip(values[np.isfinite(values)], -HUGE, HUGE))
+    if not len(body) or body[0] == body[-1]:
+        return make_scale(values)
+    log = is_logarithmic(body, settings=replace(SETTINGS, log_ratio=log_ratio)) and body[0] >= TINY
+    return make_scale(values, "log" if log else "global", vmin=float(body[0]), vmax=float(body[-1]))
 
 
 def _open_panel(frame: Axes, number: int, count: int, gid: str) -> Axes:
@@ -199,7 +216,8 @@ def _draw_panel(inset: Axes, title: str, curves: list[Curve], scale: Scale, unti
     for curve in curves:
         _draw_curve(inset, curve, until)
     look: Any = {"fontsize": STYLE.small_size, "color": STYLE.ink, "parse_math": False}
-    inset.set_title(title, loc="left", y=1.0, pad=2.5, **look)
+    shown = title if len(title) <= CURVES.letters else f"{title[: CURVES.letters - 1]}…"  # the title has all of it
+    inset.set_title(shown, loc="left", y=1.0, pad=2.5, **look)
     if any(curve.label for curve in curves):
         key: Any = {"frameon": False, "borderpad": 0, "borderaxespad": 0.15, "handlelength": 1.6, "handletextpad": 0.4}
         inset.legend(

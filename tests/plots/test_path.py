@@ -70,6 +70,21 @@ def test_axes_are_logarithmic_where_that_tells_more(make):
     assert drawn[TITLES[4]].get_yscale() == drawn["loss"].get_yscale() == "log"
 
 
+def test_the_beginning_of_a_loss_that_falls_fast_is_not_cut(make):
+    """One record of 51 has 2.0, and the rest less than 0.1."""
+    logged = np.where(np.arange(51) == 0, 2.0, 0.05 + 0.001 * np.arange(51))
+    only = walk(history={**walk().history, "loss": logged}, losses={}, plane_losses={})
+    low, high = panels(make, only)["loss"].get_ylim()
+    assert low < 0.05 < 2.0 < high
+
+
+def test_another_metric_has_no_logged_loss(make):
+    landscape = make(trajectory=walk(metric="acc"))
+    landscape.values["acc"] = 1 - landscape.values["loss"]
+    drawn = PLOTS["path"].draw(landscape, "acc").axes[0].child_axes[0]
+    assert [*curves(drawn)] == ["on the plane", "of the weights"]
+
+
 def test_checkpoints_and_changes_of_the_rate_are_lines(make, texts):
     for axes in panels(make, walk()).values():
         marked = [(line.get_gid(), line.get_xdata()[0]) for line in axes.lines if len(line.get_xdata()) == 2]

@@ -13,7 +13,7 @@ def walk(ndim: int = 2, metric: str = "loss", count: int = 6, **fields) -> Traje
     The share of the plane is 1 − Σ residual² / Σ distance²: in each record 0.36 or 0.84.
     """
     share = np.linspace(1, 0, count)
-    points = 1.2 * share[:, None] * np.array([1.0, 0.6, -0.5])[:ndim]
+    points = 1.2 * share[:, None] * np.array([1.0, 0.6, -0.5, 0.2])[:ndim]
     distances = 3 * share
     residuals = distances * np.where(np.arange(count) < count // 2, 0.8, 0.4)
     steps = np.arange(0.0, 10 * count, 10)
