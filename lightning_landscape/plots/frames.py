@@ -57,8 +57,10 @@ class Frame:
 
     def with_key(self, key: float = 0.2, footer: float = 0.3) -> Frame:
         """The same axes in a higher picture: with a room for a key, and a footer higher by that much."""
-        more = key + footer
-        return replace(self, height=self.height + more, bottom=self.bottom + more, footer=self.footer + footer, key=key)
+        height = key + footer
+        return replace(
+            self, height=self.height + height, bottom=self.bottom + height, footer=self.footer + footer, key=key
+        )
 
     @property
     def bar_axes(self) -> tuple[float, float, float, float]:

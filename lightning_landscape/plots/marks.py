@@ -17,12 +17,12 @@ class MarkSettings:
         least_factor: by which a learning rate rises or falls at a mark. The usual steps of schedules are 10, 5 and 2.
         alone: how many times as large as those beside it a change must be, as logarithms. A schedule that changes the
             rate at every step has no mark at every step.
-        most: the most marks of one kind. With more of them a path is hidden, and none are drawn.
+        limit: the most marks of one kind. With more of them a path is hidden, and none are drawn.
     """
 
     least_factor: float = 1.2
     alone: float = 5.0
-    most: int = 16
+    limit: int = 16
 
 
 def rate_changes(steps: Array, rates: Array, settings: MarkSettings = MarkSettings()) -> Array:
@@ -58,4 +58,4 @@ def marks_of(path: Trajectory, settings: MarkSettings = MarkSettings()) -> dict[
     changes = np.empty(0) if rates is None else rate_changes(history["step"], rates, settings)
     inside = (path.checkpoints >= path.steps[0]) & (path.checkpoints <= path.steps[-1])
     found = {"checkpoint": np.asarray(path.checkpoints)[inside], "learning rate": changes}
-    return {name: steps for name, steps in found.items() if 0 < len(steps) <= settings.most}
+    return {name: steps for name, steps in found.items() if 0 < len(steps) <= settings.limit}

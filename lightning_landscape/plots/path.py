@@ -146,22 +146,24 @@ def panels_of(path: Trajectory, metric: str, is_trained: bool = True) -> dict[st
     blue, orange, green = STYLE.directions
     history = path.history
     steps = history.get("step", path.steps)
-    few, thin = {"dots": True}, (0, (4, 1.5))
+    records, dashes = {"dots": True}, (0, (4, 1.5))
     logged = history.get("loss", path.metrics.get("loss")) if is_trained else None
     panels = {
         metric: [
             Curve("logged", steps if "loss" in history else path.steps, logged, STYLE.faint)
             if logged is not None
             else None,
-            Curve("on the plane", path.steps, path.plane_losses[metric], orange, thin, **few)
+            Curve("on the plane", path.steps, path.plane_losses[metric], orange, dashes, **records)
             if metric in path.plane_losses
             else None,
-            Curve("of the weights", path.steps, path.losses[metric], blue, **few) if metric in path.losses else None,
+            Curve("of the weights", path.steps, path.losses[metric], blue, **records)
+            if metric in path.losses
+            else None,
         ],
         "distance": [
             Curve("from the start", steps, history["distance"], green) if "distance" in history else None,
-            Curve("from ★", path.steps, path.distances, blue, **few),
-            Curve("from the plane", path.steps, path.residuals, orange, thin, **few),
+            Curve("from ★", path.steps, path.distances, blue, **records),
+            Curve("from the plane", path.steps, path.residuals, orange, dashes, **records),
         ],
         "step length": [Curve("", steps, history["step_length"], blue) if "step_length" in history else None],
         "cosine to the last step": [Curve("", steps, history["cosine"], blue) if "cosine" in history else None],
@@ -216,8 +218,8 @@ def _draw_panel(inset: Axes, title: str, curves: list[Curve], scale: Scale, unti
     for curve in curves:
         _draw_curve(inset, curve, until)
     look: Any = {"fontsize": STYLE.small_size, "color": STYLE.ink, "parse_math": False}
-    shown = title if len(title) <= CURVES.letters else f"{title[: CURVES.letters - 1]}…"  # the title has all of it
-    inset.set_title(shown, loc="left", y=1.0, pad=2.5, **look)
+    text = title if len(title) <= CURVES.letters else f"{title[: CURVES.letters - 1]}…"  # the title has all of it
+    inset.set_title(text, loc="left", y=1.0, pad=2.5, **look)
     if any(curve.label for curve in curves):
         key: Any = {"frameon": False, "borderpad": 0, "borderaxespad": 0.15, "handlelength": 1.6, "handletextpad": 0.4}
         inset.legend(
@@ -276,11 +278,11 @@ def _marks_words(path: Trajectory) -> str:
 
 def _decimated(panels: dict[str, list[Curve]]) -> str:
     """A remark on how many records stand behind a line; empty where each has its point."""
-    most = max(len(curve.steps) for curves in panels.values() for curve in curves)
-    if most <= CURVES.points:
+    count = max(len(curve.steps) for curves in panels.values() for curve in curves)
+    if count <= CURVES.points:
         return ""
-    each = -(-most // CURVES.points)
-    return f"{most:,} records: medians of {each}, bands from their lowest to their highest"
+    each = -(-count // CURVES.points)
+    return f"{count:,} records: medians of {each}, bands from their lowest to their highest"
 
 
 def _label_steps(inset: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Trail: the path of a training as a picture of its plane shows it, with words on what the plane does not show."""
+"""Trail: the path of a training as a picture of its plane shows it, and words on the rest."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def trail_of(
 
 def finite_part(path: Trajectory) -> Trajectory:
     """The records whose coordinates and distances are finite; those of a training that diverged are not."""
-    kept = np.isfinite(np.column_stack([path.points, path.residuals, path.distances])).all(axis=1)
-    if kept.all():
+    finite = np.isfinite(np.column_stack([path.points, path.residuals, path.distances])).all(axis=1)
+    if finite.all():
         return path
     columns: dict[str, Any] = {
-        name: getattr(path, name)[kept] for name in ("steps", "points", "residuals", "distances")
+        name: getattr(path, name)[finite] for name in ("steps", "points", "residuals", "distances")
     }
     tables: dict[str, Any] = {
-        name: {key: column[kept] for key, column in getattr(path, name).items()}
+        name: {key: column[finite] for key, column in getattr(path, name).items()}
         for name in ("losses", "plane_losses", "metrics")
     }
     return replace(path, **columns, **tables)
@@ -210,11 +210,11 @@ def cut(points: Array, box: Box) -> tuple[Array, NDArray[np.intp], NDArray[np.bo
     inside = ((plane >= low) & (plane <= high)).all(axis=1)
     start, along = points[:-1], np.diff(points, axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ways = np.stack([(low - start[:, :2]) / along[:, :2], (high - start[:, :2]) / along[:, :2]])
+        crossings = np.stack([(low - start[:, :2]) / along[:, :2], (high - start[:, :2]) / along[:, :2]])
     level = along[:, :2] == 0  # such a piece meets no border of that axis
     beyond = level & ((start[:, :2] < low) | (start[:, :2] > high))
-    enter = np.where(level, np.where(beyond, np.inf, -np.inf), ways.min(axis=0)).max(axis=1).clip(0)
-    leave = np.where(level, np.where(beyond, -np.inf, np.inf), ways.max(axis=0)).min(axis=1).clip(None, 1)
-    kept = np.flatnonzero(enter < leave)
-    ends = np.stack([start[kept] + share[kept, None] * along[kept] for share in (enter, leave)], axis=1)
-    return ends, kept, inside
+    enter = np.where(level, np.where(beyond, np.inf, -np.inf), crossings.min(axis=0)).max(axis=1).clip(0)
+    leave = np.where(level, np.where(beyond, -np.inf, np.inf), crossings.max(axis=0)).min(axis=1).clip(None, 1)
+    numbers = np.flatnonzero(enter < leave)
+    ends = np.stack([start[numbers] + share[numbers, None] * along[numbers] for share in (enter, leave)], axis=1)
+    return ends, numbers, inside
