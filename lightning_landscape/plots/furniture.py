@@ -226,7 +226,7 @@ def moment(landscape: Landscape) -> str:
 
 def add_title(ax: Axes, title: str, note: str, lines: int = 0) -> None:
     """Writes a title with a small note above `ax`; the note takes the room of at least that many lines."""
-    note = wrap(ax, note, STYLE.small_size)
+    note = "\n".join(wrap(ax, line, STYLE.small_size) for line in note.split("\n"))
     count = note.count("\n") + 1 if note else 0
     lines = max(lines, count)
     look: Any = {"fontsize": STYLE.title_size, "fontweight": "bold", "color": STYLE.ink, "parse_math": False}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,11 +126,11 @@ def draw_path(
         inset = _open_panel(frame, number, len(panels), f"path {title}")
         values = np.concatenate([curve.values for curve in curves])
         scale = _scale(landscape, name, title, values, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-        _draw_panel(inset, title, curves, scale, until)
+        _draw_panel(frame, inset, title, curves, scale, until)
         _draw_marks(inset, path, until)
         if title == name:
             notes.append(scale.note(broken="gap", missing="gap", hidden="gap").replace("colours", f"{title}:", 1))
-    _label_steps(inset)
+    _label_steps(frame.child_axes)
     note = join_parts(*notes, _decimated(panels), _marks_words(path), inexact(landscape, name))
     describe(frame, f"path of {name}{moment(landscape)}", note, provenance(landscape, name))
     return root(frame)
@@ -200,11 +201,13 @@ def _whole_scale(values: Array, log_ratio: float) -> Scale:
 
 def _open_panel(frame: Axes, number: int, count: int, gid: str) -> Axes:
     """The axes of one of so many panels, from above."""
-    height = 1 / (count + (count - 1) * CURVES.gap)
-    return frame.inset_axes((0, 1 - height - number * height * (1 + CURVES.gap), 1, height), gid=gid)
+    # Axes of the caller's have their texts right above and below them.
+    low, high = (0.0, 1.0) if frame_of(frame) is not None else (0.08, 0.95)
+    height = (high - low) / (count + (count - 1) * CURVES.gap)
+    return frame.inset_axes((0, high - height - number * height * (1 + CURVES.gap), 1, height), gid=gid)
 
 
-def _draw_panel(inset: Axes, title: str, curves: list[Curve], scale: Scale, until: float | None) -> None:
+def _draw_panel(outer: Axes, inset: Axes, title: str, curves: list[Curve], scale: Scale, until: float | None) -> None:
     """Draws the curves of a panel, with its title and its legend above."""
     first = min(curve.steps[0] for curve in curves)
     last = max(curve.steps[-1] for curve in curves)
@@ -227,7 +230,7 @@ def _draw_panel(inset: Axes, title: str, curves: list[Curve], scale: Scale, unti
             labelcolor=STYLE.faint, **key,
         )  # fmt: skip
     size = STYLE.tile_size
-    if (frame := frame_of(inset.figure.axes[0])) is not None:
+    if (frame := frame_of(outer)) is not None:
         size = fitting_size(texts, 72 * (frame.left - frame.margin) - 6, size)
     inset.tick_params(labelsize=size, colors=STYLE.faint, length=2)
     inset.grid(True, color=STYLE.rule, linewidth=0.4, alpha=0.6)
@@ -285,10 +288,9 @@ def _decimated(panels: dict[str, list[Curve]]) -> str:
     return f"{count:,} records: medians of {each}, bands from their lowest to their highest"
 
 
-def _label_steps(inset: Axes) -> None:
+def _label_steps(insets: Sequence[Any]) -> None:
     """Gives the lowest panel its label; the ticks of the others have no numbers."""
-    for other in inset.figure.axes[0].child_axes if inset.figure is not None else []:
-        other.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if other is not inset:
-            other.tick_params(labelbottom=False)
-    inset.set_xlabel("step", fontsize=STYLE.tick_size, color=STYLE.ink, labelpad=1)
+    for inset in insets:
+        inset.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        inset.tick_params(labelbottom=inset is insets[-1])
+    insets[-1].set_xlabel("step", fontsize=STYLE.tick_size, color=STYLE.ink, labelpad=1)

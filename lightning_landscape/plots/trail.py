@@ -13,6 +13,7 @@ from ..landscape import Grid, Landscape
 from ..trajectory import Array, Trajectory
 from .levels import short
 from .marks import marks_of
+from .scales import HUGE
 
 Box = tuple[tuple[float, float], tuple[float, float]]
 
@@ -83,6 +84,7 @@ class Trail:
         return steps, self.places(steps), faint
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def trail_of(
     landscape: Landscape, metric: str, until: float | None = None, settings: TrailSettings = SETTINGS
 ) -> Trail | None:
@@ -119,8 +121,11 @@ def trail_of(
 
 
 def finite_part(path: Trajectory) -> Trajectory:
-    """The records whose coordinates and distances are finite; those of a training that diverged are not."""
-    finite = np.isfinite(np.column_stack([path.points, path.residuals, path.distances])).all(axis=1)
+    """The records whose coordinates and distances are finite; those of a training that diverged are not.
+
+    Those beyond HUGE count as infinite: their squares leave float64.
+    """
+    finite = (np.abs(np.column_stack([path.points, path.residuals, path.distances])) < HUGE).all(axis=1)
     if finite.all():
         return path
     columns: dict[str, Any] = {
@@ -140,7 +145,7 @@ def shown_share(path: Trajectory) -> float:
     0.64
     """
     whole = float((path.distances**2).sum())
-    return 1 - float((path.residuals**2).sum()) / whole if whole > 0 else 1.0
+    return max(0.0, 1 - float((path.residuals**2).sum()) / whole) if whole > 0 else 1.0
 
 
 def _shown_words(path: Trajectory) -> str:
@@ -209,7 +214,7 @@ def cut(points: Array, box: Box) -> tuple[Array, NDArray[np.intp], NDArray[np.bo
     plane = points[:, :2]
     inside = ((plane >= low) & (plane <= high)).all(axis=1)
     start, along = points[:-1], np.diff(points, axis=0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         crossings = np.stack([(low - start[:, :2]) / along[:, :2], (high - start[:, :2]) / along[:, :2]])
     level = along[:, :2] == 0  # such a piece meets no border of that axis
     beyond = level & ((start[:, :2] < low) | (start[:, :2] > high))

@@ -75,7 +75,8 @@ def _between(trail: Trail, steps: Array, box: Box) -> Array:
     if len(steps) < 2:
         return steps
     spans = np.array([high - low for low, high in box])
-    lengths = (np.abs(np.diff(trail.places(steps), axis=0)) / spans).max(axis=1)
+    with np.errstate(over="ignore"):
+        lengths = (np.abs(np.diff(trail.places(steps), axis=0)) / spans).max(axis=1)
     counts = np.ceil(np.clip(lengths, 0, 1) * SETTINGS.pieces).astype(int).clip(1)
     parts = [np.linspace(a, b, n, endpoint=False) for a, b, n in zip(steps[:-1], steps[1:], counts, strict=True)]
     return np.append(np.concatenate(parts), steps[-1])

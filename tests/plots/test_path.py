@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from lightning_landscape.plots import PLOTS
+from lightning_landscape.plots import PLOTS, to_image
 from lightning_landscape.plots.path import decimated
 from tests.plots.walks import walk
 
@@ -99,6 +100,18 @@ def test_until_cuts_curves_and_lines_and_moves_no_axis(make):
         assert part[title].get_xlim() == whole[title].get_xlim() == (0, 50)
         assert part[title].get_ylim() == whole[title].get_ylim()
         assert max(line.get_xdata()[-1] for line in part[title].lines) == 25
+
+
+def test_in_axes_of_the_callers_the_lowest_panel_alone_has_numbers_of_steps(make):
+    figure = Figure(figsize=(9, 5))
+    left, right = figure.subplots(1, 2)
+    PLOTS["path"].draw(make(trajectory=walk()), ax=right)
+    to_image(figure, dpi=50)
+    numbered = [
+        bool([t for t in axes.get_xticklabels() if t.get_visible() and t.get_text()]) for axes in right.child_axes
+    ]
+    assert numbered == [False] * 4 + [True]
+    assert not left.has_data()
 
 
 def test_many_records_are_drawn_as_medians_and_their_range(make, texts):
