@@ -102,10 +102,11 @@ class LossLandscapeCallback(_Callback):
             need. Tiles keep their own.
         levels: the contour levels of the main loss, which set its ends, too; None for levels between the ends.
         share_colorbar: one colour bar for all tiles, or one each.
-        plots: kinds of pictures of the main loss: "contour", "surface", "slices", "tiles", and "heat" on request. Every
-            other metric has the first of them.
+        plots: kinds of pictures of the main loss: "contour", "surface", "slices", "tiles"; "heat" and "path" on
+            request. Every other metric has the first of them.
         dirpath: where the files go; None for ``<log_dir>/landscape``.
         formats: of the files: "h5", "npz", "json", "csv", "vtp" (ParaView, 2-D only), "png", "pdf", "svg".
+            Films are "gif", "webp" and "mp4"; with pictures and none of them, "gif".
         accelerate: measure faster where a short trial on your module gives the same values, to 1e-6 relative. The trial
             compares memory formats and kernels, and compilation for long passes; the landscape's report names its
             choice. "bf16" tries bfloat16, too; report, log and pictures state its error, measured at a few points.

@@ -19,6 +19,7 @@ from .trajectory import Trajectory, equal_trajectories
 
 if TYPE_CHECKING:
     from .plots import Figure
+    from .plots.film import Film
 
 Array = NDArray[np.float64]
 Entry = TypeVar("Entry")
@@ -354,7 +355,8 @@ class Landscape:
 
         Args:
             kind: "contour", "heat" or "surface" of a plane, "slices" or "tiles" of a line or a plane;
-                "sections", "isosurfaces" or "slices" of a volume. None for contour, slices or sections.
+                "sections", "isosurfaces" or "slices" of a volume; "path" of a training. None for contour, slices or
+                sections.
             metric: a name in `values`; None for the main loss.
             options: of that kind, e.g. ``ax``, or ``color_scale="log"``; all are in its file in `plots`.
 
@@ -364,6 +366,23 @@ class Landscape:
         from .plots import draw
 
         return draw(self, kind, metric, **options)
+
+    def film(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Film:
+        """The film of the path of the training, which grows; ``film.save("path.gif")`` writes it.
+
+        Colours, axes and camera stay. A notebook shows it.
+
+        Args:
+            kind: "contour", "heat" or "surface" of a plane, or "path"; None for contour of a plane, else path.
+            metric: a name in `values`; None for the main loss.
+            options: of that kind, and ``frames``: 40 if not given.
+
+        Raises:
+            ValueError: if there is no `trajectory`, no such kind or metric, or the path is a dot on this plane.
+        """
+        from .plots.growing import growing_film
+
+        return growing_film(self, kind, metric, **options)
 
     @classmethod
     def empty(cls, grid: Grid, names: Iterable[str], main: str) -> Landscape:

@@ -41,7 +41,7 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in 
 # Libraries beside the standard library: the lowest floor that may know them.
 LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "PIL", "h5py", "msgspec", "wandb"], 0),
-    **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage"], 0),
+    **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage", "imageio_ffmpeg"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
     **dict.fromkeys(["tqdm", "xxhash"], 1),
     "IPython": 0,
@@ -57,6 +57,7 @@ HOMES = {
     "PIL": "plots",
     "vtkmodules": "storage",
     "skimage": "plots",
+    "imageio_ffmpeg": "plots",
     "wandb": "loggers",
     "torchvision": "models",
     "sklearn": "models",

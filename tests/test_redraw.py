@@ -371,3 +371,24 @@ def test_with_little_time_the_film_has_few_steps_of_all_the_training(tmp_path: P
     assert 2 <= result.frames <= 4
     assert len(set(result.left_out)) + result.frames in (6, 7)
     assert films(tmp_path / "again") == ["train_loss_2dheat_steps=000002-000012.gif"]
+
+
+def test_films_have_the_formats_that_were_chosen(tmp_path: Path) -> None:
+    """A WebP alone, without a picture beside it; TensorBoard has its GIF all the same, with the same frames."""
+    own = callback(formats=["h5", "webp"])
+    trainer = fit(tmp_path, own, logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
+    (path,) = Path(str(trainer.log_dir)).glob("landscape/*_steps=*")
+    assert path.name == "train_loss_2dheat_steps=000002-000004.webp"
+    assert not [*Path(str(trainer.log_dir)).rglob("*.png")]
+    (event,) = events(trainer).Images("landscape/heat_film")
+    exact, gif = film_frames(path.read_bytes()), film_frames(event.encoded_image_string)
+    assert len(exact) == len(gif) == 2
+    for a, b in zip(exact, gif, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 3
+
+
+def test_a_film_format_without_its_library_is_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_landscape.plots.film.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "lightning-landscape\[video\]"'):
+        callback(formats=["h5", "png", "mp4"])
+    callback(formats=["h5", "png", "gif", "webp"])

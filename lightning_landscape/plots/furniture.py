@@ -74,12 +74,13 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(wrap_text(text, max(points, 12 * size) / size))
 
 
-def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str, path: str = "") -> None:
     """Writes a title with the metric, epoch and step above `ax`, and below it where its numbers come from.
 
-    Beside that are the note of the scale and the remarks on what is not exact.
+    Beside that are the note of the scale, the remarks on what is not exact, and the caption of a `path`.
     """
     note = join_parts(note, inexact(landscape, metric))
+    note = "\n".join(text for text in (note, path) if text)
     source = provenance(landscape, metric)
     if ax.name == "3d":  # no room along slanted axes
         source = join_parts(axes_label(landscape), source)
@@ -224,7 +225,7 @@ def moment(landscape: Landscape) -> str:
 
 def add_title(ax: Axes, title: str, note: str, lines: int = 0) -> None:
     """Writes a title with a small note above `ax`; the note takes the room of at least that many lines."""
-    note = wrap(ax, note, STYLE.small_size)
+    note = "\n".join(wrap(ax, line, STYLE.small_size) for line in note.split("\n"))
     count = note.count("\n") + 1 if note else 0
     lines = max(lines, count)
     look: Any = {"fontsize": STYLE.title_size, "fontweight": "bold", "color": STYLE.ink, "parse_math": False}

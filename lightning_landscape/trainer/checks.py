@@ -11,8 +11,9 @@ from ..arguments import check_at_least, check_word, checked_function, checked_wo
 from ..directions import NORMALIZATIONS, Directions, make_directions
 from ..evaluators.modes import MODES
 from ..interpolation.refinement import check_tolerance
-from ..output import DATA_FORMATS, EXPORT_FORMATS, PICTURES, Look
+from ..output import DATA_FORMATS, EXPORT_FORMATS, FILM_FORMATS, PICTURES, Look
 from ..plots import COLOR_SCALES, PLOTS
+from ..plots.film import check_film
 from ..plots.tiles import parse_layout
 from ..storage import EXPORTS, check_writable
 from . import compat
@@ -81,8 +82,10 @@ def checked_look(look: Look, ndim: int, samples: int) -> Look:
             )
     check_word("color_scale", look.color_scale, COLOR_SCALES)
     files = [*DATA_FORMATS, *(name for name in EXPORT_FORMATS if EXPORTS[f".{name}"].ndim == ndim)]
-    formats = checked_words("formats", look.formats, (*files, *PICTURES), of=f" for {ndim}-D landscapes")
+    formats = checked_words("formats", look.formats, (*files, *PICTURES, *FILM_FORMATS), of=f" for {ndim}-D landscapes")
     for name in formats:
+        if name in FILM_FORMATS:
+            check_film(f".{name}")
         if name in EXPORT_FORMATS:
             check_writable(f".{name}", ndim)
     return replace(look, plots=_checked_plots(look.plots, ndim, samples), formats=formats)
