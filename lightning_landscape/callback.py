@@ -319,7 +319,7 @@ class LossLandscapeCallback(_Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Which records of the weights there are, and their numbers."""
-        self._path.save(checkpoint, self._tag)
+        self._path.save(trainer, checkpoint, self._tag)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new training, of which there is no landscape yet."""

@@ -395,7 +395,7 @@ from lightning_landscape.paths.logbook import Logbook
 from lightning_landscape.paths.recording import Recording
 
 net = nn.Linear(500, 500)
-book = Logbook(net, Recording(keep=1000, max_bytes=10**12), Path(sys.argv[1]))
+book = Logbook(net, Recording(keep=1000, max_bytes=10**12), Path(sys.argv[1]), patience=0.0)
 while True:
     book.record(net)
     book.count += 1

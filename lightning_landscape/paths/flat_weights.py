@@ -61,9 +61,9 @@ class FlatWeights:
                 raise ValueError(f"{name} is sparse, nested or quantised, which no record of weights can hold.")
         self.trained = _places(trained)
         self.statistics = _places({name: tensor for name, tensor in everything.items() if name not in trained})
-        wide = torch.promote_types(torch.float32, torch.float64)
+        self._shapes = [(place.name, place.shape) for place in self.trained]
         is_wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in trained.values())
-        self.dtype = wide if is_wide else torch.float32
+        self.dtype = torch.float64 if is_wide else torch.float32
 
     @property
     def size(self) -> int:
@@ -78,21 +78,20 @@ class FlatWeights:
     def fits(self, module: nn.Module) -> bool:
         """True if the module still trains the parameters that it trained."""
         now = [(canonical_name(n), p) for n, p in module.named_parameters() if p.requires_grad and not p.is_meta]
-        return len(now) == len(self.trained) and all(
-            name == place.name and parameter.numel() << place.is_complex == prod(place.shape)
-            for (name, parameter), place in zip(now, self.trained, strict=True)
-        )
+        return [(name, _real(parameter).shape) for name, parameter in now] == self._shapes
 
     def take(self, module: nn.Module, into: Tensor | None = None) -> Tensor:
         """A copy of the parameters as a vector; into a vector of `size` numbers, if one is given."""
         result = torch.empty(self.size, dtype=self.dtype) if into is None else into
-        live = {canonical_name(name): parameter.detach() for name, parameter in module.named_parameters()}
-        return _copy(live, self.trained, result)
+        chosen = {place.name for place in self.trained}
+        named = ((canonical_name(name), parameter) for name, parameter in module.named_parameters())
+        return _copy([parameter for name, parameter in named if name in chosen], result)
 
     def take_statistics(self, module: nn.Module) -> Tensor:
         """A copy of the statistics of BatchNorm as a vector in float32."""
-        live = {canonical_name(name): buffer.detach() for name, buffer in module.named_buffers()}
-        return _copy(live, self.statistics, torch.empty(self.statistics_size))
+        chosen = {place.name for place in self.statistics}
+        named = ((canonical_name(name), buffer) for name, buffer in module.named_buffers())
+        return _copy([buffer for name, buffer in named if name in chosen], torch.empty(self.statistics_size))
 
 
 def by_name(vector: Tensor, places: Sequence[Place]) -> dict[str, Tensor]:
@@ -113,9 +112,14 @@ def _end(places: Sequence[Place]) -> int:
     return places[-1].numbers.stop if places else 0
 
 
-def _copy(live: dict[str, Tensor], places: Sequence[Place], result: Tensor) -> Tensor:
-    for place in places:
-        tensor = live[place.name]
-        real = torch.view_as_real(tensor.resolve_conj()) if place.is_complex else tensor
-        result[place.numbers].view(place.shape).copy_(real)
+def _real(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
+
+
+def _copy(tensors: Sequence[Tensor], result: Tensor) -> Tensor:
+    """Copy tensors into a vector one after the other."""
+    begin = 0
+    for tensor in map(_real, tensors):
+        result[begin : begin + tensor.numel()].copy_(tensor.reshape(-1))
+        begin += tensor.numel()
     return result

@@ -35,20 +35,34 @@ class History:
     """
 
     def __init__(self) -> None:
-        self.rows: NDArray[np.void] = np.zeros(0, ROW)
+        self._rows: list[tuple[float, ...]] = []  # an array would be copied by every row
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self._rows)
+
+    @property
+    def last_step(self) -> int | None:
+        """The step of the last row; None without one."""
+        return int(self._rows[-1][0]) if self._rows else None
+
+    @property
+    def rows(self) -> NDArray[np.void]:
+        """The rows as a structured array, shape (N,)."""
+        return np.array(self._rows, ROW)
 
     def add(self, step: int, **numbers: float) -> None:
         """Add a row; the columns that are not given are NaN."""
-        values = [numbers.get(name, math.nan) for name in ROW.names[1:]] if ROW.names else []
-        self.rows = np.concatenate([self.rows, np.array([(step, *values)], ROW)])
+        self._rows.append((step, *(numbers.get(name, math.nan) for name in (ROW.names or ())[1:])))
+
+    def drop_last(self) -> None:
+        """Remove the last row."""
+        self._rows.pop()
 
     @property
     def columns(self) -> dict[str, NDArray[np.float64]]:
         """The columns by name, each of shape (N,)."""
-        return {name: self.rows[name].astype(np.float64) for name in ROW.names or ()}
+        rows = self.rows
+        return {name: rows[name].astype(np.float64) for name in ROW.names or ()}
 
     def state(self) -> Tensor:
         """The rows as bytes, for a checkpoint."""
@@ -56,7 +70,7 @@ class History:
 
     def load(self, state: Tensor) -> None:
         """Take over the rows that `state` has given."""
-        self.rows = np.frombuffer(state.numpy().tobytes(), ROW)
+        self._rows = np.frombuffer(state.numpy().tobytes(), ROW).tolist()
 
 
 def lengths(
@@ -78,18 +92,19 @@ def lengths(
     sums = dict.fromkeys(("norm", "distance", "step_length", "before", "product"), 0.0)
     for place in range(0, weights.numel(), chunk):
         here = slice(place, place + chunk)
-        now = weights[here].double()
-        sums["norm"] += float(now.dot(now))
-        moved = now - first[here]
-        sums["distance"] += float(moved.dot(moved))
+        now, start = _double(weights[here]), _double(first[here])
+        sums["norm"] += now.dot(now).item()
+        moved = start.sub_(now)
+        sums["distance"] += moved.dot(moved).item()
         if before is None:
             continue
-        last = now - before[here]
-        sums["step_length"] += float(last.dot(last))
+        last = _double(before[here])
+        step = now.sub_(last)
+        sums["step_length"] += step.dot(step).item()
         if earlier is not None:
-            other = before[here].double() - earlier[here]
-            sums["before"] += float(other.dot(other))
-            sums["product"] += float(last.dot(other))
+            other = last.sub_(earlier[here])
+            sums["before"] += other.dot(other).item()
+            sums["product"] += step.dot(other).item()
     result = {"norm": math.sqrt(sums["norm"]), "distance": math.sqrt(sums["distance"])}
     if before is not None:
         result["step_length"] = math.sqrt(sums["step_length"])
@@ -97,3 +112,8 @@ def lengths(
     if earlier is not None and scale > 0:
         result["cosine"] = sums["product"] / scale
     return result
+
+
+def _double(part: Tensor) -> Tensor:
+    """A copy in float64."""
+    return part.to(torch.float64, copy=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Sequence
 from itertools import count
@@ -55,6 +56,8 @@ class Logbook:
         start: the number of the training's step at which the records begin.
         cosine_limit: the number of parameters up to which the angle between two steps is computed: 10 million. It
             needs one copy of the weights more.
+        patience: the seconds that a record waits in memory at most; a crash loses no more than these.
+        most_waiting: the bytes of all that wait: 16 MiB. A large record is written at once.
 
     Attributes:
         count: the steps since the start.
@@ -65,7 +68,15 @@ class Logbook:
     """
 
     def __init__(
-        self, module: nn.Module, recording: Recording, root: Path | None, start: int = 0, cosine_limit: int = 10_000_000
+        self,
+        module: nn.Module,
+        recording: Recording,
+        root: Path | None,
+        start: int = 0,
+        *,
+        cosine_limit: int = 10_000_000,
+        patience: float = 5.0,
+        most_waiting: int = 2**24,
     ) -> None:
         self.flat = FlatWeights(module)
         self.recording, self.root, self.start, self.count = recording, root, start, 0
@@ -76,6 +87,8 @@ class Logbook:
         self.lookback = 2 if self.flat.size < cosine_limit else 1  # the steps back that a row looks
         self._name = uuid.uuid4().hex[:12]
         self._kept: dict[int, Path] = {}
+        self._waiting: dict[int, tuple[Tensor, Tensor]] = {}  # weights and statistics that have no file yet
+        self._patience, self._most_waiting, self._written = patience, most_waiting, 0.0
         self._least_stride = recording.every_n_steps  # of the files
         self._first: Tensor | None = None
         self._copies: dict[int, Tensor] = {}  # of the weights, by the count of steps
@@ -113,14 +126,14 @@ class Logbook:
         if self._first is None:
             self._first = weights.clone()
         self._drop_last_row()
-        if not len(self.history) or int(self.history.rows["step"][-1]) != self.step:
+        if self.history.last_step != self.step:
             before, earlier = (self._copies.get(self.count - back) for back in (1, 2))
             numbers = lengths(weights, self._first, before, earlier if self.lookback == 2 else None)
             if not self.has_start:
                 del numbers["distance"]
             self.history.add(self.step, **numbers, learning_rate=learning_rate, loss=loss)
         self._thin()
-        self._write(weights, self.flat.take_statistics(module))
+        self._keep(weights, self.flat.take_statistics(module))
 
     @property
     def has_file(self) -> bool:
@@ -133,7 +146,7 @@ class Logbook:
         return not self._kept
 
     def records(self, module: nn.Module | None = None) -> Records:
-        """The records that are kept, and the weights of a module of now as the last of them."""
+        """The records that are in files, and the weights of a module of now as the last of them."""
         files = {self.start + then: path for then, path in self._kept.items()}
         if module is None or self.count in self._kept:
             return Records(files)
@@ -155,20 +168,47 @@ class Logbook:
         stride = self._stride()
         for then in [then for then in self._kept if then % stride and then != self.count]:
             path = self._kept.pop(then)
-            if path.parent == self.folder:
+            if self._waiting.pop(then, None) is None and path.parent == self.folder:
                 path.unlink(missing_ok=True)
 
-    def _write(self, weights: Tensor, statistics: Tensor) -> None:
+    def _keep(self, weights: Tensor, statistics: Tensor) -> None:
+        """Keep a record in memory until it is written: many are removed again before."""
         if self.root is None:
             return
+        is_first = not self._kept
         if self.folder is None:
             self.folder = _new_folder(self.root)
-        path = self.folder / f"step={self.step:08d}.safetensors"
-        notes = {"step": str(self.step), "recording": self._name}
+        self._kept[self.count] = self.folder / f"step={self.step:08d}.safetensors"
+        self._waiting[self.count] = (weights.clone(), statistics)
+        size = len(self._waiting) * (weights.nbytes + statistics.nbytes)
+        if is_first or size > self._most_waiting or time.monotonic() - self._written > self._patience:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the records that wait.
+
+        Raises:
+            OSError: if one can't be written. It is given up, and the others are written.
+        """
+        failure: OSError | None = None
+        for then, (weights, statistics) in self._waiting.items():
+            try:
+                self._write(then, weights, statistics)
+            except OSError as error:
+                failure = failure or error
+                del self._kept[then]
+        self._waiting.clear()
+        self._written = time.monotonic()
+        if failure is not None:
+            raise failure
+
+    def _write(self, then: int, weights: Tensor, statistics: Tensor) -> None:
+        path = self._kept[then]
+        notes = {"step": str(self.start + then), "recording": self._name}
         if complex_names := [place.name for place in self.flat.trained if place.is_complex]:
             notes["complex"] = json.dumps(complex_names)
         named = _arrays(by_name(weights, self.flat.trained))
-        if self._kept:
+        if then != min(self._kept):
             if self.form.is_half:
                 assert self._first is not None
                 named, scales = half_differences(named, _arrays(by_name(self._first, self.flat.trained)))
@@ -177,10 +217,9 @@ class Logbook:
                 named = {name: array.astype("<f4", copy=False) for name, array in named.items()}
         named |= _arrays(by_name(statistics, self.flat.statistics))
         write_whole(path, *encode(named, notes), synced=False)
-        self._kept[self.count] = path
 
     def state(self) -> State:
-        """The names and numbers for a checkpoint."""
+        """The names and numbers for a checkpoint; call `flush` before."""
         folders = list(dict.fromkeys(str(path.parent) for path in self._kept.values()))
         kept = [[then, folders.index(str(path.parent))] for then, path in self._kept.items()]
         return State(
@@ -216,9 +255,9 @@ class Logbook:
 
     def _drop_last_row(self) -> None:
         """Drop the row of a training's end, if the training has gone on since: one without an end has none."""
-        then = int(self.history.rows["step"][-1]) - self.start if len(self.history) else 0
+        then = (self.history.last_step or 0) - self.start
         if 0 < then < self.count and then % self.recording.stride(then, self.form.keep):
-            self.history.rows = self.history.rows[:-1]
+            self.history.drop_last()
 
     def _take_over(self, kept: dict[int, Path], named: Sequence[int], folders: Sequence[Path]) -> str | None:
         """Keep the records that are there, evenly; gives the reason why that can't be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -72,7 +73,11 @@ class PathRecorder:
 
     def records(self, module: nn.Module | None = None) -> Records:
         """The weights that are kept, those of a `module` of now as the last."""
-        return Records({}) if self._logbook is None else self._logbook.records(module)
+        if self._logbook is None:
+            return Records({})
+        with suppress(OSError):  # what can't be written is not there
+            self._logbook.flush()
+        return self._logbook.records(module)
 
     def begin(self, trainer: Trainer, module: nn.Module, root: Path | None, is_first: bool) -> None:
         """A training begins, or goes on.
@@ -141,14 +146,20 @@ class PathRecorder:
         try:
             is_finished = self._loaded is not None and not self._is_off  # a checkpoint left nothing to train
             logbook = self._opened(trainer, module) if is_finished else self._logbook
-            if logbook is not None and not self._is_off and not logbook.is_empty and not logbook.has_file:
-                logbook.record(module, **self._numbers)
+            if logbook is not None and not self._is_off and not logbook.is_empty:
+                if not logbook.has_file:
+                    logbook.record(module, **self._numbers)
+                logbook.flush()
         except Exception as error:  # noqa: BLE001  # as above
             self._failed(trainer, error)
 
-    def save(self, checkpoint: dict[str, Any], tag: str) -> None:
+    def save(self, trainer: Trainer, checkpoint: dict[str, Any], tag: str) -> None:
         """Put names and numbers into a checkpoint; no weights."""
         if self._logbook is not None:
+            try:
+                self._logbook.flush()
+            except OSError as error:
+                self._failed(trainer, error)
             checkpoint.setdefault(KEY, {})[tag] = dict(self._logbook.state())
 
     def load(self, checkpoint: Mapping[str, Any], tag: str) -> None:
