@@ -55,12 +55,12 @@ class FlatWeights:
 
     def __init__(self, module: nn.Module) -> None:
         trained = Snapshot.view(module).params
-        everything = Snapshot.view(module, buffers=True).params
-        for name, tensor in everything.items():
+        with_buffers = Snapshot.view(module, buffers=True).params
+        for name, tensor in with_buffers.items():
             if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
                 raise ValueError(f"{name} is sparse, nested or quantised, which no record of weights can hold.")
         self.trained = _places(trained)
-        self.statistics = _places({name: tensor for name, tensor in everything.items() if name not in trained})
+        self.statistics = _places({name: tensor for name, tensor in with_buffers.items() if name not in trained})
         self._shapes = [(place.name, place.shape) for place in self.trained]
         is_wide = any(tensor.dtype in (torch.float64, torch.complex128) for tensor in trained.values())
         self.dtype = torch.float64 if is_wide else torch.float32

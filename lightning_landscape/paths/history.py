@@ -25,8 +25,9 @@ ROW = np.dtype(
 class History:
     """Rows of 40 bytes, one for each record that was ever made; they stay when its weights are removed.
 
-    The columns are "step", "norm" (‖θ‖), "distance" (‖θ − θ₀‖), "step_length" (of the optimiser's last step), "cosine"
-    (of the angle between the last two steps), "learning_rate" and "loss". A number that is not known is NaN.
+    The columns are "step", "norm" (‖θ‖), "distance" (‖θ − θ₀‖), "step_length", "cosine", "learning_rate" and "loss".
+    The length is that of the optimiser's last step. The cosine is of the angle between its last two steps. A number
+    that is not known is NaN.
 
     >>> history = History()
     >>> history.add(step=0, norm=5.0, distance=0.0)
@@ -81,7 +82,7 @@ def lengths(
     Args:
         weights: after a step, as one vector.
         first: the weights of the first record.
-        before: those before the step; None where they are not known.
+        before: those before the step; None wpart they are not known.
         earlier: those one step before that; None leaves the cosine out.
         chunk: how many numbers are computed at a time. So many, in float64, lie in a core's own cache.
 
@@ -91,18 +92,18 @@ def lengths(
     """
     sums = dict.fromkeys(("norm", "distance", "step_length", "before", "product"), 0.0)
     for place in range(0, weights.numel(), chunk):
-        here = slice(place, place + chunk)
-        now, start = _double(weights[here]), _double(first[here])
+        part = slice(place, place + chunk)
+        now, start = _double(weights[part]), _double(first[part])
         sums["norm"] += now.dot(now).item()
         moved = start.sub_(now)
         sums["distance"] += moved.dot(moved).item()
         if before is None:
             continue
-        last = _double(before[here])
+        last = _double(before[part])
         step = now.sub_(last)
         sums["step_length"] += step.dot(step).item()
         if earlier is not None:
-            other = last.sub_(earlier[here])
+            other = last.sub_(earlier[part])
             sums["before"] += other.dot(other).item()
             sums["product"] += step.dot(other).item()
     result = {"norm": math.sqrt(sums["norm"]), "distance": math.sqrt(sums["distance"])}

@@ -31,7 +31,7 @@ FOLDER = "trajectory"
 class State(TypedDict):
     """The names and numbers of a logbook in a checkpoint; no weights.
 
-    The records are at the numbers of steps `kept`, each in the folder of this index in `folders`.
+    The records are at the numbers of steps `records`, each in the folder of this index in `folders`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class State(TypedDict):
     start: int
     has_start: bool
     folders: list[str]
-    kept: list[list[int]]
+    records: list[list[int]]
     history: Tensor
 
 
@@ -89,7 +89,7 @@ class Logbook:
         self._kept: dict[int, Path] = {}
         self._waiting: dict[int, tuple[Tensor, Tensor]] = {}  # weights and statistics that have no file yet
         self._patience, self._most_waiting, self._written = patience, most_waiting, 0.0
-        self._least_stride = recording.every_n_steps  # of the files
+        self._least_stride = 1  # of the files
         self._first: Tensor | None = None
         self._copies: dict[int, Tensor] = {}  # of the weights, by the count of steps
 
@@ -101,7 +101,7 @@ class Logbook:
     def is_due(self, steps_ahead: int = 0) -> bool:
         """True if a record is to be made so many steps from now."""
         then = self.count + steps_ahead
-        return then % self.recording.stride(then, self.form.keep) == 0
+        return then % self.form.stride(then) == 0
 
     def copy(self, module: nn.Module) -> Tensor:
         """A copy of the weights of now, which stays until a later one needs its memory."""
@@ -161,7 +161,7 @@ class Logbook:
 
     def _stride(self) -> int:
         """The steps between two files."""
-        return max(self._least_stride, self.recording.stride(self.count, self.form.keep))
+        return max(self._least_stride, self.form.stride(self.count))
 
     def _thin(self) -> None:
         """Forget the records between those that stay, but that of now; remove the files of this training among them."""
@@ -179,10 +179,13 @@ class Logbook:
         if self.folder is None:
             self.folder = _new_folder(self.root)
         self._kept[self.count] = self.folder / f"step={self.step:08d}.safetensors"
-        self._waiting[self.count] = (weights.clone(), statistics)
-        size = len(self._waiting) * (weights.nbytes + statistics.nbytes)
-        if is_first or size > self._most_waiting or time.monotonic() - self._written > self._patience:
+        size = (len(self._waiting) + 1) * (weights.nbytes + statistics.nbytes)
+        is_late = time.monotonic() - self._written > self._patience
+        if is_first or is_late or size > self._most_waiting:
+            self._waiting[self.count] = (weights, statistics)
             self.flush()
+        else:
+            self._waiting[self.count] = (weights.clone(), statistics)
 
     def flush(self) -> None:
         """Write the records that wait.
@@ -221,11 +224,16 @@ class Logbook:
     def state(self) -> State:
         """The names and numbers for a checkpoint; call `flush` before."""
         folders = list(dict.fromkeys(str(path.parent) for path in self._kept.values()))
-        kept = [[then, folders.index(str(path.parent))] for then, path in self._kept.items()]
+        records = [[then, folders.index(str(path.parent))] for then, path in self._kept.items()]
         return State(
-            name=self._name, count=self.count, start=self.start, has_start=self.has_start, folders=folders, kept=kept,
+            name=self._name,
+            count=self.count,
+            start=self.start,
+            has_start=self.has_start,
+            folders=folders,
+            records=records,
             history=self.history.state(),
-        )  # fmt: skip
+        )
 
     def resume(self, state: State, places: Sequence[Path] = ()) -> str | None:
         """Go on where a checkpoint left off; gives the reason why the records so far are lost, or None.
@@ -239,14 +247,14 @@ class Logbook:
         self.start, self.count, self.has_start = state["start"], state["count"], state["has_start"]
         self.history.load(state["history"])
         folders = [Path(folder) for folder in state["folders"]]
-        kept = {}
-        for then, index in state["kept"]:
+        files = {}
+        for then, index in state["records"]:
             name = f"step={self.start + then:08d}.safetensors"
             for folder in (folders[index], *(place / folders[index].name for place in places)):
                 if _is_record(folder / name, state["name"]):
-                    kept[then] = folder / name
+                    files[then] = folder / name
                     break
-        lost = self._take_over(kept, [then for then, _ in state["kept"]], folders)
+        lost = self._take_over(files, [then for then, _ in state["records"]], folders)
         if lost is not None:
             self.start, self.count, self.has_start, self._kept = self.start + self.count, 0, False, {}
         else:
@@ -256,16 +264,16 @@ class Logbook:
     def _drop_last_row(self) -> None:
         """Drop the row of a training's end, if the training has gone on since: one without an end has none."""
         then = (self.history.last_step or 0) - self.start
-        if 0 < then < self.count and then % self.recording.stride(then, self.form.keep):
+        if 0 < then < self.count and then % self.form.stride(then):
             self.history.drop_last()
 
-    def _take_over(self, kept: dict[int, Path], named: Sequence[int], folders: Sequence[Path]) -> str | None:
+    def _take_over(self, files: dict[int, Path], named: Sequence[int], folders: Sequence[Path]) -> str | None:
         """Keep the records that are there, evenly; gives the reason why that can't be."""
-        if 0 not in kept:
+        if 0 not in files:
             where = ", ".join(str(folder) for folder in folders) or "no folder"
             return f"the first record of the training is no longer in {where}"
         try:
-            arrays, _ = read_arrays(kept[0])
+            arrays, _ = read_arrays(files[0])
         except (OSError, RecordFileError) as error:
             return f"the first record can't be read ({error})"
         shapes = {place.name: list(place.shape) for place in self.flat.trained}
@@ -273,9 +281,9 @@ class Logbook:
             return "the records are of other parameters"
         parts = [torch.from_numpy(arrays[name]).to(self.flat.dtype).reshape(-1) for name in shapes]
         self._first = torch.cat(parts)
-        self._kept = kept
-        stride = self.recording.stride(self.count, self.form.keep)
-        while any(then % stride == 0 and then not in kept for then in named):
+        self._kept = files
+        stride = self.form.stride(self.count)
+        while any(then % stride == 0 and then not in files for then in named):
             stride *= 2
         self._least_stride = stride
         self._thin()

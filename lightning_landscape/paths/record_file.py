@@ -1,6 +1,6 @@
 """The file of one record: the weights of a module by name, in the format of the safetensors library.
 
-The first 8 bytes are the length of a header in JSON, which has type, shape and place of each tensor. Then come the
+The first 8 bytes are the length of a header in JSON. It has type, shape and place of each tensor. Then come the
 numbers. A record in float16 holds differences to another file, divided by one number a tensor.
 """
 
@@ -52,12 +52,11 @@ def half_differences(
     halves, scales = {}, {}
     for name, array in weights.items():
         difference = torch.from_numpy(array) - torch.from_numpy(first[name])
-        size = difference.abs()
-        scale = float(size.max()) if size.numel() else 0.0
+        scale = max(abs(float(end)) for end in difference.aminmax()) if difference.numel() else 0.0
         if not math.isfinite(scale):
-            scale = float(torch.where(size.isfinite(), size, 0.0).max())
+            scale = float(torch.where(difference.isfinite(), difference, 0.0).abs().max())
         scales[name] = scale or 1.0
-        halves[name] = (difference / scales[name]).half().numpy()
+        halves[name] = difference.div_(scales[name]).half().numpy()
     return halves, scales
 
 

@@ -13,7 +13,7 @@ from .record_file import read_record
 
 
 class Records(Sequence[Params]):
-    """Sets of weights on the CPU, oldest first, each of which is read from its file when it is asked for.
+    """Sets of weights on the CPU, oldest first. Each is read from its file when it is asked for.
 
     Args:
         files: by step, the files of the records.

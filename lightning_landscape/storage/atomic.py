@@ -34,7 +34,8 @@ def write_whole(path: Path, *content: bytes | memoryview, synced: bool = True) -
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.writelines(content)
+            for piece in content:
+                file.write(piece)
             if synced:
                 file.flush()
                 os.fsync(file.fileno())

@@ -92,8 +92,8 @@ class PathRecorder:
         choice = self.choice
         if isinstance(choice, Recording) and choice.folder is not None:
             self._root = Path(choice.folder)
-        wanted = choice is not False and root is not None and trainer.is_global_zero
-        self._is_off = not wanted or (choice == "auto" and not is_first)
+        is_wanted = choice is not False and root is not None and trainer.is_global_zero
+        self._is_off = not is_wanted or (choice == "auto" and not is_first)
         if not self._is_off and is_sharded(module):
             self._is_off = True
             compat.info(trainer, "The path of the training is not recorded: its parameters are sharded over processes.")

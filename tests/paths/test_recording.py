@@ -7,7 +7,7 @@ from lightning_landscape import Recording
 
 @pytest.mark.parametrize("every, keep", [(1, 8), (1, 9), (3, 8), (2, 64)])
 def test_the_stride_is_that_of_a_list_that_is_thinned(every: int, keep: int) -> None:
-    recording = Recording(every, keep)
+    form = Recording(every, keep).form(10)
     kept, stride = [], every
     for count in range(3000):
         while count > (keep - 2) * stride:
@@ -15,12 +15,12 @@ def test_the_stride_is_that_of_a_list_that_is_thinned(every: int, keep: int) -> 
         if count % stride == 0:
             kept = [then for then in kept if then % stride == 0] + [count]
             assert kept == [*range(0, count + 1, stride)]
-        assert recording.stride(count) == stride
+        assert form.stride(count) == stride
         assert len({*kept, count}) <= keep
 
 
 def test_half_of_the_records_stay_when_the_stride_doubles() -> None:
-    counts = [len(range(0, n + 1, Recording(keep=64).stride(n))) for n in range(64, 5000)]
+    counts = [len(range(0, n + 1, Recording(keep=64).form(10).stride(n))) for n in range(64, 5000)]
     assert min(counts) >= 32
 
 
@@ -34,6 +34,12 @@ def test_a_large_module_has_fewer_records_in_float16() -> None:
     least = Recording(max_bytes=1).form(1000, 10)
     assert (least.is_half, least.keep, least.nbytes) == (True, 8, 4040 + 7 * 2040)
     assert Recording(max_bytes=64 * 4000).form(1000, 0, 8).is_half  # the first record of a module in float64
+
+
+@pytest.mark.parametrize("numbers, every", [(1, 1), (2**19, 1), (2**19 + 1, 2), (11_000_000, 32), (25_200_000, 64)])
+def test_large_modules_are_recorded_less_often_at_the_start(numbers: int, every: int) -> None:
+    assert Recording().form(numbers).every == every
+    assert Recording(every_n_steps=3).form(numbers).every == 3  # as it was asked for
 
 
 @pytest.mark.parametrize(
