@@ -232,6 +232,14 @@ def test_a_resumed_training_has_the_same_records(tmp_path: Path, step: int, max_
         np.testing.assert_array_equal(column[rows], again[name][rows], err_msg=name)
 
 
+def test_what_was_thinned_since_the_checkpoint_doubles_the_stride(tmp_path: Path) -> None:
+    """At step 9 the records are 0, 2, 4, 6, 8. The run that goes on to step 39 leaves 0 and 8 of them."""
+    recording = Recording(keep=8)
+    run(tmp_path / "whole", recording, epochs=13, samples=24, callbacks=[checkpoints(tmp_path / "ckpt")])
+    _, callback, _ = run(tmp_path / "rest", recording, epochs=6, samples=24, ckpt=tmp_path / "ckpt" / "step=9.ckpt")
+    assert callback.records.steps == [0, 8, 16, 18]  # 18 is the end
+
+
 def test_a_longer_training_in_parts_is_that_of_one_run(tmp_path: Path) -> None:
     """Also where the first part recorded its own end, which lies between two records of the longer one."""
     recording = Recording(keep=8)
