@@ -16,6 +16,7 @@ _HOMES = {
     "LossLandscapeWriter": "writer",
     "sample_landscape": "writer",
     "Recorder": "paths.recorder",
+    "Recording": "paths.recording",
     "Bezier": "paths.bezier",
     "train_bezier": "paths.bezier",
     # values and files
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .paths.bezier import Bezier as Bezier
     from .paths.bezier import train_bezier as train_bezier
     from .paths.recorder import Recorder as Recorder
+    from .paths.recording import Recording as Recording
     from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report

@@ -9,6 +9,9 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .arguments import checked_words
 from .directions import Between, KindName
 from .distributed.ranks import OtherRankError, Ranks, failing_together
@@ -18,6 +21,8 @@ from .landscape import Grid, Landscape
 from .local_paths import local_path
 from .objectives.base import CannotMeasureError
 from .output import Look, previous
+from .paths.recording import Recording
+from .paths.records import Records
 from .plots import Figure
 from .plots.run_scale import RunScale
 from .storage import load
@@ -37,11 +42,13 @@ from .trainer.pass_files import PassFiles
 from .trainer.presenter import Presenter
 from .trainer.progress import Progress, progress, say, waiting
 from .trainer.rank_points import RankPoints
+from .trainer.recording import PathRecorder
 from .trainer.run_state import RunState
 from .trainer.saved import NoBestError, best_checkpoint
 from .trainer.schedule import Schedule
 from .trainer.unchanged import TrainingMovedError, sealed
 from .trainer.undisturbed import undisturbed
+from .trajectory import Trajectory
 from .weights.sharding import is_sharded
 
 if TYPE_CHECKING:
@@ -121,6 +128,9 @@ class LossLandscapeCallback(_Callback):
             a sample takes, and kept for all landscapes: first the samples are cut, down to 64, then the points, down
             to 9 an axis. The points go from coarse to fine, and the others are interpolated; files and pictures state
             both errors. A landscape with too little time for that waits, but the last one.
+        trajectory: record the weights along the training, at 64 of its steps at most, in
+            ``<log_dir>/landscape/trajectory/``. "auto" does so where they take up to 1 GiB. A `Recording` has other
+            settings.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -175,6 +185,7 @@ class LossLandscapeCallback(_Callback):
         accelerate: Union[bool, Literal["bf16"]] = True,
         tolerance: Optional[float] = None,
         budget: Optional[Union[float, str]] = "auto",
+        trajectory: Union[Literal["auto"], bool, Recording] = "auto",
         strict: bool = False,
     ) -> None:
         super().__init__()
@@ -183,6 +194,7 @@ class LossLandscapeCallback(_Callback):
         self.every_n_epochs, self.every_n_train_steps = every_n_epochs, every_n_train_steps
         self.at_train_end, self.strict, self.budget = at_train_end, strict, parse_budget(budget)
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
+        self._path = PathRecorder(trajectory)
         self.settings = checked_settings(Settings(
             grid, checked_directions(directions, normalize, ignore, orthogonalize, seed),
             checked_words("data", (data,) if isinstance(data, str) else data, compat.DATA), objective, seed,
@@ -227,6 +239,24 @@ class LossLandscapeCallback(_Callback):
         _ = self.landscape
         return self._landscapes
 
+    @property
+    def records(self) -> Records:
+        """The weights along the training, oldest first; each is read from its file when it is asked for."""
+        return self._path.records()
+
+    @property
+    def history(self) -> dict[str, NDArray[np.float64]]:
+        """Numbers of all records by name: "step", "norm", "distance", "step_length", "cosine", "learning_rate", "loss".
+
+        There are more of them than `records`, of which only some are kept.
+        """
+        return self._path.history
+
+    @property
+    def trajectory(self) -> Trajectory | None:
+        """The path of the training on the plane of the last landscape; None where there is none."""
+        return None if self.landscape is None else self.landscape.trajectory
+
     def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
         """The figure of the last landscape; arguments and errors as `Landscape.plot`.
 
@@ -245,6 +275,7 @@ class LossLandscapeCallback(_Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
+        self._path.forget()
         self._began = False
         self._run_state = RunState()
         check_trainer(trainer, pl_module, self._data(trainer) if self.settings.objective is None else ())
@@ -257,6 +288,12 @@ class LossLandscapeCallback(_Callback):
         """`Trainer.validate` and `Trainer.test` know nothing of the training that their checkpoint is of."""
         if trainer.state.fn != "fit":
             self._loaded = compat.checkpoint_progress(checkpoint)
+        else:
+            self._path.load(checkpoint, self._tag)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Which records of the weights there are, and their numbers."""
+        self._path.save(trainer, checkpoint, self._tag)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A new training, of which there is no landscape yet."""
@@ -264,6 +301,7 @@ class LossLandscapeCallback(_Callback):
         self._fitted = self._began = True
         self._counters = compat.Counters(trainer)
         self._flags = flags_of(pl_module)
+        self._path.begin(trainer, pl_module, self._record_root(trainer), self._tag == "landscape")
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         """Rehearse before the first step, after the module's start hooks. The landscape after steps n, 2n, …
@@ -280,6 +318,7 @@ class LossLandscapeCallback(_Callback):
                 say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments))
         if self._schedule.is_due(trainer):
             self._run(trainer, pl_module, last=False)
+        self._path.before_step(trainer, pl_module, batch_idx)
         if self._counters is not None:
             self._counters.record()  # those that the step reads
 
@@ -309,8 +348,11 @@ class LossLandscapeCallback(_Callback):
         self._off = True
         self._notices.fail(trainer, error, "The loss landscape is switched off for the rest of this training")
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Note which parts of the module are in train mode: hooks and callbacks may change it from batch to batch."""
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Record the weights; note which parts are in train mode: hooks and callbacks may change it at each batch."""
+        self._path.after_step(trainer, pl_module, outputs, batch_idx)
         if self.settings.mode == "train":
             self._flags = flags_of(pl_module)
 
@@ -324,6 +366,7 @@ class LossLandscapeCallback(_Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscapes of the best checkpoint, if that is wanted, and of the final weights."""
+        self._path.end(trainer, pl_module)
         due = self._schedule.is_due(trainer, epoch_over=True)
         if self.at_train_end == "best" and not self._off and not compat.is_smoke_test(trainer):
             self._run_best(trainer, pl_module)
@@ -357,6 +400,7 @@ class LossLandscapeCallback(_Callback):
             log_.info("with sharded parameters the landscape of a training at its end is not completed")
             return
         self._landscapes.clear()
+        self._path.begin(trainer, pl_module, self._record_root(trainer), self._tag == "landscape")
         with compat.on_its_device(trainer, pl_module):
             self.on_train_end(trainer, pl_module)
 
@@ -393,6 +437,13 @@ class LossLandscapeCallback(_Callback):
     def _folder(self, trainer: Trainer) -> Path | None:
         """The folder in which the passes make their folders; every rank must call this method."""
         return root_of(trainer, self.dirpath, self._tag)
+
+    def _record_root(self, trainer: Trainer) -> Path | None:
+        """The folder for the records of the weights; None where the rehearsal will say why there is none."""
+        try:
+            return self._folder(trainer)
+        except CannotMeasureError:
+            return None
 
     def _check_folder(self, trainer: Trainer) -> None:
         """Find out before the training where nothing can ever be written, and what was left there before."""

@@ -67,7 +67,7 @@ def train(disk: Path, with_it: bool = True) -> dict[str, Any]:
     data = TensorDataset(torch.randn(20, 4, generator=generator), torch.arange(20) % 3)
     callback = LossLandscapeCallback(
         every_n_epochs=2, at_train_end=False, x=(-1, 1, 3), y=(-1, 1, 3), samples=0, plots=["slices"],
-        formats=["h5", "npz", "png"], dirpath=disk / "landscapes",
+        formats=["h5", "npz", "png"], dirpath=disk / "landscapes", trajectory=False,
     )  # fmt: skip
     logger = Pictures()
     trainer = L.Trainer(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_landscape.paths.project import Recorded
+from lightning_landscape.trainer.recording import KEY
 from lightning_landscape.weights.parameters import Params
 
 CLASSES, FEATURES = 3, 6
@@ -142,13 +143,19 @@ def fit(root: Path, callbacks: list[Any], *, epochs: int = 4, interrupts: Any = 
         "callbacks": (stopping.state_dict(), without_paths(checkpoint.state_dict())),
         "reads": (train.dataset.reads, val.dataset.reads),  # type: ignore[attr-defined]
         "checkpoints": {
-            path.name: without_paths(torch.load(path, weights_only=False)) for path in sorted(root.glob("*.ckpt"))
+            path.name: without_paths(without_records(torch.load(path, weights_only=False)))
+            for path in sorted(root.glob("*.ckpt"))
         },
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state(),  # noqa: NPY002
         "python": random.getstate(),
         "log attribute": "log" in vars(module),
     }
+
+
+def without_records(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without the entry that the recorder of the weights adds."""
+    return {name: value for name, value in checkpoint.items() if name != KEY}
 
 
 def without_paths(value: Any) -> Any:
