@@ -49,7 +49,7 @@ def barriers(
 
     Raises:
         ImportError: with `align`, if scipy is not installed.
-        ValueError: if there are less than two checkpoints or points, or as `LossLandscape` and `align`.
+        ValueError: if there are less than 2 checkpoints or 3 points, or as `LossLandscape` and `align`.
 
     >>> nets = [nn.Linear(2, 1) for _ in range(3)]
     >>> matrix = barriers(nets[0], nets, [(torch.randn(8, 2), torch.randn(8, 1))], nn.MSELoss(), points=3)
@@ -59,6 +59,8 @@ def barriers(
     names, sources = _named(checkpoints)
     if len(sources) < 2:
         raise ValueError(f"checkpoints holds {len(sources)}: a barrier is between two, so give at least 2.")
+    if points < 3:
+        raise ValueError(f"points={points!r}: give the points of a line, at least 3, e.g. 11.")
     if align:
         require_scipy("align=True")
     models = [_model(net, source, name) for name, source in zip(names, sources, strict=True)]

@@ -36,16 +36,19 @@ def draw_passes(ax: Axes, landscape: Landscape, metric: str, scale: Scale, share
     minima = sorted(minima, key=lambda minimum: -minimum.persistence)[:limit]
     passes = [minimum.exit for minimum in minima if minimum.exit is not None]
     rim: Any = {"markeredgecolor": STYLE.ink, "linestyle": "none", "clip_on": False}
-    ax.plot(*zip(*models, strict=True), marker="*", color="white", markersize=7.5, zorder=10, gid="models", **rim)
+    ax.plot(*zip(*models, strict=True), marker="*", color="white", markersize=8.5, zorder=10, gid="models", **rim)
     if not passes:
-        return "☆ the models"
-    ring: Any = {"color": "none", "markeredgecolor": "white", "markeredgewidth": 1.4, "clip_on": False}
+        return "☆ models"
+    # The border cuts a ring off: beyond it the loss may go down further.
+    ring: Any = {"color": "none", "markeredgecolor": "white", "markeredgewidth": 1.4}
     effects = [withStroke(linewidth=3.0, foreground=STYLE.ink)]
     places = [minimum.point for minimum in minima]
     ax.plot(*zip(*places, strict=True), "o", markersize=13, zorder=9, gid="minima", path_effects=effects, **ring)
     crossed = [leaving.point for leaving in passes]
     ax.plot(*zip(*crossed, strict=True), marker="X", color="white", markersize=6.5, zorder=9, gid="passes", **rim)
-    return f"☆ the models · ○ {len(minima)} minima · ✕ {_list(passes)}"
+    border = sum(minimum.at_border for minimum in minima)
+    beyond = f", {border} of them at the border" if border else ""
+    return f"☆ models · ○ {len(minima)} minima{beyond} · ✕ {_list(passes)}"
 
 
 def other_models(landscape: Landscape) -> list[tuple[float, float]]:
