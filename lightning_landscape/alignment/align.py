@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -16,6 +16,7 @@ from ..directions.between import Weights, weights_of
 from ..isolation.effects import replace_writers
 from ..isolation.module_copy import module_copy
 from ..isolation.rng import preserved
+from ..objectives.batches import deep_copy
 from ..objectives.criterion import Criterion, frozen_batches
 from ..weights.parameters import Params, canonical_name, norm, tensors_in
 from .attention import attend
@@ -33,7 +34,7 @@ class Alignment:
         weights: its parameters and buffers by name, a target of `LossLandscape.compute_1d`.
         distance_before: the norm of the difference of the parameters, in the order that the model had.
         distance: the same in the new order.
-        error: the largest change of an output that the new order makes, as a share of the largest output: rounding.
+        error: the largest change of an output that the new order makes, as a share of the largest one: rounding.
         moved: how many units changed their places.
     """
 
@@ -84,12 +85,16 @@ def align(net: nn.Module, target: Weights, dataloader: Iterable[Any]) -> Alignme
             )
         given = load(module, target)
         orders = match(structure, start, {name: given[name] for name in start})
-        aligned = {name: reorder(tensor, structure.ties.get(name, ()), orders) for name, tensor in given.items()}
+
+        def reordered(weights: Params) -> dict[str, Tensor]:
+            return {name: reorder(tensor, structure.ties.get(name, ()), orders) for name, tensor in weights.items()}
+
+        aligned = reordered(given)
         return Alignment(
             aligned,
             _distance(start, given),
             _distance(start, aligned),
-            _proved(module, given, aligned, inputs),
+            _proved(module, [(weights, reordered(weights)) for weights in (given, _shaken(given, start))], inputs),
             sum(int((order != range(len(order))).sum()) for order in orders.values()),
         )
 
@@ -137,15 +142,34 @@ def _inputs(data: object) -> object:
 
 
 def _call(module: nn.Module, inputs: object) -> object:
-    return module(**inputs) if isinstance(inputs, Mapping) else module(inputs)
+    twins = deep_copy(inputs)  # a module may edit its inputs
+    return module(**twins) if isinstance(twins, Mapping) else module(twins)
 
 
 def _distance(a: Params, b: Params) -> float:
     return norm({name: tensor.double() - b[name].double() for name, tensor in a.items()})
 
 
-def _proved(module: nn.Module, before: Params, after: Params, inputs: object) -> float:
-    """The largest difference of the outputs with two sets of weights, as a share of the largest output.
+def _shaken(weights: Params, parameters: Params, share: float = 0.1, seed: int = 0) -> dict[str, Tensor]:
+    """Weights with noise in the parameters, so that none of them is zero and hides another.
+
+    Args:
+        weights: parameters and buffers; these stay as they are.
+        parameters: by their names.
+        share: of the mean size of a parameter; a parameter that is zero gets noise of that size.
+        seed: of the noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shaken = dict(weights)
+    for name in parameters:
+        size = float(weights[name].double().square().mean()) ** 0.5 or 1.0
+        noise = torch.randn(weights[name].shape, generator=generator, dtype=torch.float64)
+        shaken[name] = (weights[name].double() + share * size * noise).to(weights[name].dtype)
+    return shaken
+
+
+def _proved(module: nn.Module, pairs: Sequence[tuple[Params, Params]], inputs: object) -> float:
+    """The largest difference of outputs that pairs of weights make, as a share of the largest output.
 
     It is measured in float64 if the module can compute in it. There rounding is far below any other difference.
 
@@ -156,14 +180,14 @@ def _proved(module: nn.Module, before: Params, after: Params, inputs: object) ->
     for double in (True, False):
         probe, given = (copy.deepcopy(module).double(), _in_double(inputs)) if double else (module, inputs)
         try:
-            first, second = (_outputs(probe, weights, given) for weights in (before, after))
+            outputs = [[_outputs(probe, weights, given) for weights in pair] for pair in pairs]
         except RuntimeError:  # it makes tensors of a type of its own
             if not double:
                 raise
             continue
-        largest = max(float(tensor.abs().max()) for tensor in first) or 1.0
-        error = max(float((p - q).abs().max()) for p, q in zip(first, second, strict=True)) / largest
-        limit = torch.finfo(first[0].dtype).eps ** 0.5
+        differences = [_difference(first, second) for first, second in outputs]
+        error = float(torch.tensor(differences, dtype=torch.float64).max())  # a NaN is the largest
+        limit = torch.finfo(outputs[0][0][0].dtype).eps ** 0.5
         break
     if not error <= limit:
         raise ValueError(
@@ -172,6 +196,13 @@ def _proved(module: nn.Module, before: Params, after: Params, inputs: object) ->
             "out align=True, or compare the models without it."
         )
     return error
+
+
+def _difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest difference of two lists of outputs, as a share of the largest output; NaN if one is not finite."""
+    largest = max(float(tensor.abs().max()) for tensor in first) or 1.0
+    differences = torch.stack([(p - q).abs().max() for p, q in zip(first, second, strict=True)])
+    return float(differences.max()) / largest
 
 
 def _outputs(module: nn.Module, weights: Params, inputs: object) -> list[Tensor]:

@@ -280,6 +280,25 @@ def test_the_proof_finds_what_the_rules_do_not_see():
         align(seeded(make, 0), seeded(make, 1), [ROWS])
 
 
+def test_weights_of_zero_hide_nothing_from_the_proof():
+    """Units that no rule follows, behind a head of zeros: the outputs are zero in any order."""
+
+    def make() -> nn.Module:
+        net = Wrapped(lambda net, x: net.b(torch.from_numpy(net.a(x).detach().numpy()) + torch.arange(8)), **hidden())
+        nn.init.zeros_(net.b.weight)
+        nn.init.zeros_(net.b.bias)
+        return net
+
+    with pytest.raises(ValueError, match="with its units in another order its outputs change by"):
+        align(seeded(make, 0), seeded(make, 1), [ROWS])
+
+
+def test_outputs_that_are_not_finite_prove_nothing():
+    first, second = seeded(mlp, 0), seeded(mlp, 1)
+    with pytest.raises(ValueError, match="with its units in another order its outputs change by nan"):
+        align(first, second, [torch.full((4, 6), float("inf"))])
+
+
 def test_what_tells_units_apart_keeps_them_in_place():
     """A constant that is added to the units, and a frozen layer, fix their order; that of the others is free."""
 
