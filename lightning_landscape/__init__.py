@@ -19,11 +19,17 @@ _HOMES = {
     "Recording": "paths.recording",
     "Bezier": "paths.bezier",
     "train_bezier": "paths.bezier",
+    "Alignment": "alignment.align",
+    "align": "alignment.align",
+    "barriers": "alignment.barriers",
     # values and files
+    "BarrierMatrix": "barrier_matrix",
     "Grid": "landscape",
     "Landscape": "landscape",
     "Sample": "landscape",
     "Samples": "landscape",
+    "Minimum": "topology",
+    "Pass": "topology",
     "Trajectory": "trajectory",
     "Reading": "reading",
     "Recipe": "recipe",
@@ -47,6 +53,10 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
+    from .alignment.align import Alignment as Alignment
+    from .alignment.align import align as align
+    from .alignment.barriers import barriers as barriers
+    from .barrier_matrix import BarrierMatrix as BarrierMatrix
     from .callback import LossLandscapeCallback as LossLandscapeCallback
     from .directions import PCA as PCA
     from .directions import Between as Between
@@ -71,6 +81,8 @@ if TYPE_CHECKING:
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
+    from .topology import Minimum as Minimum
+    from .topology import Pass as Pass
     from .trajectory import Trajectory as Trajectory
     from .weights.parameters import Snapshot as Snapshot
     from .weights.plane import Plane as Plane

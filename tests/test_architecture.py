@@ -26,12 +26,13 @@ PACKAGE = "lightning_landscape"
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
     "values": {
-        "version", "recipe", "report", "trajectory", "landscape", "scalars", "local_paths", "interpolation", "storage",
-        "arguments", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "version", "recipe", "report", "topology", "trajectory", "landscape", "scalars", "local_paths", "interpolation",
+        "arguments", "storage", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "barrier_matrix",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
-        "loss_landscape", "writer",
+        "loss_landscape", "writer", "alignment",
     },
     "Lightning": {"trainer", "distributed"},
     "callback, CLI": {"callback", "cli", "models"},
@@ -43,7 +44,7 @@ LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "PIL", "h5py", "msgspec", "wandb"], 0),
     **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage", "imageio_ffmpeg"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
-    **dict.fromkeys(["tqdm", "xxhash"], 1),
+    **dict.fromkeys(["tqdm", "xxhash", "scipy"], 1),
     "IPython": 0,
     **dict.fromkeys(["lightning", "pytorch_lightning", "torchmetrics", "rich"], 2),
     **dict.fromkeys(["torchvision", "sklearn", "jsonargparse"], 3),
@@ -62,6 +63,7 @@ HOMES = {
     "torchvision": "models",
     "sklearn": "models",
     "xxhash": "weights",
+    "scipy": "alignment",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib, os.
 FOREIGN_PRIVATE = {

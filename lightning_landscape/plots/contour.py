@@ -15,9 +15,10 @@ from .backdrop import dress_plane
 from .bands import fill_bands
 from .bars import color_bar
 from .frames import Frame
-from .furniture import describe_landscape, open_axes, require_ndim, root
+from .furniture import describe_landscape, join_parts, open_axes, require_ndim, root
 from .good import draw_good, good_levels
 from .levels import labels, round_levels
+from .passes import draw_passes
 from .ranges import SETTINGS, thin
 from .scales import Scale, scale_of
 from .settings import default_settings
@@ -67,8 +68,9 @@ def draw_contour(
         _draw_lines(ax, landscape.grid, scale, lines, major)
         draw_good(ax, landscape, name, scale)
     dress_plane(ax, landscape, scale)
+    marks = draw_passes(ax, landscape, name, scale)
     draw_trail(ax, trail)
-    describe_landscape(ax, landscape, name, scale.note(), trail.caption if trail else "")
+    describe_landscape(ax, landscape, name, join_parts(scale.note(), marks), trail.caption if trail else "")
     if bands is not None:
         color_bar(ax, scale, mappable=bands, marks=good_levels(landscape, name).values())
     return root(ax)
