@@ -13,12 +13,13 @@ class Units:
         size: how many.
         heads: the number of blocks of equal size that are permuted as a whole, and within; 0 without such blocks.
         pinned: True if their order is fixed: the data, the outputs or a frozen parameter tell them apart.
+        inside: the units that these turned out to be, or to be made of; None for those that others are made of.
     """
 
     size: int
     heads: int = 0
     pinned: bool = False
-    _inside: Placed | None = field(default=None, repr=False)  # the units that these are, or are made of
+    inside: Placed | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Placed:
 
     def resolve(self) -> Placed:
         """The same entries by the units that the order depends on in the end."""
-        inside = self.units._inside
+        inside = self.units.inside
         if inside is None:
             return self
         return Placed(inside.units, self.outer * inside.outer, inside.inner * self.inner).resolve()
@@ -84,5 +85,5 @@ def _place_within(a: Placed, b: Placed) -> bool:
     possible = a.units is not b.units and a.outer % b.outer == 0 and a.inner % b.inner == 0 and not b.units.heads
     if possible:
         a.units.pinned |= b.units.pinned
-        b.units._inside = Placed(a.units, a.outer // b.outer, a.inner // b.inner)
+        b.units.inside = Placed(a.units, a.outer // b.outer, a.inner // b.inner)
     return possible
