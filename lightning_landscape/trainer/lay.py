@@ -38,7 +38,7 @@ def laid_plane(trainer: Trainer, directions: Directions, site: Site, k: int) -> 
     """The plane of k directions at a site, and the facts on them. All processes call it.
 
     Directions that are computed from data or records are those of rank 0. A sum of gradients may differ in its last
-    bits from one device to another, and rank 0 has the records. Sharded processes compute them together.
+    bits from device to device, and rank 0 has the records. Sharded processes compute them together.
 
     Raises:
         ValueError: if the directions are none of this module.
