@@ -335,7 +335,7 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         for name in ("torch", "lightning", "pytorch_lightning", "lightning_utilities", "torchvision", "torchmetrics"):
             sys.modules[name] = None  # as if it were not installed
         import numpy as np
-        from lightning_landscape import Grid, Landscape, Sample, Samples, load, save
+        from lightning_landscape import Grid, Landscape, Sample, Samples, Trajectory, load, save
         from lightning_landscape.landscape import equal
         from lightning_landscape.loggers import Shown, log
         from lightning_landscape.plots import PLOTS, to_image
@@ -347,13 +347,15 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         landscape = Landscape(grid, {{"loss": values}}, "loss", samples=samples, center={{"loss": 0.0}})
         for suffix in ("h5", "npz", "json"):
             assert equal(load(save(landscape, rf"{tmp_path}/a.{{suffix}}")), landscape)
+        landscape.trajectory = Trajectory(np.arange(3.0), np.eye(3, 2), np.zeros(3), np.array([1.0, 1.0, 0.0]))
+        assert len(landscape.film(frames=2)) == 2
         images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if 2 in p.ndims}}
         log([object()], Shown(images, {{"relief": landscape.relief()}}, landscape), step=1)
         assert put_out(landscape, Look(plots=("contour",), formats=()), None).for_loggers.images
         print(*images)
         """
     )
-    assert {"contour", "surface", "slices", "tiles"} <= set(output.split())
+    assert {"contour", "surface", "slices", "tiles", "path"} <= set(output.split())
 
 
 class Frames:

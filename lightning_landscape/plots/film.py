@@ -100,7 +100,7 @@ class Film(Sequence[Pixels]):
     >>> film = Film()
     >>> for step in (20, 10):
     ...     film.add(step, np.full((4, 6, 3), step, np.uint8))
-    >>> film.steps, len(film), film[0].max(), film.encode()[:6]
+    >>> film.steps, len(film), int(film[0].max()), film.encode()[:6]
     ([10, 20], 2, 10, b'GIF89a')
     """
 
