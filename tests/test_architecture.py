@@ -347,7 +347,7 @@ def test_the_ground_floor_works_without_torch(tmp_path):
         landscape = Landscape(grid, {{"loss": values}}, "loss", samples=samples, center={{"loss": 0.0}})
         for suffix in ("h5", "npz", "json"):
             assert equal(load(save(landscape, rf"{tmp_path}/a.{{suffix}}")), landscape)
-        images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if 2 in p.ndims}}
+        images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if p.draws(landscape)}}
         log([object()], Shown(images, {{"relief": landscape.relief()}}, landscape), step=1)
         assert put_out(landscape, Look(plots=("contour",), formats=()), None).for_loggers.images
         print(*images)

@@ -18,7 +18,7 @@ class Units:
     size: int
     heads: int = 0
     pinned: bool = False
-    _inside: Placed | None = field(default=None, repr=False)  # the units that these are, or are made of
+    inside: Placed | None = field(default=None, repr=False)  # the units that these are, or are made of
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Placed:
 
     def resolve(self) -> Placed:
         """The same entries by the units that the order depends on in the end."""
-        inside = self.units._inside
+        inside = self.units.inside
         if inside is None:
             return self
         return Placed(inside.units, self.outer * inside.outer, inside.inner * self.inner).resolve()
@@ -84,5 +84,5 @@ def _place_within(a: Placed, b: Placed) -> bool:
     possible = a.units is not b.units and a.outer % b.outer == 0 and a.inner % b.inner == 0 and not b.units.heads
     if possible:
         a.units.pinned |= b.units.pinned
-        b.units._inside = Placed(a.units, a.outer // b.outer, a.inner // b.inner)
+        b.units.inside = Placed(a.units, a.outer // b.outer, a.inner // b.inner)
     return possible
