@@ -349,7 +349,7 @@ def test_the_ground_floor_works_without_torch(tmp_path):
             assert equal(load(save(landscape, rf"{tmp_path}/a.{{suffix}}")), landscape)
         landscape.trajectory = Trajectory(np.arange(3.0), np.eye(3, 2), np.zeros(3), np.array([1.0, 1.0, 0.0]))
         assert len(landscape.film(frames=2)) == 2
-        images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if 2 in p.ndims}}
+        images = {{kind: to_image(p.draw(landscape), dpi=20) for kind, p in PLOTS.items() if p.draws(landscape)}}
         log([object()], Shown(images, {{"relief": landscape.relief()}}, landscape), step=1)
         assert put_out(landscape, Look(plots=("contour",), formats=()), None).for_loggers.images
         print(*images)

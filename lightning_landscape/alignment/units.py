@@ -19,7 +19,7 @@ class Units:
     size: int
     heads: int = 0
     pinned: bool = False
-    inside: Placed | None = field(default=None, repr=False)
+    inside: Placed | None = field(default=None, repr=False)  # the units that these are, or are made of
 
 
 @dataclass(frozen=True)
