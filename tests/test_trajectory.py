@@ -243,11 +243,11 @@ def test_what_was_thinned_since_the_checkpoint_doubles_the_stride(tmp_path: Path
 def test_a_longer_training_in_parts_is_that_of_one_run(tmp_path: Path) -> None:
     """Also where the first part recorded its own end, which lies between two records of the longer one."""
     recording = Recording(keep=8)
-    whole = run(tmp_path / "whole", recording, epochs=4)
-    half = run(tmp_path / "half", recording, epochs=2, callbacks=[ModelCheckpoint(tmp_path / "ckpt", save_last=True)])
+    whole = run(tmp_path / "whole", recording, epochs=5)
+    half = run(tmp_path / "half", recording, epochs=3, callbacks=[ModelCheckpoint(tmp_path / "ckpt", save_last=True)])
     half[2].save_checkpoint(tmp_path / "end.ckpt")  # after the last record
-    rest = run(tmp_path / "half", recording, epochs=4, ckpt=tmp_path / "end.ckpt")
-    assert half[1].records.steps == [0, 4, 8, 12, 16, 20]
+    rest = run(tmp_path / "half", recording, epochs=5, ckpt=tmp_path / "end.ckpt")
+    assert half[1].records.steps == [0, 8, 16, 24, 30]
     assert same_records(whole[1], rest[1])
     np.testing.assert_array_equal(whole[1].history["step"], rest[1].history["step"])
     assert {path.parent.name for path in rest[1].records.files} == {"trajectory", "trajectory_2"}
