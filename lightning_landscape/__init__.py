@@ -24,6 +24,8 @@ _HOMES = {
     "Sample": "landscape",
     "Samples": "landscape",
     "Trajectory": "trajectory",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "Reading": "reading",
     "Recipe": "recipe",
     "Report": "report",
@@ -47,6 +49,8 @@ __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from .callback import LossLandscapeCallback as LossLandscapeCallback
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .directions import PCA as PCA
     from .directions import Between as Between
     from .directions import Joined as Joined

@@ -27,7 +27,7 @@ PACKAGE = "lightning_landscape"
 FLOORS = {
     "values": {
         "version", "recipe", "report", "trajectory", "landscape", "scalars", "local_paths", "interpolation", "storage",
-        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary", "comparison",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",

@@ -16,7 +16,6 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from ..landscape import Landscape
-from .compare import draw_comparison
 from .contour import draw_contour
 from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
@@ -29,8 +28,8 @@ from .surface import draw_surface
 from .tiles import draw_tiles
 
 __all__ = [
-    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_comparison", "encode_picture",
-    "show_figure", "to_image",
+    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "encode_picture", "show_figure",
+    "to_image",
 ]  # fmt: skip
 
 
