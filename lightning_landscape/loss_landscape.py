@@ -287,7 +287,7 @@ class LossLandscape:
             paths = shared.paths()
         ends = [(*ends, points) for ends in ranges_of_paths(paths)]
         ranges = {"xrange": xrange or ends[0], "yrange": yrange or ends[1]}
-        self._compute(ranges, shared, "weights", save, resume, recalibrate, shared.mean)
+        self._compute(ranges, shared, "weights", save, resume, recalibrate, weights=shared.mean)
         with self._measuring() as (probe, objective):
             put_in_mode(probe, self.mode, training_flags(probe))
             as_recorded, of_plane = (Sequential(probe, seed=self.seed, recalibrate=r) for r in (False, recalibrate))

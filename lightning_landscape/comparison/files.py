@@ -52,8 +52,8 @@ def _runs_in(folder: Path) -> list[list[Path]]:
 
 
 def _last(files: Sequence[Path]) -> Path:
-    """The landscape of the latest step; of one step that of the training's own weights, not of the best checkpoint."""
-    return max(files, key=lambda file: (_natural(file.parent.name.partition("-")[0]), "-" not in file.parent.name))
+    """The landscape of the latest step; of one step the first in order, which is that of the training's own weights."""
+    return max(files, key=lambda file: _natural(file.parent.name.partition("-")[0]))
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:

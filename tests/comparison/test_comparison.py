@@ -186,6 +186,13 @@ def test_runs_on_one_surface_are_told_apart_by_their_paths(on_one: Comparison) -
     np.testing.assert_equal(table["  distance from the plane"], (1, np.nan))
 
 
+def test_one_centre_is_no_distance_between_the_ends(on_one: Comparison) -> None:
+    paths = {name: landscape.trajectory for name, landscape in on_one.landscapes.items() if landscape.trajectory}
+    unknown = on_one_surface(on_one.landscapes["a"], paths, {"a": {}, "b": {}})
+    assert not any(title.startswith("distance to") for title in unknown.table())
+    assert unknown.remarks()[-1].startswith("The distance between the weights is left out")
+
+
 def test_only_equal_values_are_one_surface() -> None:
     same = recipe("pca")
     assert compare({"a": bowl(recipe=same), "b": bowl(recipe=same)}).is_one_surface
