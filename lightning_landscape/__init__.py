@@ -31,6 +31,8 @@ _HOMES = {
     "Minimum": "topology",
     "Pass": "topology",
     "Trajectory": "trajectory",
+    "Comparison": "comparison",
+    "compare": "comparison",
     "Reading": "reading",
     "Recipe": "recipe",
     "Report": "report",
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
     from .alignment.barriers import barriers as barriers
     from .barrier_matrix import BarrierMatrix as BarrierMatrix
     from .callback import LossLandscapeCallback as LossLandscapeCallback
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .directions import PCA as PCA
     from .directions import Between as Between
     from .directions import Joined as Joined

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .notebook import as_html
-from .reading import Reading, Surface, read
+from .reading import SETTINGS, Reading, Surface, read, uphill_distances
 from .recipe import Recipe
 from .report import Interpolation, Report
 from .topology import Heights, Minimum, Pass, find_minima, find_pass
@@ -618,6 +618,24 @@ class Landscape:
         """
         name = self.metric(metric)
         return read(self._surface(name), None if before is None else before._surface(before.metric(name)))
+
+    def uphill(self, metric: str | None = None) -> dict[str, tuple[float, ...]]:
+        """The distances from the centre to a loss that is 10 % and 1 higher, one a direction.
+
+        The keys are words for the rise. The unit is the length of a direction. inf: nowhere within the range; NaN: not
+        known.
+
+        Args:
+            metric: a loss among `values`; None for the main one.
+
+        Raises:
+            ValueError: if there is no such metric.
+
+        >>> x = np.linspace(-1, 1, 5)
+        >>> Landscape(Grid((x,)), {"loss": 2 + 2 * np.abs(x)}, main="loss").uphill()["1"]
+        (0.5,)
+        """
+        return uphill_distances(self._surface(self.metric(metric)), SETTINGS)
 
     def _surface(self, name: str) -> Surface:
         """One metric, as `read` takes it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 # "s3://bucket", "s3:/bucket", which `Path` makes of it, "simplecache::s3://bucket"; one letter is a drive of Windows.
@@ -47,3 +48,21 @@ def local_path(name: str, path: str | os.PathLike[str]) -> Path:
         raise ValueError(
             f"{name}={os.fspath(path)!r} begins with the home folder of an unknown user: give another path."
         ) from error
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Different names for files: their paths without the parts that all have in common.
+
+    >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
+    ['step=10', 'step=20']
+    >>> short_names([Path("a/x.h5"), Path("b/y.npz")])
+    ['a/x', 'b/y']
+    >>> short_names([Path("a/x.h5"), Path("a/x.h5")])
+    ['x', 'x']
+    """
+    parts = [list(path.resolve().with_suffix("").parts) for path in paths]
+    while all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
+        parts = [p[1:] for p in parts]
+    while all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
+        parts = [p[:-1] for p in parts]
+    return ["/".join(p) for p in parts]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,11 @@ from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
 from .arguments import check_word
+from .comparison import Comparison, on_one_surface
 from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, facts_of, make_directions
 from .directions.between import Weights, check_frozen
-from .evaluators.modes import MODES, put_in_mode, training_flags
+from .evaluators import Sequential
+from .evaluators.modes import BATCH_NORMS, MODES, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
@@ -31,6 +33,7 @@ from .objectives.base import Batch, Objective
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .paths.bezier import Bezier
 from .paths.project import Recorded
+from .paths.runs import Run, SharedPlane, move, ranges_of_paths, weights_of_run, with_losses
 from .plots import PLOTS, Figures, encode_picture, show_figure
 from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
@@ -264,6 +267,62 @@ class LossLandscape:
         ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
         return self._compute(ranges, chosen, dir_type, save, resume, recalibrate, trajectory)
 
+    def compute_runs(
+        self,
+        runs: Mapping[str, Run],
+        xrange: Range | None = None,
+        yrange: Range | None = None,
+        *,
+        points: int = 25,
+        recalibrate: bool | None = None,
+        save: bool = True,
+        resume: bool = False,
+    ) -> Comparison:
+        """The loss on the plane of several runs, and the path of each on it.
+
+        The plane goes through the mean of all records, along their first two principal components. Of all planes it
+        lies nearest to them. The net gives the architecture; its own weights play no part.
+
+        Args:
+            runs: by name, what `Recorder` has recorded of each, or records of the weights, oldest first.
+            xrange, yrange: ``(low, high, points)``, in the unit of the weights; None for the range of the paths.
+            points: along an axis whose range is None.
+            recalibrate: as in `compute_1d`; None for True where the net has BatchNorm in eval mode. The losses of the
+                records take the statistics that were recorded.
+            save, resume: as in `compute_1d`; the file has the surface alone, `Comparison.save` writes the paths too.
+
+        Returns:
+            The comparison, with the surface and its own path for each run. The path has the loss of each record
+            (``losses``), and that of the plane where it is drawn (``plane_losses``).
+
+        Raises:
+            ValueError: if there are fewer than two runs, one has no records, or they are of another architecture.
+        """
+        with self._measuring() as (probe, objective):
+            shared = SharedPlane.of(runs, probe)
+            if recalibrate is None:
+                recalibrate = self.mode == "eval" and any(isinstance(part, BATCH_NORMS) for part in probe.modules())
+            paths = shared.paths()
+        ends = [(*ends, points) for ends in ranges_of_paths(paths)]
+        ranges = {"xrange": xrange or ends[0], "yrange": yrange or ends[1]}
+        self._compute(ranges, shared, "weights", save, resume, recalibrate, weights=shared.mean)
+        with self._measuring() as (probe, objective):
+            put_in_mode(probe, self.mode, training_flags(probe))
+            as_recorded, of_plane = (Sequential(probe, seed=self.seed, recalibrate=r) for r in (False, recalibrate))
+            for name, path in paths.items():
+                records = weights_of_run(runs[name])
+                paths[name] = with_losses(
+                    path, records, objective, shared.plane, self._batches, (as_recorded, of_plane)
+                )
+        return on_one_surface(self.landscape, paths, shared.end_distances())
+
+    @contextmanager
+    def _measuring(self) -> Iterator[tuple[nn.Module, Objective]]:
+        """A context with a copy of the net that is ours to move, and the objective; random streams are put back."""
+        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
+            probe, criterion = copy_together(self.net, self.criterion, self.device)
+            yield probe, objective_of(criterion, self.device.type == "cuda")[0]
+
     def plot_1d(
         self,
         xmin: float | None = None,
@@ -400,8 +459,10 @@ class LossLandscape:
         keep: bool,
         resume: bool,
         recalibrate: bool,
-        recorded: Recorded | None,
+        recorded: Recorded | None = None,
+        weights: Params | None = None,
     ) -> dict[str, Any]:
+        """Measure the landscape around the net, or around other weights of it."""
         self._check_kind(dir_type, recalibrate)
         grid, searched = ranges_of(ranges)
         file = SurfaceFile(self.surf_file)
@@ -411,6 +472,7 @@ class LossLandscape:
             _check_curve(searched, recorded)
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
             probe, criterion = copy_together(self.net, self.criterion, self.device)
+            move(probe, weights or {})
             objective, _ = objective_of(criterion, self.device.type == "cuda")
             self._batches = self._batches or frozen_batches(
                 objective, self.dataloader, self.device, self.seed, self.max_batches

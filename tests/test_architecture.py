@@ -28,7 +28,7 @@ FLOORS = {
     "values": {
         "version", "recipe", "report", "topology", "trajectory", "landscape", "scalars", "local_paths", "interpolation",
         "arguments", "storage", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
-        "barrier_matrix",
+        "barrier_matrix", "comparison",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",

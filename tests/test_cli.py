@@ -193,18 +193,45 @@ def test_help_lists_the_tables(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_compare_prints_both_and_the_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """s (1 + x² + 4 y²) at steps of 1/3 along x and of 1/2 along y, with straight lines between."""
     files = [save(bowl(2, s), tmp_path / f"{name}.h5") for name, s in (("sgd", 1.0), ("adam", 3.0))]
     assert run("compare", *files, "--out", tmp_path / "c.png") == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert rows[:6] == [
+    text = capsys.readouterr().out
+    assert [line.split() for line in text.splitlines()[:13]] == [
         ["loss", "sgd", "adam", "difference"],
         ["centre", "1", "3", "+2"],
         ["lowest", "on", "the", "grid", "1", "3", "+2"],
-        ["at", "0,", "0", "0,", "0"],
-        ["curvature", "1", "2", "6", "+4"],
-        ["curvature", "2", "8", "24", "+16"],
+        ["at", "x", "0", "0"],
+        ["at", "y", "0", "0"],
+        ["highest", "on", "the", "grid", "6", "18", "+12"],
+        ["curvature", "x", "2", "6", "+4"],
+        ["curvature", "y", "8", "24", "+16"],
+        ["+10", "%", "along", "x", "0.3", "0.3", "+0"],
+        ["+10", "%", "along", "y", "0.05", "0.05", "+0"],
+        ["+1", "along", "x", "1", "0.5556", "-0.4444"],
+        ["+1", "along", "y", "0.5", "0.1667", "-0.3333"],
+        [],
     ]
+    assert "The directions of sgd, adam are not known" in text
+    assert "The distance between the weights is left out: the files do not tell it." in text
+    assert text.splitlines()[-2:] == [str(tmp_path / "c.png"), str(tmp_path / "c_curves.png")]
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_compare_takes_run_folders_and_several_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for version, scale in (("version_0", 1.0), ("version_1", 3.0), ("version_2", 5.0)):
+        for step in (240, 480):
+            save(bowl(2, scale * step), tmp_path / version / "landscape" / f"step={step:06d}" / "landscape.h5")
+    folders = [tmp_path / f"version_{i}" for i in range(3)]
+    out = tmp_path / "c.svg"
+    assert run("compare", *folders, "--metric", "loss", "val_acc", "--out", out) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0].split() == ["loss", "version_0", "version_1", "version_2"]
+    assert text.splitlines()[1].split() == ["centre", "480", "1440", "2400"]
+    assert "val_acc" in text
+    assert "val_acc" in out.read_text(encoding="utf-8")
+    assert run("compare", folders[0], "--out", out) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["loss", "step=000240", "step=000480", "difference"]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +240,13 @@ def test_compare_prints_both_and_the_difference(tmp_path: Path, capsys: pytest.C
         (["view", "none.h5"], "none.h5: No such file or directory"),
         (["view", "{bad}"], "bad.h5 is damaged or is no landscape"),
         (["plot", "{file}", "--metric", "nope"], "metric='nope' is not in this landscape; it has: loss, val_acc"),
-        (["compare", "{file}", "{other}"], "the grids differ: bowl has 7 points"),
+        (["compare", "{file}", "{line}"], "different numbers of directions: bowl 2-D, line 1-D"),
+        (["compare", "{file}"], "at least two landscapes, got bowl"),
+        (["compare", "{file}", "{folder}"], "empty holds no landscape: give a folder with files landscape.h5"),
+        (
+            ["compare", "{file}", "{other}", "--metric", "nope"],
+            "metric='nope' is not in bowl, other; all runs have: loss",
+        ),
         (["compare", "{file}", "{file}", "--out", "c.txt"], "ends in one of png, pdf, svg"),
         (["export", "{file}", "--to", "npz", "--out", "{bad}/a.npz"], "bad.h5"),
     ],
@@ -222,9 +255,12 @@ def test_errors_of_files_are_one_line(
     file: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = save(bowl(2, points=(3, 3)), file.parent / "other.h5")
-    bad = file.parent / "bad.h5"
+    line = save(bowl(1), file.parent / "line.h5")
+    bad, folder = file.parent / "bad.h5", file.parent / "empty"
     bad.write_text("no landscape")
-    assert run(*(argument.format(file=file, other=other, bad=bad) for argument in arguments)) == 1
+    folder.mkdir()
+    names = {"file": file, "other": other, "line": line, "bad": bad, "folder": folder}
+    assert run(*(argument.format(**names) for argument in arguments)) == 1
     error = capsys.readouterr().err
     assert error.startswith("lightning-landscape: ")
     assert said in error
@@ -237,7 +273,7 @@ def test_errors_of_files_are_one_line(
         (["plot", "a.h5", "--kinds", "hot"], "invalid choice: 'hot' (choose from"),
         (["export", "a.h5"], "the following arguments are required: --to"),
         (["export", "a.h5", "--to", "xls"], "invalid choice: 'xls'"),
-        (["compare", "a.h5"], "the following arguments are required: B"),
+        (["compare"], "the following arguments are required: RUN"),
         ([], "required: COMMAND"),
     ],
 )

@@ -43,6 +43,16 @@ def test_digits(tmp_path: Path, model: str) -> None:
     assert {"train_loss", "val_loss", "train_acc", "val_acc"} == set(load(file).values)
 
 
+def test_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    example("compare").main([*TINY, "--every", "10", "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert "distance to SGD with momentum" in table
+    assert "train_loss at the end" in table
+    for run in ("SGD with momentum", "Adam"):
+        assert load(tmp_path / run / "landscape.h5").grid.shape == (3, 3)
+    assert (tmp_path / "paths.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_mnist(tmp_path: Path, mnist_dir: Path) -> None:
     example("mnist").main([*TINY, "--data-dir", str(mnist_dir), "--log-dir", str(tmp_path)])
     (file,) = tmp_path.glob("mnist/version_0/landscape/*/landscape.h5")

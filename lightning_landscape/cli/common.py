@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -96,21 +96,3 @@ def about(*files: Path) -> Iterator[None]:
         raise ValueError(
             f"{names} can't be shown, since its recipe is damaged ({type(error).__name__}: {error}): measure it again."
         ) from error
-
-
-def short_names(paths: Sequence[Path]) -> list[str]:
-    """Different names for files: their paths without the parts that all have in common.
-
-    >>> short_names([Path("logs/step=10/landscape.h5"), Path("logs/step=20/landscape.h5")])
-    ['step=10', 'step=20']
-    >>> short_names([Path("a/x.h5"), Path("b/y.npz")])
-    ['a/x', 'b/y']
-    >>> short_names([Path("a/x.h5"), Path("a/x.h5")])
-    ['x', 'x']
-    """
-    parts = [list(path.resolve().with_suffix("").parts) for path in paths]
-    while all(len(p) > 1 for p in parts) and len({p[0] for p in parts}) == 1:
-        parts = [p[1:] for p in parts]
-    while all(len(p) > 1 for p in parts) and len({p[-1] for p in parts}) == 1:
-        parts = [p[:-1] for p in parts]
-    return ["/".join(p) for p in parts]

@@ -1,65 +1,67 @@
-"""`lightning-landscape compare`: two landscapes side by side, in numbers and as a picture."""
+"""`lightning-landscape compare`: several runs side by side, in numbers and as pictures."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .common import Commands, about, add_command, short_names
-from .view import aligned
+from .common import Commands, about, add_command
 
 if TYPE_CHECKING:
-    from ..landscape import Landscape
+    from ..comparison import Comparison
+    from ..plots import Figure
 
 EXAMPLES = """\
-  lightning-landscape compare step=000240/landscape.h5 step=000480/landscape.h5
-  lightning-landscape compare sgd.h5 adam.h5 --metric val_loss --out sgd_adam.pdf
+  lightning-landscape compare sgd.h5 adam.h5 --metric train_loss val_loss --out sgd_adam.pdf
+  lightning-landscape compare lightning_logs/version_0 lightning_logs/version_1      # the last landscape of each
+  lightning-landscape compare lightning_logs/version_0                               # all landscapes of a run
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command and its options."""
-    summary, usage = "compare two landscapes on the same axes", "A B [--out FILE] [--metric NAME]"
+    summary, usage = "compare several runs, or the steps of one", "RUN [RUN ...] [--out FILE] [--metric NAME ...]"
     command = add_command(commands, "compare", run, summary, usage, EXAMPLES)
-    command.add_argument("a", type=Path, metavar="A", help="a landscape")
-    command.add_argument("b", type=Path, metavar="B", help="another, on the same grid")
-    picture = Path("comparison.png")
-    command.add_argument(
-        "--out", type=Path, default=picture, metavar="FILE", help=".png, .pdf, .svg; default: %(default)s"
-    )
-    command.add_argument("--metric", metavar="NAME", help="a metric; default: the main loss of A")
+    runs = "a landscape, or a folder with landscapes; of several folders the last landscape, of a single one all"
+    command.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=runs)
+    out = ".png, .pdf, .svg; other pictures lie beside it, as comparison_curves.png; default: %(default)s"
+    command.add_argument("--out", type=Path, default=Path("comparison.png"), metavar="FILE", help=out)
+    command.add_argument("--metric", nargs="+", metavar="NAME", help="metrics; default: the main loss of the first")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the numbers, write the picture and say where."""
+    """Print the numbers and what can be compared, write the pictures and say where."""
+    from ..comparison import compare
     from ..local_paths import local_path
     from ..output import PICTURES
-    from ..plots import draw_comparison, encode_picture
-    from ..storage import load, write_whole
+    from ..plots import encode_picture
+    from ..storage import write_whole
 
     out = local_path("--out", arguments.out)
     if out.suffix.removeprefix(".") not in PICTURES:
         raise ValueError(f"--out {out} is no picture: give a name that ends in one of {', '.join(PICTURES)}.")
-    a, b = load(arguments.a), load(arguments.b)
-    first, second = short_names([arguments.a, arguments.b])
-    names = (first, second) if first != second else ("A", "B")
-    with about(arguments.a, arguments.b):
-        figure = draw_comparison(a, b, arguments.metric, names=names)
-        table = numbers(a, b, a.metric(arguments.metric), names)
-    print("\n".join(table))
-    print(f"\n{write_whole(out, encode_picture(figure, out.suffix))}")
+    comparison = compare(arguments.runs)
+    with about(*arguments.runs):
+        names = [comparison.metric(name) for name in arguments.metric or [None]]
+        for name in names:
+            print(comparison.text(name), end="\n\n")
+        for path, figure in pictures(comparison, names, out).items():
+            print(write_whole(path, encode_picture(figure, out.suffix)))
     return 0
 
 
-def numbers(a: Landscape, b: Landscape, metric: str, names: tuple[str, str]) -> list[str]:
-    """Centre, lowest value and curvatures of both, and their differences."""
-    columns = [(x.center[metric], x.lowest(metric)[0], *x.curvature(metric)) for x in (a, b)]
-    titles = ["centre", "lowest on the grid", *(f"curvature {i}" for i in range(1, a.grid.ndim + 1))]
-    rows: list[tuple[str, ...]] = [(metric, *names, "difference")]
-    for title, p, q in zip(titles, *columns, strict=True):
-        rows.append((title, f"{p:.4g}", f"{q:.4g}", f"{q - p:+.4g}"))
-        if title.startswith("lowest"):
-            places = [", ".join(f"{at:.3g}" for at in x.lowest(metric)[1]) for x in (a, b)]
-            rows.append(("  at", *places, ""))
-    return aligned(rows)
+def pictures(comparison: Comparison, metrics: Sequence[str], out: Path) -> dict[Path, Figure]:
+    """The pictures of a comparison by their paths: the usual one as `out`, one of each other kind beside it.
+
+    A difference shows the panels of one metric, and the curves of lines, too.
+    """
+    kinds = [kind for kind in comparison.kinds if kind != "difference" or len(metrics) == 1]
+    if "difference" in kinds:
+        kinds = [kind for kind in kinds if kind not in ("panels", "curves")[: 2 if comparison.ndim == 1 else 1]]
+    first, *following = kinds
+    result = {out: comparison.plot(first, metrics if first == "panels" else metrics[0])}
+    for kind in following:
+        result[out.with_name(f"{out.stem}_{kind}{out.suffix}")] = comparison.plot(kind, metrics[0])
+    return result

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .common import COLOR_SCALES, KINDS, Commands, add_choice, add_command, one_line, short_names
+from ..local_paths import local_path, short_names
+from .common import COLOR_SCALES, KINDS, Commands, add_choice, add_command, one_line
 
 EXAMPLES = """\
   lightning-landscape plot landscape.h5                   # all pictures, in the folder landscape/
@@ -34,7 +35,6 @@ def add(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw file by file, and print the path of each picture; 1 if one could not be drawn."""
-    from ..local_paths import local_path
     from ..output import Look, draw_pictures
     from ..storage import load, write_whole
 

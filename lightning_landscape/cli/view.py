@@ -58,6 +58,8 @@ def page(landscape: Landscape, title: str, width: int = 80) -> str:
 
 def table(landscape: Landscape) -> list[str]:
     """A row for each metric: centre, lowest and highest value on the grid, place of the lowest, curvatures."""
+    from ..comparison import aligned
+
     rows: list[tuple[str, ...]] = [("", "centre", "lowest", "at", "highest", "curvature")]
     for name in landscape.values:
         low, place = landscape.lowest(name)
@@ -72,17 +74,3 @@ def table(landscape: Landscape) -> list[str]:
             )
         )
     return aligned(rows)
-
-
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """The rows as lines of aligned columns, the first to the left, the others to the right.
-
-    >>> aligned([("", "a"), ("name", "1.5")])
-    ['        a', 'name  1.5']
-    """
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
-    return [line.rstrip() for line in lines]

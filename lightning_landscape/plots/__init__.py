@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from ..landscape import Landscape
 from .barriers import draw_barriers
-from .compare import draw_comparison
 from .contour import draw_contour
 from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
@@ -31,8 +30,8 @@ from .surface import draw_surface
 from .tiles import draw_tiles
 
 __all__ = [
-    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_barriers", "draw_comparison",
-    "encode_picture", "show_figure", "to_image",
+    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_barriers", "encode_picture",
+    "show_figure", "to_image",
 ]  # fmt: skip
 
 

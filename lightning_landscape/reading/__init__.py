@@ -13,9 +13,9 @@ from .measured import direction_sentences, point_sentences, slice_sentence, span
 from .settings import IN_NATS, SETTINGS, ReadingSettings
 from .surface import Surface
 from .text import Reading
-from .uphill import uphill_sentences
+from .uphill import uphill_distances, uphill_sentences
 
-__all__ = ["IN_NATS", "SETTINGS", "Reading", "ReadingSettings", "Surface", "read", "span_sentence"]
+__all__ = ["IN_NATS", "SETTINGS", "Reading", "ReadingSettings", "Surface", "read", "span_sentence", "uphill_distances"]
 
 
 def read(surface: Surface, before: Surface | None = None, settings: ReadingSettings = SETTINGS) -> Reading:

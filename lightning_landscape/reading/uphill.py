@@ -123,6 +123,23 @@ def nearest(surface: Surface, direction: int, target: float) -> Reach | None:
     return min(found, key=lambda reach: reach.distance) if found else None
 
 
+def uphill_distances(surface: Surface, settings: ReadingSettings) -> dict[str, tuple[float, ...]]:
+    """The distance from the origin to each rise, one a direction, by the words for the rise.
+
+    It is infinite where the loss rises nowhere so high. It is NaN where only a bound is known, or no slice goes
+    through the origin.
+    """
+
+    def distance(direction: int, target: float) -> float:
+        if direction not in slices(surface):
+            return math.nan
+        place = nearest(surface, direction, target)
+        return math.inf if place is None else place.distance if place.is_known else math.nan
+
+    targets, directions = rises(surface, settings), range(len(surface.axes))
+    return {label: tuple(distance(i, target) for i in directions) for label, target in targets.items()}
+
+
 def slices(surface: Surface) -> list[int]:
     """The directions whose slice goes through the origin."""
     return [direction for direction in range(len(surface.axes)) if surface.is_through_center(direction)]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib import style
 
+from lightning_landscape import compare
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.plots import PLOTS, draw_comparison, encode_picture, to_image
+from lightning_landscape.plots import PLOTS, encode_picture, to_image
 from tests.plots.walks import walk
 
 ROWS = [(kind, ndim) for kind, plot in PLOTS.items() for ndim in plot.ndims]
@@ -52,9 +53,9 @@ def test_every_kind_has_the_same_pixels(kind, ndim, settings):
 @users
 def test_a_comparison_has_the_same_pixels(settings):
     a, b = landscape(2), landscape(2)
-    expected = to_image(draw_comparison(a, b), dpi=40)
+    expected = to_image(compare({"A": a, "B": b}).plot("difference"), dpi=40)
     with matplotlib.rc_context(settings):
-        np.testing.assert_array_equal(to_image(draw_comparison(a, b), dpi=40), expected)
+        np.testing.assert_array_equal(to_image(compare({"A": a, "B": b}).plot("difference"), dpi=40), expected)
 
 
 @users

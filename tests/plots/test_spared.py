@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_landscape.plots import PLOTS, draw_comparison
+from lightning_landscape import compare
+from lightning_landscape.plots import PLOTS
 from lightning_landscape.plots.furniture import inexact, rounded, spared
 from lightning_landscape.report import Interpolation, Report, RoundingError
 from tests.plots.walks import walk
@@ -39,10 +40,10 @@ def test_every_picture_of_a_volume_says_it(kind, make_volume, texts):
 
 def test_a_comparison_says_it_of_each(make, mask, texts):
     spare = make(interpolated=mask, report=SAID)
-    assert texts(draw_comparison(spare, make())).count("25 evaluated") == 1
-    assert texts(draw_comparison(spare, spare)).count("25 evaluated") == 2
+    assert texts(compare({"A": spare, "B": make()}).plot("difference")).count("25 evaluated") == 1
+    assert texts(compare({"A": spare, "B": spare}).plot("difference")).count("25 evaluated") == 2
     line = make(lambda x: x, ny=None, interpolated=mask[:, 1], report=SAID)
-    assert texts(draw_comparison(line, make(lambda x: x, ny=None))).count("2 evaluated") == 1
+    assert texts(compare({"A": line, "B": make(lambda x: x, ny=None)}).plot("difference")).count("2 evaluated") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,15 @@
 import numpy as np
 import pytest
 
-from lightning_landscape.plots import draw_comparison, to_image
-from lightning_landscape.plots.compare import difference
+from lightning_landscape import compare
+from lightning_landscape.plots import to_image
+from lightning_landscape.plots.difference import difference
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 from tests.plots.artists import assert_bands_hold, contours
+
+
+def draw_comparison(a, b, metric=None, names=("A", "B")):
+    return compare(dict(zip(names, (a, b), strict=True))).plot("difference", metric)
 
 
 def test_both_share_the_colours_and_the_difference_has_its_own_around_zero(make, texts):
@@ -89,21 +94,16 @@ def test_equal_landscapes_have_no_difference(make, texts):
     assert "no difference anywhere" in texts(draw_comparison(make(), make()))
 
 
-def test_other_grids_are_refused_with_both_named(make):
-    with pytest.raises(ValueError, match=r"grids differ: A has 7 points in \[−3, 3\] × 5 .*, B has 7 .* × 4 points"):
-        draw_comparison(make(), make(ny=4))
-    with pytest.raises(ValueError, match="grids differ"):
-        draw_comparison(make(), make(ny=0, function=abs))
+def test_other_grids_have_no_difference_and_both_are_named(make):
+    comparison = compare({"A": make(), "B": make(ny=4)})
+    assert comparison.kinds == ("panels", "curves")
+    with pytest.raises(ValueError, match=r"'difference' needs two runs .* on equal grids .*choices .* panels, curves"):
+        comparison.plot("difference")
+    assert "The grids differ: 7 points in [-3, 3] × 5 points in [-2, 2] (A), 7 points in [-3, 3] × 4" in str(comparison)
 
 
 def test_a_metric_that_one_does_not_have(make):
     other = make()
     other.values["acc"] = other.loss
-    with pytest.raises(ValueError, match=r"metric='acc' is not in adam; it has: loss"):
+    with pytest.raises(ValueError, match=r"metric='acc' is not in adam; all runs have: loss"):
         draw_comparison(other, make(), "acc", names=("sgd", "adam"))
-
-
-def test_volumes_are_refused(make_volume):
-    volume = make_volume(lambda x, y, z: x)
-    with pytest.raises(ValueError, match="comparisons draw 1-D and 2-D landscapes, these are 3-D"):
-        draw_comparison(volume, volume)

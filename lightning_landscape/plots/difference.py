@@ -31,6 +31,7 @@ from .furniture import (
 )
 from .levels import short
 from .ranges import SETTINGS, count_points, readable_top
+from .runs import Runs
 from .scales import MaskedValues, Scale, find_extend, make_scale
 from .settings import default_settings
 from .show import Picture
@@ -41,41 +42,15 @@ Names = tuple[str, str]
 
 
 @default_settings()
-def draw_comparison(a: Landscape, b: Landscape, metric: str | None = None, *, names: Names = ("A", "B")) -> Figure:
+def draw_difference(runs: Runs, metric: str) -> Figure:
     """A and B in the same colours (1-D: on the same axis), and B − A in colours around 0.
 
     Args:
-        a, b: 1-D or 2-D, on equal grids.
-        metric: the name of the values to compare; None for the main loss of `a`.
-        names: the names of the two in the picture.
-
-    Returns:
-        A new figure.
-
-    Raises:
-        ValueError: if the grids differ or are 3-D, or one of the two has no such metric.
+        runs: two of them, 1-D or 2-D, on equal grids.
+        metric: the name of the values to compare.
     """
-    name = _require_comparable(a, b, metric, names)
-    return (_draw_curves if a.grid.ndim == 1 else _draw_maps)((a, b), name, names)
-
-
-def _require_comparable(a: Landscape, b: Landscape, metric: str | None, names: Names) -> str:
-    """The name of the values to compare; ValueError unless both landscapes have them at the same points."""
-    name = a.main if metric is None else metric
-    for landscape, label in zip((a, b), names, strict=True):
-        if name not in landscape.values:
-            raise ValueError(f"metric={name!r} is not in {label}; it has: {', '.join(landscape.values)}.")
-    if a.grid != b.grid:
-        first, second = (
-            " × ".join(f"{len(axis)} points in [{short(axis[0])}, {short(axis[-1])}]" for axis in x.grid.axes)
-            for x in (a, b)
-        )
-        raise ValueError(
-            f"the grids differ: {names[0]} has {first}, {names[1]} has {second}: compute both on the same ranges."
-        )
-    if a.grid.ndim > 2:
-        raise ValueError(f"comparisons draw 1-D and 2-D landscapes, these are {a.grid.ndim}-D: compare their slices.")
-    return name
+    (first, a), (second, b) = runs.landscapes.items()
+    return (_draw_curves if runs.ndim == 1 else _draw_maps)((a, b), metric, (first, second), runs.note)
 
 
 def difference(a: Landscape, b: Landscape, metric: str) -> MaskedValues:
@@ -91,7 +66,7 @@ def _shared_scale(pair: Pair, name: str) -> Scale:
     return make_scale(np.stack([x.values[name] for x in pair]), done=np.stack([x.done for x in pair]))
 
 
-def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
+def _draw_maps(pair: Pair, name: str, names: Names, planes: str) -> Figure:
     """Both landscapes and their difference as bands of colour, side by side."""
     figure, grid = Picture(figsize=(13.6, 5.6), dpi=100, facecolor="white"), pair[0].grid
     axes = figure.subplots(1, 3, gridspec_kw={"left": 0.05, "right": 0.92, "wspace": 0.42, "bottom": 0.17, "top": 0.8})
@@ -111,8 +86,8 @@ def _draw_maps(pair: Pair, name: str, names: Names) -> Figure:
         for axis in (ax.xaxis, ax.yaxis):
             axis.set_major_locator(MaxNLocator(4))
         add_title(ax, title, note, lines)
-    for ax, landscape in zip(axes, pair, strict=False):
-        add_footer(ax, provenance(landscape, name))
+    for ax, text in zip(axes, (*(provenance(x, name) for x in pair), planes), strict=True):
+        add_footer(ax, text)
     if not scale.empty:
         color_bar(axes[1], scale, label=name, cax=_beside(axes[1]))
     if colors.message is None:
@@ -158,7 +133,7 @@ def _count_lower(values: MaskedValues, names: Names) -> str:
     return f"{names[1]} is lower at {(values < 0).sum() / count:.0%} of {count:,} points" if count else ""
 
 
-def _draw_curves(pair: Pair, name: str, names: Names) -> Figure:
+def _draw_curves(pair: Pair, name: str, names: Names, planes: str) -> Figure:
     """Both landscapes as curves on one axis, and their difference below."""
     figure = Picture(figsize=(7.6, 6.6), dpi=100, facecolor="white")
     places = {"left": 0.11, "right": 0.97, "bottom": 0.19, "top": 0.87, "hspace": 0.22}
@@ -176,7 +151,7 @@ def _draw_curves(pair: Pair, name: str, names: Names) -> Figure:
         join_parts(f"{label}{moment(x)}", provenance(x, name), inexact(x, name))
         for label, x in zip(names, pair, strict=True)
     ]
-    add_footer(bottom, "\n".join(lines))
+    add_footer(bottom, "\n".join([*lines, planes] if planes else lines))
     return figure
 
 
