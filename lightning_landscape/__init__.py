@@ -25,6 +25,7 @@ _HOMES = {
     "Samples": "landscape",
     "Trajectory": "trajectory",
     "Reading": "reading",
+    "Spectrum": "spectrum",
     "Recipe": "recipe",
     "Report": "report",
     "export_paraview": "storage",
@@ -41,12 +42,16 @@ _HOMES = {
     "Batch": "objectives.base",
     "Objective": "objectives.base",
     "evaluate": "evaluators",
+    "HessianOperator": "curvature",
+    "proved_hessian": "curvature",
 }
 
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
     from .callback import LossLandscapeCallback as LossLandscapeCallback
+    from .curvature import HessianOperator as HessianOperator
+    from .curvature import proved_hessian as proved_hessian
     from .directions import PCA as PCA
     from .directions import Between as Between
     from .directions import Joined as Joined
@@ -66,6 +71,7 @@ if TYPE_CHECKING:
     from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report
+    from .spectrum import Spectrum as Spectrum
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save

@@ -27,11 +27,11 @@ PACKAGE = "lightning_landscape"
 FLOORS = {
     "values": {
         "version", "recipe", "report", "trajectory", "landscape", "scalars", "local_paths", "interpolation", "storage",
-        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary", "spectrum",
     },
     "torch core": {
-        "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
-        "loss_landscape", "writer",
+        "weights", "isolation", "objectives", "curvature", "directions", "evaluators", "accelerations", "survey",
+        "paths", "loss_landscape", "writer",
     },
     "Lightning": {"trainer", "distributed"},
     "callback, CLI": {"callback", "cli", "models"},

@@ -157,7 +157,7 @@ class StepObjective(Objective):
 
 
 def returned_loss(output: object) -> Tensor | None:
-    """The loss in the output of a step: a scalar tensor, or the entry "loss" of a mapping; else None.
+    """The loss in the output of a step, with its graph: a scalar, or the entry "loss" of a mapping; else None.
 
     >>> import torch
     >>> returned_loss({"loss": torch.tensor(2.0), "logits": torch.zeros(3)})
@@ -166,7 +166,7 @@ def returned_loss(output: object) -> Tensor | None:
     if isinstance(output, Mapping):
         output = output.get("loss")
     if isinstance(output, Tensor) and output.numel() == 1:
-        return output.detach().reshape(())
+        return output.reshape(())
     return None
 
 
