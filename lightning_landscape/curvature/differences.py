@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..objectives.base import Batch, CannotMeasureError, Objective
 from ..objectives.batches import as_float64
+from .gradients import loss_and_gradient
 from .hessian import chosen_parameters
-from .operator import SymmetricOperator, flat
-from .passes import BatchLoss, Passes, factor_of, shares
+from .operator import SymmetricOperator
+from .passes import Passes
 
 
 class GradientDifferences(SymmetricOperator):
@@ -69,20 +70,7 @@ class GradientDifferences(SymmetricOperator):
 
     def _measure(self) -> tuple[float, Tensor]:
         """Loss and gradient where the module is."""
-        losses: list[BatchLoss] = []
-        total = torch.zeros(self.size, dtype=torch.float64, device=self.device)
-
-        def visit(loss: BatchLoss) -> None:
-            gradients = torch.autograd.grad(
-                loss.value, list(self.params.values()), allow_unused=True, materialize_grads=True
-            )
-            losses.append(BatchLoss(loss.value.detach(), loss.weight))
-            total.add_(flat(gradients, self.device), alpha=factor_of(loss.weight))
-
-        self.passes.each(visit)
-        factors = shares([loss.weight for loss in losses])
-        value = sum(f * float(loss.value) for f, loss in zip(factors, losses, strict=True))
-        return value, total * (factors[0] / factor_of(losses[0].weight))
+        return loss_and_gradient(self.passes, self.params, self.device)
 
 
 @contextmanager
