@@ -157,7 +157,9 @@ class StepObjective(Objective):
 
 
 def returned_loss(output: object) -> Tensor | None:
-    """The loss in the output of a step, with its graph: a scalar, or the entry "loss" of a mapping; else None.
+    """The loss in the output of a step: a scalar tensor, or the entry "loss" of a mapping; else None.
+
+    With its graph, where there is one.
 
     >>> import torch
     >>> returned_loss({"loss": torch.tensor(2.0), "logits": torch.zeros(3)})

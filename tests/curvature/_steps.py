@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections import UserDict
 
@@ -175,9 +174,14 @@ def objective_on(module):
 
 
 @functools.cache
-def exact_hessian(kind, sizes=SIZES):
-    """The Hessian of Σ (n_b / N) ℓ_b by central differences of gradients, float64, shape (P, P)."""
-    module = copy.deepcopy(made(kind)).double().eval()
+def exact_hessian(kind, sizes=SIZES, weights=()):
+    """The Hessian of Σ (n_b / N) ℓ_b by central differences of gradients, float64, shape (P, P).
+
+    The weights may be given as pairs of names and values.
+    """
+    module = made(kind)
+    module.load_state_dict(dict(weights) or module.state_dict())
+    module = module.double().eval()
     module.log = lambda *args: None
     batches = data(kind, sizes, torch.float64)
     parameters = [p for p in module.parameters() if p.requires_grad]
