@@ -76,7 +76,7 @@ class Spectrum:
     @property
     def ratio(self) -> float:
         """|λ_min / λ_max|, near 0 where the loss is nearly convex (Li et al. 2018, section 6)."""
-        return abs(self.lowest / self.largest)
+        return abs(self.lowest) / abs(self.largest) if self.largest else np.nan
 
     @property
     def node_mean(self) -> tuple[float, float]:

@@ -79,6 +79,7 @@ FOREIGN_PRIVATE = {
     "_parameters",  # tables of nn.Module and hooks of tensors
     "_buffers",
     "_backward_hooks",
+    "_forward_pre_hooks",
     "_c",
     "_type",
     "_post_accumulate_grad_hooks",

@@ -7,6 +7,7 @@ from .hessian import HessianOperator
 from .lanczos import Lanczos, LanczosSettings, lanczos
 from .measure import Curvature, CurvatureSettings, curvature, hessian_curvature
 from .operator import AsymmetryError, MatrixOperator, Proof, SymmetricOperator
+from .preconditioned import Preconditioned
 from .proof import proved_hessian
 from .trace import Trace, TraceSettings, trace
 
@@ -19,6 +20,7 @@ __all__ = [
     "Lanczos",
     "LanczosSettings",
     "MatrixOperator",
+    "Preconditioned",
     "Proof",
     "SymmetricOperator",
     "Trace",

@@ -69,7 +69,13 @@ class SymmetricOperator:
         raise NotImplementedError
 
     def matmat(self, vectors: Tensor) -> Tensor:
-        """H times each row of `vectors`, shape (m, P), in float64."""
+        """H times each row of `vectors`, shape (m, P), in float64.
+
+        Raises:
+            ValueError: if a row has another length.
+        """
+        if vectors.ndim != 2 or vectors.shape[1] != self.size:
+            raise ValueError(f"vectors has shape {tuple(vectors.shape)}: give one row of {self.size} numbers a vector.")
         result = self.multiply(vectors.to(self.device, torch.float64))
         self.products += len(vectors)
         for _ in vectors:

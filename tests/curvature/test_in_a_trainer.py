@@ -1,4 +1,4 @@
-"""The Hessian of a module's own step on the probe of a Trainer, which goes on as if nothing had been."""
+"""The Hessian of a module's own step in a Trainer, which goes on as if nothing had been."""
 
 from __future__ import annotations
 

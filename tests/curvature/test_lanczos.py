@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.curvature import CurvatureSettings, LanczosSettings, MatrixOperator, curvature, lanczos, trace
+from lightning_landscape.curvature import (
+    CurvatureSettings,
+    LanczosSettings,
+    MatrixOperator,
+    Preconditioned,
+    curvature,
+    lanczos,
+    trace,
+)  # fmt: skip
 from lightning_landscape.curvature.trace import TraceSettings
 
 
@@ -129,3 +137,17 @@ def test_products_of_the_basis_need_none_of_the_matrix():
 def test_top_below_one_is_refused():
     with pytest.raises(ValueError, match="top=0: give the number"):
         lanczos(MatrixOperator(torch.eye(2)), 0)
+
+
+def test_the_preconditioned_hessian_has_the_eigenvalues_of_the_product():
+    matrix, scale = rotated([5.0, 1.0, 0.5, -2.0, 0.1]), torch.tensor([0.1, 3.0, 1.0, 0.5, 2.0]).double()
+    exact = torch.linalg.eigvals(torch.diag(scale) @ matrix).real.sort().values.numpy()
+    run = lanczos(Preconditioned(MatrixOperator(matrix), scale), 5)
+    assert run.values == pytest.approx(exact, abs=1e-10)
+    with pytest.raises(ValueError, match="its least number is 0: give a positive number for each of 5"):
+        Preconditioned(MatrixOperator(matrix), torch.zeros(5))
+
+
+def test_vectors_of_another_length_are_refused():
+    with pytest.raises(ValueError, match=r"vectors has shape \(1, 3\): give one row of 2 numbers"):
+        MatrixOperator(torch.eye(2)).matvec(torch.ones(3))

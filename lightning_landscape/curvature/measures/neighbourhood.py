@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,20 @@ from ..gradients import loss_and_gradient
 from ..hessian import chosen_parameters
 from ..measure import CurvatureSettings, hessian_curvature
 from ..passes import Passes
+
+
+class Moments(NamedTuple):
+    """The moments of the gradients of some batches.
+
+    Args:
+        batches: n, the number of the batches.
+        total: Σ g_b, shape (P,).
+        squares: Σ ‖g_b‖².
+    """
+
+    batches: int
+    total: Tensor
+    squares: float
 
 
 class Neighbourhood:
@@ -74,18 +89,24 @@ class Neighbourhood:
     @cached_property
     def gradient(self) -> Tensor:
         """g = ∇L(θ), shape (P,), float64."""
-        return self.gradient_at(None)
+        return self._at_weights[0]
+
+    @property
+    def moments(self) -> dict[float, Moments]:
+        """The moments of the gradients of single batches, by the weight of the batch."""
+        return self._at_weights[1]
 
     @cached_property
-    def batch_gradients(self) -> list[tuple[Tensor, float]]:
-        """The gradient of each batch's own loss with the batch's weight."""
-        found: list[tuple[Tensor, float]] = []
-        params = chosen_parameters(self.module, self.origin)
+    def _at_weights(self) -> tuple[Tensor, dict[float, Moments]]:
+        moments: dict[float, Moments] = {}
+
+        def add(gradient: Tensor, weight: float) -> None:
+            count, total, squares = moments.get(weight, Moments(0, torch.zeros_like(gradient), 0.0))
+            moments[weight] = Moments(count + 1, total + gradient, squares + float(gradient @ gradient))
+
         passes = Passes(self.objective, self.module, self.batches, self.seed)
-        loss_and_gradient(
-            passes, params, self.weights.device, lambda gradient, weight: found.append((gradient, weight))
-        )
-        return found
+        params = chosen_parameters(self.module, self.origin)
+        return loss_and_gradient(passes, params, self.weights.device, add)[1], moments
 
     @cached_property
     def spectrum(self) -> Spectrum:
@@ -109,12 +130,12 @@ class Neighbourhood:
         name = self.objective.main(list(measured[0]))
         return [point[name].value for point in measured]
 
-    def gradient_at(self, displacement: Tensor | None) -> Tensor:
-        """∇L(θ + d), shape (P,), float64; at θ for None."""
+    def gradient_at(self, displacement: Tensor) -> Tensor:
+        """∇L(θ + d), shape (P,), float64."""
         params = chosen_parameters(self.module, self.origin)
         passes = Passes(self.objective, self.module, self.batches, self.seed)
         with torch.no_grad():
-            for name, piece in self.named(displacement).items() if displacement is not None else ():
+            for name, piece in self.named(displacement).items():
                 params[name].copy_(self.origin[name] + piece)
         try:
             return loss_and_gradient(passes, params, self.weights.device)[1]

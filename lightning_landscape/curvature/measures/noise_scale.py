@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-
-import torch
 
 from .neighbourhood import Neighbourhood
 
@@ -20,15 +17,10 @@ def noise_scale(around: Neighbourhood) -> float:
     Returns:
         The scale; NaN with fewer than two batches of one size, infinite where the gradient is lost in the noise.
     """
-    sizes = Counter(weight for _, weight in around.batch_gradients)
-    size = sizes.most_common(1)[0][0]
-    gradients = [gradient for gradient, weight in around.batch_gradients if weight == size]
-    count = len(gradients)
+    size, (count, total, squares) = max(around.moments.items(), key=lambda item: item[1].batches)
     if count < 2 or math.isinf(size):
         return math.nan
-    mean_square = math.fsum(float(g @ g) for g in gradients) / count
-    mean = torch.stack(gradients).mean(0)
-    square_of_mean = float(mean @ mean)
+    mean_square, square_of_mean = squares / count, float(total @ total) / count**2
     spread = count * size * (mean_square - square_of_mean) / (count - 1)
     square = square_of_mean - spread / (count * size)
     return spread / square if square > 0 else math.inf
