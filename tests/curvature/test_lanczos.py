@@ -86,6 +86,8 @@ def test_repeated_eigenvalues_do_not_break_the_run():
     run = lanczos(MatrixOperator(rotated([2.0, 2.0, 2.0, 1.0])), steps=4)
     assert run.values == pytest.approx([1, 2, 2, 2], abs=1e-10)
     assert torch.linalg.matrix_rank(run.basis) == 4
+    nothing = lanczos(MatrixOperator(torch.zeros(3, 3)), steps=3)
+    assert (nothing.basis @ nothing.basis.T - torch.eye(3)).abs().max() <= 1e-12
 
 
 def test_the_density_has_the_mean_of_the_spectrum():
