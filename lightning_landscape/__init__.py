@@ -16,13 +16,20 @@ _HOMES = {
     "LossLandscapeWriter": "writer",
     "sample_landscape": "writer",
     "Recorder": "paths.recorder",
+    "Recording": "paths.recording",
     "Bezier": "paths.bezier",
     "train_bezier": "paths.bezier",
+    "Alignment": "alignment.align",
+    "align": "alignment.align",
+    "barriers": "alignment.barriers",
     # values and files
+    "BarrierMatrix": "barrier_matrix",
     "Grid": "landscape",
     "Landscape": "landscape",
     "Sample": "landscape",
     "Samples": "landscape",
+    "Minimum": "topology",
+    "Pass": "topology",
     "Trajectory": "trajectory",
     "Reading": "reading",
     "Spectrum": "spectrum",
@@ -49,6 +56,10 @@ _HOMES = {
 __all__ = [*_HOMES]
 
 if TYPE_CHECKING:
+    from .alignment.align import Alignment as Alignment
+    from .alignment.align import align as align
+    from .alignment.barriers import barriers as barriers
+    from .barrier_matrix import BarrierMatrix as BarrierMatrix
     from .callback import LossLandscapeCallback as LossLandscapeCallback
     from .curvature import HessianOperator as HessianOperator
     from .curvature import proved_hessian as proved_hessian
@@ -68,6 +79,7 @@ if TYPE_CHECKING:
     from .paths.bezier import Bezier as Bezier
     from .paths.bezier import train_bezier as train_bezier
     from .paths.recorder import Recorder as Recorder
+    from .paths.recording import Recording as Recording
     from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report
@@ -75,6 +87,8 @@ if TYPE_CHECKING:
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save
+    from .topology import Minimum as Minimum
+    from .topology import Pass as Pass
     from .trajectory import Trajectory as Trajectory
     from .weights.parameters import Snapshot as Snapshot
     from .weights.plane import Plane as Plane

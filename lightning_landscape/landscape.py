@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from .notebook import as_html
 from .reading import Reading, Surface, read
 from .recipe import Recipe
-from .report import Report
+from .report import Interpolation, Report
+from .topology import Heights, Minimum, Pass, find_minima, find_pass
 from .trajectory import Trajectory, equal_trajectories
 
 if TYPE_CHECKING:
     from .plots import Figure
+    from .plots.film import Film
 
 Array = NDArray[np.float64]
 Entry = TypeVar("Entry")
@@ -354,7 +356,8 @@ class Landscape:
 
         Args:
             kind: "contour", "heat" or "surface" of a plane, "slices" or "tiles" of a line or a plane;
-                "sections", "isosurfaces" or "slices" of a volume. None for contour, slices or sections.
+                "sections", "isosurfaces" or "slices" of a volume; "path" of a training. None for contour, slices or
+                sections.
             metric: a name in `values`; None for the main loss.
             options: of that kind, e.g. ``ax``, or ``color_scale="log"``; all are in its file in `plots`.
 
@@ -364,6 +367,23 @@ class Landscape:
         from .plots import draw
 
         return draw(self, kind, metric, **options)
+
+    def film(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Film:
+        """The film of the path of the training, which grows; ``film.save("path.gif")`` writes it.
+
+        Colours, axes and camera stay. A notebook shows it.
+
+        Args:
+            kind: "contour", "heat" or "surface" of a plane, or "path"; None for contour of a plane, else path.
+            metric: a name in `values`; None for the main loss.
+            options: of that kind, and ``frames``: 40 if not given.
+
+        Raises:
+            ValueError: if there is no `trajectory`, no such kind or metric, or the path is a dot on this plane.
+        """
+        from .plots.growing import growing_film
+
+        return growing_film(self, kind, metric, **options)
 
     @classmethod
     def empty(cls, grid: Grid, names: Iterable[str], main: str) -> Landscape:
@@ -423,7 +443,8 @@ class Landscape:
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = [*self.values.values(), *self.standard_errors.values(), self.done, self.interpolated]
-        return sum(a.nbytes for a in arrays) + (self.samples.values.nbytes if self.samples else 0)
+        parts = (self.samples.values if self.samples else None, self.trajectory)
+        return sum(a.nbytes for a in arrays) + sum(part.nbytes for part in parts if part is not None)
 
     def metric(self, name: str | None = None) -> str:
         """`name` itself, the loss that has it as another name, or the main loss for None.
@@ -507,6 +528,78 @@ class Landscape:
             with np.errstate(invalid="ignore", over="ignore"):
                 result.append(float(2 * ((f2 - f1) / (x2 - x1) - (f1 - f0) / (x1 - x0)) / (x2 - x0)))
         return tuple(result)
+
+    def minima(self, metric: str | None = None) -> tuple[Minimum, ...]:
+        """The significant minima, lowest first: each way out of them rises by more than twice its standard error.
+
+        Where standard errors are unknown, every point that is lower than all its neighbours is one. Neighbours lie
+        along axes and diagonals. Points without a finite value are walls.
+
+        Args:
+            metric: a name in `values`; None for the main loss.
+
+        >>> wells = Landscape(Grid.from_ranges((-2, 2, 5)), {"loss": np.array([3.0, 0.0, 2.0, 0.5, 4.0])}, "loss")
+        >>> [(minimum.point, minimum.value, minimum.persistence) for minimum in wells.minima()]
+        [((-1.0,), 0.0, inf), ((1.0,), 0.5, 1.5)]
+        """
+        return tuple(minimum for minimum in find_minima(self._heights(metric))[0] if minimum.significant)
+
+    def basins(self, metric: str | None = None) -> NDArray[np.intp]:
+        """For each point the minimum below it, as its number in `minima`; -1 without a finite value.
+
+        >>> wells = Landscape(Grid.from_ranges((-2, 2, 5)), {"loss": np.array([3.0, 0.0, 2.0, 0.5, 4.0])}, "loss")
+        >>> wells.basins().tolist()
+        [0, 0, 0, 1, 1]
+        """
+        return find_minima(self._heights(metric))[1]
+
+    def pass_between(
+        self, p: Minimum | Sequence[float], q: Minimum | Sequence[float], metric: str | None = None
+    ) -> Pass | None:
+        """The highest point on the lowest way between two points on the grid.
+
+        Args:
+            p, q: minima, or coordinates, which stand for the nearest point.
+            metric: a name in `values`; None for the main loss.
+
+        Returns:
+            The pass; None if points without a finite value separate the two.
+
+        Raises:
+            ValueError: if there is no such metric, a point lies outside the grid, or has no finite value.
+
+        >>> wells = Landscape(Grid.from_ranges((-2, 2, 5)), {"loss": np.array([3.0, 0.0, 2.0, 0.5, 4.0])}, "loss")
+        >>> wells.pass_between((-1,), (1,)).value
+        2.0
+        """
+        heights = self._heights(metric)
+        return find_pass(heights, self._place("p", p, heights), self._place("q", q, heights))
+
+    def _heights(self, metric: str | None) -> Heights:
+        """The values of a metric with their errors; of an interpolated point, with that of the interpolation."""
+        name = self.metric(metric)
+        errors = self.standard_errors.get(name, np.full(self.grid.shape, np.nan))
+        share = (self.report.interpolation or Interpolation()).errors.get(name, 0.0)
+        spared = np.hypot(np.nan_to_num(errors), share * self.relief(name))
+        return Heights(self.grid.axes, self.values[name], np.where(self.interpolated, spared, errors), self.done)
+
+    def _place(self, argument: str, point: Minimum | Sequence[float], heights: Heights) -> tuple[int, ...]:
+        """The indices of the grid point nearest to a point that a user gave."""
+        coordinates = tuple(float(at) for at in (point.point if isinstance(point, Minimum) else point))
+        ends = ", ".join(f"{axis[0]:g} to {axis[-1]:g}" for axis in self.grid.axes)
+        within = len(coordinates) == self.grid.ndim and all(
+            axis[0] <= at <= axis[-1] for at, axis in zip(coordinates, self.grid.axes, strict=True)
+        )
+        if not within:
+            raise ValueError(
+                f"{argument}={coordinates} is no point of this landscape: give {self.grid.ndim} coordinates, within "
+                f"{ends}."
+            )
+        nearest = zip(coordinates, self.grid.axes, strict=True)
+        index = tuple(int(np.argmin(np.abs(axis - at))) for at, axis in nearest)
+        if not (self.done[index] and np.isfinite(heights.values[index])):
+            raise ValueError(f"{argument}={coordinates} has no finite value here: give a point with one.")
+        return index
 
     def reading(self, metric: str | None = None, before: Landscape | None = None) -> Reading:
         """Sentences on a loss: its lowest point, how far it is uphill, its range, its noise, and what to change.

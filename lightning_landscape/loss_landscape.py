@@ -14,13 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
 from .accelerations import check_accelerate
+from .arguments import check_word
 from .curvature import CurvatureSettings, hessian_curvature
-from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, make_directions
+from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, facts_of, make_directions
 from .directions.between import Weights, check_frozen
-from .evaluators.modes import Flags, check_mode, put_in_mode, training_flags
+from .evaluators.modes import MODES, Flags, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
@@ -30,21 +32,22 @@ from .objectives.base import Batch, Objective
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .objectives.touched import Rehearsed, Touched
 from .paths.bezier import Bezier
+from .paths.project import Recorded
 from .plots import PLOTS, Figures, encode_picture, show_figure
 from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
 from .spectrum import Spectrum
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
+from .survey import surface_file
 from .survey.find_range import AUTO, ranges_of, sentence
 from .survey.plain import TOUCHES_ORIGINALS, survey_module
 from .survey.recipe import directions_recipe, versions
 from .survey.surface_file import SurfaceFile
-from .weights.parameters import Snapshot, checksum
+from .weights.parameters import Params, Snapshot, checksum
 from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
-SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 DIR_TYPES = ("weights", "states")
 Range = tuple[float, float, int] | tuple[Literal["auto"], int] | Literal["auto"]
 
@@ -75,6 +78,9 @@ class LossLandscape:
             to fine until an estimate on held-out points is below it. The remaining points are interpolated, which
             ``landscape.interpolated`` marks. A feature narrower than an eighth of the range may stay unseen. None
             evaluates every point.
+        records: the weights that a training went through, oldest first, for the directions "pca" and "mixed":
+            `Recorder.weights`.
+        optimizers: those that train the net, for the directions "update"; they are only read.
 
     Attributes:
         landscape: the last `Landscape`: values, standard errors, recipe; that of `surf_file` before the first is
@@ -111,12 +117,16 @@ class LossLandscape:
         mode: Literal["eval", "train"] = "eval",
         accelerate: bool | Literal["bf16"] = True,
         tolerance: float | None = None,
+        records: Sequence[Params] = (),
+        optimizers: Optimizer | Sequence[Optimizer] = (),
     ) -> None:
+        self.records = records
+        self.optimizers = [optimizers] if isinstance(optimizers, Optimizer) else list(optimizers)
         if use_cuda and not torch.cuda.is_available():
             log.warning("use_cuda=True, but there is no GPU: measuring on the CPU.")
             use_cuda = False
         self.net, self.dataloader, self.seed, self.max_batches = net, dataloader, seed, max_batches
-        check_mode(mode)
+        check_word("mode", mode, MODES)
         check_tolerance(tolerance)
         check_accelerate(accelerate)
         self.mode, self.accelerate, self.tolerance = mode, accelerate, tolerance
@@ -156,24 +166,29 @@ class LossLandscape:
         target_model: Weights | None = None,
         save: bool = True,
         *,
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
         """The loss along a line, or along a curve between two models.
 
         Args:
-            directions: "random"; "target", the line to `target_model`, which lies at 1; a `Bezier` curve from the
-                net, which ends at 1; or a callable ``(site, k) -> k directions`` such as `PCA`. A range in its
-                place is taken as `xrange`, as `compute_2d` takes its first argument.
+            directions: "random", "pca", "gradient", "update" or "mixed"; "target", the line to `target_model`, which
+                lies at 1; a `Bezier` curve from the net, which ends at 1; or a callable ``(site, k) -> k directions``
+                such as `PCA` or `Between`. A range in its place is taken as `xrange`, as `compute_2d` takes its first
+                argument.
             xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter. None for
                 (-1, 1, 51). Or "auto", or ``("auto", points)``: as far as the loss rises to 10 times that of the
                 net, by 1 at least, or is finite. A few samples tell. Not along a curve.
             dir_type: "weights": parameters move, and BatchNorm keeps the net's statistics; "states": the
                 floating-point buffers move too.
             normalize: how random directions are scaled, as in `Random`.
-            ignore: what rests in random directions, as in `Random`.
+            ignore: what rests, as in `Random`, but in the directions "update" and towards models.
             target_model: a module, a state dict, or a checkpoint.
             save: keep the surface in `surf_file`, also while it is computed.
+            trajectory: a `Recorder` of the training, whose path on this landscape is then ``landscape.trajectory``. The
+                loss of each record is measured on the same data, and so is the landscape at its place. Not along a
+                curve.
             resume: go on with the surface in `surf_file`.
             recalibrate: compute BatchNorm's statistics anew at every point, from all batches; twice the time. In eval
                 mode only: train mode takes those of each batch.
@@ -193,7 +208,7 @@ class LossLandscape:
                 "directions='target', and only then."
             )
         chosen = self._directions(directions, normalize, ignore, (target_model,))
-        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate)
+        return self._compute({"xrange": xrange}, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def compute_2d(
         self,
@@ -207,6 +222,7 @@ class LossLandscape:
         save: bool = True,
         *,
         directions: str | Directions = "random",
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
@@ -217,8 +233,9 @@ class LossLandscape:
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
-            directions: "random", or a callable ``(site, k) -> k directions``; a `Bezier` curve gives its plane.
-            dir_type, normalize, ignore, save, resume, recalibrate: as in `compute_1d`.
+            directions: "random", "pca", "gradient", "update", "mixed", or a callable ``(site, k) -> k directions`` such
+                as `PCA` or `Between`; a `Bezier` curve gives its plane.
+            dir_type, normalize, ignore, save, trajectory, resume, recalibrate: as in `compute_1d`.
 
         Returns:
             "losses", and "accuracies" in percent, of shape (x points, y points), "xcoordinates", "ycoordinates".
@@ -228,7 +245,7 @@ class LossLandscape:
         """
         chosen = self._directions(directions, normalize, ignore, (x_target, y_target))
         ranges = {"xrange": xrange, "yrange": yrange}
-        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def compute_3d(
         self,
@@ -241,13 +258,14 @@ class LossLandscape:
         save: bool = True,
         *,
         directions: str | Directions = "random",
+        trajectory: Recorded | None = None,
         resume: bool = False,
         recalibrate: bool = False,
     ) -> dict[str, Any]:
         """The loss in a volume of three directions; arguments and result as `compute_2d`, with "zcoordinates"."""
         chosen = self._directions(directions, normalize, ignore, (None, None, None))
         ranges = {"xrange": xrange, "yrange": yrange, "zrange": zrange}
-        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate)
+        return self._compute(ranges, chosen, dir_type, save, resume, recalibrate, trajectory)
 
     def hessian(self, top_k: int = 5, *, trace: bool = True, density: bool = False, blocks: bool = False) -> Spectrum:
         """The curvature of the loss at the net's weights: eigenvalues, trace and density of its Hessian.
@@ -423,39 +441,44 @@ class LossLandscape:
         keep: bool,
         resume: bool,
         recalibrate: bool,
+        recorded: Recorded | None,
     ) -> dict[str, Any]:
+        self._check_kind(dir_type, recalibrate)
+        grid, searched = ranges_of(ranges)
+        file = SurfaceFile(self.surf_file)
+        earlier = file.earlier() if resume else []
+        curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
+        if curve is not None:
+            _check_curve(searched, recorded)
+        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
+            probe, objective, flags = self._probe()
+            snapshot = Snapshot.of(probe, buffers=dir_type == "states")
+            site = self._site(snapshot, probe, objective, self.records or (recorded.weights if recorded else ()))
+            self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
+            population = population_of(self.dataloader)
+            facts = facts_of(directions)
+            described = directions_recipe(facts, snapshot, self.plane)
+            if text := span_sentence(described, grid.ndim):
+                warnings.warn(text, stacklevel=3)
+            recipe = self._recipe(probe, snapshot, described, dir_type, recalibrate)
+            passes = survey_module(
+                probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
+                accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
+                population=population, flags=flags if self.mode == "eval" else None,
+                searched=searched, reach=facts.reach, path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                originals=Snapshot.view(self.net, buffers=dir_type == "states").params, recorded=recorded,
+            )  # fmt: skip
+            self._follow(passes, file if keep else None, grid.size)
+        return self._result()
+
+    def _check_kind(self, dir_type: str, recalibrate: bool) -> None:
+        """Raises ValueError for an unknown `dir_type`, or statistics anew where each batch has its own."""
         if recalibrate and self.mode == "train":
             raise ValueError(
                 "recalibrate=True with mode='train': there BatchNorm takes the statistics of each batch, and none are "
                 "computed anew. Give only one of the two."
             )
-        if dir_type not in DIR_TYPES:
-            raise ValueError(f"dir_type={dir_type!r} is unknown; the choices are {', '.join(DIR_TYPES)}.")
-        grid, searched = ranges_of(ranges)
-        file = SurfaceFile(self.surf_file)
-        earlier = file.earlier() if resume else []
-        curve = directions if isinstance(directions, Bezier) and grid.ndim == 1 else None
-        if searched and curve is not None:
-            raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
-        with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
-            probe, objective, flags = self._probe()
-            snapshot = Snapshot.of(probe, buffers=dir_type == "states")
-            site = Site.at(snapshot, probe, objective, self._batches)
-            self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
-            population = population_of(self.dataloader)
-            facts = directions_recipe(directions, snapshot, self.plane)
-            if text := span_sentence(facts, grid.ndim):
-                warnings.warn(text, stacklevel=3)
-            recipe = self._recipe(probe, snapshot, facts, dir_type, recalibrate)
-            passes = survey_module(
-                probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
-                accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
-                population=population, flags=flags if self.mode == "eval" else None,
-                searched=searched, path=None if curve is None else lambda t: curve.points(t[:, 0]),
-                originals=Snapshot.view(self.net, buffers=dir_type == "states").params,
-            )  # fmt: skip
-            self._follow(passes, file if keep else None, grid.size)
-        return self._result()
+        check_word("dir_type", dir_type, DIR_TYPES)
 
     def _probe(self) -> tuple[nn.Module, Objective, Flags]:
         """A copy of the net in its mode, the objective on it, and the net's training flags; the data are read."""
@@ -466,6 +489,14 @@ class LossLandscape:
         flags = training_flags(probe)
         put_in_mode(probe, self.mode, flags)
         return probe, objective, flags
+
+    def _site(self, snapshot: Snapshot, probe: nn.Module, objective: Objective, records: Sequence[Params]) -> Site:
+        """The centre of the landscape, and what directions may be made of."""
+        original = getattr(self.net, "_orig_mod", self.net)
+        return Site.at(
+            snapshot, probe, Unspoilt(objective), self._batches,
+            records=records, optimizers=self.optimizers, original=original,
+        )  # fmt: skip
 
     def _recipe(
         self, probe: nn.Module, snapshot: Snapshot, directions: DirectionsRecipe, dir_type: str, recalibrate: bool
@@ -493,7 +524,7 @@ class LossLandscape:
                         file.begin(landscape)
                     self._landscape = landscape
                     bar.update(int(landscape.done.sum()) - bar.n)
-                    if file is not None and time.monotonic() - saved > SAVE_EVERY:
+                    if file is not None and time.monotonic() - saved > surface_file.SAVE_EVERY:
                         file.keep(landscape)
                         saved = time.monotonic()
             finally:
@@ -576,6 +607,14 @@ def _line(directions: str | Directions | Range, xrange: Range | None, kind: str)
             f"compute_1d(xrange=(low, high, points), directions={kind!r}), or compute_2d for a plane."
         )
     return kind, given  # type: ignore[return-value]  # `ranges_of` checks it
+
+
+def _check_curve(searched: Sequence[int], recorded: Recorded | None) -> None:
+    """Raises ValueError for what a curve can't have: a range that is found, or the path of a training."""
+    if searched:
+        raise ValueError('xrange="auto" along a curve: it goes from 0 to 1. Give e.g. xrange=(0, 1, 51).')
+    if recorded is not None:
+        raise ValueError("trajectory along a curve: a path has its place on a plane. Call compute_2d with the curve.")
 
 
 def _named(model: Weights | None) -> str:

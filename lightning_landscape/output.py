@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from .landscape import Landscape, Samples
 from .loggers import Shown
 from .phases import SILENT, Phases
 from .plots import PLOTS, encode_picture, to_image
+from .plots.film import FILMS
+from .plots.growing import growing_film, is_growing
 from .plots.run_scale import RunScale
 from .scalars import scalars
 from .storage import EXPORTS, FORMATS, encode, write_whole
@@ -23,6 +26,7 @@ from .storage.layout import data_set_names
 from .summary import summary
 
 PICTURES = ("png", "pdf", "svg")
+FILM_FORMATS = tuple(suffix.removeprefix(".") for suffix in FILMS)
 DATA_FORMATS = tuple(suffix.removeprefix(".") for suffix in FORMATS)
 EXPORT_FORMATS = tuple(suffix.removeprefix(".") for suffix in EXPORTS)
 DATA_NAME = "landscape"
@@ -42,7 +46,7 @@ class Look:
 
     Args:
         plots: kinds of `plots.PLOTS`.
-        formats: of DATA_FORMATS, EXPORT_FORMATS and PICTURES.
+        formats: of DATA_FORMATS, EXPORT_FORMATS, PICTURES and FILM_FORMATS.
         color_scale: one of `plots.COLOR_SCALES`.
         sample_layout: rows × columns of the tiles, e.g. "2x5".
         share_colorbar: one colour bar for all tiles, or one each.
@@ -57,6 +61,16 @@ class Look:
     share_colorbar: bool = True
     every_metric: bool = False
     scale: RunScale | None = None
+
+    @property
+    def films(self) -> tuple[str, ...]:
+        """The formats of films: those that were chosen, or a GIF where there are files with pictures.
+
+        >>> [Look(formats=formats).films for formats in (("h5", "png"), ("h5", "png", "webp"), ("h5",))]
+        [('gif',), ('webp',), ()]
+        """
+        chosen = tuple(name for name in self.formats if name in FILM_FORMATS)
+        return chosen or (("gif",) if set(self.formats) & set(PICTURES) else ())
 
     def metrics(self, landscape: Landscape, kind: str, names: Sequence[str]) -> list[str | None]:
         """The metrics, of those given, that have a picture of this kind; None stands for all of the landscape.
@@ -209,37 +223,62 @@ def draw_pictures(
     """Draw the kinds of `look` and write those of its formats that are pictures (with None: no files).
 
     A kind that this landscape has no picture of is passed over, or a failure where `strict`. Once the time is `over`,
-    the rest is left out. The `phases` are told of each picture. Of these pictures only those are drawn that are
-    `selected`, by kind and metric.
+    the rest is left out. The pictures of the main loss and of the whole landscape come first. The `phases` are told of
+    each picture. Of these pictures only those are drawn that are `selected`, by kind and metric.
     """
     result = Pictures()
     # A letter takes up to 4 bytes, and a name 255 bytes on most file systems.
     stems = data_set_names(landscape.values, longest=50)
-    kinds = [kind for kind in look.plots if strict or _fits(kind, landscape)]
-    count = sum(len(look.metrics(landscape, kind, metrics)) for kind in kinds)
-    for kind in kinds:
-        plot = PLOTS[kind]
-        for name in (name for name in look.metrics(landscape, kind, metrics) if selected(kind, name)):
-            if result.pixels and over():
-                result.left_out.append(kind if name is None else f"{kind} of {name}")
-                continue
-            phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, count)
-            stem = plot.suffix if name is None else f"{stems[name]}_{plot.suffix}"
-            try:
-                figure = plot.draw(landscape, name, **look.options(landscape, kind, name))
-                result.pixels[kind, name] = to_image(figure)
-            except Exception as error:  # noqa: BLE001  # the other pictures are worth having
-                result.failures.append((f"{kind} of {name or landscape.main}", error))
-                continue
-            for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
-                assert write is not None
-                write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
+    kinds = [kind for kind in look.plots if strict or PLOTS[kind].draws(landscape)]
+    pictures = [(kind, name) for kind in kinds for name in look.metrics(landscape, kind, metrics)]
+    pictures.sort(key=lambda picture: picture[1] not in (None, landscape.main))
+    for kind, name in (picture for picture in pictures if selected(*picture)):
+        if result.pixels and over():
+            result.left_out.append(kind if name is None else f"{kind} of {name}")
+            continue
+        phases.tell("drawing", len(result.pixels) + len(result.failures) + 1, len(pictures))
+        stem = PLOTS[kind].suffix if name is None else f"{stems[name]}_{PLOTS[kind].suffix}"
+        try:
+            figure = PLOTS[kind].draw(landscape, name, **look.options(landscape, kind, name))
+            result.pixels[kind, name] = to_image(figure)
+        except Exception as error:  # noqa: BLE001  # the other pictures are worth having
+            result.failures.append((f"{kind} of {name or landscape.main}", error))
+            continue
+        for suffix in [f for f in look.formats if f in PICTURES and write is not None]:
+            assert write is not None
+            write(f"{stem}.{suffix}", partial(encode_picture, figure, f".{suffix}", result.pixels[kind, name]))
     return result
 
 
-def _fits(kind: str, landscape: Landscape) -> bool:
-    """True if a landscape has a picture of this kind."""
-    return landscape.grid.ndim in PLOTS[kind].ndims and not (kind == "tiles" and landscape.samples is None)
+def put_out_films(
+    landscape: Landscape,
+    look: Look,
+    write: Write | None,
+    tag: str = "landscape",
+    over: Callable[[], bool] = _never,
+    phases: Phases = SILENT,
+    frames: int = 40,
+) -> dict[str, bytes]:
+    """Films of the growing path on one landscape: files of the look's formats, and GIFs by tag for the loggers.
+
+    There is one for each kind of `look` that shows a surface with the path. There is none where no path was recorded,
+    or where it is a dot. Once the time is `over`, the rest is left out. A film has that many `frames` at most.
+    """
+    films: dict[str, bytes] = {}
+    stem = data_set_names(landscape.values, longest=50)[landscape.main]
+    kinds = [kind for kind in look.plots if PLOTS[kind].per == "metric" and is_growing(landscape, kind)]
+    for place, kind in enumerate(kinds, 1):
+        phases.tell("drawing films", place, len(kinds))
+        options: dict[str, Any] = look.options(landscape, kind, landscape.main)
+        film = growing_film(landscape, kind, over=over, frames=frames, **options)
+        if len(film) < 2:  # a single picture is none
+            break
+        films[f"{tag}/{kind}_film"] = gif = film.encode()
+        for name in look.films if write is not None else ():
+            assert write is not None
+            encode_film = partial(bytes, gif) if name == "gif" else partial(film.encode, f".{name}")
+            write(f"{stem}_{PLOTS[kind].suffix}_path.{name}", encode_film)
+    return films
 
 
 def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
@@ -249,9 +288,14 @@ def whole_formats(landscape: Landscape, formats: Sequence[str]) -> list[str]:
     >>> line = Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss")
     >>> whole_formats(line, ("csv", "png")), whole_formats(line, ("png",))
     (['csv'], ['h5'])
+    >>> from .trajectory import Trajectory
+    >>> line.trajectory = Trajectory(np.zeros(1), np.zeros((1, 1)), np.zeros(1), np.zeros(1))
+    >>> whole_formats(line, ("csv", "json"))
+    ['json']
     """
     able = [name for name in formats if name in DATA_FORMATS]
-    return [name for name in able if FORMATS[f".{name}"].samples or landscape.samples is None] or ["h5"]
+    has_more = landscape.samples is not None or landscape.trajectory is not None
+    return [name for name in able if FORMATS[f".{name}"].whole or not has_more] or ["h5"]
 
 
 def data_file(folder: Path | None, landscape: Landscape, formats: Sequence[str]) -> Path | None:

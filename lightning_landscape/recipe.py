@@ -42,6 +42,7 @@ class DirectionsRecipe:
         resting_parameters: how many do not.
         dead_filters: filters of weight zero, which filter normalisation leaves at rest.
         checksum: of types, shapes and bits of the directions.
+        labels: the directions in words, e.g. "gradient"; empty where their letters say enough.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class DirectionsRecipe:
     resting_parameters: int | None = None
     dead_filters: int | None = None
     checksum: str | None = None
+    labels: list[str] = field(default_factory=list)
 
     @property
     def normalize(self) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .landscape import Landscape
 from .loggers import Shown, log
-from .output import PICTURES, Files, Look, draw_pictures
+from .output import Files, Look, draw_pictures
 from .phases import SILENT, Phases
 from .plots import PLOTS
 from .plots.film import Film
@@ -177,16 +177,17 @@ class Redrawing:
         return {kind: film.encode() for kind, film in self.films.items() if len(film.steps) > 1}
 
     def write(self, root: Path | None, films: Mapping[str, bytes]) -> list[Path]:
-        """Write films to a folder if the look has files with pictures; gives their paths."""
-        if root is None or self._last is None or not set(self.look.formats) & set(PICTURES):
+        """Write films, given as GIF files, to a folder in the formats of the look; gives their paths."""
+        if root is None or self._last is None:
             return []
         stem = data_set_names(self._last.values, longest=50)[self._last.main]
-        files, names = Files(root), dict[str, bytes]()
-        for kind, film in films.items():
+        files, names = Files(root), list[str]()
+        for kind, gif in films.items():
             steps = self.films[kind].steps
-            names[f"{stem}_{PLOTS[kind].suffix}_steps={steps[0]:06d}-{steps[-1]:06d}.gif"] = film
-        for name, film in names.items():
-            files.write(name, partial(bytes, film))
+            for suffix in self.look.films:
+                names.append(f"{stem}_{PLOTS[kind].suffix}_steps={steps[0]:06d}-{steps[-1]:06d}.{suffix}")
+                other = partial(self.films[kind].encode, f".{suffix}")
+                files.write(names[-1], partial(bytes, gif) if suffix == "gif" else other)
         self.unwritten += files.failures
         return [root / name for name in names if name not in dict(files.failures)]
 

@@ -68,7 +68,7 @@ class Report:
     """The time of a pass, its accelerations, its errors and its failures.
 
     Args:
-        seconds: from its beginning to its last point.
+        seconds: from its beginning to its last point, or the last record of its path.
         accelerations: what the points were measured with, and its gain in a trial; None where there was no trial.
         split_batches: the number of batches, where they did not fit into the memory as they were.
         interpolation: how well the points that were not evaluated are known; None if all were.
@@ -77,6 +77,7 @@ class Report:
         failure: the first error that cost a point.
         no_tiles: why single samples could not be measured.
         left_out: metrics without a surface, since they differ between the processes.
+        no_path: why the path of the training, or the losses of some of its records, are missing.
     """
 
     seconds: float | None = None
@@ -88,3 +89,4 @@ class Report:
     failure: str | None = None
     no_tiles: str | None = None
     left_out: list[str] = field(default_factory=list)
+    no_path: str | None = None

@@ -71,6 +71,7 @@ def facts(landscape: Landscape) -> str:
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
         ("standard error", _largest_error(landscape)),
         ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
+        *_path(landscape),
         ("data", "; ".join(f"{name}: {data.samples} samples" for name, data in recipe.data.items())),
         ("budget", _budget(recipe)),
         ("choice", "; ".join(f"{name}: {data.choice}" for name, data in recipe.data.items() if data.choice)),
@@ -93,7 +94,10 @@ def _known(value: object) -> object:
 
 def _ranges(recipe: Recipe) -> list[tuple[str, str]]:
     """The reason for the range of each axis that was found."""
-    texts = [f"{name} to {r.end:g}: {r.reason} ({r.samples} samples)" for name, r in recipe.ranges.items()]
+    texts = [
+        f"{name} to {r.end:g}: {r.reason}{f' ({r.samples} samples)' if r.samples else ''}"
+        for name, r in recipe.ranges.items()
+    ]
     return [("ends found", "; ".join(texts))] if texts else []
 
 
@@ -102,6 +106,28 @@ def _same_as_loss(recipe: Recipe) -> list[tuple[str, str]]:
     # A step that logs it under its very name has no second name for it.
     names = [f"{name} is {loss}" for name, loss in recipe.same_as_loss.items() if name != f"{loss}_logged"]
     return [("the same", ", ".join(names))] if names else []
+
+
+def _path(landscape: Landscape) -> list[tuple[str, str]]:
+    """The path of the training: its records, how far from the plane they are, and their losses beside the plane's."""
+    path, reason = landscape.trajectory, landscape.report.no_path
+    if path is None:
+        return [("path", f"missing: {reason}")] if reason else []
+    count, shares = len(path.steps), path.residual_shares
+    rows = [
+        ("path", f"{count} records of steps {path.steps[0]:g} to {path.steps[-1]:g}"),
+        (
+            "off the plane",
+            f"{np.median(shares):.3g} of the distance to the centre (median), {shares.max():.3g} at most",
+        ),
+    ]
+    own, plane = (table.get(landscape.main, np.full(count, np.nan)) for table in (path.losses, path.plane_losses))
+    known = [t for t in dict.fromkeys((0, count // 2, count - 1)) if path.measured[t]]
+    losses = [f"{own[t]:.4g} (the plane there {plane[t]:.4g}) at step {path.steps[t]:g}" for t in known]
+    missing = int((~path.measured).sum())
+    if missing:
+        losses.append(f"{missing} of {count} records were not measured{f': {reason}' if reason else ''}")
+    return [*rows, ("path's losses", ", ".join(losses))]
 
 
 def _train_mode(loss: TrainModeLoss | None) -> list[tuple[str, str]]:
@@ -116,6 +142,8 @@ def _directions(recipe: DirectionsRecipe | None) -> list[tuple[str, str]]:
     details = {"kind": recipe.kind, **recipe.settings, "span": recipe.span, "checksum": recipe.checksum}
     if recipe.axes:
         details["axes"] = ", ".join(recipe.axes)
+    if recipe.labels:
+        details["axes"] = " and ".join(recipe.labels)
     details |= {
         "moved": recipe.moved_parameters,
         "resting": recipe.resting_parameters,

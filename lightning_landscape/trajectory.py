@@ -28,6 +28,7 @@ class Trajectory:
         history: numbers of all N ≥ T records of the training, each of shape (N,). Weights are kept of T of them only.
             The columns are "step", "norm", "distance", "step_length", "cosine", "learning_rate" and "loss".
         checkpoints: the steps at which a checkpoint was saved, shape (C,).
+        measured: true where `losses` and `plane_losses` were measured, shape (T,); None for all, if there are any.
 
     >>> path = Trajectory(np.arange(2.0), np.zeros((2, 2)), np.array([3.0, 0.0]), np.array([4.0, 0.0]))
     >>> path.residual_shares.tolist(), path.ndim
@@ -43,10 +44,14 @@ class Trajectory:
     metrics: Columns = field(default_factory=dict)
     history: Columns = field(default_factory=dict)
     checkpoints: Array = field(default_factory=lambda: np.empty(0))
+    measured: NDArray[np.bool_] = None  # type: ignore[assignment]  # filled below
 
     def __post_init__(self) -> None:
-        columns = {"points": self.points, "residuals": self.residuals, "distances": self.distances}
-        for name, column in {**columns, **self.losses, **self.plane_losses, **self.metrics}.items():
+        if self.measured is None:
+            object.__setattr__(self, "measured", np.full(len(self.steps), bool(self.losses)))
+        columns = [("points", self.points), ("residuals", self.residuals), ("distances", self.distances)]
+        columns += [("measured", self.measured), *self.losses.items(), *self.plane_losses.items()]  # type: ignore[list-item]
+        for name, column in (*columns, *self.metrics.items()):
             if len(column) != len(self.steps):
                 raise ValueError(f"{name} has {len(column)} rows for {len(self.steps)} steps: give one row a step.")
         lengths = {name: len(column) for name, column in self.history.items()}
@@ -62,6 +67,45 @@ class Trajectory:
     def residual_shares(self) -> Array:
         """residuals / distances, shape (T,): near 1 where the plane shows little of the record; 0 at the centre."""
         return np.divide(self.residuals, self.distances, out=np.zeros(len(self.steps)), where=self.distances > 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        tables = [self.losses, self.plane_losses, self.metrics, self.history]
+        single = [self.steps, self.points, self.residuals, self.distances, self.checkpoints, self.measured]
+        return sum(array.nbytes for array in (*single, *(column for table in tables for column in table.values())))
+
+    def record(self, t: int, losses: Mapping[str, float], plane_losses: Mapping[str, float]) -> None:
+        """Fill in the losses of record t, in place.
+
+        Args:
+            t: the place of the record.
+            losses: by metric, the value of the record itself.
+            plane_losses: by metric, the value of the plane at its point.
+        """
+        for table, values in ((self.losses, losses), (self.plane_losses, plane_losses)):
+            for name, value in values.items():
+                table.setdefault(name, np.full(len(self.steps), np.nan))[t] = value
+        self.measured[t] = True
+
+    def take_over(self, other: Trajectory) -> None:
+        """Fill in the losses of records that only another path on the same plane has measured.
+
+        A record is the same if its step and its distances are.
+        """
+        places = {row: t for t, row in enumerate(other._rows())}
+        for t, row in enumerate(self._rows()):
+            place = places.get(row)
+            if place is not None and other.measured[place] and not self.measured[t]:
+                losses, plane_losses = (
+                    {name: float(column[place]) for name, column in table.items()}
+                    for table in (other.losses, other.plane_losses)
+                )
+                self.record(t, losses, plane_losses)
+
+    def _rows(self) -> list[tuple[float, float, float]]:
+        """Step, residual and distance of each record, which tell it from others."""
+        return list(zip(self.steps.tolist(), self.residuals.tolist(), self.distances.tolist(), strict=True))
 
 
 def equal_trajectories(a: Trajectory | None, b: Trajectory | None) -> bool:

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from .directions import PCA, Directions, Random, Site, random_walk_shares, recipe
+from .arguments import check_word
+from .directions import KINDS, PCA, Directions, Site, make_directions, random_walk_shares, recipe
 from .evaluators import evaluate
 from .evaluators.modes import MODES as MODEL_MODES
 from .isolation.module_copy import module_copy
@@ -31,7 +33,6 @@ from .weights.plane import Plane
 
 log = logging.getLogger(__name__)
 MODES = ("1d", "2d", "3d", "1d+2d")
-DIRECTION_MODES = ("random", "pca")
 Loss = Callable[..., Any]
 
 
@@ -121,6 +122,7 @@ class LossLandscapeWriter:
         pre_batch_hook: Callable[[Any], Any] | None = None,
         post_batch_hook: Callable[[Any, Any, Any], Any] | None = None,
         device: torch.device | str | None = None,
+        optimizers: Optimizer | Sequence[Optimizer] = (),
     ) -> dict[str, Any]:
         """Measure the loss around the model, which is not changed, on the same batches at every point.
 
@@ -133,7 +135,8 @@ class LossLandscapeWriter:
                 PCA directions have length 1: None reaches a fifth beyond the recorded path.
             mode: "1d", "2d", "3d", or "1d+2d" for a line and the plane that holds it.
             directions: of an earlier `get_directions`, in place of new ones.
-            direction_mode: "random" or "pca"; None for "pca" if `build_trajectory` has been called with it.
+            direction_mode: "random", "pca", "gradient", "update" or "mixed"; None for "pca" if `build_trajectory` has
+                been called with it, else "random".
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.
@@ -142,6 +145,7 @@ class LossLandscapeWriter:
             pre_batch_hook: what a batch goes through before it is frozen.
             post_batch_hook: ``(outputs, inputs, targets) -> loss``, in place of `loss_fn`.
             device: where to measure; None for the model's own.
+            optimizers: those that train the model, for "update".
 
         Returns:
             What the file will hold of these landscapes.
@@ -150,29 +154,28 @@ class LossLandscapeWriter:
             ValueError: for an unknown mode, a wrong `grid_size` or `range_scale`, no loss, or PCA without enough
                 recorded weights.
         """
-        _known("mode", mode, MODES)
+        check_word("mode", mode, MODES)
         _check_size(grid_size, range_scale)
-        _known("model_mode", model_mode, MODEL_MODES)
+        check_word("model_mode", model_mode, MODEL_MODES)
         if direction_mode is None:
             direction_mode = "pca" if self._path_recipe.get("kind") == "pca" else "random"
-        _known("direction_mode", direction_mode, DIRECTION_MODES)
+        check_word("direction_mode", direction_mode, tuple(KINDS))
         loss = _loss(custom_loss_fn or loss_fn, post_batch_hook, regularizer, regularizer_weight)
         net = model if device is None else module_copy(model, {}).to(device)
         loader = data_loader if pre_batch_hook is None else map(pre_batch_hook, data_loader)
         landscape = LossLandscape(
             net, loader, loss, surf_file=self.log_dir / "landscape.json", seed=self.seed, max_batches=max_batches,
             mode=model_mode,  # type: ignore[arg-type]
+            records=self.recorder.weights, optimizers=optimizers,
         )  # fmt: skip
-        kind: Directions = PCA(self.recorder.weights) if direction_mode == "pca" else Random(seed=self.seed)
-        if directions is not None:
-            kind = _given(directions)
+        kind = make_directions(direction_mode, seed=self.seed) if directions is None else _given(directions)
         for part in mode.split("+"):
             k = int(part[0])
             scale = 0.1 if range_scale is None else range_scale  # of the norm of each filter
             ranges = [(-scale, scale, grid_size)] * k
             if isinstance(kind, PCA) and range_scale is None:
-                snapshot = Snapshot.of(net)
-                ranges = self._around_path(Plane(snapshot.params, kind(Site.at(snapshot, net, None, []), k)), grid_size)
+                site = Site.at(Snapshot.of(net), net, None, [], records=self.recorder.weights)
+                ranges = self._around_path(Plane(site.params, kind(site, k)), grid_size)
             names = ("xrange", "yrange", "zrange")[:k]
             compute = (landscape.compute_1d, landscape.compute_2d, landscape.compute_3d)[k - 1]
             compute(**dict(zip(names, ranges, strict=True)), directions=kind, save=False)  # type: ignore[arg-type]
@@ -216,7 +219,7 @@ class LossLandscapeWriter:
         Raises:
             ValueError: if nothing was recorded, or too little for PCA, or there are no directions for "fixed".
         """
-        _known("mode", mode, ("pca", "fixed"))
+        check_word("mode", mode, ("pca", "fixed"))
         if not self.recorder.weights:
             raise ValueError("Nothing was recorded: call record_checkpoint(model, epoch) during the training.")
         snapshot = Snapshot.of(model)
@@ -294,7 +297,7 @@ class LossLandscapeWriter:
             objective, _ = objective_of(loss_fn, device.type == "cuda")
             batches = frozen_batches(objective, loader, device, self.seed, max_batches)
         for i in unknown:
-            params = {name: tensor.to(device) for name, tensor in self.recorder.weights[i].items()}
+            params = {name: tensor.to(device) for name, tensor in self.recorder.weights[int(i)].items()}
             still = Plane(params, ({name: torch.zeros_like(tensor) for name, tensor in params.items()},))
             measured = evaluate(objective, model, still, np.zeros((1, 1)), batches, seed=self.seed)
             losses[i] = measured[objective.main(list(measured))][0]
@@ -382,8 +385,3 @@ def _check_size(grid_size: object, range_scale: float | None) -> None:
         raise ValueError(f"grid_size={grid_size!r}: give the points along each direction, at least 2.")
     if range_scale is not None and not 0 < range_scale < np.inf:
         raise ValueError(f"range_scale={range_scale!r}: give how far to go, more than 0, or None.")
-
-
-def _known(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; the choices are {', '.join(choices)}.")

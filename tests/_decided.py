@@ -18,11 +18,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.accelerations import proof
 from lightning_landscape.accelerations.trial import Choice
-from lightning_landscape.survey import budget, survey
+from lightning_landscape.survey import budget, surface_file, survey
 from lightning_landscape.trainer import measure
 
 from ._two_processes import leave  # noqa: F401  # at the exit
@@ -179,7 +178,7 @@ def measured(name: str, out: Path, rank: int | None) -> dict[str, Any]:
     record = survey.Survey._record
     with ExitStack() as stack:
         stack.enter_context(patch.object(survey.Survey, "_record", count))
-        stack.enter_context(patch.object(home, "SAVE_EVERY", 0.0 if name == "fails" else 1e9))
+        stack.enter_context(patch.object(surface_file, "SAVE_EVERY", 0.0 if name == "fails" else 1e9))
         for each in patches(rank, trainer):
             stack.enter_context(each)
         trainer.validate(module, DataLoader(Numbers(130), size), verbose=False)

@@ -21,11 +21,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback, load
+from lightning_landscape.survey import surface_file
 
 torch.set_num_threads(1)
-home.SAVE_EVERY = 0.0
+surface_file.SAVE_EVERY = 0.0
 
 
 class Net(L.LightningModule):
@@ -67,7 +67,7 @@ def train(disk: Path, with_it: bool = True) -> dict[str, Any]:
     data = TensorDataset(torch.randn(20, 4, generator=generator), torch.arange(20) % 3)
     callback = LossLandscapeCallback(
         every_n_epochs=2, at_train_end=False, x=(-1, 1, 3), y=(-1, 1, 3), samples=0, plots=["slices"],
-        formats=["h5", "npz", "png"], dirpath=disk / "landscapes",
+        formats=["h5", "npz", "png"], dirpath=disk / "landscapes", trajectory=False,
     )  # fmt: skip
     logger = Pictures()
     trainer = L.Trainer(

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-import lightning_landscape.callback as home
 from lightning_landscape import LossLandscapeCallback
+from lightning_landscape.survey import surface_file
 
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 out, pause, seed, task = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-home.SAVE_EVERY = 0.05
+surface_file.SAVE_EVERY = 0.05
 
 
 class Calls:

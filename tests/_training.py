@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 from lightning.pytorch.loggers.logger import Logger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from lightning_landscape.paths.project import Recorded
+from lightning_landscape.trainer.recording import KEY
+from lightning_landscape.weights.parameters import Params
 
 CLASSES, FEATURES = 3, 6
 
@@ -138,13 +143,19 @@ def fit(root: Path, callbacks: list[Any], *, epochs: int = 4, interrupts: Any = 
         "callbacks": (stopping.state_dict(), without_paths(checkpoint.state_dict())),
         "reads": (train.dataset.reads, val.dataset.reads),  # type: ignore[attr-defined]
         "checkpoints": {
-            path.name: without_paths(torch.load(path, weights_only=False)) for path in sorted(root.glob("*.ckpt"))
+            path.name: without_paths(without_records(torch.load(path, weights_only=False)))
+            for path in sorted(root.glob("*.ckpt"))
         },
         "torch": torch.get_rng_state(),
         "numpy": np.random.get_state(),  # noqa: NPY002
         "python": random.getstate(),
         "log attribute": "log" in vars(module),
     }
+
+
+def without_records(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint without the entry that the recorder of the weights adds."""
+    return {name: value for name, value in checkpoint.items() if name != KEY}
 
 
 def without_paths(value: Any) -> Any:
@@ -172,3 +183,21 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
     else:
         same = type(a) is type(b) and bool(a == b)
     return [] if same else [f"{where}: {a!r} and {b!r}"]
+
+
+class Counted(Sequence[float]):
+    """0, 1, … for as many records as there are by now."""
+
+    def __init__(self, weights: Sequence[Params]) -> None:
+        self.weights = weights
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, index: Any) -> Any:
+        return range(len(self.weights))[index]
+
+
+def recorded(weights: Sequence[Params]) -> Recorded:
+    """Records of weights, one a step; the list may grow."""
+    return Recorded(Counted(weights), weights)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
-import lightning_landscape.callback as home
 import lightning_landscape.survey.survey as survey
 from lightning_landscape import Grid, Landscape, LossLandscapeCallback
+from lightning_landscape.survey import surface_file
 
 torch.set_num_threads(1)
 
@@ -86,7 +86,7 @@ def validated(trainer: L.Trainer, module: Net, kill: bool = False) -> int:
         record(landscape, *arguments)
         count += 1
 
-    with patch.object(Landscape, "record", counted), patch.object(home, "SAVE_EVERY", 0.0):
+    with patch.object(Landscape, "record", counted), patch.object(surface_file, "SAVE_EVERY", 0.0):
         trainer.validate(module, DataLoader(numbers(21), 8), verbose=False)
     return count
 

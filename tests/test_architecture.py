@@ -26,12 +26,13 @@ PACKAGE = "lightning_landscape"
 # From the ground up; an import may only point down, or stay on its floor.
 FLOORS = {
     "values": {
-        "version", "recipe", "report", "trajectory", "landscape", "scalars", "local_paths", "interpolation", "storage",
-        "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary", "spectrum",
+        "version", "recipe", "report", "topology", "trajectory", "landscape", "scalars", "local_paths", "interpolation",
+        "arguments", "storage", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
+        "barrier_matrix", "spectrum",
     },
     "torch core": {
-        "weights", "isolation", "objectives", "curvature", "directions", "evaluators", "accelerations", "survey",
-        "paths", "loss_landscape", "writer",
+        "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
+        "loss_landscape", "writer", "alignment", "curvature",
     },
     "Lightning": {"trainer", "distributed"},
     "callback, CLI": {"callback", "cli", "models"},
@@ -41,9 +42,9 @@ LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in 
 # Libraries beside the standard library: the lowest floor that may know them.
 LIBRARIES = {
     **dict.fromkeys(["numpy", "matplotlib", "mpl_toolkits", "PIL", "h5py", "msgspec", "wandb"], 0),
-    **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage"], 0),
+    **dict.fromkeys(["tensorboard", "plotly", "vtkmodules", "skimage", "imageio_ffmpeg"], 0),
     **dict.fromkeys(["torch", "curvlinops", "lightning_utilities"], 1),  # the last knows neither torch nor Lightning
-    **dict.fromkeys(["tqdm", "xxhash"], 1),
+    **dict.fromkeys(["tqdm", "xxhash", "scipy"], 1),
     "IPython": 0,
     **dict.fromkeys(["lightning", "pytorch_lightning", "torchmetrics", "rich"], 2),
     **dict.fromkeys(["torchvision", "sklearn", "jsonargparse"], 3),
@@ -57,10 +58,12 @@ HOMES = {
     "PIL": "plots",
     "vtkmodules": "storage",
     "skimage": "plots",
+    "imageio_ffmpeg": "plots",
     "wandb": "loggers",
     "torchvision": "models",
     "sklearn": "models",
     "xxhash": "weights",
+    "scipy": "alignment",
 }
 # Private names of other libraries than Lightning, which have no public way: torch, torchmetrics, matplotlib, os.
 FOREIGN_PRIVATE = {

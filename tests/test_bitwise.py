@@ -36,8 +36,8 @@ class Counting(LossLandscapeCallback):
 
     passes = 0
 
-    def _show(self, *args: Any) -> None:
-        super()._show(*args)
+    def _finish(self, *args: Any) -> None:
+        super()._finish(*args)
         self.passes += 1
 
 
@@ -118,8 +118,8 @@ class Interrupted(LossLandscapeCallback):
     error: BaseException = RuntimeError("in the middle")
     points = 0
 
-    def _measure(self, *arguments: Any) -> Any:
-        import lightning_landscape.callback as home
+    def _run(self, *arguments: Any, **options: Any) -> None:
+        import lightning_landscape.trainer.rank_points as home
 
         real, owner = home.measuring, self
 
@@ -137,7 +137,7 @@ class Interrupted(LossLandscapeCallback):
 
         home.measuring = measuring  # type: ignore[assignment]
         try:
-            return super()._measure(*arguments)
+            super()._run(*arguments, **options)
         finally:
             home.measuring = real
 

@@ -385,7 +385,7 @@ def test_a_run_of_the_same_settings_takes_the_plan_that_it_finds(tmp_path: Path)
     assert first.landscape.recipe.samples == 128
     again, _, _ = fit(tmp_path, 1, 0.0001, budget="40s", every_n_epochs=None)
     assert again.landscape.recipe.samples == 128
-    assert len(list((tmp_path / "landscape").iterdir())) == 1
+    assert len(list((tmp_path / "landscape").glob("step=*"))) == 1
     other, _, _ = fit(tmp_path, 1, 0.0001, budget="40s", every_n_epochs=None, max_samples=300)
     assert other.landscape.recipe.samples == 300
 
@@ -431,6 +431,23 @@ def test_pictures_that_there_is_no_time_for_are_left_out(tmp_path: Path, caplog:
     (told,) = [line for line in caplog.text.splitlines() if "no time was left for the pictures" in line]
     assert "surface of train_loss, slices of train_loss of step 32; lightning-landscape plot draws them" in told
     assert "contour" not in told
+
+
+def test_with_auto_the_main_loss_has_all_of_its_pictures(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They cost little beside the points, however slow the machine is when they are drawn."""
+    monkeypatch.setattr(reports, "to_image", lambda figure: CLOCK.takes(40.0) or np.zeros((2, 2, 3), dtype=np.uint8))
+    landscapes = callback(
+        **GRID, accelerate=False, budget="auto", data=["train", "val"], plots=["contour", "heat", "surface", "slices"],
+        every_n_epochs=None, formats=["h5", "png"],
+    )  # fmt: skip
+    with caplog.at_level("INFO", "lightning_landscape"):
+        train(Net(), [loader(), loader(48, shuffle=False)], [landscapes], tmp_path, max_epochs=1)
+    folder = tmp_path / "landscape" / "step=000032"
+    names = sorted(path.name for path in folder.glob("*.png"))
+    assert names == [f"train_loss_{name}.png" for name in ("1dslices", "2dcontour", "2dheat", "3dsurface")]
+    assert "no time was left for the pictures contour of val_loss" in caplog.text
 
 
 @pytest.mark.parametrize("last", [True, False], ids=["with the last landscape", "without"])

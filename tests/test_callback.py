@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -23,8 +22,9 @@ from torchmetrics.classification import MulticlassAUROC
 import lightning_landscape as ll
 from lightning_landscape import LossLandscapeCallback
 from lightning_landscape.distributed.ranks import OtherRankError
-from lightning_landscape.landscape import equal
+from lightning_landscape.landscape import Landscape, equal
 from lightning_landscape.plots.furniture import provenance
+from lightning_landscape.trainer.pass_files import PassFiles
 
 from ._training import differences
 
@@ -291,7 +291,7 @@ def test_files_and_tensorboard(tmp_path: Path) -> None:
     folder = Path(str(runner.log_dir)) / "landscape"
     kinds = ["2dcontour", "3dsurface", "1dslices"]
     films = {f"train_loss_{kind}_steps=000004-000008.gif" for kind in kinds}
-    assert {path.name for path in folder.iterdir()} == {"step=000004", "step=000008", *films}
+    assert {path.name for path in folder.iterdir()} == {"step=000004", "step=000008", "trajectory", *films}
     pictures = {f"{name}.png" for name in [*(f"train_loss_{k}" for k in kinds), "samples"]}
     files = {path.name for path in (folder / "step=000008").iterdir()}
     assert files == {*pictures, "landscape.h5", "log.txt", "selected_samples.json"}
@@ -567,14 +567,13 @@ def test_the_last_weights_of_an_averaging_callback_are_measured(tmp_path: Path) 
 def test_a_full_disk_costs_the_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    import lightning_landscape.callback as home
     import lightning_landscape.output as reporting
 
     def full(*args: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(reporting, "write_whole", full)
-    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     callback = small(every_n_epochs=1, strict=False, plots=["heat"])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -619,23 +618,25 @@ def test_without_a_folder_the_pictures_reach_the_loggers(tmp_path: Path, monkeyp
     assert list(tmp_path.rglob("*.h5")) == []
 
 
-def test_a_rank_keeps_its_points_where_another_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*args: Any) -> None:
+def test_a_rank_keeps_its_points_where_another_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def fails(trainer: Any) -> Any:
+        yield
         raise OtherRankError("rank 1 failed")
 
-    callback, part, kept = small(), object(), []
-    monkeypatch.setattr("lightning_landscape.callback.raise_together", fails)
-    with pytest.raises(OtherRankError):
-        callback._together(None, SimpleNamespace(keep=kept.append), part, None)  # type: ignore[arg-type]
-    assert kept == [part]
+    monkeypatch.setattr("lightning_landscape.trainer.rank_points.failing_together", fails)
+    callback = small(strict=False, dirpath=tmp_path)
+    with pytest.warns(UserWarning, match="rank 1 failed"):
+        fit(tmp_path, callback)
+    assert ll.load(tmp_path / "step=000008" / "landscape.h5").done.all()
+    assert callback.landscape is not None
+    assert callback.landscapes == {}
 
 
 def test_a_folder_that_vanishes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 
-    import lightning_landscape.callback as home
-
-    monkeypatch.setattr(home, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     out = tmp_path / "out"
 
     def vandal(module: Any, batch: Any) -> Tensor:
@@ -734,7 +735,7 @@ def test_testing_after_a_fit_leaves_the_landscape_of_the_fit(tmp_path: Path) -> 
     callback, module, loader = small(dirpath=tmp_path / "out"), Tested(), DataLoader(data(), 8)
     runner = fit(tmp_path, callback, module)
     runner.test(module, loader, verbose=False)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["step=000008"]  # nobody asked for more
+    assert [path.name for path in (tmp_path / "out").glob("step=*")] == ["step=000008"]  # nobody asked for more
 
     both = small(dirpath=tmp_path / "both", data=["train", "test"])
     runner = trainer(tmp_path, both)
@@ -743,7 +744,7 @@ def test_testing_after_a_fit_leaves_the_landscape_of_the_fit(tmp_path: Path) -> 
     runner.fit(module, loader)
     kept = both.landscape
     runner.test(module, loader, verbose=False)
-    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["step=000008", "step=000008-test"]
+    assert sorted(path.name for path in (tmp_path / "both").glob("step=*")) == ["step=000008", "step=000008-test"]
     assert both.landscapes[8] is kept
 
 
@@ -1098,15 +1099,18 @@ def test_a_pass_with_other_tiles_is_measured_anew(tmp_path: Path) -> None:
 def test_what_was_kept_in_progress_does_not_stay_beside_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightning_landscape.callback.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     kept: list[bool] = []
 
-    class Watching(LossLandscapeCallback):
-        def _keep(self, *args: Any) -> None:
-            super()._keep(*args)
-            kept.append(any(tmp_path.rglob("landscape.h5")))
+    plain = PassFiles.keep
 
-    callback = Watching(x=(-1, 1, 3), y=None, samples=0, formats=["npz"], every_n_epochs=None, strict=True)
+    def watched(files: PassFiles, landscape: Landscape) -> Any:
+        failures = plain(files, landscape)
+        kept.append(any(tmp_path.rglob("landscape.h5")))
+        return failures
+
+    monkeypatch.setattr(PassFiles, "keep", watched)
+    callback = LossLandscapeCallback(x=(-1, 1, 3), y=None, samples=0, formats=["npz"], every_n_epochs=None, strict=True)
     fit(tmp_path, callback, max_epochs=1)
     assert kept
     assert all(kept)

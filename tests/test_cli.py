@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.ImageSequence
 import pytest
 
 from lightning_landscape import Grid, Landscape, load, save
 from lightning_landscape.cli import main
-from lightning_landscape.plots import COLOR_SCALES, PLOTS
+from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
 from lightning_landscape.recipe import DirectionsRecipe, Recipe
 from lightning_landscape.storage import EXPORTS, FORMATS
+from tests.plots.walks import walk
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +122,35 @@ def test_plot_takes_kinds_metric_format_and_folder(file: Path, capsys: pytest.Ca
     assert run("plot", file, "--out", out, *options) == 0
     assert sorted(p.name for p in out.iterdir()) == ["val_acc_1dslices.svg", "val_acc_2dheat.svg"]
     assert "logarithmic colours" in (out / "val_acc_2dheat.svg").read_text(encoding="utf-8")
+
+
+def test_film_of_one_landscape_shows_its_path(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landscape = bowl(2)
+    landscape.trajectory = walk(2)
+    monkeypatch.setattr("lightning_landscape.storage.load", lambda path: landscape)
+    for options, path in (([], file.with_suffix(".gif")), (["--out", file.parent / "a.webp"], file.parent / "a.webp")):
+        assert run("film", file, "--frames", "4", "--kind", "heat", *options) == 0
+        assert Path(capsys.readouterr().out.strip()) == path
+        with PIL.Image.open(path) as image:
+            assert image.n_frames == 4
+    landscape.trajectory = None
+    assert run("film", file) == 1
+    assert "this landscape has no path of a training" in capsys.readouterr().err
+    assert run("film", file, "--out", "a.avi") == 1
+    assert "films are written as .gif, .webp, .mp4, not as '.avi'" in capsys.readouterr().err
+
+
+def test_film_of_several_landscapes_has_a_frame_each_in_their_order_and_on_one_scale(tmp_path: Path) -> None:
+    """The lowest and the highest value of all are 1 and 12: the colours of each frame say so."""
+    files = [save(bowl(step=step, scale=scale), tmp_path / f"{step}.h5") for step, scale in ((20, 2.0), (3, 1.0))]
+    assert run("film", *files, "--kind", "heat", "--out", tmp_path / "a.webp") == 0
+    with PIL.Image.open(tmp_path / "a.webp") as image:
+        found = [np.asarray(frame.convert("RGB")) for frame in PIL.ImageSequence.Iterator(image)]
+    for frame, step, scale in zip(found, (3, 20), (1.0, 2.0), strict=True):
+        expected = to_image(bowl(step=step, scale=scale).plot("heat", vmin=1.0, vmax=12.0))
+        np.testing.assert_array_equal(frame, expected)
 
 
 def test_plot_gives_each_of_several_files_a_folder(tmp_path: Path) -> None:
@@ -227,7 +259,7 @@ for name in ("torch", "lightning", "pytorch_lightning", "torchvision"):
 from lightning_landscape.cli import main
 file, out = {str(file)!r}, {str(file.parent)!r}
 for command in (["view", file], ["plot", file, "--kinds", "heat"], ["export", file, "--to", "npz"],
-                ["compare", file, file, "--out", out + "/c.png"]):
+                ["film", file, file, "--kind", "heat"], ["compare", file, file, "--out", out + "/c.png"]):
     assert main(command) == 0, command
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lightning_landscape import LossLandscapeCallback
+from lightning_landscape import LossLandscapeCallback, Recording
 from lightning_landscape.directions import recipe
 
 from ._limits import HANG
@@ -23,7 +23,7 @@ OPTIONS: dict[str, Any] = {
     "sample_layout": "1x3", "color_scale": "quantile",
     "vmin": 0.5, "vmax": 3.0, "levels": None, "share_colorbar": False, "plots": ["slices"],
     "dirpath": "somewhere", "formats": ["npz", "svg"], "accelerate": False, "tolerance": 0.01, "budget": "2min",
-    "strict": True,
+    "trajectory": False, "strict": True,
 }  # fmt: skip
 
 
@@ -42,7 +42,10 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
     path.write_text(yaml(given))
     parsed = cli.LightningCLI(boring, run=False, args=["--config", str(path)])
     (callback,) = [c for c in parsed.trainer.callbacks if isinstance(c, LossLandscapeCallback)]
-    by_hand = LossLandscapeCallback(**given)
+    recording = given.get("trajectory", "auto")
+    recording = Recording(**recording) if isinstance(recording, dict) else recording
+    by_hand = LossLandscapeCallback(**{**given, "trajectory": recording})
+    assert callback._path.choice == by_hand._path.choice
     for name in ("every_n_epochs", "every_n_train_steps", "at_train_end", "dirpath", "strict", "look", "budget"):
         assert getattr(callback, name) == getattr(by_hand, name), name
     own, expected = vars(callback.settings).copy(), vars(by_hand.settings).copy()
@@ -59,6 +62,8 @@ def check(namespace: str, path: Path, given: dict[str, Any]) -> None:
         {"y": [0, 1, 5], "data": "test", "ignore": "biasbn", "budget": 0.05},
         {"accelerate": "bf16", "levels": [0, 0.5, 2.5]},
         {"x": "auto", "y": ["auto", 21], "at_train_end": "best"},
+        {"trajectory": {"every_n_steps": 10, "keep": 16, "max_bytes": "1GiB"}},
+        {"trajectory": "auto"},
     ],
 )
 def test_a_config(tmp_path: Path, given: dict[str, Any]) -> None:

@@ -607,7 +607,7 @@ def test_a_full_disk_costs_no_values(make, tmp_path, monkeypatch):
 
     expected = make(surf_file=tmp_path / "a.h5").compute_2d(**RANGES)["losses"]
     monkeypatch.setattr("lightning_landscape.storage.write_whole", full)
-    monkeypatch.setattr("lightning_landscape.loss_landscape.SAVE_EVERY", 0.0)
+    monkeypatch.setattr("lightning_landscape.survey.surface_file.SAVE_EVERY", 0.0)
     landscape = make(surf_file=tmp_path / "b.h5")
     with pytest.warns(UserWarning, match=r"could not be saved in .*b\.h5 \(OSError: .*No space left") as caught:
         result = landscape.compute_2d(**RANGES)

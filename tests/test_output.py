@@ -1,14 +1,18 @@
 """The files of a finished pass: names that fit any file system, numbers that any JSON parser reads."""
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
-from lightning_landscape.output import Files, Look, previous, put_out, samples_as_json
+from lightning_landscape.output import Files, Look, previous, put_out, put_out_films, samples_as_json
 from lightning_landscape.recipe import Recipe
+from tests.plots.walks import walk
 
 
 def refuse(constant):
@@ -74,10 +78,10 @@ def shown_tags(names, plots=("contour", "surface", "slices", "tiles"), **look):
 
 def test_every_other_metric_has_the_first_kind_only():
     assert shown_tags(["loss", "acc"]) == [
-        "landscape/contour", "landscape acc/contour", "landscape/surface", "landscape/slices", "landscape/tiles",
+        "landscape/contour", "landscape/surface", "landscape/slices", "landscape/tiles", "landscape acc/contour",
     ]  # fmt: skip
     assert shown_tags(["loss", "acc"], ("surface", "heat")) == [
-        "landscape/surface", "landscape acc/surface", "landscape/heat",
+        "landscape/surface", "landscape/heat", "landscape acc/surface",
     ]  # fmt: skip
     assert len(shown_tags(["loss", "acc"], every_metric=True)) == 7
 
@@ -95,6 +99,38 @@ def test_files_that_are_there_may_be_left_as_they_are(tmp_path):
     Files(tmp_path, replace=True).write("b", lambda: b"new")
     Files(tmp_path, replace=False).write("c", lambda: b"new")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"old", "b": b"new", "c": b"new"}
+
+
+def with_path(**fields):
+    x = Grid.from_ranges((-1, 1, 5), (-1, 1, 5))
+    values = {"loss": 1 + (x.points**2).sum(axis=1).reshape(x.shape)}
+    return Landscape(x, values, "loss", trajectory=replace(walk(), **fields))
+
+
+def test_films_of_a_path_are_files_of_every_format_and_gifs_for_the_loggers(tmp_path):
+    look = Look(plots=("contour", "heat", "slices", "path"), formats=("h5", "webp", "gif"))
+    films = put_out_films(with_path(), look, Files(tmp_path).write, "landscape_path", frames=3)
+    assert [*films] == ["landscape_path/contour_film", "landscape_path/heat_film"]
+    names = {f"loss_{kind}_path.{suffix}" for kind in ("2dcontour", "2dheat") for suffix in ("gif", "webp")}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert (tmp_path / "loss_2dheat_path.gif").read_bytes() == films["landscape_path/heat_film"]
+    for path in tmp_path.iterdir():
+        with PIL.Image.open(path) as image:
+            assert (image.format.lower(), image.n_frames) == (path.suffix[1:], 3)
+
+
+def test_there_is_no_film_of_a_dot_or_without_a_path():
+    dot = with_path(points=0.001 * walk().points)
+    bare = replace(dot, trajectory=None)
+    assert put_out_films(dot, Look(), None) == put_out_films(bare, Look(), None) == {}
+
+
+def test_without_time_a_film_has_fewer_frames_or_there_is_none():
+    look, left = Look(plots=("contour", "heat")), iter([False, False, True, True])
+    (film,) = put_out_films(with_path(), look, None, over=lambda: next(left)).values()
+    with PIL.Image.open(io.BytesIO(film)) as image:
+        assert image.n_frames == 3
+    assert put_out_films(with_path(), look, None, over=lambda: True) == {}
 
 
 def test_the_log_begins_with_the_reading(tmp_path):

@@ -19,7 +19,8 @@ from lightning_landscape.objectives.base import CannotMeasureError
 from lightning_landscape.output import Look, put_out
 from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.storage.lock import Lock
-from lightning_landscape.trainer.pass_files import PassFiles, check_folder, continuation_advice, continued_folders
+from lightning_landscape.trainer.folders import check_folder, continuation_advice, continued_folders
+from lightning_landscape.trainer.pass_files import PassFiles
 
 ALONE = SimpleNamespace(world_size=1)
 NAME = "step=000008"

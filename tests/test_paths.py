@@ -62,7 +62,7 @@ TAKERS = {
     "path of load": (load, "/a.h5"),
     "path of export_paraview": (lambda path: export_paraview(bowl(), path), "/a.vtp"),
     "target": (weights_of, "/a.ckpt"),
-    "target of a recorder": (lambda path: Recorder.of_files([path]), "/a.ckpt"),
+    "paths of a recorder": (lambda path: Recorder.of_files([path]), "/a.ckpt"),
 }
 
 
@@ -88,9 +88,9 @@ def test_the_tilde_is_the_home_folder_everywhere(tmp_path, monkeypatch):
     save(bowl(), "~/b/c.json")
     assert load("~/b/c.json").main == "loss"
     export_paraview(bowl(), "~/b/c.vtp")
-    torch.save(nn.Linear(2, 1).state_dict(), home / "net.pt")
-    assert set(weights_of("~/net.pt")) == {"weight", "bias"}
-    assert len(Recorder.of_files(["~/net.pt"]).weights) == 1
+    torch.save(nn.Linear(2, 1).state_dict(), home / "net1.pt")
+    assert set(weights_of("~/net1.pt")) == {"weight", "bias"}
+    assert Recorder.of_files(["~/net1.pt"]).weights[0].keys() == {"weight", "bias"}
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 

@@ -83,15 +83,76 @@ def test_a_path_in_its_own_plane_has_no_residual():
     np.testing.assert_allclose(np.linalg.norm(path.points, axis=1), path.distances, atol=1e-12)
 
 
-def test_checkpoints_on_disk(walk, tmp_path):
-    net, _ = walk
-    for i in range(3):
-        net[0].bias.data += 1
-        torch.save({"state_dict": net.state_dict()}, tmp_path / f"{i}.ckpt")
-    recorder = Recorder.of_files(sorted(tmp_path.iterdir()))
-    assert recorder.steps == [0, 1, 2]
+def save(path, value, **entries):
+    torch.save({"state_dict": {"weight": torch.full((1, 1), float(value))}, **entries}, path)
+
+
+def test_files_are_sorted_by_the_number_in_their_name(tmp_path):
+    steps = (10_000, 20_000, 100_000)
+    for step in steps:
+        save(tmp_path / f"iteration_{step}.pth.tar", step)
+    paths = sorted(tmp_path.iterdir())  # as text: 10000, 100000, 20000
+    assert [path.name for path in paths] != [f"iteration_{step}.pth.tar" for step in steps]
+    recorder = Recorder.of_files(paths)
+    assert recorder.steps == [*steps]
+    assert [float(weights["weight"]) for weights in recorder.weights] == [*steps]
+
+
+@pytest.mark.parametrize("entry", ["global_step", "last_iter"])
+def test_the_step_in_a_file_goes_before_its_name(entry, tmp_path):
+    for number, step in ((1, 300), (2, 100), (3, torch.tensor(200))):
+        save(tmp_path / f"model_{number}.ckpt", number, **{entry: step})
+    recorder = Recorder.of_files(tmp_path.iterdir())
+    assert recorder.steps == [100, 200, 300]
+    assert [float(weights["weight"]) for weights in recorder.weights] == [2, 3, 1]
+
+
+def test_one_file_without_a_step_inside_sets_the_names_for_all(tmp_path):
+    save(tmp_path / "step_5.pt", 5, global_step=999)
+    save(tmp_path / "step_40.pt", 40)
+    assert Recorder.of_files(tmp_path.iterdir()).steps == [5, 40]
+
+
+def test_files_whose_steps_are_not_known_are_refused(tmp_path):
+    save(tmp_path / "a.pt", 0, global_step=1)
+    save(tmp_path / "b.pt", 0)
+    with pytest.raises(
+        ValueError, match=r"b\.pt has no step: it holds neither global_step nor last_iter, and its name"
+    ):
+        Recorder.of_files(tmp_path.iterdir())
+    save(tmp_path / "b.pt", 0, last_iter=2)
+    with pytest.raises(ValueError, match=r"different ways \(a.pt by global_step; b.pt by last_iter\): name each after"):
+        Recorder.of_files(sorted(tmp_path.iterdir()))
+
+
+def test_two_files_of_one_step_are_refused(tmp_path):
+    save(tmp_path / "epoch=1-step=40.ckpt", 0, global_step=40)
+    save(tmp_path / "last.ckpt", 0, global_step=40)
+    with pytest.raises(ValueError, match=r"step=40\.ckpt and .*last\.ckpt are both of step 40, by global_step"):
+        Recorder.of_files(tmp_path.iterdir())
+    with pytest.raises(ValueError, match=r"last\.ckpt and .*last\.ckpt are both of step 40"):
+        Recorder.of_files([tmp_path / "last.ckpt"] * 2)
+
+
+def test_files_are_read_when_they_are_asked_for(tmp_path):
+    for step in range(3):
+        save(tmp_path / f"{step}.pt", step)
+    recorder = Recorder.of_files(tmp_path.iterdir())
+    assert float(recorder.weights[1]["weight"]) == 1
+    save(tmp_path / "1.pt", 50)  # which is read again: no record stays in memory
+    assert [float(weights["weight"]) for weights in recorder.weights[1:]] == [50, 2]
+    (tmp_path / "2.pt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"2\.pt"):
+        recorder.weights[-1]
+
+
+def test_a_net_may_follow_the_files(tmp_path):
+    save(tmp_path / "3.pt", 3)
+    recorder, net = Recorder.of_files([tmp_path / "3.pt"]), nn.Linear(1, 1, bias=False)
+    recorder.record(net, 4, loss=0.5)
     path = recorder.trajectory(Plane(Snapshot.of(net).params, Between((recorder.weights[0],))(Snapshot.of(net), 1)))
-    np.testing.assert_allclose(path.points[:, 0], [1, 0.5, 0], atol=1e-12)
+    np.testing.assert_allclose(path.points[:, 0], [1, 0], atol=1e-7)
+    np.testing.assert_array_equal(path.metrics["loss"], [np.nan, 0.5])
 
 
 def test_what_can_not_be_projected_is_told(walk):

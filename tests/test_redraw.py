@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import lightning_landscape.callback as home
 import lightning_landscape.output as output
+import lightning_landscape.trainer.presenter as presenter
 from lightning_landscape import LossLandscapeCallback, load
 from lightning_landscape.landscape import Landscape
 from lightning_landscape.plots import PLOTS, to_image
@@ -150,7 +151,7 @@ def test_data_files_are_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             before[path] = (path.read_bytes(), path.stat().st_mtime_ns)
         return redraw(*arguments, **options)
 
-    monkeypatch.setattr(home, "redraw", noted)
+    monkeypatch.setattr(presenter, "redraw", noted)
     fit(tmp_path, callback(formats=["h5", "npz", "csv", "png"]))
     after = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.rglob("step=*/*")}
     assert before.keys() == after.keys()
@@ -258,7 +259,7 @@ def test_a_file_that_is_gone_costs_its_frame_alone(tmp_path: Path, monkeypatch: 
         landscapes[4].unlink()
         return redraw(landscapes, *arguments, **options)
 
-    monkeypatch.setattr(home, "redraw", removed)
+    monkeypatch.setattr(presenter, "redraw", removed)
     with pytest.warns(UserWarning, match=r"the landscape of step 4 could not be drawn on the scale of all"):
         fit(tmp_path, callback(strict=False), epochs=3)
     assert len(film_frames((tmp_path / "landscape" / films(tmp_path)[0]).read_bytes())) == 2
@@ -288,7 +289,7 @@ def test_an_error_in_the_drawing_only_warns(tmp_path: Path, monkeypatch: pytest.
     def fails(*arguments: Any, **options: Any) -> Any:
         raise RuntimeError("as it happens")
 
-    monkeypatch.setattr(home, "redraw", fails)
+    monkeypatch.setattr(presenter, "redraw", fails)
     with pytest.warns(UserWarning, match=r"The films of the landscapes failed \(RuntimeError: as it happens\)"):
         trainer = fit(tmp_path, callback(strict=False))
     assert trainer.state.finished
@@ -370,3 +371,24 @@ def test_with_little_time_the_film_has_few_steps_of_all_the_training(tmp_path: P
     assert 2 <= result.frames <= 4
     assert len(set(result.left_out)) + result.frames in (6, 7)
     assert films(tmp_path / "again") == ["train_loss_2dheat_steps=000002-000012.gif"]
+
+
+def test_films_have_the_formats_that_were_chosen(tmp_path: Path) -> None:
+    """A WebP alone, without a picture beside it; TensorBoard has its GIF all the same, with the same frames."""
+    own = callback(formats=["h5", "webp"])
+    trainer = fit(tmp_path, own, logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
+    (path,) = Path(str(trainer.log_dir)).glob("landscape/*_steps=*")
+    assert path.name == "train_loss_2dheat_steps=000002-000004.webp"
+    assert not [*Path(str(trainer.log_dir)).rglob("*.png")]
+    (event,) = events(trainer).Images("landscape/heat_film")
+    exact, gif = film_frames(path.read_bytes()), film_frames(event.encoded_image_string)
+    assert len(exact) == len(gif) == 2
+    for a, b in zip(exact, gif, strict=True):
+        assert np.abs(a.astype(int) - b).mean() < 3
+
+
+def test_a_film_format_without_its_library_is_refused_before_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightning_landscape.plots.film.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r'pip install "lightning-landscape\[video\]"'):
+        callback(formats=["h5", "png", "mp4"])
+    callback(formats=["h5", "png", "gif", "webp"])

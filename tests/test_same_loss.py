@@ -17,7 +17,8 @@ from lightning_landscape.landscape import equal
 from lightning_landscape.recipe import DataRecipe, Recipe
 from lightning_landscape.report import Interpolation, Report
 from lightning_landscape.summary import summary
-from lightning_landscape.survey.same_loss import tidy
+from lightning_landscape.survey.same_loss import tidy, untidy
+from lightning_landscape.trajectory import Trajectory
 
 
 class Net(L.LightningModule):
@@ -152,6 +153,18 @@ def test_a_metric_of_other_data_stays() -> None:
     landscape = landscape_of([1.0, 2.0, 3.0], "worst", [1.0, 2.0, 3.0], recipe=recipe)
     tidy(landscape)
     assert list(landscape.values) == ["train_loss", "worst"]
+
+
+def test_the_path_of_the_training_loses_the_second_name_and_gets_it_back() -> None:
+    losses = [1.0, 2.0, 3.0]
+    landscape = landscape_of(losses, "mine", losses, center={"train_loss": 2.0, "mine": 2.0})
+    columns = {name: np.array([4.0, 5.0]) for name in ("train_loss", "mine")}
+    path = Trajectory(np.arange(2.0), np.zeros((2, 1)), np.ones(2), np.ones(2), {**columns}, {**columns})
+    landscape.trajectory = path
+    tidy(landscape)
+    assert [*path.losses] == [*path.plane_losses] == ["train_loss"]
+    untidy(landscape, landscape_of(losses, "mine", losses))
+    assert path.losses["mine"].tolist() == path.plane_losses["mine"].tolist() == [4, 5]
 
 
 def test_the_main_surface_stays() -> None:

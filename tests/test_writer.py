@@ -345,7 +345,7 @@ def test_errors_name_the_argument(model, writer):
         writer.sample_landscape(model, LOADER, mse, direction_mode="hessian")
     with pytest.raises(ValueError, match="model_mode='both' is unknown; the choices are eval, train"):
         writer.sample_landscape(model, LOADER, mse, model_mode="both")
-    with pytest.raises(ValueError, match="PCA of 2 directions needs at least 3 recorded sets of weights, got 0"):
+    with pytest.raises(ValueError, match=r"PCA needs the weights.*none are recorded here.*record_checkpoint"):
         writer.sample_landscape(model, LOADER, mse, direction_mode="pca")
     with pytest.raises(ValueError, match=r"Nothing was recorded: call record_checkpoint\(model, epoch\) during"):
         writer.build_trajectory(model, LOADER, mse)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from ..version import __version__
-from . import compare, demo, export, plot, view
+from . import compare, demo, export, film, plot, view
 from .common import Commands, one_line
 
 __all__ = ["COMMANDS", "main", "parser"]
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[[Commands], None]] = {
     "demo": demo.add,
     "view": view.add,
     "plot": plot.add,
+    "film": film.add,
     "compare": compare.add,
     "export": export.add,
 }

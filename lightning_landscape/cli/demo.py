@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from ..callback import LossLandscapeCallback
 
 
+DIRECTIONS = (
+    "random",
+    "pca",
+    "gradient",
+    "update",
+    "mixed",
+)  # kinds that need no other model; reading them takes torch
+
+
 def add(commands: Commands) -> None:
     """Add the command and its options."""
     demo = commands.add_parser(
@@ -28,6 +37,7 @@ def add(commands: Commands) -> None:
     demo.add_argument("--epochs", type=int, default=12, help="epochs to train")
     demo.add_argument("--every", type=int, default=4, help="epochs between two landscapes")
     demo.add_argument("--points", type=int, default=25, help="grid points along each direction")
+    demo.add_argument("--directions", choices=DIRECTIONS, default="random", help="kind of the directions")
     demo.add_argument("--max-samples", type=int, default=512, help="training images in the frozen set")
     demo.add_argument("--seed", type=int, default=42, help="of weights, data and directions")
     demo.add_argument("--dir", type=Path, default=Path("landscape_demo"), help="folder of the logs")
@@ -47,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         every_n_epochs=arguments.every,
         x=(-1, 1, arguments.points),
         y=(-1, 1, arguments.points),
+        directions=arguments.directions,
         max_samples=arguments.max_samples,
         seed=arguments.seed,
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..local_paths import local_path
 from ..weights.parameters import Params, Snapshot, canonical_name, working_dtype
+from ..weights.sharding import whole
 
 Weights = nn.Module | Params | str | PathLike
 KEYS = ("state_dict", "model_state_dict", "model")  # the names of the state dict in checkpoints
@@ -39,14 +40,28 @@ class Between:
         """The k directions, in the snapshot's names, shapes and precision.
 
         Raises:
-            ValueError: if there are not k targets, or one lacks a parameter or has another shape.
+            ValueError: if there are not k targets. Or if one lacks a parameter, has another shape, or differs in what
+                does not move.
         """
         if len(self.targets) != k:
             raise ValueError(
                 f"targets holds {len(self.targets)} models, and the number of directions is {k}: give one target a "
                 "direction."
             )
-        return tuple(_difference(weights_of(t), snapshot.params, i) for i, t in enumerate(self.targets))
+        module = getattr(snapshot, "module", None)
+        directions = []
+        for i, target in enumerate(self.targets):
+            weights = weights_of(target)
+            if module is not None:
+                check_frozen(module, weights)
+            directions.append(_difference(weights, snapshot.params, i))
+        return tuple(directions)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the targets, if they are files."""
+        files = [target for target in self.targets if isinstance(target, str | PathLike)]
+        return tuple(Path(target).name for target in files) if len(files) == len(self.targets) else ()
 
     def recipe(self) -> dict[str, Any]:
         """The settings, as plain JSON values."""
@@ -67,21 +82,31 @@ def weights_of(source: Weights) -> dict[str, Tensor]:
     if isinstance(source, nn.Module):
         named: Mapping[str, Any] = {**dict(source.named_parameters()), **dict(source.named_buffers())}
     elif isinstance(source, str | PathLike):
-        named = _read(local_path("target", source))
-        for key in KEYS:
-            if isinstance(named, Mapping) and isinstance(named.get(key), Mapping):
-                named = named[key]
-        if not isinstance(named, Mapping) or not any(isinstance(value, Tensor) for value in named.values()):
-            raise ValueError(
-                f"{Path(source)} holds no state dict: save model.state_dict(), or a mapping with one under one of "
-                f"{', '.join(KEYS)}."
-            )
+        path = local_path("target", source)
+        named = state_dict_of(read_checkpoint(path), path)
     else:
         named = source
     return {canonical_name(n): value.detach() for n, value in named.items() if isinstance(value, Tensor)}
 
 
-def _read(path: Path) -> Any:
+def state_dict_of(content: object, path: Path) -> Mapping[str, Any]:
+    """The state dict that the content of a file is, or has under one of `KEYS`.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    for key in KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(
+            f"{path} holds no state dict: save model.state_dict(), or a mapping with one under one of "
+            f"{', '.join(KEYS)}."
+        )
+    return content
+
+
+def read_checkpoint(path: Path) -> Any:
     """The content of a file that `torch.save` wrote; nothing in it is executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -109,7 +134,8 @@ def check_frozen(net: nn.Module, target: Weights) -> None:
     frozen = {canonical_name(name): p for name, p in net.named_parameters() if not p.requires_grad}
     weights = weights_of(target) if frozen else {}
     for name, tensor in frozen.items():
-        if name in weights and not torch.equal(weights[name].to(tensor), tensor):
+        still = whole(tensor)
+        if name in weights and not torch.equal(weights[name].to(still), still):
             raise ValueError(
                 f"The target model differs in {name!r}, which is frozen (requires_grad=False) and would not move: "
                 "call requires_grad_(True) on it."
@@ -125,6 +151,7 @@ def _difference(target: Params, origin: Params, which: int) -> dict[str, Tensor]
         )
     result = {}
     for name, tensor in origin.items():
+        tensor = whole(tensor)
         if target[name].shape != tensor.shape:
             raise ValueError(
                 f"Target model {which} has shape {tuple(target[name].shape)} for {name!r}, the model has "

@@ -10,6 +10,15 @@ from ..weights.parameters import Snapshot
 BIASBN = "biasbn"
 
 
+def plain_ignore(ignore: str | Sequence[str] | None) -> str | list[str] | None:
+    """The setting `ignore` in plain JSON values, for a recipe.
+
+    >>> plain_ignore(("biasbn", "embedding.*"))
+    ['biasbn', 'embedding.*']
+    """
+    return ignore if ignore is None or isinstance(ignore, str) else list(ignore)
+
+
 def ignored_names(snapshot: Snapshot, ignore: str | Sequence[str] | None) -> frozenset[str]:
     """The names of the parameters whose direction is zero.
 

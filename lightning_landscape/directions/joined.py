@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..weights.parameters import Params
+from .facts import needs, recipe
 from .site import Site
 
 
@@ -40,8 +41,17 @@ class Joined:
             )
         return tuple(part(site, 1)[0] for part in self.parts)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the parts need."""
+        return tuple(dict.fromkeys(need for part in self.parts for need in needs(part)))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """After a call, the directions in words; empty where a part has no words."""
+        labels = [label for part in self.parts for label in getattr(part, "labels", ())[:1]]
+        return tuple(labels) if len(labels) == len(self.parts) else ()
+
     def recipe(self) -> dict[str, Any]:
         """The settings of each part, as plain JSON values."""
-        from . import recipe
-
         return {"kind": "joined", "parts": [recipe(part) for part in self.parts]}

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..isolation.rng import keyed_seed
 from ..weights.parameters import CHUNK, Params, Snapshot, dot, exact, norm, working_dtype
 from ..weights.sharding import cut, local, whole, zero
-from .ignore import ignored_names
+from .ignore import ignored_names, plain_ignore
 from .normalize import check_normalization, rescale
 
 VECTORS = ("random", "copy")
@@ -70,7 +70,7 @@ class Random:
         at_rest = ignored_names(snapshot, self.ignore)
         moving = [name for name in snapshot.params if name not in at_rest]
         if sum(_numbers(snapshot.params[name]).numel() for name in moving) == k:
-            return tuple(_complete(self._axis(snapshot, moving, i), snapshot) for i in range(k))
+            return tuple(completed(self._axis(snapshot, moving, i), snapshot) for i in range(k))
         directions = [self._noise(snapshot, moving, i) for i in range(k)]
         for direction in directions:
             self._rescale(direction, snapshot)
@@ -78,12 +78,39 @@ class Random:
         if self.orthogonalize:
             self._orthogonalize(directions, snapshot)
             self._check(directions)
-        return tuple(_complete(direction, snapshot) for direction in directions)
+        return tuple(completed(direction, snapshot) for direction in directions)
+
+    def beside(self, leading: Sequence[Params], snapshot: Snapshot, k: int) -> tuple[Params, ...]:
+        """Random directions that make leading ones k, orthogonal to them and to each other.
+
+        Their noise is that of the same places among k random directions.
+
+        Raises:
+            ValueError: as when called.
+        """
+        at_rest = ignored_names(snapshot, self.ignore)
+        moving = [name for name in snapshot.params if name not in at_rest]
+        fixed = [{name: direction[name] for name in moving} for direction in leading]
+        directions = [self._noise(snapshot, moving, i) for i in range(len(leading), k)]
+        for direction in directions:
+            self._rescale(direction, snapshot)
+        self._check(directions, first=len(leading))
+        fixed = [direction for direction in fixed if norm(direction) > 0]
+        self._orthogonalize(directions, snapshot, fixed)
+        for i, direction in enumerate(directions):  # once more, without the rescaling that tilts them
+            _project_out(direction, [*fixed, *directions[:i]])
+        self._check(directions, first=len(leading))
+        return tuple(completed(direction, snapshot) for direction in directions)
 
     def _orthogonalize(
-        self, directions: Sequence[dict[str, Tensor]], snapshot: Snapshot, rounds: int = 3, rounding: float = 1e-6
+        self,
+        directions: Sequence[dict[str, Tensor]],
+        snapshot: Snapshot,
+        fixed: Sequence[Params] = (),
+        rounds: int = 3,
+        rounding: float = 1e-6,
     ) -> None:
-        """Make directions orthogonal, in their own memory.
+        """Make directions orthogonal to each other and to `fixed` ones, in their own memory.
 
         Each normalisation tilts them a little again, hence several rounds of Gram–Schmidt. `rounding` is the share of a
         direction outside the span of the earlier ones that may be float32 noise.
@@ -91,11 +118,12 @@ class Random:
         for _ in range(rounds):
             for i, direction in enumerate(directions):
                 length = norm(direction)
-                _project_out(direction, directions[:i])
+                _project_out(direction, [*fixed, *directions[:i]])
                 if norm(direction) <= rounding * length:
                     raise ValueError(
-                        f"Direction {i} cannot be made orthogonal to the {i} before it: too few weights may move for "
-                        f"k={len(directions)} directions. Give fewer directions, ignore less, or orthogonalize=False."
+                        f"Direction {i + len(fixed)} cannot be made orthogonal to the {i + len(fixed)} before it: too "
+                        f"few weights may move for k={len(fixed) + len(directions)} directions. Give fewer directions, "
+                        "ignore less, or orthogonalize=False."
                     )
                 self._rescale(direction, snapshot)
 
@@ -115,8 +143,7 @@ class Random:
 
     def recipe(self) -> dict[str, Any]:
         """The settings, as plain JSON values."""
-        ignore = self.ignore if self.ignore is None or isinstance(self.ignore, str) else list(self.ignore)
-        return {"kind": "random", **asdict(self), "ignore": ignore}
+        return {"kind": "random", **asdict(self), "ignore": plain_ignore(self.ignore)}
 
     def _noise(self, snapshot: Snapshot, names: list[str], direction: int) -> dict[str, Tensor]:
         noise = {}
@@ -170,7 +197,7 @@ def _project_out(direction: Params, earlier: Sequence[Params]) -> None:
                 part.copy_(exact(part) - share * exact(along))
 
 
-def _complete(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
+def completed(direction: dict[str, Tensor], snapshot: Snapshot) -> dict[str, Tensor]:
     """The direction over all parameters; those at rest get a zero that takes no memory."""
     return {
         name: direction[name] if name in direction else zero(weight, working_dtype(weight.dtype))

@@ -9,7 +9,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -58,6 +58,10 @@ class OneProcessObjective(Objective):
     def main(self, names: list[str]) -> str:
         """The name of the loss among the measured names."""
         return self.objective.main(names)
+
+    def around(self) -> AbstractContextManager[None]:
+        """A world of one process, for the collectives of a backward pass."""
+        return alone()
 
 
 class _Scope:

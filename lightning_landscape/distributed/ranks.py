@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -81,16 +81,27 @@ def differing_metrics(trainer: Trainer, values: Mapping[str, float]) -> list[str
     return [name for name in names if not all(_agree(tables[0].get(name), table.get(name)) for table in tables)]
 
 
-def raise_together(trainer: Trainer, error: Exception | None) -> None:
-    """Raise an error on every rank if at least one rank failed.
+@contextmanager
+def failing_together(trainer: Trainer) -> Iterator[None]:
+    """A context for code that can fail, which every rank must enter: if it fails on one rank, it does on all.
 
-    Every rank must call this function after code that can fail, also where that code has failed halfway. The call
-    answers the other ranks, which may still wait.
+    Its end answers the other ranks, which may still wait.
 
     Raises:
         Exception: the error of this rank.
         OtherRankError: if only other ranks failed, with the error of the first of them.
+
+    >>> from types import SimpleNamespace
+    >>> with failing_together(SimpleNamespace(world_size=1)):
+    ...     raise ValueError("alone")
+    Traceback (most recent call last):
+    ValueError: alone
     """
+    error: Exception | None = None
+    try:
+        yield
+    except Exception as raised:  # noqa: BLE001  # raised below, on every rank
+        error = raised
     if isinstance(error, OtherRankError):
         error = None  # the rank that failed reports it below
     else:

@@ -27,17 +27,6 @@ Flags = Mapping[str, bool]
 NO_FLAGS: Flags = MappingProxyType({})
 
 
-def check_mode(mode: str) -> None:
-    """Raises ValueError unless it is one of MODES.
-
-    >>> check_mode("training")
-    Traceback (most recent call last):
-    ValueError: mode='training' is unknown; the choices are eval, train.
-    """
-    if mode not in MODES:
-        raise ValueError(f"mode={mode!r} is unknown; the choices are {', '.join(MODES)}.")
-
-
 def flags_of(module: nn.Module) -> dict[str, bool]:
     """The training flag of each part by its name, the module itself being "".
 

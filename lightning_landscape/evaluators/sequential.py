@@ -48,6 +48,7 @@ class Sequential:
             the last point puts it.
         seed: of the random numbers that all points share.
         recalibrate: compute the statistics of BatchNorm anew at every point, from all batches: twice the time.
+        with_autograd: call the objective with autograd, for derivatives of what it observes.
 
     Attributes:
         parts: the number of pieces that the batches were cut into; None if they fitted.
@@ -58,7 +59,9 @@ class Sequential:
     at_once = 1
     works_ahead = False
 
-    def __init__(self, module: nn.Module, *, seed: int = 42, recalibrate: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, *, seed: int = 42, recalibrate: bool = False, with_autograd: bool = False
+    ) -> None:
         self.module, self.seed = module, seed
         norms = [part for part in module.modules() if isinstance(part, BATCH_NORMS)] if recalibrate else []
         self._norms = [norm for norm in norms if norm.track_running_stats]
@@ -80,6 +83,8 @@ class Sequential:
         self.phases = SILENT
         # FSDP reuses its buffers, and a training could not go on with inference tensors in them.
         self._mode: Callable[[], AbstractContextManager[Any]] = torch.no_grad if self._shards else without_gradients()
+        if with_autograd:
+            self._mode = torch.enable_grad
 
     def __call__(self, objective: Objective, plane: Plane, points: np.ndarray, batches: Sequence[Batch]) -> Stream:
         """Yield the measurements of each point, in the order of `points`, shape (n, k).
@@ -247,6 +252,10 @@ class Sequential:
                 owner.grad = None
         self._script.restore()
         self._buffers.restore()
+
+    def put_back(self) -> None:
+        """Put flags, buffers and gradients back as they were at first; the parameters stay at the last point."""
+        self._reset()
 
     def _put_flags_back(self) -> None:
         """Put each part into its mode, which a step may change at any batch."""

@@ -7,7 +7,8 @@ the largest difference times a safety factor. Within the tolerance, all other po
 the next level is evaluated, which contains the held-out points.
 
 A pass may end at any moment, by its budget. A level is evaluated line by line, and complete lines become knots. The
-other points of the level are then held out.
+other points of the level are then held out. The interpolation of such a pass is led through their values (`held_out`).
+Its stated error is that of the splines before.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..landscape import Array, Grid, Landscape
 from ..report import Interpolation
+from .held_out import correction
 from .splines import along_axes, local_matrix, spline_matrix
 
 Mask = NDArray[np.bool_]
@@ -239,6 +241,7 @@ class _Level:
     knots: Knots
     tried: Mask  # the points that were to be evaluated
     settings: RefinementSettings
+    lead: bool = False  # lead the interpolation through the held-out points
 
     def matrices(self, kind: str) -> list[Array]:
         """One matrix an axis: "cubic" for splines, "local" for polynomials through four knots, "linear" for lines."""
@@ -288,8 +291,19 @@ class _Level:
         )
         asked = certain & ~self.tried
         doubts = [np.where(asked, shares(*surfaces), 0.0) for shares in (ruler.shares, ruler.log_shares)]
-        fitted = np.where(certain, surfaces[0], np.nan)
+        led = self._through(surfaces[0], held_out, truth, method) if self.lead else surfaces[0]
+        fitted = np.where(certain, led, np.nan)
         return _Fit(method, fitted, certain, error, log_error if ruler.logs else None, doubts)
+
+    def _through(self, surface: Array, held_out: Mask, truth: Array, method: str) -> Array:
+        """The surface, led through the values at the held-out points, too. Positive values stay positive."""
+        guess, places = surface[held_out], np.argwhere(held_out)
+        with np.errstate(all="ignore"):
+            if method == LOGS:
+                factor: Array = np.exp(correction(self.axes, self.knots, places, np.log(truth) - np.log(guess)))
+                return surface * factor
+            led = surface + correction(self.axes, self.knots, places, truth - guess)
+        return np.where((surface > 0) & (led <= 0), surface, led)
 
 
 def refine(
@@ -401,6 +415,7 @@ class _Refinement:
         if fits:
             _fill(landscape, dict(zip(judged, fits, strict=True)), level.fit, level, tolerance)
             return
+        level = replace(level, lead=True)
         coarser = None if self.probed is None else self._level(self.probed)
 
         def fit_of(values: Array, known: Mask, methods: Sequence[str], tolerance: float) -> _Fit:

@@ -6,6 +6,7 @@ A module's own step is in lightning_step.py. Nothing in this file is about grids
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,6 +107,10 @@ class Objective:
         """The name of the loss among the measured names."""
         return names[0]
 
+    def around(self) -> AbstractContextManager[None]:
+        """A context for what is computed from the observations of a batch, such as a gradient."""
+        return nullcontext()
+
 
 class ObjectiveWrapper(Objective):
     """An objective around another one, with all its methods; subclasses replace some of them.
@@ -117,6 +122,7 @@ class ObjectiveWrapper(Objective):
     def __init__(self, objective: Objective) -> None:
         self.objective, self.divisible = objective, objective.divisible
         self.start, self.finish, self.main = objective.start, objective.finish, objective.main  # type: ignore[method-assign]
+        self.around = objective.around  # type: ignore[method-assign]
 
 
 class LossFunction(Objective):

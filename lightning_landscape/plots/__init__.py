@@ -16,10 +16,12 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from ..landscape import Landscape
+from .barriers import draw_barriers
 from .compare import draw_comparison
 from .contour import draw_contour
 from .heat import draw_heat
 from .isosurfaces import draw_isosurfaces
+from .path import draw_path
 from .scales import COLOR_SCALES
 from .sections import draw_sections
 from .settings import default_settings
@@ -29,8 +31,8 @@ from .surface import draw_surface
 from .tiles import draw_tiles
 
 __all__ = [
-    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_comparison", "encode_picture",
-    "show_figure", "to_image",
+    "COLOR_SCALES", "PLOTS", "USUAL", "Figure", "Figures", "Plot", "draw", "draw_barriers", "draw_comparison",
+    "encode_picture", "show_figure", "to_image",
 ]  # fmt: skip
 
 
@@ -44,20 +46,29 @@ class Plot:
         suffix: the end of the file name, as in ``train_loss_2dcontour.png``.
         ndims: the numbers of directions it can draw.
         per: one picture a "metric", or one a "landscape".
+        needs: the part of a landscape that it draws, by its name there; None for the values that each has.
+        grows: True if it takes ``until``, a step, and draws the path of the training up to it.
     """
 
     draw: Callable[..., Figure]
     suffix: str
     ndims: tuple[int, ...]
     per: Literal["metric", "landscape"] = "metric"
+    needs: Literal["samples", "trajectory"] | None = None
+    grows: bool = False
+
+    def draws(self, landscape: Landscape) -> bool:
+        """True if a landscape has a picture of this kind."""
+        return landscape.grid.ndim in self.ndims and (self.needs is None or getattr(landscape, self.needs) is not None)
 
 
 PLOTS: dict[str, Plot] = {
-    "contour": Plot(draw_contour, "2dcontour", (2,)),
-    "heat": Plot(draw_heat, "2dheat", (2,)),
-    "surface": Plot(draw_surface, "3dsurface", (2,)),
+    "contour": Plot(draw_contour, "2dcontour", (2,), grows=True),
+    "heat": Plot(draw_heat, "2dheat", (2,), grows=True),
+    "surface": Plot(draw_surface, "3dsurface", (2,), grows=True),
     "slices": Plot(draw_slices, "1dslices", (1, 2, 3)),
-    "tiles": Plot(draw_tiles, "samples", (1, 2), per="landscape"),
+    "tiles": Plot(draw_tiles, "samples", (1, 2), per="landscape", needs="samples"),
+    "path": Plot(draw_path, "path", (1, 2, 3), per="landscape", needs="trajectory", grows=True),
     "sections": Plot(draw_sections, "3dslices", (3,)),
     "isosurfaces": Plot(draw_isosurfaces, "3disosurface", (3,)),
 }

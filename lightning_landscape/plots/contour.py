@@ -15,13 +15,16 @@ from .backdrop import dress_plane
 from .bands import fill_bands
 from .bars import color_bar
 from .frames import Frame
-from .furniture import describe_landscape, open_axes, require_ndim, root
+from .furniture import describe_landscape, join_parts, open_axes, require_ndim, root
 from .good import draw_good, good_levels
 from .levels import labels, round_levels
+from .passes import draw_passes
 from .ranges import SETTINGS, thin
 from .scales import Scale, scale_of
 from .settings import default_settings
 from .style import STYLE
+from .trail import trail_of
+from .trail_lines import draw_trail, trail_frame
 
 
 @default_settings()
@@ -34,6 +37,7 @@ def draw_contour(
     vmin: float | None = None,
     vmax: float | None = None,
     levels: ArrayLike | None = None,
+    until: float | None = None,
 ) -> Figure:
     """The surface as bands of colour between labelled lines, with the border of what is as good as the centre.
 
@@ -44,6 +48,7 @@ def draw_contour(
         color_scale: one of COLOR_SCALES; the lines keep to its range.
         vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
         levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        until: the step up to which the path of the training is drawn; None for all of it.
 
     Returns:
         The figure that holds the axes.
@@ -55,14 +60,17 @@ def draw_contour(
     require_ndim(landscape, "contour")
     name = landscape.metric(metric)
     scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-    ax = open_axes(ax, Frame())
+    trail = trail_of(landscape, name, until)
+    ax = open_axes(ax, trail_frame(landscape, Frame()))
     lines, major = _levels(scale)
     bands = fill_bands(ax, landscape.grid, scale, boundaries=_boundaries(scale, lines))
     if bands is not None and scale.message is None:
         _draw_lines(ax, landscape.grid, scale, lines, major)
         draw_good(ax, landscape, name, scale)
     dress_plane(ax, landscape, scale)
-    describe_landscape(ax, landscape, name, scale.note())
+    marks = draw_passes(ax, landscape, name, scale)
+    draw_trail(ax, trail)
+    describe_landscape(ax, landscape, name, join_parts(scale.note(), marks), trail.caption if trail else "")
     if bands is not None:
         color_bar(ax, scale, mappable=bands, marks=good_levels(landscape, name).values())
     return root(ax)

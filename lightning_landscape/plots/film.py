@@ -1,14 +1,19 @@
-"""Films of pictures of equal size, as GIF files that repeat: one palette, so that a colour is the same throughout."""
+"""Films of pictures, and the formats of their files, one row each in FILMS."""
 
 from __future__ import annotations
 
-import io
 import zlib
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from os import PathLike
+from pathlib import Path
+from typing import overload
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+
+from .film_files import Frames, Pixels, encode_gif, encode_mp4, encode_webp, padded
 
 
 @dataclass(frozen=True)
@@ -19,18 +24,12 @@ class Pace:
         whole: of all frames together, if `shortest` and `longest` allow it.
         shortest, longest: of a frame.
         last: of the last frame, before the film begins anew.
-        colors: how many the palette has; a GIF has 256 at most.
-        exact: how many of them are exactly those that occur most.
-        looked_at: frames that the palette is chosen from.
     """
 
     whole: float = 12.0
     shortest: float = 0.12
     longest: float = 0.8
     last: float = 2.0
-    colors: int = 256
-    exact: int = 32
-    looked_at: int = 8
 
     def durations(self, count: int) -> list[int]:
         """The milliseconds of each of so many frames, in the hundredths of a second that a GIF counts.
@@ -42,8 +41,58 @@ class Pace:
         return [10 * round(100 * seconds) for seconds in [each] * (count - 1) + [self.last]]
 
 
-class Film:
-    """The frames of a film, which are kept small until it is encoded.
+@dataclass(frozen=True)
+class FilmFormat:
+    """One format of film files.
+
+    Args:
+        encode: a function (frames, milliseconds of each) that gives the bytes of a file.
+        module: the module that it needs beside Pillow; None for nothing more.
+        library: the library of that module.
+        extra: of this package, which installs the library.
+    """
+
+    encode: Callable[[Frames, Sequence[int]], bytes]
+    module: str | None = None
+    library: str = ""
+    extra: str = ""
+
+
+FILMS: dict[str, FilmFormat] = {
+    ".gif": FilmFormat(encode_gif),
+    ".webp": FilmFormat(encode_webp),
+    ".mp4": FilmFormat(encode_mp4, "imageio_ffmpeg", "imageio-ffmpeg", "video"),
+}
+
+
+def check_film(suffix: str) -> None:
+    """Raise an error unless films of this format can be written here.
+
+    Args:
+        suffix: e.g. ".gif".
+
+    Raises:
+        ValueError: if no film has this format.
+        ImportError: if its library is not installed.
+
+    >>> check_film(".avi")
+    Traceback (most recent call last):
+    ValueError: films are written as .gif, .webp, .mp4, not as '.avi'.
+    """
+    if suffix not in FILMS:
+        raise ValueError(f"films are written as {', '.join(FILMS)}, not as {suffix!r}.")
+    kind = FILMS[suffix]
+    if kind.module is not None and find_spec(kind.module) is None:
+        raise ImportError(
+            f'{suffix} films are written by {kind.library}: pip install "lightning-landscape[{kind.extra}]" '
+            "(.gif and .webp need nothing more)."
+        )
+
+
+class Film(Sequence[Pixels]):
+    """The frames of a film in the order of their steps, which are kept small until it is encoded.
+
+    A notebook shows it. Frames that are smaller than others have white at their right and below.
 
     Args:
         pace: its times.
@@ -51,83 +100,59 @@ class Film:
     >>> film = Film()
     >>> for step in (20, 10):
     ...     film.add(step, np.full((4, 6, 3), step, np.uint8))
-    >>> film.steps, Image.open(io.BytesIO(film.encode())).n_frames
-    ([10, 20], 2)
+    >>> film.steps, len(film), film[0].max(), film.encode()[:6]
+    ([10, 20], 2, 10, b'GIF89a')
     """
 
     def __init__(self, pace: Pace = Pace()) -> None:
         self.pace = pace
-        self._shape: tuple[int, ...] | None = None
-        self._frames: dict[int, bytes] = {}
+        self._frames: dict[int, tuple[tuple[int, ...], bytes]] = {}
 
     @property
     def steps(self) -> list[int]:
         """The steps of the frames, in their order."""
         return sorted(self._frames)
 
-    def add(self, step: int, pixels: NDArray[np.uint8]) -> None:
-        """Take a frame, shape (height, width, 3).
+    def add(self, step: int, pixels: Pixels) -> None:
+        """Take a frame, shape (height, width, 3)."""
+        self._frames[step] = (pixels.shape, zlib.compress(pixels.tobytes(), 1))
+
+    def frame(self, step: int) -> Pixels:
+        """The pixels of a frame, as it was taken."""
+        shape, packed = self._frames[step]
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    @overload
+    def __getitem__(self, index: int) -> Pixels: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Pixels]: ...
+    def __getitem__(self, index: int | slice) -> Pixels | Sequence[Pixels]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        height, width = (max(sizes) for sizes in zip(*(shape[:2] for shape, _ in self._frames.values()), strict=True))
+        return padded(self.frame(self.steps[index]), (height, width))
+
+    def encode(self, suffix: str = ".gif") -> bytes:
+        """The bytes of a file with all frames, which begins anew at its end.
+
+        Args:
+            suffix: one of FILMS.
 
         Raises:
-            ValueError: if it has another size than those before.
+            ValueError: if there is no such format.
+            ImportError: if its library is not installed.
         """
-        if self._shape not in (None, pixels.shape):
-            raise ValueError(f"a film has frames of one size, got {pixels.shape} after {self._shape}.")
-        self._shape = pixels.shape
-        self._frames[step] = zlib.compress(pixels.tobytes(), 1)
+        check_film(suffix)
+        return FILMS[suffix].encode(self, self.pace.durations(len(self)))
 
-    def frame(self, step: int) -> NDArray[np.uint8]:
-        """The pixels of a frame, as they were taken."""
-        assert self._shape is not None
-        return np.frombuffer(zlib.decompress(self._frames[step]), np.uint8).reshape(self._shape)
+    def save(self, path: str | PathLike[str]) -> Path:
+        """Write a file; the end of its name, one of FILMS, says the format. Errors are those of `encode`."""
+        from ..storage.atomic import write_whole  # late: most films are written by the caller
 
-    def encode(self) -> bytes:
-        """The bytes of a GIF with the frames in the order of their steps, which begins anew at its end."""
-        palette = self._palette()
-        first, *later = (_with_palette(self.frame(step), palette) for step in self.steps)
-        file = io.BytesIO()
-        times = self.pace.durations(len(self._frames))
-        first.save(file, "GIF", save_all=True, append_images=later, duration=times, loop=0, optimize=False)
-        return file.getvalue()
+        return write_whole(Path(path), self.encode(Path(path).suffix.lower()))
 
-    def _palette(self) -> NDArray[np.uint8]:
-        """The colours of the film, shape (colours, 3), from some frames that are evenly chosen.
-
-        The commonest colours are exact: backgrounds, bands, texts. The others stand for all that occur, as rare as
-        they may be: the ends of a colour bar take few pixels.
-        """
-        steps = self.steps
-        places = np.linspace(0, len(steps) - 1, min(len(steps), self.pace.looked_at)).round().astype(int)
-        codes, counts = np.unique(
-            np.concatenate([_codes(self.frame(steps[place])) for place in places]), return_counts=True
-        )
-        codes = codes[np.argsort(-counts, kind="stable")]
-        exact, rare = _channels(codes[: self.pace.exact]), _channels(codes[self.pace.exact :])
-        if not len(rare):
-            return exact
-        count = self.pace.colors - len(exact)
-        table = Image.fromarray(rare[None]).quantize(count, Image.Quantize.MAXCOVERAGE).getpalette() or []
-        return np.concatenate([exact, np.reshape(table, (-1, 3))[:count].astype(np.uint8)])
-
-
-def _with_palette(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> Image.Image:
-    """A picture of palette colours, of which each pixel takes the nearest.
-
-    Pillow's own search looks at six of eight bits: its white is no white.
-    """
-    codes, places = np.unique(_codes(pixels), return_inverse=True)
-    colors, given = _channels(codes).astype(np.float32), palette.astype(np.float32)
-    nearness = colors @ given.T - 0.5 * (given**2).sum(axis=1)  # |c - p|² = |c|² - 2 (c·p - |p|² / 2), all exact
-    image = Image.fromarray(nearness.argmax(axis=1).astype(np.uint8)[places].reshape(pixels.shape[:2]), "P")
-    image.putpalette(palette.reshape(-1).tolist())
-    return image
-
-
-def _codes(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """A number for each pixel's colour, shape (pixels,)."""
-    return pixels.reshape(-1, 3) @ np.array([1 << 16, 1 << 8, 1])
-
-
-def _channels(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The red, green and blue of such numbers, shape (colours, 3)."""
-    return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1).astype(np.uint8)
+    def _repr_html_(self) -> str:
+        return f'<img src="data:image/gif;base64,{b64encode(self.encode()).decode()}">'

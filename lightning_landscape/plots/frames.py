@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -30,6 +30,7 @@ class Frame:
         bar_height: its height as a share of that of the axes.
         title: the height of the title's room, below the upper edge.
         footer: the height of the footer's room, above the lower edge.
+        key: the height of a room for a key, above that of the footer.
         margin: from text to the edges.
         dpi: pixels an inch; twice the width of a card, for sharp text.
     """
@@ -44,6 +45,7 @@ class Frame:
     bar_height: float = 1.0
     title: float = 0.36
     footer: float = 0.66
+    key: float = 0.0
     margin: float = 0.07
     dpi: float = 170
 
@@ -52,6 +54,13 @@ class Frame:
         """Left, bottom, width and height of the axes, as fractions of the picture."""
         width, height = self.width - self.left - self.right, self.height - self.bottom - self.top
         return self.left / self.width, self.bottom / self.height, width / self.width, height / self.height
+
+    def with_key(self, key: float = 0.2, footer: float = 0.3) -> Frame:
+        """The same axes in a higher picture: with a room for a key, and a footer higher by that much."""
+        height = key + footer
+        return replace(
+            self, height=self.height + height, bottom=self.bottom + height, footer=self.footer + footer, key=key
+        )
 
     @property
     def bar_axes(self) -> tuple[float, float, float, float]:

@@ -74,16 +74,16 @@ def wrap(ax: Axes, text: str, size: float) -> str:
     return "\n".join(wrap_text(text, max(points, 12 * size) / size))
 
 
-def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str) -> None:
+def describe_landscape(ax: Axes, landscape: Landscape, metric: str, note: str, path: str = "") -> None:
     """Writes a title with the metric, epoch and step above `ax`, and below it where its numbers come from.
 
-    Beside that are the note of the scale and the remarks on what is not exact.
+    Beside that are the note of the scale, the remarks on what is not exact, and the caption of a `path`.
     """
     note = join_parts(note, inexact(landscape, metric))
+    note = "\n".join(text for text in (note, path) if text)
     source = provenance(landscape, metric)
     if ax.name == "3d":  # no room along slanted axes
-        letters = ", ".join(GREEK[: landscape.grid.ndim])
-        source = join_parts(axis_label(landscape, 0).replace(GREEK[0], letters, 1), source)
+        source = join_parts(axes_label(landscape), source)
     describe(ax, metric + moment(landscape), note, source)
 
 
@@ -225,7 +225,7 @@ def moment(landscape: Landscape) -> str:
 
 def add_title(ax: Axes, title: str, note: str, lines: int = 0) -> None:
     """Writes a title with a small note above `ax`; the note takes the room of at least that many lines."""
-    note = wrap(ax, note, STYLE.small_size)
+    note = "\n".join(wrap(ax, line, STYLE.small_size) for line in note.split("\n"))
     count = note.count("\n") + 1 if note else 0
     lines = max(lines, count)
     look: Any = {"fontsize": STYLE.title_size, "fontweight": "bold", "color": STYLE.ink, "parse_math": False}
@@ -278,10 +278,43 @@ def axis_label(landscape: Landscape, direction: int) -> str:
     >>> recipe = Recipe(directions=DirectionsRecipe("random", {"normalize": "filter"}))
     >>> axis_label(Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss", recipe=recipe), 0)
     "α   (1 = each filter's own norm)"
+
+    Directions with words have them here, and their length:
+
+    >>> recipe = Recipe(directions=DirectionsRecipe("gradient", lengths=[12.34], labels=["gradient"]))
+    >>> axis_label(Landscape(Grid.from_ranges((-1, 1, 3)), {"loss": np.zeros(3)}, "loss", recipe=recipe), 0)
+    'α   gradient, length 12.3'
     """
     recipe = landscape.recipe.directions
     known = UNITS.get(recipe.normalize or recipe.kind) if recipe is not None else None
+    if recipe is not None and direction < len(recipe.labels):
+        label = recipe.labels[direction]
+        if recipe.kind != "between":
+            length = f", length {short(recipe.lengths[direction], 3)}" if direction < len(recipe.lengths) else ""
+            return f"{GREEK[direction]}   {label}{length}"
+        known = label
     return f"{GREEK[direction]}   (1 = {known or f'length of direction {direction + 1}'})"
+
+
+def axes_label(landscape: Landscape, *, is_short: bool = False) -> str:
+    """The label of all grid axes together: their letters, and what 1 stands for; or their directions in words.
+
+    Args:
+        landscape: whose axes they are.
+        is_short: without what the words have in parentheses.
+
+    >>> from lightning_landscape.recipe import DirectionsRecipe, Recipe
+    >>> from lightning_landscape.landscape import Grid
+    >>> recipe = Recipe(directions=DirectionsRecipe("gradient", labels=["gradient", "random"]))
+    >>> plane = Grid.from_ranges((-1, 1, 3), (-1, 1, 3))
+    >>> axes_label(Landscape(plane, {"loss": np.zeros((3, 3))}, "loss", recipe=recipe))
+    'α: gradient · β: random'
+    """
+    ndim, recipe = landscape.grid.ndim, landscape.recipe.directions
+    if recipe is not None and len(recipe.labels) == ndim > 1:
+        labels = [label.partition(" (")[0] if is_short else label for label in recipe.labels]
+        return join_parts(*(f"{letter}: {label}" for letter, label in zip(GREEK, labels, strict=False)))
+    return axis_label(landscape, 0).replace(GREEK[0], ", ".join(GREEK[:ndim]), 1)
 
 
 def hide_frame(ax: Axes) -> None:

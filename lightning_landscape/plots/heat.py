@@ -14,6 +14,8 @@ from .furniture import describe_landscape, open_axes, require_ndim, root
 from .scales import scale_of
 from .settings import default_settings
 from .style import STYLE
+from .trail import trail_of
+from .trail_lines import draw_trail, trail_frame
 
 
 @default_settings()
@@ -26,6 +28,7 @@ def draw_heat(
     vmin: float | None = None,
     vmax: float | None = None,
     levels: ArrayLike | None = None,
+    until: float | None = None,
 ) -> Figure:
     """The surface as cells of colour, each of which reaches half-way to its neighbours.
 
@@ -36,6 +39,7 @@ def draw_heat(
         color_scale: one of COLOR_SCALES.
         vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
         levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        until: the step up to which the path of the training is drawn; None for all of it.
 
     Returns:
         The figure that holds the axes.
@@ -47,12 +51,14 @@ def draw_heat(
     require_ndim(landscape, "heat")
     name = landscape.metric(metric)
     scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-    ax = open_axes(ax, Frame())
+    trail = trail_of(landscape, name, until)
+    ax = open_axes(ax, trail_frame(landscape, Frame()))
     if not scale.empty:
         x, y = (cell_edges(axis) for axis in landscape.grid.axes)
         ax.pcolormesh(x, y, scale.values.T, norm=scale.norm, cmap=STYLE.colormap, gid="values")  # rows are y
     dress_plane(ax, landscape, scale, cells=True)
-    describe_landscape(ax, landscape, name, scale.note())
+    draw_trail(ax, trail)
+    describe_landscape(ax, landscape, name, scale.note(), trail.caption if trail else "")
     if not scale.empty:
         color_bar(ax, scale)
     return root(ax)

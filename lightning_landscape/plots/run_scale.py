@@ -19,7 +19,7 @@ from .scales import HUGE, TINY
 Ends = tuple[float, float]
 Key = tuple[str, str]
 # Pictures that show other values than the whole grid have ranges of their own.
-VIEWS = {"slices": "slices", "tiles": "tiles"}
+VIEWS = {"slices": "slices", "tiles": "tiles", "path": "path"}
 DECADES = replace(SETTINGS, log_ratio=1.0)  # logarithmic, whatever the values
 
 

@@ -17,7 +17,7 @@ from .furniture import (
     GREEK,
     add_message,
     add_star,
-    axis_label,
+    axes_label,
     describe_landscape,
     dress_axes,
     open_axes,
@@ -149,9 +149,7 @@ def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> No
     """Adds star, message, labels, legend, title and footer to axes that hold the curves."""
     add_star(ax, 0.0, landscape.center.get(name, np.nan))
     add_message(ax, scale.message)
-    along = axis_label(landscape, 0)
-    letters = ", ".join(GREEK[: landscape.grid.ndim])
-    dress_axes(ax, along.replace(GREEK[0], letters, 1).replace("direction 1", "the direction"), "")
+    dress_axes(ax, axes_label(landscape, is_short=True).replace("direction 1", "the direction"), "")
     fit_ticks(ax)
     if not scale.empty:
         _add_legend(ax, landscape.grid.ndim)

@@ -18,7 +18,9 @@ from .scales import Scale
 from .style import STYLE
 
 
-def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: float, azim: float) -> Axes3D:
+def open_space(
+    ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: float, azim: float, has_key: bool = False
+) -> Axes3D:
     """3-D axes in the place of `ax`, or those of a new figure; their parts are drawn in order of zorder.
 
     Args:
@@ -26,9 +28,11 @@ def open_space(ax: Axes | None, box: NDArray[np.float64], zoom: float, elev: flo
         box: the relative lengths of the axes, shape (3,).
         zoom: the size of the box in its frame.
         elev, azim: the side from which it is seen, in degrees above the horizontal and around the vertical.
+        has_key: True for a room for the key of a path.
     """
     axes: Axes3D
-    axes = open_axes(ax, Frame(left=0.06, right=0.84, bar=(0.2, 0.11), bottom=0.95, top=0.4, bar_height=0.62), "3d")
+    frame = Frame(left=0.06, right=0.84, bar=(0.2, 0.11), bottom=0.95, top=0.4, bar_height=0.62)
+    axes = open_axes(ax, frame.with_key() if has_key else frame, "3d")
     axes.computed_zorder = False  # in the order given, from every side
     axes.set_box_aspect(box, zoom=zoom)
     axes.view_init(elev=elev, azim=azim)

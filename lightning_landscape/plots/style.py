@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from matplotlib import colormaps
-from matplotlib.colors import Colormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+
+# From black over orange to white, at equal distances in CIELAB. Neither viridis nor the red of `good` is among them.
+EMBERS = ["#120a05", "#361b07", "#5d2d0a", "#8a470f", "#b96c17", "#e2912a", "#ecb161", "#f5d097", "#fff1d0"]
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,8 @@ class Style:
     Args:
         colormap: the colours of values, from low to high.
         difference_colormap: the colours of differences; red is higher.
+        path_colormap: the colours of a path, from its first step to its last. They are not those of values, and
+            are light at the end, where the surface is dark.
         ink: the colour of titles, axis labels and outlines.
         faint: the colour of ticks, notes and footers.
         rule: the colour of frames and grid lines.
@@ -29,6 +34,7 @@ class Style:
 
     colormap: Colormap = field(default_factory=lambda: colormaps["viridis"])
     difference_colormap: Colormap = field(default_factory=lambda: colormaps["RdBu_r"])
+    path_colormap: Colormap = field(default_factory=lambda: LinearSegmentedColormap.from_list("path", EMBERS))
     ink: str = "#222222"
     faint: str = "#666666"
     rule: str = "#c9c9c9"

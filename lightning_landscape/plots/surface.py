@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from mpl_toolkits.mplot3d.axes3d import Axes3D  # type: ignore[import-untyped]
 from numpy.typing import ArrayLike, NDArray
 
 from ..interpolation.splines import along_axes, spline_matrix
-from ..landscape import Grid, Landscape
+from ..landscape import Array, Grid, Landscape
 from .backdrop import isolated_points, touched_cells
 from .bars import round_ticks
 from .furniture import add_message, describe_landscape, require_ndim, root
@@ -21,6 +22,8 @@ from .scales import MaskedValues, Scale, scale_of
 from .settings import default_settings
 from .space import add_space_star, dress_space, lamp_light, open_space, space_bar
 from .style import STYLE
+from .trail import Trail, trail_of
+from .trail_lines import draw_trail_in_space
 
 BOX = np.array([1.0, 1.0, 0.52])  # the relative lengths of the axes
 
@@ -35,6 +38,7 @@ def draw_surface(
     vmin: float | None = None,
     vmax: float | None = None,
     levels: ArrayLike | None = None,
+    until: float | None = None,
 ) -> Figure:
     """The surface in 3-D, with holes where there is no value.
 
@@ -45,6 +49,7 @@ def draw_surface(
         color_scale: one of COLOR_SCALES; heights are clipped or logarithmic like the colours.
         vmin, vmax: the ends of the colours; None for those of `color_scale`. Values beyond take the end colours.
         levels: the boundaries of the colours in place of both, e.g. ``np.arange(0, 10, 0.5)``; None for round ones.
+        until: the step up to which the path of the training is drawn; None for all of it.
 
     Returns:
         The figure that holds the axes.
@@ -56,7 +61,8 @@ def draw_surface(
     require_ndim(landscape, "surface")
     name = landscape.metric(metric)
     scale = scale_of(landscape, name, color_scale, vmin=vmin, vmax=vmax, levels=levels)
-    axes = open_space(ax, BOX, zoom=0.95, elev=50, azim=-60)
+    trail = trail_of(landscape, name, until)
+    axes = open_space(ax, BOX, zoom=0.95, elev=50, azim=-60, has_key=landscape.trajectory is not None)
     grid = landscape.grid
     low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)
     floor = low - 0.25 * (high - low)
@@ -66,6 +72,7 @@ def draw_surface(
     if not scale.empty:
         _draw_sheet(axes, grid, z, scale)
         _draw_dots(axes, grid, z, scale)
+        draw_trail_in_space(axes, trail, partial(_trail_heights, landscape, name, scale, z))
         center = landscape.center.get(name, np.nan)
         if np.isfinite(center) and not (scale.log and center <= 0):
             add_space_star(axes, grid, to_heights(scale, center))
@@ -76,7 +83,7 @@ def draw_surface(
     ticks = round_ticks(scale, 7)[0] if scale.message is None else np.zeros(0)
     axes.set_zticks(to_heights(scale, ticks), [""] * len(ticks))  # the bar has the same numbers, and more room
     note = scale.note(broken="hole, grey floor", missing="hole, hatched floor", hidden="hole")
-    describe_landscape(axes, landscape, name, note)
+    describe_landscape(axes, landscape, name, note, trail.caption if trail else "")
     return root(axes)
 
 
@@ -87,6 +94,24 @@ def to_heights(scale: Scale, values: ArrayLike) -> Any:
     """
     clipped = np.clip(values, scale.low, scale.high)
     return np.log10(clipped) if scale.log else clipped
+
+
+def _trail_heights(
+    landscape: Landscape, name: str, scale: Scale, z: MaskedValues, trail: Trail, steps: Array, places: Array
+) -> Array:
+    """The heights of places on a path: the plane's losses at its records, and between them along the surface."""
+    axes, heights = landscape.grid.axes, _without_holes(z)
+
+    def on_surface(points: Array) -> Array:
+        inside = [np.clip(column, axis[0], axis[-1]) for column, axis in zip(points.T, axes, strict=True)]
+        along, across = (spline_matrix(axis, column) for axis, column in zip(axes, inside, strict=True))
+        return ((along @ heights) * across).sum(axis=1)
+
+    known = trail.plane_losses
+    off = to_heights(scale, np.nan_to_num(known, nan=scale.low)) - on_surface(trail.points)
+    off = np.where(np.isfinite(known) & trail.is_inside(axes), off, 0.0)
+    low, high = to_heights(scale, scale.low), to_heights(scale, scale.high)
+    return np.clip(on_surface(places) + np.interp(steps, trail.steps, off), low, high)
 
 
 def _draw_sheet(axes: Axes3D, grid: Grid, z: MaskedValues, scale: Scale) -> None:

@@ -35,12 +35,12 @@ class Format:
             stored.
         read: ``(path)`` gives the landscape back, bit by bit; whatever it raises becomes a
             `LandscapeFileError` in `load`.
-        samples: whether it keeps the landscapes of single samples; else they are left out.
+        whole: whether it keeps all; else the landscapes of single samples and the trajectory are left out.
     """
 
     encode: Callable[[Landscape], bytes]
     read: Callable[[Path], Landscape]
-    samples: bool = True
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ FORMATS: dict[str, Format] = {
     ".h5": Format(hdf5.encode, hdf5.read),
     ".npz": Format(npz.encode, npz.read),
     ".json": Format(json_text.encode, json_text.read),
-    ".csv": Format(csv_text.encode, csv_text.read, samples=False),
+    ".csv": Format(csv_text.encode, csv_text.read, whole=False),
 }
 EXPORTS: dict[str, Export] = {
     ".vtp": Export(vtp.encode, 2, "vtk", "paraview"),
@@ -72,7 +72,7 @@ EXPORTS: dict[str, Export] = {
 
 
 def save(landscape: Landscape, path: str | os.PathLike[str]) -> Path:
-    """The path of the file that now holds the landscape: all of it, but in .csv its single samples.
+    """The path of the file that now holds the landscape: all of it, but in .csv its samples and trajectory.
 
     The file appears complete or not at all: a crash leaves an older file at `path` as it was. Missing folders
     are made. NumPy scalars in the recipe become plain numbers, tuples become lists.

@@ -7,7 +7,7 @@ import uuid
 from pathlib import Path
 
 
-def write_whole(path: Path, content: bytes) -> Path:
+def write_whole(path: Path, *content: bytes | memoryview, synced: bool = True) -> Path:
     """Make or replace the file at `path`, and give the path.
 
     The content reaches the disk (fsync) before the name does. A power cut leaves the older file or the newer one,
@@ -16,7 +16,9 @@ def write_whole(path: Path, content: bytes) -> Path:
 
     Args:
         path: missing folders are made; a symbolic link stays a link.
-        content: all of it.
+        content: all of it, in pieces that follow each other.
+        synced: False to leave the moment of reaching the disk to the system. That is quick, and a kill of the process
+            leaves no part of a file. A power cut may leave one.
 
     Raises:
         OSError: if it can't be written, and nothing else.
@@ -32,9 +34,11 @@ def write_whole(path: Path, content: bytes) -> Path:
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            for piece in content:
+                file.write(piece)
+            if synced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ A new field of `Landscape` is learnt here, and by no format. The arrays are name
     done                     true where the point has values
     interpolated             true where these were not evaluated, if there is such a point
     samples.…                values (B, *grid.shape) and the columns of `columns`
+    trajectory.…             the arrays of `paths`; the header's "trajectory" has the exact names
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ from ..report import Report
 from .columns import from_columns, to_columns
 from .json_values import loose, number, plain, strict
 from .layout import FORMAT_NAME, VERSION, axis_name, convention, data_set_names, real_numbers
+from .paths import Names, path_from_arrays, path_to_arrays
 
-ERRORS, SAMPLES = "standard_errors.", "samples."  # no data set's name has a dot
+ERRORS, SAMPLES, PATH = "standard_errors.", "samples.", "trajectory."  # no data set's name has a dot
 
 Header = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
 
 
-def to_arrays(landscape: Landscape, samples: bool = True) -> tuple[Header, Arrays]:
+def to_arrays(landscape: Landscape, whole: bool = True) -> tuple[Header, Arrays]:
     """The header and the arrays of a landscape; no array is copied.
 
     Args:
         landscape: what to keep.
-        samples: keep the landscapes of single samples.
+        whole: keep all; else the landscapes of single samples and the trajectory are left out.
 
     Raises:
         ValueError: if the recipe, the report or the notes are not plain JSON.
@@ -56,9 +58,13 @@ def to_arrays(landscape: Landscape, samples: bool = True) -> tuple[Header, Array
     arrays["done"] = np.asarray(landscape.done, dtype=bool)
     if landscape.interpolated.any():
         arrays["interpolated"] = landscape.interpolated
-    if samples and landscape.samples is not None:
+    if whole and landscape.samples is not None:
         columns = {"values": landscape.samples.values, **to_columns(landscape.samples)}
         arrays |= {SAMPLES + name: column for name, column in columns.items()}
+    path_names: Names = {}
+    if whole and landscape.trajectory is not None:
+        path_names, path = path_to_arrays(landscape.trajectory)
+        arrays |= {PATH + name: array for name, array in path.items()}
     header = {
         "format": FORMAT_NAME,
         "format_version": VERSION,
@@ -69,6 +75,7 @@ def to_arrays(landscape: Landscape, samples: bool = True) -> tuple[Header, Array
         "recipe": _stored("recipe", asdict(landscape.recipe)),
         "report": _stored("report", asdict(landscape.report)),
         "meta": strict(plain(landscape.meta, "meta")),
+        "trajectory": strict(path_names),
         "arrays": [*arrays],
     }
     return header, arrays
@@ -87,7 +94,10 @@ def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
     metrics, done = header["metrics"], arrays["done"]
     axes = [real_numbers("axis", arrays[f"{axis_name(i)}coordinates"]) for i in range(done.ndim)]
     errors = {metric: ERRORS + name for name, metric in metrics.items() if ERRORS + name in arrays}
-    columns = {name.removeprefix(SAMPLES): array for name, array in arrays.items() if name.startswith(SAMPLES)}
+    columns, path = (
+        {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        for prefix in (SAMPLES, PATH)
+    )
     return Landscape(
         Grid(tuple(axes)),
         {metric: real_numbers(name, arrays[name]) for name, metric in metrics.items()},
@@ -100,6 +110,7 @@ def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         interpolated=arrays["interpolated"].astype(bool) if "interpolated" in arrays else None,  # type: ignore[arg-type]
         recipe=msgspec.convert(loose(header["recipe"]), Recipe),
         report=msgspec.convert(loose(header["report"]), Report),
+        trajectory=path_from_arrays(loose(header["trajectory"]), path) if path else None,
     )
 
 

@@ -7,8 +7,8 @@
     -1.0,-1.0,0.125,0.5,0.75,1
 
 The first line is the header in strict JSON, a comment to ``pandas.read_csv(path, comment="#")`` and
-``numpy.genfromtxt``. Everything returns bit by bit but the landscapes of single samples, which have no place in such a
-table. There is no checksum.
+``numpy.genfromtxt``. Everything returns bit by bit but the landscapes of single samples and the trajectory. They have
+no place in such a table. There is no checksum.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .layout import LandscapeFileError, axis_name, check_header, number_type, ty
 
 
 def encode(landscape: Landscape) -> bytes:
-    """The bytes of a file that holds the landscape without its samples."""
-    header, arrays = to_arrays(landscape, samples=False)
+    """The bytes of a file that holds the landscape without its samples and trajectory."""
+    header, arrays = to_arrays(landscape, whole=False)
     columns: dict[str, NDArray[Any]] = {axis_name(i): column for i, column in enumerate(landscape.grid.points.T)}
     for name, array in arrays.items():
         if name not in _axes(landscape.grid.ndim):

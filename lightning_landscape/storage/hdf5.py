@@ -10,6 +10,7 @@
     /done                1 where the point has values
     /interpolated        1 where these were not evaluated, if there is such a point
     /samples/            values (B, *grid.shape) and the columns of `columns`, on the scale `index`
+    /trajectory/         the arrays of `paths`, on the scales `steps`, `direction` and, of the history, `record`
 """
 
 from __future__ import annotations
@@ -25,16 +26,22 @@ from numpy.typing import NDArray
 
 from ..landscape import Landscape
 from . import foreign
-from .codec import ERRORS, SAMPLES, Arrays, Header, from_arrays, to_arrays
+from .codec import ERRORS, PATH, SAMPLES, Arrays, Header, from_arrays, to_arrays
 from .json_values import loose
 from .layout import REAL_NUMBERS, check_header
 
 PIXEL_AXES = ("row", "column", "channel")
-TABLES = ("metrics", "center", "recipe", "report", "meta", "arrays")  # of the header, kept as JSON
+TABLES = ("metrics", "center", "recipe", "report", "meta", "trajectory", "arrays")  # of the header, kept as JSON
 DESCRIPTIONS = {
     "done": "whether the point has values",
     "interpolated": "whether the values were not evaluated, but interpolated",
     "samples.index": "the sample's place in the data set",
+    "trajectory.steps": "the step of the optimiser",
+    "trajectory.points": "the nearest point of the plane, in lengths of the directions",
+    "trajectory.residuals": "the distance from the plane",
+    "trajectory.distances": "the distance from the centre",
+    "trajectory.checkpoints": "the steps at which a checkpoint was saved",
+    "trajectory.measured": "whether the losses were measured",
 }
 
 
@@ -90,18 +97,42 @@ def _write_arrays(file: h5py.File, header: Header, arrays: Arrays) -> None:
     if SAMPLES + "thumbnail" in arrays:
         lengths = zip(PIXEL_AXES, arrays["samples.thumbnail"].shape[1:], strict=True)
         pixels += [_write_scale(file, SAMPLES + n, np.arange(k), f"{n} of a thumbnail") for n, k in lengths]
+    path = _write_path_scales(file, arrays) if PATH + "steps" in arrays else {}
     for name, array in arrays.items():
         if _path(name) in file:
             continue
         scales = [pixels[0], *axes] if name == "samples.values" else pixels if name.startswith(SAMPLES) else axes
+        if name.startswith(PATH):
+            scales = path["history"] if name.startswith(f"{PATH}history.") else path["records"]
         data = _write_array(file, name, array, scales[: array.ndim])
-        metric = header["metrics"].get(name.removeprefix(ERRORS))
+        metric = _column(header, name) if name.startswith(PATH) else header["metrics"].get(name.removeprefix(ERRORS))
         attributes = {"metric": metric, "description": DESCRIPTIONS.get(name)}
         for key, text in attributes.items():
             if text is not None:
                 data.attrs[key] = _fixed(text)
         if name in header["center"]:
             data.attrs["center"] = np.float64(header["center"][name])
+
+
+def _write_path_scales(file: h5py.File, arrays: Arrays) -> dict[str, list[h5py.Dataset]]:
+    """Writes the scales of the records that were kept, and of the history of all of them."""
+    history = next((array for name, array in arrays.items() if name.startswith(f"{PATH}history.")), np.zeros(0))
+    steps, checkpoints = PATH + "steps", PATH + "checkpoints"
+    directions = np.arange(arrays[PATH + "points"].shape[1])
+    _write_scale(file, checkpoints, arrays[checkpoints], DESCRIPTIONS[checkpoints])
+    return {
+        "records": [
+            _write_scale(file, steps, arrays[steps], DESCRIPTIONS[steps]),
+            _write_scale(file, PATH + "direction", directions, "number of the direction"),
+        ],
+        "history": [_write_scale(file, PATH + "record", np.arange(len(history)), "number of the record")],
+    }
+
+
+def _column(header: Header, name: str) -> str | None:
+    """The exact name of a column of the path; None for an array that is no column of a table."""
+    _, table, *column = name.split(".")
+    return loose(header["trajectory"])[table][column[0]] if column else None
 
 
 def _is_numbers(item: object) -> bool:

@@ -82,7 +82,9 @@ def check_storable(landscape: Landscape) -> None:
         ValueError: if a name cannot be written as text, or an array does not hold real numbers. Or if a standard
             error or centre belongs to no metric.
     """
-    for name in landscape.values:
+    path = landscape.trajectory
+    tables = () if path is None else (path.losses, path.plane_losses, path.metrics, path.history)
+    for name in (*landscape.values, *(name for table in tables for name in table)):
         if "\0" in name or name != name.encode("utf-8", "replace").decode("utf-8"):
             raise ValueError(f"metric {name!r} cannot be stored: its name is not plain text.")
     for what, names in (("standard_errors", landscape.standard_errors), ("center", landscape.center)):
@@ -92,6 +94,10 @@ def check_storable(landscape: Landscape) -> None:
     arrays = [*landscape.values.items(), *landscape.standard_errors.items()]
     if landscape.samples is not None:
         arrays.append(("samples", landscape.samples.values))
+    if path is not None:
+        arrays += [("points", path.points), *(column for table in tables for column in table.items())]
+        arrays += [("steps", path.steps), ("residuals", path.residuals), ("distances", path.distances)]
+        arrays.append(("checkpoints", path.checkpoints))
     for name, array in arrays:
         real_numbers(name, array)
 

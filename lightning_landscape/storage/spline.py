@@ -40,4 +40,5 @@ def refined(landscape: Landscape, metric: str, points: int) -> Landscape:
     size = " × ".join(map(str, landscape.grid.shape))
     meta = {**landscape.meta, "interpolated": f"cubic splines through {size} points"}
     center = {metric: landscape.center[metric]}
-    return Landscape(Grid(tuple(axes)), {metric: values}, metric, center=center, meta=meta)
+    path = landscape.trajectory
+    return Landscape(Grid(tuple(axes)), {metric: values}, metric, center=center, meta=meta, trajectory=path)

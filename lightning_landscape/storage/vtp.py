@@ -4,7 +4,7 @@
 
     points       (x_i, y_j, height), the last axis fastest, Float64; the height in "height of <array>"
     quads        (nx - 1)(ny - 1) of them, less those with a corner that has no height
-    point data   the arrays of `codec` as they were measured, without those of single samples
+    point data   the arrays of `codec` as they were measured, without samples and trajectory
     field data   header (that of `codec` as JSON), xcoordinates, ycoordinates
 
 Written by the vtk library (``pip install "lightning-landscape[paraview]"``).
@@ -35,7 +35,7 @@ def encode(landscape: Landscape, metric: str | None = None, log: bool = False, z
     metric = landscape.metric(metric)
     name = data_set_names(landscape.values)[metric]
     relief = heights(landscape, metric, log, zmax)
-    header, arrays = to_arrays(landscape, samples=False)
+    header, arrays = to_arrays(landscape, whole=False)
     header["height"] = {"array": name, "log": log, "zmax": zmax}
     axes = {axis: arrays.pop(axis) for axis in ("xcoordinates", "ycoordinates")}
     drawn = np.isfinite(relief)

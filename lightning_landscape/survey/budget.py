@@ -27,7 +27,7 @@ class Budget:
         given: as the user wrote it.
         seconds: of each landscape; what one leaves over, the next may take.
         share: of the time that was trained so far, without the time of landscapes.
-        least: seconds that each landscape may take in any case.
+        least: seconds that each landscape may take in any case. With these the main loss has all of its pictures.
         least_at_end: the same of the last one.
     """
 
@@ -148,10 +148,12 @@ class Grant:
     Args:
         measuring: until its last point.
         total: until its last picture.
+        pictures: how many are drawn in any case.
     """
 
     measuring: float
     total: float
+    pictures: int = 1
 
 
 class Account:
@@ -159,7 +161,7 @@ class Account:
 
     Args:
         budget: the time that they may take.
-        pictures: how many each draws.
+        pictures: how many each draws of the main loss.
         picture: seconds for drawing a picture and writing its files, until one was drawn.
         share_of_pictures: the largest share of a landscape's time that its pictures may take.
         share_of_films: the largest share of the last landscape's time that is left for films of all of them.
@@ -174,7 +176,7 @@ class Account:
         self,
         budget: Budget,
         pictures: int = 0,
-        picture: float = 0.4,
+        picture: float = 0.6,
         share_of_pictures: float = 0.5,
         share_of_films: float = 0.2,
     ) -> None:
@@ -182,7 +184,7 @@ class Account:
         self._limit: float | None = None  # of what is spent, films included, once the last landscape has begun
         self.spent, self.passes = 0.0, 0
         self.began = now()
-        self.showing = picture * pictures
+        self.showing, self.pictures = picture * pictures, pictures
 
     @contextmanager
     def spending(self) -> Iterator[None]:
@@ -234,7 +236,8 @@ class Account:
         if last:
             self._limit = self.spent + left
             left -= min(films, self.share_of_films * left)
-        return Grant(left - min(self.showing, left * self.share_of_pictures), left)
+        pictures = self.pictures if self.budget.least else 1
+        return Grant(left - min(self.showing, left * self.share_of_pictures), left, pictures)
 
     def record_pictures(self, seconds: float, share: float) -> None:
         """Learn from a share of a landscape's pictures, which took so many seconds, what all of them take."""

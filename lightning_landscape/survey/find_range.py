@@ -25,6 +25,7 @@ from ..weights.sharding import is_sharded
 Array = NDArray[np.float64]
 Loss = Callable[[Array], float]  # of a point, shape (k,)
 AUTO = "auto"
+PATH_REASON = "the recorded path ends"
 
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class RangeSettings:
             are an accuracy, or a loss that saturates.
         rounding: the largest change, as a share of the centre, that counts as none. Evaluators agree to it.
         readable: the numbers that an end may have, times a power of ten.
+        margin: how far an axis reaches at least beyond a recorded path, as a factor.
     """
 
     points: int = 51
@@ -62,6 +64,7 @@ class RangeSettings:
     remainder: float = 0.5
     rounding: float = 1e-6
     readable: tuple[float, ...] = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+    margin: float = 1.1
 
 
 SETTINGS = RangeSettings()
@@ -111,7 +114,12 @@ def _first_range(name: str, value: str | Sequence[Any], settings: RangeSettings)
 
 
 def find_ranges(
-    grid: Grid, searched: Sequence[int], loss: Loss, samples: int = 0, settings: RangeSettings = SETTINGS
+    grid: Grid,
+    searched: Sequence[int],
+    loss: Loss,
+    samples: int = 0,
+    settings: RangeSettings = SETTINGS,
+    reach: Sequence[float] = (),
 ) -> tuple[Grid, dict[str, RangeRecipe]]:
     """The grid with the ranges of some directions found, and how they were found, by the axis's name.
 
@@ -123,6 +131,7 @@ def find_ranges(
         loss: gives the loss at a point, NaN where there is none.
         samples: on how many samples it does.
         settings: the rule.
+        reach: the largest coordinate of a recorded path along the first directions. Their axes show all of the path.
 
     A bowl 1 + 4 x² has 10 at x = 1.5:
 
@@ -131,17 +140,34 @@ def find_ranges(
     ([-1.5, -0.75, 0.0, 0.75, 1.5], 'the loss has risen to 10 times that of the centre')
     """
     axes, recipes = list(grid.axes), {}
-    center = loss(np.zeros(grid.ndim)) if searched else math.nan
+    by_loss = [direction for direction in searched if direction >= len(reach)]
+    center = loss(np.zeros(grid.ndim)) if by_loss else math.nan
     for direction in searched:
-        end, reason = find_end(partial(_along, loss, np.eye(grid.ndim)[direction]), center, settings)
+        if direction in by_loss:
+            end, reason = find_end(partial(_along, loss, np.eye(grid.ndim)[direction]), center, settings)
+        else:
+            end, reason = end_of_path(reach[direction], settings), PATH_REASON
         axes[direction] = axis_points(axis_name(direction), (-end, end, len(grid.axes[direction])))
-        recipes[axis_name(direction)] = RangeRecipe(end, reason, samples)
+        recipes[axis_name(direction)] = RangeRecipe(end, reason, samples if direction in by_loss else 0)
     return Grid(tuple(axes)), recipes
 
 
 def _along(loss: Loss, unit: Array, coordinate: float) -> float:
     """The loss at a coordinate of a direction."""
     return loss(coordinate * unit)
+
+
+def end_of_path(reach: float, settings: RangeSettings = SETTINGS) -> float:
+    """The end of an axis that shows all of a path: a readable number, a little beyond its largest coordinate.
+
+    >>> end_of_path(12.1), end_of_path(0.0)
+    (15.0, 1.0)
+    """
+    least = settings.margin * reach
+    if least <= 0:
+        return settings.first
+    exponent = math.floor(math.log10(least))
+    return next(end for n in settings.readable if (end := float(f"{n}e{exponent}")) >= least)
 
 
 def find_end(loss: Callable[[float], float], center: float, settings: RangeSettings = SETTINGS) -> tuple[float, str]:
@@ -291,5 +317,5 @@ def sentence(ranges: Mapping[str, RangeRecipe]) -> str:
     'x runs from -0.8 to 0.8: there the loss has risen by 1 (found on 256 samples).'
     """
     texts = [f"{name} runs from {-r.end:g} to {r.end:g}: there {r.reason}" for name, r in ranges.items()]
-    samples = next(iter(ranges.values())).samples
-    return f"{'; '.join(texts)} (found on {samples} samples)."
+    samples = max(r.samples for r in ranges.values())
+    return f"{'; '.join(texts)}{f' (found on {samples} samples)' if samples else ''}."

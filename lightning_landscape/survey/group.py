@@ -50,7 +50,7 @@ class Group:
 
 
 def merge(parts: Sequence[Landscape]) -> Landscape:
-    """One landscape from parts of it: the first, which takes the points that only others have."""
+    """One landscape from parts of it: the first, which takes the points and losses of records that only others have."""
     whole = parts[0]
     for part in parts[1:]:
         checksums = [[data.checksum for data in x.recipe.data.values()] for x in (part, whole)]
@@ -65,8 +65,17 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
                 merged.setdefault(name, np.full(whole.grid.shape, np.nan))[new] = array[new]
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
+        take_over_path(whole, part)
         whole.done |= new
         whole.interpolated[new] = part.interpolated[new]
         if not part.done.all():
             whole.report.failure = whole.report.failure or part.report.failure
     return whole
+
+
+def take_over_path(whole: Landscape, part: Landscape) -> None:
+    """Let a landscape take the path of another one; or the losses of records, where it has a path itself."""
+    if whole.trajectory is None:
+        whole.trajectory = part.trajectory
+    elif part.trajectory is not None:
+        whole.trajectory.take_over(part.trajectory)

@@ -18,11 +18,13 @@ from ..landscape import Grid, Landscape
 from ..objectives.base import Batch, CannotMeasureError, Objective
 from ..objectives.spread import Spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..paths.project import Recorded
 from ..recipe import Recipe
 from ..weights.parameters import Params, canonical_name
 from ..weights.plane import Plane
 from ..weights.sharding import whole
 from .data import frozen
+from .group import take_over_path
 from .recipe import data_recipe
 from .resume import differences
 from .survey import Surface, Survey
@@ -52,9 +54,11 @@ def survey_module(
     population: int | None = None,
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     searched: Sequence[int] = (),
+    reach: Sequence[float] = (),
     originals: Params | None = None,
+    recorded: Recorded | None = None,
 ) -> Generator[Landscape, None, None]:
-    """Yield the landscape before its first point and after every point: one object that fills up.
+    """Yield the landscape before its first point, after every point and after every record: one object that fills up.
 
     Call it inside `rng.preserved`.
 
@@ -76,7 +80,9 @@ def survey_module(
         path: where on the plane each point of the grid lies, of shape (n, 1) to (n, k); None: where it says. A path
             starts at the origin.
         searched: the directions whose range is found (`find_range`).
+        reach: the largest coordinate of a recorded path along the directions.
         originals: the weights of the user's own module, which the objective must not compute with.
+        recorded: the records of a training, whose path is projected and measured; None for none.
 
     Raises:
         CannotMeasureError: if it does, or not with any weight that moves.
@@ -87,7 +93,7 @@ def survey_module(
     evaluator = Sequential(probe, seed=seed, recalibrate=recalibrate)
     accelerations = accelerate if objective.divisible and not recalibrate else False
     survey = Survey(evaluator, grid, accelerate=accelerations, tolerance=tolerance, path=path)
-    survey.plane = plane
+    survey.plane, survey.recorded = plane, recorded
     surface = Surface("data", objective, frozen(batches, population))
     try:
         surface.center = _centre(evaluator, objective, plane, batches, originals or {}, grid.size)
@@ -98,7 +104,7 @@ def survey_module(
             raise only_in_train_mode(error) from error
         raise
     surface.names = {name: name for name in surface.center}
-    recipe = replace(recipe, ranges=survey.find_ranges(surface, searched))
+    recipe = replace(recipe, ranges=survey.find_ranges(surface, searched, reach=reach))
     rounding = str(accelerate) if accelerate in ON_REQUEST else None
     data = {surface.data: data_recipe(surface.frozen)}
     landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))
@@ -123,6 +129,7 @@ def _take_over(landscape: Landscape, earlier: Sequence[Landscape]) -> None:
         )
     for part in [part for part, entries in zip(earlier, differing, strict=True) if not entries]:
         landscape.report.rounding_error = part.report.rounding_error or landscape.report.rounding_error
+        take_over_path(landscape, part)
         for flat in np.flatnonzero(part.evaluated.reshape(-1)):
             index = np.unravel_index(flat, landscape.grid.shape)
             landscape.record(index, {n: (v[index], part.standard_errors[n][index]) for n, v in part.values.items()})

@@ -21,6 +21,8 @@ class PlanSettings:
             for the choice of accelerations, for slow points, and for finer ones.
         reading: the largest share of the seconds for reading the data.
         reading_margin: data that would be read in time even this many times as slowly need no limit.
+        path: the largest share of the seconds for points that is left for the records of a path. Two evaluations each
+            of 64 records are a twentieth of 51 × 51 points.
     """
 
     samples: int = 64
@@ -28,6 +30,7 @@ class PlanSettings:
     share: float = 0.6
     reading: float = 0.25
     reading_margin: float = 10.0
+    path: float = 0.15
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def choose_samples(
 
 
 def may_be_slow(reading: float, seconds: float, settings: PlanSettings = DEFAULTS) -> bool:
-    """True if the data may take too long to be read, where that is expected to take so many of the seconds for all."""
+    """True if reading, expected to take so many seconds, may take too many of those for all."""
     return reading * settings.reading_margin >= seconds
 
 

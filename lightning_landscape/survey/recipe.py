@@ -6,7 +6,7 @@ import platform
 
 import torch
 
-from ..directions import Directions, dead_filters, recipe
+from ..directions import Directions, Facts, dead_filters, facts_of
 from ..recipe import DataRecipe, DirectionsRecipe
 from ..version import __version__
 from ..weights.parameters import Snapshot, checksum
@@ -15,16 +15,17 @@ from ..weights.sharding import whole
 from .data import FrozenData
 
 
-def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) -> DirectionsRecipe:
+def directions_recipe(directions: Directions | Facts, snapshot: Snapshot, plane: Plane) -> DirectionsRecipe:
     """The recipe of the directions of a plane.
 
     Args:
-        directions: what gave them.
+        directions: what gave them, or the facts on it.
         snapshot: the weights of the whole module.
         plane: the directions, and the weights that they may move.
     """
     moved = [name for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)]
-    settings = recipe(directions)
+    facts = directions if isinstance(directions, Facts) else facts_of(directions)
+    settings = dict(facts.recipe)
     return DirectionsRecipe(
         kind=settings.pop("kind"),
         settings=settings,
@@ -36,6 +37,7 @@ def directions_recipe(directions: Directions, snapshot: Snapshot, plane: Plane) 
         resting_parameters=sum(t.numel() for n, t in plane.origin.items() if n not in set(moved)),
         dead_filters=dead_filters(snapshot, moved),
         checksum=checksum(d[name] for d in plane.directions for name in plane.origin),
+        labels=list(facts.labels),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..landscape import Array, Landscape
@@ -17,7 +19,13 @@ def tidy(landscape: Landscape) -> None:
             if loss in landscape.values and is_same(landscape, name, loss):
                 same[name] = loss
     for name in same:
-        for table in (landscape.values, landscape.standard_errors, landscape.center, landscape.recipe.data_of):
+        tables: list[dict[str, Any]] = [
+            landscape.values,
+            landscape.standard_errors,
+            landscape.center,
+            landscape.recipe.data_of,
+        ]
+        for table in (*tables, *_of_path(landscape)):
             table.pop(name, None)
         if landscape.report.interpolation is not None:
             landscape.report.interpolation.forget(name)
@@ -31,6 +39,15 @@ def untidy(earlier: Landscape, landscape: Landscape) -> None:
             earlier.values[name] = earlier.values[loss].copy()
             if loss in earlier.standard_errors:
                 earlier.standard_errors[name] = earlier.standard_errors[loss].copy()
+            for table in _of_path(earlier):
+                if loss in table:
+                    table[name] = table[loss].copy()
+
+
+def _of_path(landscape: Landscape) -> list[dict[str, Array]]:
+    """The losses along the path of a training, and those of the plane there; none without a path."""
+    path = landscape.trajectory
+    return [] if path is None else [path.losses, path.plane_losses]
 
 
 def is_same(landscape: Landscape, name: str, loss: str, rtol: float = 1e-6) -> bool:

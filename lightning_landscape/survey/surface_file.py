@@ -13,6 +13,7 @@ from ..storage import load, save
 from .resume import differences
 
 log = logging.getLogger(__name__)
+SAVE_EVERY = 5.0  # seconds between two saves of a landscape in progress
 
 
 class SurfaceFile:

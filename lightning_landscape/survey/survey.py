@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from math import prod
 from typing import Any
 
@@ -22,15 +22,18 @@ from ..evaluators import Evaluator, Measurement, Sequential
 from ..interpolation.refinement import Order, Points, coarsest, least, refine
 from ..landscape import Grid, Landscape, Sample, Samples
 from ..objectives.base import Batch, Objective
+from ..paths.project import Recorded
 from ..phases import SILENT
 from ..recipe import RangeRecipe, Recipe
 from ..report import Report
+from ..trajectory import Trajectory
 from ..weights.plane import Plane
 from .budget import Deadline, Limit, never
 from .data import FrozenData
 from .find_range import find_ranges, loss_at
 from .group import Group, merge
-from .plan import affordable_level, affordable_points
+from .path import measure_record, outline_first
+from .plan import PlanSettings, affordable_level, affordable_points
 
 Array = NDArray[np.float64]
 Pair = tuple[Objective, Sequence[Batch]]  # what is measured, on its batches
@@ -95,7 +98,7 @@ def paired(surfaces: Sequence[Surface], batches: Sequence[Batch]) -> list[tuple[
 
 
 class Survey:
-    """The landscape of some surfaces on one plane: centre → evaluator → order of the points → values.
+    """The landscape of some surfaces on one plane: centre → evaluator → order of the points → values → path.
 
     Args:
         evaluator: the plain one, on the probe.
@@ -110,12 +113,14 @@ class Survey:
 
     Attributes:
         plane: origin and k directions; set it before anything else.
+        recorded: the records whose path is projected and measured, of the first process; None for none.
         known: accelerations that were tried on this module before, and afterwards those of this landscape.
         report: what was found on the way.
         phases: is told what is done.
     """
 
     plane: Plane
+    recorded: Recorded | None = None
     phases = SILENT
 
     def __init__(
@@ -140,6 +145,8 @@ class Survey:
         self.report = Report()
         self.known: Choice | None = None
         self._methods: tuple[Evaluator, Choice] = (evaluator, Choice())  # of the points that are measured now
+        self._path_of_records: Trajectory | None = None
+        self._whole: Landscape | None = None  # with the points of all processes
 
     def lay_grid(self, grid: Grid) -> None:
         """Take these points."""
@@ -147,7 +154,11 @@ class Survey:
         self.places: Array = grid.points if self._path is None else self._path(grid.points)
 
     def find_ranges(
-        self, surface: Surface, searched: Sequence[int], agree: Callable[[float], float] = float
+        self,
+        surface: Surface,
+        searched: Sequence[int],
+        agree: Callable[[float], float] = float,
+        reach: Sequence[float] = (),
     ) -> dict[str, RangeRecipe]:
         """Lay a grid whose range in these directions is found, and say how it was found.
 
@@ -155,18 +166,19 @@ class Survey:
             surface: the first, with its centre.
             searched: the directions.
             agree: gives the loss that all processes take, from that of this one.
+            reach: as of `find_range.find_ranges`.
         """
         if not searched:
             return {}
         batches = surface.frozen.first(2)
         loss = loss_at(self.evaluator, surface.objective, self.plane, batches, surface.main)
         samples = sum(batch.size for batch in batches)
-        grid, ranges = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples)
+        grid, ranges = find_ranges(self.grid, searched, lambda point: agree(loss(point)), samples, reach=reach)
         self.lay_grid(grid)
         return ranges
 
     def begin(self, surfaces: Sequence[Surface], tiles: Tiles | None, recipe: Recipe) -> Landscape:
-        """The landscape of which nothing but the centre is known.
+        """The landscape of which nothing but the centre and the places of the path is known.
 
         Args:
             surfaces: with their centres and names; the first has the main loss.
@@ -178,7 +190,27 @@ class Survey:
         landscape.recipe, landscape.report = recipe, replace(self.report)
         if tiles is not None:
             landscape.samples = Samples(np.full((len(tiles.items), *self.grid.shape), np.nan), tiles.items)
+        landscape.trajectory = self._path_of_records = self._project(landscape)
         return landscape
+
+    def _project(self, landscape: Landscape) -> Trajectory | None:
+        """The path of the records on the plane, without its losses; None in other processes than the first."""
+        if self.recorded is None or not self.group.is_first:
+            return None
+        if self.group.in_step:
+            landscape.report.no_path = "the parameters are divided among the processes"
+            return None
+        self.phases.tell("projecting the path")
+        try:
+            path = self.recorded.trajectory(self.plane)
+        except Exception as error:
+            if not self.tolerant:
+                raise
+            landscape.report.no_path = error_text(error)
+            return None
+        for table in (path.losses, path.plane_losses):
+            table.update({name: np.full(len(path.steps), np.nan) for name in landscape.values})
+        return path
 
     @contextmanager
     def running(
@@ -191,14 +223,18 @@ class Survey:
     ) -> Iterator[Iterator[Landscape]]:
         """A context that gives the landscape after each of these points, and once more if points were interpolated.
 
+        Then it gives the landscape after each record of the path.
+
         Args:
             landscape: takes the values.
             surfaces: on their whole data.
             tiles: of the first of them.
             order: flat indices of the points, of all processes.
             limit: of a landscape that must be there in time: its points go from coarse to fine, and the coarsest
-                level is evaluated in any case.
+                level is evaluated in any case. The records of the path come last.
         """
+        end = None if limit is None else limit.deadline
+        limit = None if limit is None else self._of_points(limit, surfaces)
         deadline = None if limit is None else limit.deadline
         evaluator: Evaluator = self.evaluator
         choice = Choice()
@@ -211,13 +247,76 @@ class Survey:
         if evaluator is self.evaluator and (self.tolerance is not None or limit is not None):
             losses, level = [s.loss for s in surfaces], None if limit is None else self._level(limit, choice)
             orders = refine(landscape, losses, self.tolerance or 0.0, deadline or never, level)
-        with self.faster(evaluator, choice, surfaces, tiles, self.places[order]) as (fast, measured, choice):
+        with ExitStack() as accelerated:
+            faster = self.faster(evaluator, choice, surfaces, tiles, self.places[order])
+            fast, measured, choice = accelerated.enter_context(faster)
             landscape.report.rounding_error = self.report.rounding_error or landscape.report.rounding_error
             if deadline is not None:
                 deadline.least = -(-coarsest(landscape) // self.group.size)
                 deadline.start(self.group.first(deadline.left))
+
+            def path() -> Iterator[Landscape]:
+                accelerated.close()  # records are measured with the plain evaluator
+                yield from self.follow(self._whole or landscape, surfaces, end)
+
             with closing(self.fill(landscape, surfaces, fast, measured, orders, deadline)) as landscapes:
-                yield landscapes
+                yield chain(landscapes, path())
+
+    def _of_points(self, limit: Limit, surfaces: Sequence[Surface]) -> Limit:
+        """The limit of the points alone, where records are to be measured after them."""
+        path = self._path_of_records
+        if path is None or path.measured.all():
+            return limit
+        left = limit.deadline.left
+        needed = most = PlanSettings().path * left
+        if limit.point is not None:
+            rehearsals = len(surfaces) / len(all_batches(surfaces))  # of a batch each, before every evaluation
+            evaluations = 2 * int((~path.measured).sum()) * (1 + rehearsals)
+            needed = evaluations * limit.point * self.group.size  # the first process measures all of them
+        return replace(limit, deadline=Deadline(left - min(needed, most)))
+
+    def follow(
+        self, landscape: Landscape, surfaces: Sequence[Surface], deadline: Deadline | None = None
+    ) -> Iterator[Landscape]:
+        """Measure the records of the path, or those before the deadline, in the first process; yield after each.
+
+        The other processes wait, and have the whole path in the end.
+
+        Args:
+            landscape: takes the values.
+            surfaces: on their whole data.
+            deadline: when to stop.
+        """
+        mine = self._path_of_records if landscape.trajectory is self._path_of_records else None
+        path: Trajectory | None = self.group.first(mine)
+        if path is None:
+            return
+        remaining = [t for t in outline_first(len(path.steps)) if not path.measured[t]]
+        if deadline is not None:
+            deadline.start()
+        for number, t in enumerate(remaining, 1):
+            is_late = deadline is not None and self.group.is_first and deadline()
+            if self.group.any(is_late or self.is_stopped()):
+                landscape.report.no_path = "the time was over" if is_late else "the pass was stopped"
+                break
+            self.phases.tell("measuring the path", number, len(remaining))
+            if self.group.is_first:
+                self._measure_record(landscape, surfaces, path, t)
+            if deadline is not None:
+                deadline.step()
+            yield landscape
+        landscape.trajectory, landscape.report.no_path = self.group.first((path, landscape.report.no_path))
+
+    def _measure_record(self, landscape: Landscape, surfaces: Sequence[Surface], path: Trajectory, t: int) -> None:
+        """Measure one record; one at which the objective raises is left out where that is tolerated."""
+        assert self.recorded is not None
+        try:
+            measure_record(self.evaluator, surfaces, self.plane, path, self.recorded.weights[t], t)
+        except Exception as error:
+            landscape.report.no_path = landscape.report.no_path or error_text(error)
+            if not self.tolerant:
+                raise
+        landscape.report.seconds = round(time.perf_counter() - self.started, 3)
 
     def _level(self, limit: Limit, choice: Choice) -> int | None:
         """The finest level to evaluate; None for as fine as there is time for."""
@@ -331,7 +430,7 @@ class Survey:
             finally:
                 _closed(streams)
             tried = self._joined(landscape, tried, deadline)
-        whole = self.group.first(landscape)
+        self._whole = whole = self.group.first(landscape)
         if whole is not landscape or whole.interpolated.any():
             yield whole
 

@@ -351,6 +351,11 @@ def optimizers_and_schedulers(trainer: Trainer, *, wrappers: bool = True) -> lis
     return [*strategy._optimizers, *wrapping, *(config.scheduler for config in strategy.lr_scheduler_configs)]
 
 
+def optimizers(trainer: Trainer) -> list[torch.optim.Optimizer]:
+    """The optimisers of a training, not Lightning's wrappers around them; none in an evaluation."""
+    return list(trainer.strategy._optimizers)
+
+
 def optimizer_classes() -> tuple[type, ...]:
     """The base classes of optimisers and schedulers: torch's, and Lightning's of each namespace that is imported."""
     wrappers = [sys.modules[f"{name}.core.optimizer"].LightningOptimizer for name in NAMESPACES if name in sys.modules]

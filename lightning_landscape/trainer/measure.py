@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..accelerations import ON_REQUEST
-from ..directions import Directions, Site, checked_directions
+from ..directions import Directions, Facts, Site, facts_of, needs, stand_in
 from ..distributed.one_process import OneProcessObjective, several_processes
 from ..distributed.ranks import OtherRankError, Ranks, check_agreement, differing_metrics, from_first
 from ..evaluators import Evaluator, Measurement, Sequential
@@ -26,23 +26,26 @@ from ..objectives.base import Batch, CannotMeasureError, LossFunction, Objective
 from ..objectives.lightning_step import LoggedValues, StepObjective
 from ..objectives.spread import Spread, without_spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
+from ..paths.project import Recorded
 from ..phases import SILENT, Phases
 from ..reading import span_sentence
 from ..recipe import RangeRecipe, Recipe
 from ..survey.budget import Deadline, Limit, now
 from ..survey.find_range import sentence
 from ..survey.group import merge
+from ..survey.path import missing
 from ..survey.plan import Plan, PlanSettings, ladder
 from ..survey.recipe import data_recipe, directions_recipe, versions
 from ..survey.resume import is_finished
 from ..survey.same_loss import untidy
 from ..survey.survey import Surface, Survey, Tiles, all_batches, error_text, paired
-from ..weights.parameters import Params, Snapshot, checksum
+from ..weights.parameters import Snapshot, checksum
 from ..weights.plane import Plane
-from ..weights.sharding import author_class, cut, is_sharded
+from ..weights.sharding import author_class, is_sharded
 from . import compat
 from .cost import Cost, measured_cost
 from .frozen import FrozenData, freeze
+from .lay import Training, laid_plane
 from .probe import probing
 from .run_state import RunState
 from .saved import Saved
@@ -82,6 +85,8 @@ class Settings:
         is_last: whether the landscape takes all of its time, and may be finer than those before it.
         until: when ``max_time`` ends the training, on the clock of budgets; None if nothing does.
         run_state: the decisions of the run.
+        recorded: the records whose path is projected and measured, in the process of rank 0; None for none. Directions
+            may be made of their weights.
     """
 
     grid: Grid
@@ -108,6 +113,7 @@ class Settings:
     until: float | None = None
     run_state: RunState = field(default_factory=RunState)
     saved: Saved | None = None
+    recorded: Recorded | None = None
 
 
 Find = Callable[[Landscape], Landscape | None]
@@ -136,7 +142,7 @@ def measuring(
     seconds: float | None = None,
     phases: Phases = SILENT,
 ) -> Iterator[Iterator[Landscape]]:
-    """A context that gives the landscape after its preparation and after every point: one object that fills up.
+    """A context that gives the landscape after its preparation, every point and every record: one that fills up.
 
     The points are taken from the centre outwards, so that a pass that is stopped has its middle. If the time is
     limited, they go from coarse to fine, and those that are left are interpolated. Of W processes each takes every W-th
@@ -161,12 +167,14 @@ def measuring(
         ValueError: if no parameter may move.
     """
     deadline = None if seconds is None else Deadline(seconds)
+    training = _training(trainer, module, settings)
     with probing(trainer, module, settings.mode, settings.flags, settings.saved) as (probe, recorder, snapshot):
         settings = replace(
             settings, accelerate=settings.accelerate if probe is not module else False
         )  # the user's own: plainly
         # Sharded processes must take the same points together.
         job = Pass(trainer, probe, recorder, snapshot, settings, tolerant and not is_sharded(probe), phases)
+        job.training = training
         surfaces = job.prepare(None if seconds is None else job.reading_seconds(seconds))
         job.note_samples(surfaces)
         job.lay_plane(surfaces[0])
@@ -184,7 +192,7 @@ def measuring(
             untidy(earlier, landscape)
             merge([landscape, earlier])
         if landscape.done.all():
-            yield iter([landscape])
+            yield chain([landscape], job.follow(landscape, surfaces, deadline))
             return
         limit = None if deadline is None else job.limit(deadline, surfaces)
         with job.running(landscape, surfaces, tiles, landscape.remaining, limit) as landscapes:
@@ -226,7 +234,11 @@ class Pass(Survey):
         self.trainer, self.probe, self.recorder, self.snapshot = trainer, probe, recorder, snapshot
         self.settings, self.known = settings, settings.run_state.choice
         self.phases = self.evaluator.phases = phases
+        has_records = settings.recorded is not None and len(settings.recorded.weights) > 0
+        self.recorded = settings.recorded if has_records else None
         self._normalises_by_batch = normalises_by_batch(probe)
+        self.training = Training()
+        self.facts: Facts = facts_of(settings.directions)
 
     def is_stopped(self) -> bool:
         """True once the Trainer has received a SIGTERM, its time is over, or the user wants the pass to end."""
@@ -285,19 +297,36 @@ class Pass(Survey):
         seconds = sum(each.get(s.data, 0.0) * s.frozen.size for s in surfaces) / self.group.size
         return Limit(deadline, seconds or None, settings.level, settings.is_last)
 
-    def lay_plane(self, surface: Surface) -> None:
+    def follow(
+        self, landscape: Landscape, surfaces: Sequence[Surface], deadline: Deadline | None = None
+    ) -> Iterator[Landscape]:
+        """Measure the records of the path (`Survey.follow`), and say which have no loss."""
+        yield from super().follow(landscape, surfaces, deadline)
+        if text := missing(landscape):
+            compat.info(self.trainer, f"Landscape: {text}")
+
+    def lay_plane(self, surface: Surface, directions: Directions | None = None) -> None:
         """Make the directions, now that it is known what is measured.
 
         Args:
             surface: the first one.
+            directions: in place of those of the settings, for a rehearsal.
 
         Raises:
             ValueError: if the directions are none of this module.
         """
-        site = Site.at(self.snapshot, self.probe, surface.objective, surface.frozen.batches)
-        directions = checked_directions(self.settings.directions, site, self.grid.ndim)
-        origin = self.snapshot.params
-        self.plane = Plane(origin, tuple(_cut_all(direction, origin) for direction in directions))
+        chosen = self.settings.directions if directions is None else directions
+        if needs(chosen):
+            self.phases.tell("computing the directions")
+        self.plane, self.facts = laid_plane(self.trainer, chosen, self.site(surface), self.grid.ndim)
+
+    def site(self, surface: Surface) -> Site:
+        """The centre of the landscape, and what directions may be made of."""
+        training = self.training
+        return Site.at(
+            self.snapshot, self.probe, without_spread(surface.objective), surface.frozen.batches,
+            records=training.records, optimizers=training.optimizers, original=training.original,
+        )  # fmt: skip
 
     def _objective(self, data: str, frozen: FrozenData) -> Objective:
         """The objective that is measured on a data set."""
@@ -340,7 +369,9 @@ class Pass(Survey):
         settings = self.settings
         if settings.searched:
             self.phases.tell("finding the range")
-            ranges = self.find_ranges(surface, settings.searched, partial(from_first, self.trainer))
+            ranges = self.find_ranges(
+                surface, settings.searched, partial(from_first, self.trainer), reach=self.facts.reach
+            )
             self.settings = replace(settings, ranges=ranges)
             compat.info(self.trainer, f"Landscape: {sentence(ranges)}")
 
@@ -445,7 +476,7 @@ class Pass(Survey):
             weights_checksum=checksum(self.snapshot.params.values()),
             data={s.data: data_recipe(s.frozen, available.get(s.data)) for s in surfaces},
             data_of={name: s.data for s in surfaces for name in s.names.values()},
-            directions=directions_recipe(settings.directions, self.snapshot, self.plane),
+            directions=directions_recipe(self.facts, self.snapshot, self.plane),
             ranges=settings.ranges,
             precision=str(trainer.precision),
             rounding=str(settings.accelerate) if settings.accelerate in ON_REQUEST else None,
@@ -465,9 +496,11 @@ def _prepare_step(lent: Substitutes, data: str) -> None:
         lent.counters.show(data)
 
 
-def _cut_all(direction: Params, origin: Params) -> Params:
-    """This process's part of a direction, which may have whole tensors for sharded ones."""
-    return {name: cut(tensor, like=origin[name]) if name in origin else tensor for name, tensor in direction.items()}
+def _training(trainer: Trainer, module: nn.Module, settings: Settings) -> Training:
+    """The parts of a training that directions may be made of; outside of `probing`, which hides the optimisers."""
+    is_trained = settings.saved is None and settings.weights == Settings.weights
+    records = () if settings.recorded is None else settings.recorded.weights
+    return Training(module, compat.optimizers(trainer) if is_trained else (), records)
 
 
 def remarks(landscape: Landscape) -> list[str]:
@@ -493,20 +526,22 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
     """
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return Rehearsal()
+    training = _training(trainer, module, settings)
     with ExitStack() as until_the_end:
         try:
             modes = settings.mode, settings.flags
             probe, recorder, snapshot = until_the_end.enter_context(probing(trainer, module, *modes))
-            small = replace(settings, samples=0)
+            small = replace(settings, samples=0, recorded=None)
         except ValueError as error:
             raise CannotMeasureError(str(error)) from error
         job = Pass(trainer, probe, recorder, snapshot, small, tolerant=False)
+        job.training = training
         began = now()
         surfaces = job.prepare(None if settings.budget is None else 0.0, first=1)
         reading = now() - began
         try:
-            job.lay_plane(surfaces[0])
-        except ValueError as error:
+            job.lay_plane(surfaces[0], stand_in(settings.directions))
+        except (ValueError, OSError) as error:
             raise CannotMeasureError(str(error)) from error
         watched: list[tuple[Rehearsed, str]] = []
         if not is_sharded(probe):  # which has no copy
@@ -526,6 +561,8 @@ def rehearse(trainer: Trainer, module: nn.Module, settings: Settings) -> Rehears
         first = surfaces[0]
         if first.main == f"{first.data}_loss":  # a returned loss; an accuracy may well stay the same
             _check_feels_its_weights(job.evaluator, first, job.plane)
+        if (try_out := getattr(settings.directions, "rehearse", None)) is not None:
+            try_out(job.site(first))
         times = f"on every batch at each of {settings.grid.size:,} points"
         advice = "Do it only where self.trainer.training is true: it is false then."
         noticed = [effects_warning(rehearsed.noticed, step, times, advice) for rehearsed, step in watched]

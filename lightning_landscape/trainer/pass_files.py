@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from ..distributed.ranks import from_first
 from ..landscape import Landscape
-from ..objectives.base import CannotMeasureError
 from ..output import DATA_FORMATS, DATA_NAME, Files, whole_formats, write_data
 from ..storage import LandscapeFileError, encode, load
 from ..storage.lock import Lock
@@ -25,6 +21,7 @@ from ..survey.resume import differences, is_finished, is_same_pass
 from ..weights.sharding import author_class
 from . import compat
 from .earlier_ranges import earlier_ranges
+from .folders import MAIN, is_taken
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -34,9 +31,6 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger(__name__)
-MAIN = f"{DATA_NAME}.h5"  # of rank 0, and of all in the end
-VERSION = "version_"  # how Lightning's loggers number their runs
-PERMANENT = (errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP)  # errors of the path, not of a moment
 PARTS = f"{DATA_NAME}.rank*.h5"  # of the other ranks, while they measure
 
 
@@ -201,7 +195,7 @@ class PassFiles:
         self.notes = []
         for folder, content in contents.items():
             unfinished = [entry for entry in content.different if not entry[0].done.all()]
-            if unfinished and folder.parent == self.root and not _is_taken(folder):
+            if unfinished and folder.parent == self.root and not is_taken(folder):
                 self.notes += [_note(folder, part, reasons, self.folder) for part, reasons in unfinished]
         twins = self._twins(landscape)
         return merge([part.without_interpolated() for part in (*parts, *twins)]) if parts or twins else None
@@ -239,81 +233,12 @@ class PassFiles:
             lock.release()
 
 
-def check_folder(root: Path) -> OSError | None:
-    """The error of a disk to which nothing can be written now; the folder of all passes is made.
-
-    Raises:
-        CannotMeasureError: naming dirpath, where it never can.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        is_permanent = isinstance(error, FileExistsError | NotADirectoryError | PermissionError)
-        if not is_permanent and error.errno not in PERMANENT:
-            return error
-        raise CannotMeasureError(
-            f"dirpath={str(root)!r} can't be written ({error.strerror}): give another dirpath."
-        ) from error
-    return None
-
-
-def continuation_advice(root: Path) -> str | None:
-    """Advice on how to continue the landscape that the run before this one left unfinished; None without one.
-
-    Args:
-        root: the folder of the passes of this run. Lightning has numbered its parent: ``version_1``.
-    """
-    number = int(root.parent.name.removeprefix(VERSION)) if re.fullmatch(rf"{VERSION}\d+", root.parent.name) else 0
-    earlier = root.parent.with_name(f"{VERSION}{number - 1}") / root.name
-    files = sorted(earlier.glob(f"*/{MAIN}"), key=lambda path: path.stat().st_mtime) if number else []
-    try:
-        landscape = load(files[-1]) if files else None
-        if landscape is None or landscape.done.all() or _is_taken(files[-1].parent):
-            return None
-    except (LandscapeFileError, OSError) as error:
-        log.info("%s can't be continued: %s", files[-1], error)
-        return None
-    return (
-        f"The run before this one left {files[-1].parent} with {int(landscape.done.sum())} of {landscape.grid.size} "
-        f'points. To continue it, train again with the same settings and dirpath="{earlier}", or from its last '
-        "checkpoint with trainer.fit(..., ckpt_path=...). Ignore this if you want another one."
-    )
-
-
 def _lock_or_none(folder: Path) -> Lock | None:
     """The lock of a folder; None if a process is at work there, or nobody can write there."""
     try:
         return Lock.take(folder)
     except OSError:
         return None
-
-
-def _is_taken(folder: Path) -> bool:
-    """True if a process is at work in a folder."""
-    try:
-        lock = Lock.take(folder)
-    except OSError:  # where nobody can write
-        return False
-    if lock is not None:
-        lock.release()
-    return lock is None
-
-
-def continued_folders(root: Path, checkpoint: str | os.PathLike[str]) -> list[Path]:
-    """Folders in which the training that goes on from a checkpoint may have left its landscapes.
-
-    The folders lie beside the checkpoint or in other versions of the run.
-
-    Args:
-        root: the folder of the passes of this run.
-        checkpoint: its path.
-    """
-    runs = [*Path(checkpoint).absolute().parents[:2]]
-    if re.fullmatch(rf"{VERSION}\d+", root.parent.name):
-        runs += sorted(root.parent.parent.glob(f"{VERSION}*"))
-    return list(dict.fromkeys(run / root.name for run in runs))
 
 
 @dataclass

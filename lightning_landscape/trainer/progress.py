@@ -178,7 +178,6 @@ def progress(trainer: Trainer, grid: Grid, last: bool = False, may_leave: bool =
         finally:
             if bar is not None:
                 bar.close()
-            talk.bar, talk.say = None, _say_nothing  # the callback that holds it may be copied
 
 
 @contextmanager
@@ -193,10 +192,6 @@ def waiting(trainer: Trainer, text: str) -> Iterator[None]:
             yield
     finally:
         bar.close()
-
-
-def _say_nothing(text: str) -> None:
-    """Do nothing."""
 
 
 def say(trainer: Trainer, text: str) -> None:

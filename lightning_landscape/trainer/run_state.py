@@ -10,6 +10,7 @@ from ..landscape import Grid, Landscape
 from ..plots.run_scale import RunScale
 from ..recipe import RangeRecipe
 from ..redraw import Drawn
+from ..survey.find_range import PATH_REASON
 from ..survey.plan import Plan
 from .cost import Cost
 
@@ -42,8 +43,10 @@ class RunState:
     drawn: dict[int, Drawn] = field(default_factory=dict)
 
     def keep_ranges(self, landscape: Landscape | None) -> None:
-        """Keep the ranges of a landscape, if they were found."""
-        if landscape is not None and landscape.recipe.ranges and self.grid is None:
+        """Keep the ranges of a landscape, if they were found; not those of a path, which grows."""
+        if landscape is None or any(r.reason == PATH_REASON for r in landscape.recipe.ranges.values()):
+            return
+        if landscape.recipe.ranges and self.grid is None:
             self.grid, self.ranges = landscape.grid, landscape.recipe.ranges
 
     def in_them(self, settings: Settings) -> Settings:

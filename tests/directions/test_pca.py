@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_landscape.directions import PCA, random_walk_shares
-from lightning_landscape.directions import pca as module
+from lightning_landscape.directions import PCA, Site, random_walk_shares
+from lightning_landscape.directions import gram as module
 from lightning_landscape.weights.parameters import Snapshot
 from lightning_landscape.weights.plane import Plane
 
@@ -112,9 +112,13 @@ def test_too_little_is_told(rows):
 
 def test_its_recipe_is_plain(rows):
     pca = PCA(split(rows))
-    assert pca.recipe() == {"kind": "pca", "recorded": 9, "center": True, "explained": None}
+    assert pca.recipe() == {
+        "kind": "pca", "recorded": 9, "center": True, "ignore": None, "explained": None, "random_walk": None
+    }  # fmt: skip
     pca(Snapshot(pca.weights[-1]), 2)
     assert pca.recipe()["explained"] == pca.explained.tolist()
+    assert pca.recipe()["random_walk"] == random_walk_shares(9, 2).tolist()
+    assert PCA(pca.weights, center=False).recipe()["random_walk"] is None
 
 
 def test_the_shares_of_a_random_walk_are_those_of_its_covariance():
@@ -136,3 +140,46 @@ def test_a_weak_component_beside_a_strong_one_is_found():
         abs(np.stack([flat(d) for d in directions]) @ np.stack([strong, weak]).T), np.eye(2), atol=3e-5
     )
     assert np.linalg.norm(flat(directions[1])) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_random_walk_has_the_shares_of_the_theory():
+    """60.8 % and 15.2 % (Antognini and Sohl-Dickstein 2018): the chance that a real path must beat."""
+    rng = np.random.default_rng(3)
+    walk = np.cumsum(rng.normal(size=(400, 20_000)), axis=0)
+    pca = PCA([{"w": torch.tensor(row)} for row in walk])
+    pca(Snapshot({"w": torch.tensor(walk[-1])}), 2)
+    np.testing.assert_allclose(pca.explained, [0.608, 0.152], atol=0.004)
+    assert pca.labels == ("PCA 1 (61 %; random walk 61 %)", "PCA 2 (15 %; random walk 15 %)")
+
+
+def test_the_records_of_a_site_are_taken_where_none_are_given(rows):
+    weights = split(rows)
+    snapshot = Snapshot(weights[-1])
+    site = Site(snapshot.params, records=weights)
+    pca = PCA()
+    assert pca.needs == ("records",)
+    assert PCA(weights).needs == ()
+    for ours, expected in zip(pca(site, 2), PCA(weights)(snapshot, 2), strict=True):
+        np.testing.assert_array_equal(flat(ours), flat(expected))
+    with pytest.raises(ValueError, match=r"none are recorded here.*records=recorder\.weights"):
+        PCA()(snapshot, 2)
+
+
+def test_what_rests_counts_for_nothing(rows):
+    """As if the records had no other parameters."""
+    weights = split(rows)
+    pca = PCA(weights, ignore="b")
+    d, e = pca(Snapshot(weights[-1]), 2)
+    without = PCA([{n: t for n, t in row.items() if n != "b"} for row in weights])
+    expected = without(Snapshot({n: t for n, t in weights[-1].items() if n != "b"}), 2)
+    for ours, other in zip((d, e), expected, strict=True):
+        assert not ours["b"].any()
+        assert all(torch.equal(ours[n], t) for n, t in other.items())
+    np.testing.assert_array_equal(pca.explained, without.explained)
+
+
+def test_it_says_how_far_the_path_reaches(rows):
+    weights = split(rows)
+    pca = PCA(weights)
+    directions = [flat(d) for d in pca(Snapshot(weights[-1]), 2)]
+    np.testing.assert_allclose(pca.reach, abs((rows - rows[-1]) @ np.stack(directions).T).max(axis=0), rtol=1e-9)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lightning_landscape.landscape import Grid, Sample, Samples
+from lightning_landscape.trajectory import Trajectory
 
 SEEDS = st.integers(0, 2**32 - 1)
 ODD = (np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, 1e-300, 1.7e308, -1.7e308)
@@ -81,3 +82,16 @@ def samples(draw: Any, shape: tuple[int, ...], least: int = 0) -> Samples:
     item = st.builds(Sample, st.integers(0, 2**40), st.floats(), label, label, st.none() | st.floats(0, 1), pictures())
     values = [draw(surfaces(shape)) for _ in range(count)]
     return Samples(np.array(values).reshape(count, *shape), tuple(draw(item) for _ in range(count)))
+
+
+@st.composite
+def trajectories(draw: Any, ndim: int, names: st.SearchStrategy[str]) -> Trajectory:
+    """A path of up to five records on a plane of so many directions, with columns of any names."""
+    count, rows = draw(st.integers(1, 5)), draw(st.integers(0, 9))
+
+    def table(length: int) -> dict[str, np.ndarray]:
+        return {name: draw(surfaces((length,))) for name in draw(st.lists(names, max_size=3, unique=True))}
+
+    single = [draw(surfaces((count,))), draw(surfaces((count, ndim))), *(draw(surfaces((count,))) for _ in range(2))]
+    tables = [table(count), table(count), table(count), table(rows)]
+    return Trajectory(*single, *tables, draw(surfaces((draw(st.integers(0, 3)),))), draw(masks((count,))))

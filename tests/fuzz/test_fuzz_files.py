@@ -24,9 +24,10 @@ from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, equa
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 from lightning_landscape.report import Interpolation, Report, RoundingError
 from lightning_landscape.storage import FORMATS, LandscapeFileError, load, save
+from lightning_landscape.trajectory import Trajectory
 
 from .._limits import HANG
-from ._strategies import grids, masks, samples, surfaces
+from ._strategies import grids, masks, samples, surfaces, trajectories
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 JSON = st.recursive(
@@ -92,6 +93,7 @@ def landscapes(draw: Any) -> Landscape:
         done & draw(masks(grid.shape)),
         draw(RECIPES),
         draw(REPORTS),
+        draw(st.none() | trajectories(grid.ndim, TEXT)),
     )
 
 
@@ -127,6 +129,7 @@ def content(landscape: Landscape) -> list[Any]:
             asdict(landscape.recipe),
             asdict(landscape.report),
             None if parts is None else [parts.values, parts.items],
+            None if landscape.trajectory is None else vars(landscape.trajectory),
         ]
     )
 
@@ -142,8 +145,8 @@ def test_every_bit_returns(suffix: str, folder: Path, landscape: Landscape) -> N
     form, before = FORMATS[suffix], content(landscape)
     again = load(save(landscape, folder / f"a{suffix}"))
     assert content(landscape) == before
-    if not form.samples:
-        landscape.samples = None
+    if not form.whole:
+        landscape.samples = landscape.trajectory = None
     assert content(again) == content(landscape)
     assert equal(landscape, again)
 
@@ -174,13 +177,19 @@ def victim() -> Landscape:
         {"note": [1]},
         recipe=recipe,
         report=report,
+        trajectory=Trajectory(
+            *(np.arange(3.0), values[0, :3, :2], values[1, :3, 0], values[1, :3, 1]),
+            *({"loss": values[2, :3, 0]}, {"loss": values[2, :3, 1]}, {"lr": values[2, :3, 2]}, {"norm": values[3, 0]}),
+            *(np.array([1.0]), np.array([True, True, False])),
+        ),
     )
 
 
 def kept_of_victim(suffix: str) -> Landscape:
     """What a file of that format keeps of the victim."""
     landscape = victim()
-    landscape.samples = landscape.samples if FORMATS[suffix].samples else None
+    if not FORMATS[suffix].whole:
+        landscape.samples = landscape.trajectory = None
     return landscape
 
 

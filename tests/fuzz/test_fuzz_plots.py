@@ -18,6 +18,7 @@ from lightning_landscape.plots import COLOR_SCALES, PLOTS, to_image
 from lightning_landscape.plots.scales import HUGE, TINY, make_scale
 from lightning_landscape.scalars import scalars
 from lightning_landscape.summary import summary
+from lightning_landscape.trajectory import Trajectory
 
 from ._strategies import grids, masks, samples, surfaces
 
@@ -44,7 +45,28 @@ def landscapes(draw: Any, ndim: int) -> Landscape:
     center = {name: draw(st.floats())} if draw(st.booleans()) else {}
     done = draw(masks(grid.shape))
     tiles = draw(samples(grid.shape, least=1))
-    return Landscape(grid, {name: values}, name, errors, done, center, tiles, draw(META))
+    return Landscape(
+        grid, {name: values}, name, errors, done, center, tiles, draw(META), trajectory=draw(paths(ndim, name))
+    )
+
+
+@st.composite
+def paths(draw: Any, ndim: int, name: str) -> Trajectory:
+    """Any path: coordinates, distances, losses and learning rates of any size, also NaN."""
+    count, many = draw(st.integers(1, 5)), draw(st.integers(1, 9))
+
+    def column(length: int, least: float | None = None) -> Any:
+        return np.array(draw(st.lists(st.floats(min_value=least), min_size=length, max_size=length)))
+
+    return Trajectory(
+        np.arange(float(count)),
+        np.stack([column(count) for _ in range(ndim)], axis=1),
+        column(count, 0.0),
+        column(count, 0.0),
+        losses={name: column(count)},
+        plane_losses={name: column(count)},
+        history={"step": np.arange(float(many)), "learning_rate": column(many), "cosine": column(many)},
+    )
 
 
 @pytest.mark.parametrize("kind, ndim", ROWS)

@@ -39,7 +39,7 @@ def size_of(picture: bytes | None) -> tuple[int, int]:
     return struct.unpack(">II", picture[16:24])
 
 
-@pytest.mark.parametrize("kind", [kind for kind in PLOTS if kind not in ("tiles", "isosurfaces")])
+@pytest.mark.parametrize("kind", [kind for kind in PLOTS if kind not in ("tiles", "path", "isosurfaces")])
 def test_the_figure_of_a_kind_is_that_of_the_table(kind: str) -> None:
     landscape = bowl(PLOTS[kind].ndims[-1])
     for metric in (None, "val/acc"):

@@ -9,6 +9,7 @@ from matplotlib import style
 
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.plots import PLOTS, draw_comparison, encode_picture, to_image
+from tests.plots.walks import walk
 
 ROWS = [(kind, ndim) for kind, plot in PLOTS.items() for ndim in plot.ndims]
 USERS = {
@@ -29,7 +30,8 @@ def landscape(ndim: int) -> Landscape:
     done[-1] = False
     picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     samples = Samples(np.stack([values] * 2), (Sample(0, 0.5, 1, 1, 0.9, picture), Sample(1, 0.5, 1, 2, 0.9)))
-    return Landscape(grid, {"loss": values}, "loss", done=done, samples=samples, center={"loss": -1.0})
+    fields = {"samples": samples, "center": {"loss": -1.0}, "trajectory": walk(ndim)}
+    return Landscape(grid, {"loss": values}, "loss", done=done, **fields)
 
 
 @cache

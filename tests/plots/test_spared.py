@@ -8,6 +8,7 @@ import pytest
 from lightning_landscape.plots import PLOTS, draw_comparison
 from lightning_landscape.plots.furniture import inexact, rounded, spared
 from lightning_landscape.report import Interpolation, Report, RoundingError
+from tests.plots.walks import walk
 
 SAID = Report(interpolation=Interpolation(errors={"loss": 0.000771}, tiles=[0.01, 0.123]))
 TOLD = "35 points, 25 evaluated, the rest interpolated to ≤ 0.078 % of the range"
@@ -22,17 +23,17 @@ def mask():
 
 @pytest.mark.parametrize("kind", [kind for kind, plot in PLOTS.items() if 2 in plot.ndims])
 def test_every_picture_says_it(kind, make, mask, texts):
-    landscape = make(samples=4, interpolated=mask, report=SAID)
-    told = TOLD if PLOTS[kind].per == "metric" else TOLD.replace("0.078", "13")
+    landscape = make(samples=4, interpolated=mask, report=SAID, trajectory=walk(2))
+    told = TOLD if kind != "tiles" else TOLD.replace("0.078", "13")
     assert told in texts(PLOTS[kind].draw(landscape))
-    assert "evaluated" not in texts(PLOTS[kind].draw(make(samples=4)))
+    assert "evaluated" not in texts(PLOTS[kind].draw(make(samples=4, trajectory=walk(2))))
 
 
 @pytest.mark.parametrize("kind", [kind for kind, plot in PLOTS.items() if 3 in plot.ndims])
 def test_every_picture_of_a_volume_says_it(kind, make_volume, texts):
     mask = np.zeros((7, 5, 4), dtype=bool)
     mask[3, 2, 1] = True
-    landscape = make_volume(lambda x, y, z: x + y + z, interpolated=mask, report=SAID)
+    landscape = make_volume(lambda x, y, z: x + y + z, interpolated=mask, report=SAID, trajectory=walk(3))
     assert "140 points, 139 evaluated, the rest interpolated to" in texts(PLOTS[kind].draw(landscape))
 
 
@@ -70,10 +71,10 @@ def test_the_error_is_rounded_up(said, told, make, mask):
 def test_points_in_bfloat16_are_told_in_every_picture(make, mask, texts):
     """Rounded up; of tiles for the worst of them."""
     said = RoundingError(9, 2, share={"loss": 0.00123, "samples": 0.0456})
-    landscape = make(samples=4, report=Report(rounding_error=said))
+    landscape = make(samples=4, report=Report(rounding_error=said), trajectory=walk(2))
     for kind, plot in PLOTS.items():
         if 2 in plot.ndims:
-            share = "0.13" if plot.per == "metric" else "4.6"
+            share = "0.13" if kind != "tiles" else "4.6"
             told = f"in bfloat16; at 9 points checked in float32, off by ≤ {share} % of their range"
             assert told in texts(plot.draw(landscape)), kind
     both = make(interpolated=mask, report=replace(SAID, rounding_error=said))

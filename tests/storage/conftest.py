@@ -9,6 +9,7 @@ import pytest
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 from lightning_landscape.report import Interpolation, Report, RoundingError, TrainModeLoss
+from lightning_landscape.trajectory import Trajectory
 
 
 def numbers(*shape: int, seed: int = 0) -> np.ndarray:
@@ -55,7 +56,7 @@ def told() -> Landscape:
         1.5, {"bf16": 2.0, "affine, closed form": None}, 4,
         Interpolation(1e-3, ["loss"], {"loss": 1e-4}, {"loss": np.nan}, {"loss": "cubic"}, [0.1]),
         RoundingError(9, 2, {"train_loss": 0.1}, {"train_loss": np.inf}), TrainModeLoss(0.5, np.nan, "dropout"),
-        "ValueError: no", "no loss a sample", ["seconds"],
+        "ValueError: no", "no loss a sample", ["seconds"], "the time was over",
     )  # fmt: skip
     return landscape
 
@@ -84,6 +85,31 @@ def of_one_axis(ndim: int) -> Landscape:
     return Landscape(grid, {"loss": numbers(*grid.shape, seed=ndim)}, "loss", samples=samples)
 
 
+def with_path(ndim: int = 2, records: int = 4) -> Landscape:
+    """Every part of a path, its records off the plane, one not measured; and names that are hard to keep."""
+    landscape = of_one_axis(ndim)
+    landscape.samples = None
+    landscape.trajectory = Trajectory(
+        np.arange(records) * 10.0 + 0.5,
+        numbers(records, ndim, seed=1),
+        np.abs(numbers(records, seed=2)),
+        np.abs(numbers(records, seed=3)),
+        {"loss": numbers(records, seed=4), "val/acc": np.full(records, np.nan)},
+        {"loss": np.array([np.inf, -0.0, 5e-324, np.nan])[:records]},
+        {"lr": numbers(records, seed=5), "val_acc": numbers(records, seed=6), "val/acc": numbers(records, seed=7)},
+        {"step": np.arange(9.0), "norm": numbers(9, seed=8), "record": numbers(9, seed=9), "精度": np.zeros(9)},
+        np.array([20.0, 40.0]),
+        np.arange(records) != 2,
+    )
+    return landscape
+
+
+def with_bare_path() -> Landscape:
+    landscape = with_path()
+    landscape.trajectory = Trajectory(np.zeros(1), np.zeros((1, 2)), np.zeros(1), np.zeros(1))
+    return landscape
+
+
 def named(*names: str) -> Landscape:
     """One metric a name, the last one the main loss, every second one with a standard error."""
     grid = Grid.from_ranges((-1, 1, 3), (-1, 1, 2))
@@ -106,6 +132,10 @@ CASES: dict[str, Callable[[], Landscape]] = {
     "4-D": lambda: of_one_axis(4),
     "nothing done": lambda: Landscape.empty(Grid.from_ranges((-1, 1, 3), (0, 1, 2)), ["loss"], "loss"),
     "samples": with_samples,
+    "path": with_path,
+    "path on a line": lambda: with_path(1),
+    "path in a volume": lambda: with_path(3),
+    "path of one record": with_bare_path,
     "no sample in samples": lambda: Landscape(
         Grid.from_ranges((-1, 1, 2)), {"loss": np.zeros(2)}, "loss", samples=Samples(np.zeros((0, 2)), ())
     ),
@@ -169,6 +199,11 @@ def bits(landscape: Landscape) -> dict[str, Any]:
         "words": repr([landscape.recipe, landscape.report, landscape.meta]),
         "samples": samples and array(samples.values),
         "items": samples and [repr(item) for item in samples.items],
+        "path": landscape.trajectory
+        and {
+            name: array(value) if isinstance(value, np.ndarray) else [(n, *array(a)) for n, a in value.items()]
+            for name, value in vars(landscape.trajectory).items()
+        },
         "pictures": samples and [i.thumbnail is not None and array(i.thumbnail) for i in samples.items],
     }
 
@@ -187,6 +222,11 @@ def _lopsided() -> Landscape:
 @pytest.fixture(name="with_samples")
 def _with_samples() -> Landscape:
     return with_samples()
+
+
+@pytest.fixture(name="with_path")
+def _with_path() -> Landscape:
+    return with_path()
 
 
 @pytest.fixture(name="bits")

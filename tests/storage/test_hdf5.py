@@ -217,6 +217,24 @@ def test_samples_that_do_not_fit_are_told(with_samples, name, data, message, tmp
         load(path)
 
 
+def test_xarray_opens_the_path_with_its_steps(with_path, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    file, path = save(with_path, tmp_path / "p.h5"), with_path.trajectory
+    with xarray.open_dataset(file, engine="h5netcdf", group="trajectory") as data:
+        assert data.points.dims == ("steps", "direction")
+        assert data.points.sel(steps=10.5).values.tolist() == path.points[1].tolist()
+        assert data.measured.values.tolist() == [True, True, False, True]
+        assert data.checkpoints.values.tolist() == [20, 40]
+    for table, dimension in {"losses": "steps", "metrics": "steps", "history": "record"}.items():
+        with xarray.open_dataset(file, engine="h5netcdf", group=f"trajectory/{table}") as data:
+            exact = {v.attrs["metric"]: v for v in data.variables.values() if "metric" in v.attrs}
+            assert exact.keys() == getattr(path, table).keys()
+            for name, column in getattr(path, table).items():
+                assert exact[name].dims == (dimension,)
+                np.testing.assert_array_equal(exact[name].values, column)
+
+
 def test_xarray_opens_it_with_its_coordinates(path, with_samples, tmp_path):
     xarray = pytest.importorskip("xarray")
     pytest.importorskip("h5netcdf")

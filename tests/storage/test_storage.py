@@ -21,8 +21,8 @@ def test_every_bit_returns(landscape, suffix, tmp_path, bits):
     form, before = FORMATS[suffix], bits(landscape)
     loaded = load(save(landscape, tmp_path / f"a{suffix}"))
     assert bits(landscape) == before
-    if not form.samples:
-        landscape.samples = None
+    if not form.whole:
+        landscape.samples = landscape.trajectory = None
     assert bits(loaded) == bits(landscape)
 
 
@@ -135,7 +135,7 @@ def test_encoding_touches_no_disk(lopsided, suffix, tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == before
 
 
-@pytest.mark.parametrize("suffix", [suffix for suffix, form in FORMATS.items() if form.samples])
+@pytest.mark.parametrize("suffix", [suffix for suffix, form in FORMATS.items() if form.whole])
 def test_a_thumbnail_that_is_no_picture_is_refused(lopsided, suffix, tmp_path):
     path = save(lopsided, tmp_path / f"a{suffix}")
     before = path.read_bytes()
@@ -191,7 +191,7 @@ def test_a_wrong_suffix_is_no_landscape(lopsided, suffix, other, tmp_path):
 @every_format
 @pytest.mark.parametrize("kept", [1, 8, 96, 700, 0.25, 0.5, 0.75, 0.99, -1])
 def test_a_truncated_file_is_told(lopsided, with_samples, suffix, kept, tmp_path):
-    path = save(with_samples if FORMATS[suffix].samples else lopsided, tmp_path / f"cut{suffix}")
+    path = save(with_samples if FORMATS[suffix].whole else lopsided, tmp_path / f"cut{suffix}")
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if isinstance(kept, float) else kept])
     with pytest.raises(LandscapeFileError, match=f"cut{suffix} is .*no landscape"):
