@@ -34,6 +34,7 @@ _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "Reading": "reading",
+    "Spectrum": "spectrum",
     "Recipe": "recipe",
     "Report": "report",
     "export_paraview": "storage",
@@ -50,6 +51,8 @@ _HOMES = {
     "Batch": "objectives.base",
     "Objective": "objectives.base",
     "evaluate": "evaluators",
+    "HessianOperator": "curvature",
+    "proved_hessian": "curvature",
 }
 
 __all__ = [*_HOMES]
@@ -62,6 +65,8 @@ if TYPE_CHECKING:
     from .callback import LossLandscapeCallback as LossLandscapeCallback
     from .comparison import Comparison as Comparison
     from .comparison import compare as compare
+    from .curvature import HessianOperator as HessianOperator
+    from .curvature import proved_hessian as proved_hessian
     from .directions import PCA as PCA
     from .directions import Between as Between
     from .directions import Joined as Joined
@@ -82,6 +87,7 @@ if TYPE_CHECKING:
     from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report
+    from .spectrum import Spectrum as Spectrum
     from .storage import export_paraview as export_paraview
     from .storage import load as load
     from .storage import save as save

@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 from .accelerations import check_accelerate
 from .arguments import check_word
 from .comparison import Comparison, on_one_surface
+from .curvature import CurvatureSettings, hessian_curvature
 from .directions import KINDS, Between, Directions, Joined, Site, checked_directions, facts_of, make_directions
 from .directions.between import Weights, check_frozen
 from .evaluators import Sequential
-from .evaluators.modes import BATCH_NORMS, MODES, put_in_mode, training_flags
+from .evaluators.modes import BATCH_NORMS, MODES, Flags, put_in_mode, training_flags
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
@@ -31,17 +32,19 @@ from .landscape import Landscape
 from .local_paths import local_path
 from .objectives.base import Batch, Objective
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
+from .objectives.touched import Rehearsed, Touched
 from .paths.bezier import Bezier
 from .paths.project import Recorded
 from .paths.runs import Run, SharedPlane, move, ranges_of_paths, weights_of_run, with_losses
 from .plots import PLOTS, Figures, encode_picture, show_figure
 from .reading import span_sentence
 from .recipe import DirectionsRecipe, Recipe
+from .spectrum import Spectrum
 from .storage import EXPORTS, FORMATS, export_paraview, load, write_whole
 from .storage.layout import data_set_names
 from .survey import surface_file
 from .survey.find_range import AUTO, ranges_of, sentence
-from .survey.plain import survey_module
+from .survey.plain import TOUCHES_ORIGINALS, survey_module
 from .survey.recipe import directions_recipe, versions
 from .survey.surface_file import SurfaceFile
 from .weights.parameters import Params, Snapshot, checksum
@@ -323,6 +326,44 @@ class LossLandscape:
             probe, criterion = copy_together(self.net, self.criterion, self.device)
             yield probe, objective_of(criterion, self.device.type == "cuda")[0]
 
+    def hessian(self, top_k: int = 5, *, trace: bool = True, density: bool = False, blocks: bool = False) -> Spectrum:
+        """The curvature of the loss at the net's weights: eigenvalues, trace and density of its Hessian.
+
+        It is the Hessian of the mean loss over all data of the landscape, with respect to all trained parameters. Every
+        Hessian is checked: a layer whose second derivatives are wrong is measured otherwise, or refused.
+
+        Args:
+            top_k: the number of the largest eigenvalues; λ_min comes with them.
+            trace: the trace, until its standard error is 2 % of it.
+            density: the density of all eigenvalues (stochastic Lanczos quadrature); 240 products of H.
+            blocks: the spectrum of each layer's own block, too.
+
+        Returns:
+            A `Spectrum`; `docs/curvature.md` says how to read it.
+
+        Raises:
+            ValueError: if `top_k` is less than 1, or the loss has no Hessian that could be proved.
+
+        >>> from torch.utils.data import DataLoader, TensorDataset
+        >>> net = nn.Linear(2, 1, bias=False)
+        >>> data = DataLoader(TensorDataset(torch.diag(torch.tensor([2.0, 1.0])), torch.zeros(2, 1)))
+        >>> spectrum = LossLandscape(net, data, nn.MSELoss()).hessian(top_k=2)  # H is the mean of 2 x xᵀ
+        >>> spectrum.eigenvalues.round(5).tolist(), round(spectrum.trace, 5)
+        ([4.0, 1.0], 5.0)
+        """
+        if top_k < 1:
+            raise ValueError(f"top_k={top_k!r}: give the number of the largest eigenvalues, at least 1.")
+        settings = CurvatureSettings(top_k, trace=trace, density=density)
+        with one_pass(), preserved(), torch.inference_mode(False):
+            probe, objective, _ = self._probe()
+            originals = Touched(Snapshot.view(self.net).params, {})
+            objective = Rehearsed(Unspoilt(objective), originals, TOUCHES_ORIGINALS)
+            with tqdm(desc="Hessian", unit="product", disable=None, leave=False) as bar:
+                found = hessian_curvature(
+                    objective, probe, self._batches, settings, seed=self.seed, blocks=blocks, after_product=bar.update
+                )
+        return found.spectrum
+
     def plot_1d(
         self,
         xmin: float | None = None,
@@ -471,14 +512,8 @@ class LossLandscape:
         if curve is not None:
             _check_curve(searched, recorded)
         with one_pass(), preserved(), torch.inference_mode(False), torch.no_grad():
-            probe, criterion = copy_together(self.net, self.criterion, self.device)
+            probe, objective, flags = self._probe()
             move(probe, weights or {})
-            objective, _ = objective_of(criterion, self.device.type == "cuda")
-            self._batches = self._batches or frozen_batches(
-                objective, self.dataloader, self.device, self.seed, self.max_batches
-            )
-            flags = training_flags(probe)
-            put_in_mode(probe, self.mode, flags)
             snapshot = Snapshot.of(probe, buffers=dir_type == "states")
             site = self._site(snapshot, probe, objective, self.records or (recorded.weights if recorded else ()))
             self.plane = Plane(snapshot.params, checked_directions(directions, site, grid.ndim if curve is None else 2))
@@ -506,6 +541,16 @@ class LossLandscape:
                 "computed anew. Give only one of the two."
             )
         check_word("dir_type", dir_type, DIR_TYPES)
+
+    def _probe(self) -> tuple[nn.Module, Objective, Flags]:
+        """A copy of the net in its mode, the objective on it, and the net's training flags; the data are read."""
+        probe, criterion = copy_together(self.net, self.criterion, self.device)
+        objective, _ = objective_of(criterion, self.device.type == "cuda")
+        if not self._batches:
+            self._batches = frozen_batches(objective, self.dataloader, self.device, self.seed, self.max_batches)
+        flags = training_flags(probe)
+        put_in_mode(probe, self.mode, flags)
+        return probe, objective, flags
 
     def _site(self, snapshot: Snapshot, probe: nn.Module, objective: Objective, records: Sequence[Params]) -> Site:
         """The centre of the landscape, and what directions may be made of."""

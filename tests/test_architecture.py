@@ -28,11 +28,11 @@ FLOORS = {
     "values": {
         "version", "recipe", "report", "topology", "trajectory", "landscape", "scalars", "local_paths", "interpolation",
         "arguments", "storage", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
-        "barrier_matrix", "comparison",
+        "barrier_matrix", "comparison", "spectrum",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
-        "loss_landscape", "writer", "alignment",
+        "loss_landscape", "writer", "alignment", "curvature",
     },
     "Lightning": {"trainer", "distributed"},
     "callback, CLI": {"callback", "cli", "models"},
@@ -82,6 +82,7 @@ FOREIGN_PRIVATE = {
     "_parameters",  # tables of nn.Module and hooks of tensors
     "_buffers",
     "_backward_hooks",
+    "_forward_pre_hooks",
     "_c",
     "_type",
     "_post_accumulate_grad_hooks",

@@ -133,6 +133,17 @@ def copy_to(data: object, device: torch.device) -> Any:
     return _copied(data, {id(tensor): twin for tensor, twin in zip(tensors, copied, strict=True)})
 
 
+def as_float64(data: object) -> Any:
+    """A copy of a batch whose real tensors are float64; they require gradients where the originals do.
+
+    >>> as_float64({"x": torch.ones(1), "y": torch.tensor([2])})
+    {'x': tensor([1.], dtype=torch.float64), 'y': tensor([2])}
+    """
+    tensors = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    copied = [tensor.detach().to(torch.float64, copy=True).requires_grad_(tensor.requires_grad) for tensor in tensors]
+    return _copied(data, {id(tensor): twin for tensor, twin in zip(tensors, copied, strict=True)})
+
+
 def deep_copy(data: object) -> Any:
     """A copy of a batch that shares nothing with it, except for parts that can't be copied."""
     refused = [leaf for leaf in leaves(data) if isinstance(leaf, Tensor) and is_refused(leaf)]

@@ -30,6 +30,11 @@ from .resume import differences
 from .survey import Surface, Survey
 
 NOTHING_KNOWN = Recipe()
+TOUCHES_ORIGINALS = (
+    "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
+    "a copy. Take the model that the criterion is given. Take a copy (copy.deepcopy) of weights that are meant to "
+    "stay fixed."
+)
 
 
 def survey_module(
@@ -140,12 +145,7 @@ def _centre(
         name: tensors[name] for name in plane.origin if any(bool((whole(d[name]) != 0).any()) for d in plane.directions)
     }
     touched = Touched(originals, moving)
-    refused = (
-        "The criterion computes with {} of the net that it was written with, which does not move: the landscape moves "
-        "a copy. Take the model that the criterion is given. Take a copy (copy.deepcopy) of weights that are meant to "
-        "stay fixed."
-    )
-    rehearsed = Rehearsed(objective, touched, refused)
+    rehearsed = Rehearsed(objective, touched, TOUCHES_ORIGINALS)
     center = next(iter(evaluator(rehearsed, plane, np.zeros((1, plane.ndim)), batches)))
     if not touched.watched and _is_the_same(evaluator, objective, plane, batches, center):
         raise CannotMeasureError(
