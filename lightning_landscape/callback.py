@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -13,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import checked_words
-from .directions import Between, KindName
-from .distributed.ranks import OtherRankError, Ranks, failing_together
+from .directions import Between, KindName, NoPlaneError, needs
+from .distributed.ranks import OtherRankError, Ranks, failing_together, from_first
 from .evaluators.modes import flags_of
 from .isolation.rng import preserved
 from .landscape import Grid, Landscape
 from .local_paths import local_path
 from .objectives.base import CannotMeasureError
 from .output import Look, previous
+from .paths.project import Recorded
 from .paths.recording import Recording
 from .paths.records import Records
 from .plots import Figure
@@ -28,10 +30,17 @@ from .plots.run_scale import RunScale
 from .storage import load
 from .survey.budget import Account, Deadline, now, parse_budget
 from .survey.find_range import ranges_of
-from .trainer import compat
+from .trainer import compat, path_landscape
 from .trainer.allowance import Allowance, keep_level
 from .trainer.announcements import repetition
-from .trainer.checks import check_moments, check_trainer, checked_directions, checked_look, checked_settings
+from .trainer.checks import (
+    check_moments,
+    check_records,
+    check_trainer,
+    checked_directions,
+    checked_look,
+    checked_settings,
+)
 from .trainer.cost import announced
 from .trainer.folders import check_folder, continuation_advice, continued_folders, root_of
 from .trainer.handover import Handover
@@ -149,6 +158,7 @@ class LossLandscapeCallback(_Callback):
     """
 
     _landscape: Landscape | None = None
+    _path_landscape: Landscape | None = None
     _account: Account | None = None
     _counters: compat.Counters | None = None
     _tag = "landscape"  # of folders and loggers
@@ -195,11 +205,13 @@ class LossLandscapeCallback(_Callback):
         self.at_train_end, self.strict, self.budget = at_train_end, strict, parse_budget(budget)
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self._path = PathRecorder(trajectory)
+        self._path_directions = checked_directions("pca", normalize, ignore, orthogonalize, seed)
         self.settings = checked_settings(Settings(
             grid, checked_directions(directions, normalize, ignore, orthogonalize, seed),
             checked_words("data", (data,) if isinstance(data, str) else data, compat.DATA), objective, seed,
             max_samples, max_batches, samples, accelerate, tolerance, mode, searched=searched,
         ))  # fmt: skip
+        check_records(trajectory, self.settings.directions, plots)
         scale = RunScale(color_scale, vmin, vmax, levels)
         look = Look(plots, formats, color_scale, sample_layout, share_colorbar, scale=scale)
         self.look = checked_look(look, grid.ndim, samples)
@@ -209,7 +221,7 @@ class LossLandscapeCallback(_Callback):
         """A callback of all namespaces, with which nothing was trained yet."""
         _join_namespaces(self)
         self._handover = Handover()
-        self._loaded: dict[str, Any] = {}  # step and epoch of the checkpoint that is measured
+        self._loaded: dict[str, Any] = {}  # settings of the best checkpoint or the path, while that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._run_state = RunState()
         self._begin()
@@ -217,6 +229,7 @@ class LossLandscapeCallback(_Callback):
     def _begin(self) -> None:
         """Nothing is measured in this run yet, and nothing said."""
         self._landscapes: dict[int, Landscape | Path] = {}
+        self._path_landscape = None
         self._notices = Notices(self.strict)
         self._schedule = Schedule(self.every_n_epochs, self.every_n_train_steps)
         self._postponed = self._off = self._rehearsed = self._began = False
@@ -229,6 +242,8 @@ class LossLandscapeCallback(_Callback):
     def landscape(self) -> Landscape | None:
         """The last landscape; that of a spawned process is loaded from its file."""
         if left := self._handover.take():
+            if self._handover.of_path is not None:
+                self._path_landscape = load(self._handover.of_path)
             self._landscapes = {**left}
             self._landscape = load(list(left.values())[-1])
         return self._landscape
@@ -254,8 +269,15 @@ class LossLandscapeCallback(_Callback):
 
     @property
     def trajectory(self) -> Trajectory | None:
-        """The path of the training on the plane of the last landscape; None where there is none."""
-        return None if self.landscape is None else self.landscape.trajectory
+        """The path of the training on its own plane, else on that of the last landscape; None where there is none."""
+        landscape = self.path_landscape or self.landscape
+        return None if landscape is None else landscape.trajectory
+
+    @property
+    def path_landscape(self) -> Landscape | None:
+        """The landscape of the path, on the plane of its principal components; None before the training's end."""
+        _ = self.landscape
+        return self._path_landscape
 
     def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
         """The figure of the last landscape; arguments and errors as `Landscape.plot`.
@@ -275,7 +297,8 @@ class LossLandscapeCallback(_Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
-        self._path.forget()
+        if trainer.state.fn == "fit":
+            self._path.forget()
         self._began = False
         self._run_state = RunState()
         check_trainer(trainer, pl_module, self._data(trainer) if self.settings.objective is None else ())
@@ -372,6 +395,8 @@ class LossLandscapeCallback(_Callback):
             self._run_best(trainer, pl_module)
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
+        if self._has_path(trainer):
+            self._run_path(trainer, pl_module)
         self._show_run(trainer)
 
     def _run_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -392,6 +417,31 @@ class LossLandscapeCallback(_Callback):
             finally:
                 self._loaded = {}
 
+    def _has_path(self, trainer: Trainer) -> bool:
+        """True if the landscape of the path comes at the end of this training."""
+        is_asked_for = bool(self.at_train_end) and not self._off and not compat.is_smoke_test(trainer)
+        return is_asked_for and path_landscape.is_wanted(self._path.choice, self._path_directions, self.settings)
+
+    def _run_path(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The landscape of the path on the plane of its principal components, if there is a path and time for it."""
+        count = len(self._path.records())
+        is_on, reason = from_first(trainer, (count > 0, path_landscape.too_few(self._path.choice, count)))
+        if not is_on or trainer.received_sigterm:
+            return
+        if reason is not None:
+            self._leave_out_path(trainer, reason)
+            return
+        self._loaded = path_landscape.changed_settings(self._path_directions, self._run_state)
+        try:
+            self._run(trainer, pl_module)
+        finally:
+            self._loaded = {}
+
+    def _leave_out_path(self, trainer: Trainer, reason: str) -> None:
+        """Say in a line why the path has no landscape, if there is anything to be said."""
+        if reason:
+            compat.info(trainer, f"The path of the training has no landscape: {reason.rstrip('.')}.")
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
         if self._began or trainer.ckpt_path is None:
@@ -400,6 +450,7 @@ class LossLandscapeCallback(_Callback):
             log_.info("with sharded parameters the landscape of a training at its end is not completed")
             return
         self._landscapes.clear()
+        self._path_landscape = None
         self._path.begin(trainer, pl_module, self._record_root(trainer), self._tag == "landscape")
         with compat.on_its_device(trainer, pl_module):
             self.on_train_end(trainer, pl_module)
@@ -462,13 +513,16 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Trainer, pl_module: LightningModule, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        is_there = step in self._landscapes and "saved" not in self._loaded
+        is_there = step in self._landscapes and not self._loaded
         self._off = Ranks(trainer).any(self._off)  # what moved on one rank ends the landscapes of all
         if trainer.state.fn == "fit" and (self._off or is_there):
             return
-        began, settings = now(), self._settings(trainer)
-        allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end))
+        began, settings = now(), replace(self._settings(trainer), recorded=self._recorded(trainer, pl_module))
+        later = self._seconds_of_path(trainer) if last else 0.0
+        allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end), later)
         if allowance is None:
+            if settings.of_path:
+                self._leave_out_path(trainer, f"budget={settings.budget!r} leaves no time for it")
             return
         with self._spending():
             try:
@@ -482,21 +536,47 @@ class LossLandscapeCallback(_Callback):
                     try:
                         landscape = points.measure(pl_module, settings, allowance, self._counters)
                     finally:
-                        if points.has_any:
-                            self._landscape = points.landscape
-                    self._finish(trainer, landscape, step, files, display, deadline)
-                    self._run_state.seconds = now() - began
+                        if points.has_any and points.landscape is not None:
+                            self._take(trainer, points.landscape)
+                    has_films = last and trainer.state.fn == "fit" and "records" in needs(settings.directions)
+                    self._finish(trainer, landscape, step, files, display, deadline, has_films)
+                    settings.run_state.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
-                notes = filter(None, [uphill, repetition(landscape.recipe)])
+                first = path_landscape.words(landscape) if settings.of_path else uphill
+                notes = filter(None, [first, repetition(landscape.recipe)])
                 say(trainer, display.closing_line(landscape, step, files.folder, *notes))
             except PassEndedError:
                 say(trainer, display.ended_line(step, 0))
             except TrainingMovedError as error:
                 self._switch_off(trainer, error)
             except Exception as error:
+                if settings.of_path and isinstance(error, NoPlaneError | OtherRankError):
+                    self._leave_out_path(trainer, str(error))
+                    return
                 if self.strict:
                     raise
                 self._notices.fail(trainer, error)
+
+    def _recorded(self, trainer: Trainer, pl_module: LightningModule) -> Recorded | None:
+        """The records of the training; after it only for directions that are made of them."""
+        if trainer.state.fn == "fit" or "records" in needs(self.settings.directions):
+            return self._path.recorded(pl_module)
+        return None
+
+    def _seconds_of_path(self, trainer: Trainer) -> float:
+        """The seconds that the last landscape leaves for that of the path, about."""
+        if self._account is None or self._loaded or trainer.state.fn != "fit" or not self._has_path(trainer):
+            return 0.0
+        changed = path_landscape.changed_settings(self._path_directions, self._run_state)
+        settings = replace(self.settings, **changed)
+        return path_landscape.needed_seconds(settings, settings.grid.shape) + self._account.showing
+
+    def _take(self, trainer: Trainer, landscape: Landscape) -> None:
+        """Make a landscape the last one, or that of the path."""
+        if self._kind(trainer) == path_landscape.KIND:
+            self._path_landscape = landscape
+        else:
+            self._landscape = landscape
 
     def _finish(
         self,
@@ -506,26 +586,33 @@ class LossLandscapeCallback(_Callback):
         files: PassFiles,
         display: Progress,
         deadline: Deadline | None,
+        has_films: bool,
     ) -> None:
         """Keep a landscape that all ranks have, and show it on the first."""
-        self._landscape = landscape
-        keep_level(trainer, landscape, self._run_state)
-        self._run_state.keep_ranges(landscape)
-        taken = trainer.state.fn == "fit" or step not in self._landscapes
+        self._take(trainer, landscape)
+        state, is_path = self._settings(trainer).run_state, self._kind(trainer) == path_landscape.KIND
+        keep_level(trainer, landscape, state)
+        state.keep_ranges(landscape)
+        taken = not is_path and (trainer.state.fn == "fit" or step not in self._landscapes)
         if taken:
             self._landscapes[step] = landscape
         with failing_together(trainer):
             if trainer.is_global_zero:
-                self._presenter(trainer).show(landscape, step, files, display, deadline, self._landscapes)
+                earlier = {} if is_path else self._landscapes
+                presenter = replace(self._presenter(trainer), has_films=has_films)
+                presenter.show(landscape, step, files, display, deadline, earlier)
         path = files.data(landscape, self.look.formats)
         if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
             self._landscapes[step] = path
         if trainer.is_global_zero and compat.is_spawned(trainer):
-            self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
+            paths = {s: path for s, path in self._landscapes.items() if isinstance(path, Path)}
+            self._handover.leave(paths, path if is_path else None)
 
     def _presenter(self, trainer: Trainer) -> Presenter:
-        tag = "_".join(filter(None, (self._tag, self._kind(trainer))))
-        return Presenter(trainer, self.look, tag, self._run_state, self._account, self._notices)
+        kind, state = self._kind(trainer), self._settings(trainer).run_state
+        tag, is_path = "_".join(filter(None, (self._tag, kind))), kind == path_landscape.KIND
+        look = path_landscape.changed_look(self.look) if is_path else self.look
+        return Presenter(trainer, look, tag, state, self._account, self._notices)
 
     def _files(self, trainer: Trainer, step: int) -> PassFiles:
         name = "-".join(filter(None, (f"step={step:06d}", self._kind(trainer))))
@@ -537,9 +624,9 @@ class LossLandscapeCallback(_Callback):
         return PassFiles(root, name, elsewhere, trainer.global_rank, twin)
 
     def _kind(self, trainer: Trainer) -> str:
-        """The kind of a pass in names of folders and tags: "best", "validate" or "test"; "" for any other."""
+        """The kind of a pass in names of folders and tags: "best", "path", "validate", "test"; "" for any other."""
         if trainer.state.fn == "fit":
-            return "best" if "saved" in self._loaded else ""
+            return path_landscape.KIND if "of_path" in self._loaded else "best" if "saved" in self._loaded else ""
         return compat.running_method(trainer)
 
     def _show_run(self, trainer: Trainer) -> None:

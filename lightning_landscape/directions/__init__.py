@@ -15,7 +15,7 @@ from .ignore import ignored_names
 from .joined import Joined
 from .mixed import Mixed
 from .normalize import NORMALIZATIONS, dead_filters
-from .pca import PCA, random_walk_shares
+from .pca import PCA, NoPlaneError, random_walk_shares
 from .random import Random
 from .site import Site
 from .update import Update
@@ -44,6 +44,7 @@ __all__ = [
     "Joined",
     "KindName",
     "Mixed",
+    "NoPlaneError",
     "Random",
     "Site",
     "Update",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..landscape import Grid, Landscape
 from ..loggers import log as log_to
-from ..output import Look, Output, data_file, previous, put_out
+from ..output import Look, Output, data_file, previous, put_out, put_out_films
 from ..redraw import Drawn, redraw
 from ..summary import about
 from ..survey.budget import Account, Deadline, now
@@ -39,6 +39,7 @@ class Presenter:
         state: of the run; keeps the scale of all landscapes, and what was drawn.
         account: of the run's time; None for no limit.
         notices: of the run.
+        has_films: whether films show how the path grows, where a picture shows it.
     """
 
     trainer: Trainer
@@ -47,6 +48,7 @@ class Presenter:
     state: RunState
     account: Account | None
     notices: Notices
+    has_films: bool = False
 
     def show(
         self,
@@ -86,11 +88,13 @@ class Presenter:
         output = put_out(landscape, look, write, self.tag, over, previous(earlier, landscape), display)
         text = about(landscape, data_file(files.folder, landscape, look.formats))
         output.for_loggers.text[f"{self.tag}/recipe"] = text
+        if self.has_films:
+            output.for_loggers.films.update(put_out_films(landscape, look, write, self.tag, over, display))
         self._log(output, step)
         if unwritten := files.end(landscape, look.formats):
             names = ", ".join(name for name, _ in unwritten)
             self._fail(unwritten[0][1], f"{names} of the landscape of step {step} could not be written")
-        if self.account is not None:
+        if self.account is not None and not self.has_films:
             drawn = len(output.for_loggers.images)
             self.account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 

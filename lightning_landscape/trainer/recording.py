@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..paths.logbook import Logbook, State
+from ..paths.project import Recorded
 from ..paths.recording import Form, Recording
 from ..paths.records import Records
 from ..weights.sharding import is_sharded
@@ -78,6 +79,14 @@ class PathRecorder:
         with suppress(OSError):  # what can't be written is not there
             self._logbook.flush()
         return self._logbook.records(module)
+
+    def recorded(self, module: nn.Module) -> Recorded | None:
+        """The records so far, and the weights of now as the last; None where nothing is recorded of this module."""
+        logbook = self._logbook
+        if logbook is None or logbook.is_empty or not logbook.flat.fits(module):
+            return None
+        records = self.records(module)
+        return Recorded(records.steps, records, history=self.history, checkpoints=logbook.checkpoints)
 
     def begin(self, trainer: Trainer, module: nn.Module, root: Path | None, is_first: bool) -> None:
         """A training begins, or goes on.
@@ -154,12 +163,13 @@ class PathRecorder:
             self._failed(trainer, error)
 
     def save(self, trainer: Trainer, checkpoint: dict[str, Any], tag: str) -> None:
-        """Put names and numbers into a checkpoint; no weights."""
+        """Put names and numbers into a checkpoint, which is noted; no weights."""
         if self._logbook is not None:
             try:
                 self._logbook.flush()
             except OSError as error:
                 self._failed(trainer, error)
+            self._logbook.note_checkpoint()
             checkpoint.setdefault(KEY, {})[tag] = dict(self._logbook.state())
 
     def load(self, checkpoint: Mapping[str, Any], tag: str) -> None:
