@@ -41,7 +41,7 @@ from .trainer.checks import (
     checked_look,
     checked_settings,
 )
-from .trainer.cost import announced
+from .trainer.cost import announced, expected_steps
 from .trainer.folders import check_folder, continuation_advice, continued_folders, root_of
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
@@ -338,7 +338,8 @@ class LossLandscapeCallback(_Callback):
             if self._run_state.cost is not None:
                 grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
                 moments = self.every_n_epochs, budget, self.every_n_train_steps
-                say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments))
+                path = path_landscape.SETTINGS.grid if self._expects_path(trainer, pl_module) else None
+                say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments, path))
         if self._schedule.is_due(trainer):
             self._run(trainer, pl_module, last=False)
         self._path.before_step(trainer, pl_module, batch_idx)
@@ -421,6 +422,11 @@ class LossLandscapeCallback(_Callback):
         """True if the landscape of the path comes at the end of this training."""
         is_asked_for = bool(self.at_train_end) and not self._off and not compat.is_smoke_test(trainer)
         return is_asked_for and path_landscape.is_wanted(self._path.choice, self._path_directions, self.settings)
+
+    def _expects_path(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """True if that landscape can be announced: the weights are recorded, and there will be enough of them."""
+        is_recorded = self._has_path(trainer) and self._path.opens(trainer, pl_module)
+        return is_recorded and path_landscape.too_few(self._path.choice, expected_steps(trainer) + 1) is None
 
     def _run_path(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the path on the plane of its principal components, if there is a path and time for it."""

@@ -81,7 +81,7 @@ def check_records(trajectory: object, directions: Directions, plots: Sequence[st
             'other directions, such as "random".'
         )
     if "path" in plots:
-        raise ValueError(f"plots={list(plots)} has the path of the training, {advice} leave out \"path\".")
+        raise ValueError(f'plots={list(plots)} has the path of the training, {advice} leave out "path".')
 
 
 def checked_look(look: Look, ndim: int, samples: int) -> Look:

@@ -56,7 +56,7 @@ def is_wanted(choice: object, directions: Directions, settings: Settings) -> boo
     return choice is not False and not shows_it
 
 
-def too_few(choice: object, count: int) -> str | None:
+def too_few(choice: object, count: float) -> str | None:
     """The reason why so many records are no path; empty where there is nothing to be said, None if they are one."""
     if choice == "auto" and count < SETTINGS.least:
         return ""

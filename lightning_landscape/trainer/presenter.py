@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..landscape import Grid, Landscape
 from ..loggers import log as log_to
 from ..output import Look, Output, data_file, previous, put_out, put_out_films
+from ..plots import PLOTS
 from ..redraw import Drawn, redraw
 from ..summary import about
 from ..survey.budget import Account, Deadline, now
@@ -39,7 +40,8 @@ class Presenter:
         state: of the run; keeps the scale of all landscapes, and what was drawn.
         account: of the run's time; None for no limit.
         notices: of the run.
-        has_films: whether films show how the path grows, where a picture shows it.
+        has_films: whether a film of the first kind that shows the path shows how it grows. 30 frames of one kind take
+            about as long as the pictures.
     """
 
     trainer: Trainer
@@ -77,6 +79,9 @@ class Presenter:
         if (deadline is not None or display.has_ended) and not landscape.done.any():
             return
         self._tell_no_tiles(landscape)
+        if "path" in self.look.plots and landscape.trajectory is None:
+            why = landscape.report.no_path or "no weights are recorded here"
+            self.notices.remark(self.trainer, [f'There is no picture "path" of the training: {why}.'])
         written = files.begin()
         self._widen_scale(landscape, step)
         look = replace(self.look, scale=self.state.scale)
@@ -89,7 +94,10 @@ class Presenter:
         text = about(landscape, data_file(files.folder, landscape, look.formats))
         output.for_loggers.text[f"{self.tag}/recipe"] = text
         if self.has_films:
-            output.for_loggers.films.update(put_out_films(landscape, look, write, self.tag, over, display))
+            kinds = [kind for kind in look.plots if PLOTS[kind].per == "metric" and PLOTS[kind].grows]
+            film_look = replace(look, plots=kinds[:1])
+            films = put_out_films(landscape, film_look, write, self.tag, over, display, frames=30)
+            output.for_loggers.films.update(films)
         self._log(output, step)
         if unwritten := files.end(landscape, look.formats):
             names = ", ".join(name for name, _ in unwritten)

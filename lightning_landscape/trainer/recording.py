@@ -177,6 +177,13 @@ class PathRecorder:
         if self.choice is not False:
             self._loaded = cast("State | None", checkpoint.get(KEY, {}).get(tag))
 
+    def opens(self, trainer: Trainer, module: LightningModule) -> bool:
+        """True if this training is recorded here, as far as that is known before its first step."""
+        try:
+            return not self._is_off and self._opened(trainer, module) is not None
+        except Exception:  # noqa: BLE001  # the first step will say it
+            return False
+
     def _opened(self, trainer: Trainer, module: LightningModule) -> Logbook | None:
         """The logbook, which is opened by the first call; None where there is none."""
         if self._logbook is not None or any(map(is_lazy, module.parameters())):
