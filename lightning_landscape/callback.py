@@ -523,7 +523,9 @@ class LossLandscapeCallback(_Callback):
         self._off = Ranks(trainer).any(self._off)  # what moved on one rank ends the landscapes of all
         if trainer.state.fn == "fit" and (self._off or is_there):
             return
-        began, settings = now(), replace(self._settings(trainer), recorded=self._recorded(trainer, pl_module))
+        began, settings = now(), self._settings(trainer)
+        if settings.recorded is None:
+            settings = replace(settings, recorded=self._recorded(trainer, pl_module))
         later = self._seconds_of_path(trainer) if last else 0.0
         allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end), later)
         if allowance is None:

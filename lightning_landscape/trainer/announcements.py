@@ -46,7 +46,7 @@ def cost_line(
     landscape: 51 × 51 points × 1,024 samples ≈ 3 min, every 5 epochs ≈ 40 % of the training; limited to 10 % by \
 budget='auto'
     >>> print(cost_line((51, 51), 100, 26, "at the end", path=(25, 25)))
-    landscape: 51 × 51 points × 100 samples ≈ 26 s, at the end; at the end 25 × 25 points along the path ≈ 6.2 s
+    landscape: 51 × 51 points × 100 samples ≈ 26 s, at the end; then 25 × 25 points along the path ≈ 6.2 s
     """
     size = _size(shape)
     size += "" if samples is None else f" × {samples:,} samples"
@@ -55,7 +55,7 @@ budget='auto'
     last = ""
     if path is not None:
         time_of_path = "" if seconds is None else f" ≈ {duration(seconds * math.prod(path) / math.prod(shape))}"
-        last = f"; at the end {_size(path)} along the path{time_of_path}"
+        last = f"; {'then' if occasion == 'at the end' else 'at the end'} {_size(path)} along the path{time_of_path}"
     return f"landscape: {size}{time}, {occasion}{part}{last}" + (f"; {limit}" if limit else "")
 
 
