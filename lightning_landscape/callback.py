@@ -139,7 +139,9 @@ class LossLandscapeCallback(_Callback):
             both errors. A landscape with too little time for that waits, but the last one.
         trajectory: record the weights along the training, at 64 of its steps at most, in
             ``<log_dir>/landscape/trajectory/``. "auto" does so where they take up to 1 GiB. A `Recording` has other
-            settings.
+            settings. Each landscape has the path so far. At the end the path has a landscape of its own, 25 × 25
+            points on the plane of its principal components, with a film: in a folder ``step=…-path``, and under a
+            tag of its own.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -419,7 +421,7 @@ class LossLandscapeCallback(_Callback):
                 self._loaded = {}
 
     def _has_path(self, trainer: Trainer) -> bool:
-        """True if the landscape of the path comes at the end of this training."""
+        """True if the path gets a landscape at the end of this training, as far as settings decide it."""
         is_asked_for = bool(self.at_train_end) and not self._off and not compat.is_smoke_test(trainer)
         return is_asked_for and path_landscape.is_wanted(self._path.choice, self._path_directions, self.settings)
 
@@ -429,7 +431,7 @@ class LossLandscapeCallback(_Callback):
         return is_recorded and path_landscape.too_few(self._path.choice, expected_steps(trainer) + 1) is None
 
     def _run_path(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The landscape of the path on the plane of its principal components, if there is a path and time for it."""
+        """The landscape of the path on the plane of its principal components, if there is time for it."""
         count = len(self._path.records())
         is_on, reason = from_first(trainer, (count > 0, path_landscape.too_few(self._path.choice, count)))
         if not is_on or trainer.received_sigterm:

@@ -136,10 +136,10 @@ def _shape(tensor: Tensor) -> tuple[int, ...]:
     return (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
 
 
-def _copy(tensors: Sequence[Tensor], result: Tensor, most: int = 2**16) -> Tensor:
-    """Copy tensors into a vector one after the other; those of up to `most` numbers on the CPU in one call."""
+def _copy(tensors: Sequence[Tensor], result: Tensor, small: int = 2**16) -> Tensor:
+    """Copy tensors into a vector one after the other; in one call up to `small` numbers on the CPU."""
     is_here = all(tensor.device.type == "cpu" and tensor.dtype == result.dtype for tensor in tensors)
-    if is_here and 0 < result.numel() <= most:
+    if is_here and 0 < result.numel() <= small:
         with torch.no_grad():
             return torch.cat([tensor.reshape(-1) for tensor in tensors], out=result)
     begin = 0

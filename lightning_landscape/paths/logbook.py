@@ -224,10 +224,10 @@ class Logbook:
         named |= _arrays(by_name(statistics, self.flat.statistics))
         write_whole(path, *encode(named, notes), synced=False)
 
-    def note_checkpoint(self, most: int = 256) -> None:
+    def note_checkpoint(self, count: int = 256) -> None:
         """Note that a checkpoint is saved now; so many are remembered, of which pictures show far fewer."""
         if self.step not in self.checkpoints[-1:]:
-            self.checkpoints = [*self.checkpoints, self.step][-most:]
+            self.checkpoints = [*self.checkpoints, self.step][-count:]
 
     def state(self) -> State:
         """The names and numbers for a checkpoint; call `flush` before."""

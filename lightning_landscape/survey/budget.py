@@ -249,14 +249,14 @@ class Account:
             needed: seconds that the coarsest one takes, without its pictures.
             films: seconds that films of all landscapes take; it leaves as much, or a share of its own.
         """
-        own = self.budget.seconds
-        left = self.rest() if own is None else self.left(last=True)
-        left -= min(films, self.share_of_films * left) if own is None else 0.0
+        each = self.budget.seconds
+        left = self.rest() if each is None else self.left(last=True)
+        left -= min(films, self.share_of_films * left) if each is None else 0.0
         if left < needed + self.showing:
             return None
         self.passes += 1
-        if own is not None and self._limit is not None:
-            self._limit += own
+        if each is not None and self._limit is not None:
+            self._limit += each
         return Grant(left - min(self.showing, left * self.share_of_pictures), left)
 
     def record_pictures(self, seconds: float, share: float) -> None:
