@@ -422,7 +422,7 @@ class LossLandscapeCallback(_Callback):
 
     def _has_path(self, trainer: Trainer) -> bool:
         """True if the path gets a landscape at the end of this training, as far as settings decide it."""
-        is_asked_for = bool(self.at_train_end) and not self._off and not compat.is_smoke_test(trainer)
+        is_asked_for = bool(self.at_train_end) and not compat.is_smoke_test(trainer)
         return is_asked_for and path_landscape.is_wanted(self._path.choice, self._path_directions, self.settings)
 
     def _expects_path(self, trainer: Trainer, pl_module: LightningModule) -> bool:
@@ -434,7 +434,7 @@ class LossLandscapeCallback(_Callback):
         """The landscape of the path on the plane of its principal components, if there is time for it."""
         count = len(self._path.records())
         is_on, reason = from_first(trainer, (count > 0, path_landscape.too_few(self._path.choice, count)))
-        if not is_on or trainer.received_sigterm:
+        if not is_on or Ranks(trainer).any(self._off or bool(trainer.received_sigterm)):
             return
         if reason is not None:
             self._leave_out_path(trainer, reason)

@@ -95,16 +95,23 @@ class Logbook:
         self._least_stride = 1  # of the files
         self._first: Tensor | None = None
         self._copies: dict[int, Tensor] = {}  # of the weights, by the count of steps
+        self._next = 0  # the count at which the next record is due, once it was asked for
 
     @property
     def step(self) -> int:
         """The number of the training's step now."""
         return self.start + self.count
 
-    def is_due(self, steps_ahead: int = 0) -> bool:
-        """True if a record is to be made so many steps from now."""
-        then = self.count + steps_ahead
-        return then % self.form.stride(then) == 0
+    @property
+    def is_due(self) -> bool:
+        """True if a record is to be made now."""
+        return self.count % self.form.stride(self.count) == 0
+
+    def is_due_within(self, steps: int) -> bool:
+        """True if a record is to be made after one of so many steps from now."""
+        if self.count >= self._next:
+            self._next = next(then for then in count(self.count + 1) if then % self.form.stride(then) == 0)
+        return self._next - self.count <= steps
 
     def copy(self, module: nn.Module) -> Tensor:
         """A copy of the weights of now, which stays until a later one needs its memory."""

@@ -118,8 +118,8 @@ class PathRecorder:
                 return
             if logbook.is_empty:
                 logbook.record(module, _learning_rate(trainer))
-            ahead = range(1, logbook.lookback + 1)
-            if any(map(logbook.is_due, ahead)) or _may_end(trainer, batch_idx, logbook.lookback):
+            ahead = logbook.lookback
+            if logbook.is_due_within(ahead) or _may_end(trainer, batch_idx, self._stepped, ahead):
                 logbook.copy(module)
                 self._numbers["learning_rate"] = _learning_rate(trainer)
         except Exception as error:  # noqa: BLE001  # the training goes on, whatever a disk or a module raises
@@ -127,15 +127,15 @@ class PathRecorder:
 
     def after_step(self, trainer: Trainer, module: LightningModule, outputs: object, batch_idx: int) -> None:
         """Count a batch in which an optimiser has stepped, and record the weights if it is time."""
-        if self._is_off or trainer.global_step == self._stepped:
+        if self._is_off or (step := trainer.global_step) == self._stepped:
             return
         try:
             logbook = self._logbook
             if logbook is None:  # a lazy module has weights from now on
                 return
             logbook.count += 1
-            is_due = logbook.is_due()
-            if not is_due and not _may_end(trainer, batch_idx, 1):
+            is_due = logbook.is_due
+            if not is_due and not _may_end(trainer, batch_idx, step, 1):
                 return
             self._numbers["loss"] = _loss(outputs)
             if not logbook.flat.fits(module):
@@ -240,11 +240,12 @@ def _places(trainer: Trainer, root: Path | None) -> list[Path]:
     return [root, *(place / root.name for place in Path(trainer.ckpt_path).absolute().parents[:2])]
 
 
-def _may_end(trainer: Trainer, batch_idx: int, steps: int) -> bool:
-    """True if the epoch or the training may end within so many steps, this batch's among them."""
-    batches = steps * trainer.accumulate_grad_batches
-    by_steps = 0 <= trainer.max_steps - trainer.global_step <= steps * max(1, len(trainer.optimizers))
-    return by_steps or trainer.num_training_batches - batch_idx <= batches
+def _may_end(trainer: Trainer, batch_idx: int, step: int, steps: int) -> bool:
+    """True if the epoch or the training may end within so many steps after `step`, this batch's among them."""
+    if trainer.num_training_batches - batch_idx <= steps * trainer.accumulate_grad_batches:
+        return True
+    left = trainer.max_steps - step
+    return left >= 0 and left <= steps * max(1, len(trainer.optimizers))
 
 
 def _learning_rate(trainer: Trainer) -> float:
