@@ -82,7 +82,7 @@ def trainer(path: Path, *callbacks: Any, **options: Any) -> L.Trainer:
 
 def small(**options: Any) -> LossLandscapeCallback:
     return LossLandscapeCallback(
-        **{"x": (-1, 1, 3), "y": (-1, 1, 3), "samples": 0, "plots": [], "strict": True, **options}
+        **{"x": (-1, 1, 3), "y": (-1, 1, 3), "samples": 0, "plots": [], "strict": True, "trajectory": False, **options}
     )
 
 
