@@ -487,7 +487,7 @@ class LossLandscape:
             return Between(models)
         kind = directions
         if isinstance(kind, str):
-            kind = make_directions(kind, normalize=normalize, ignore=ignore, seed=self.seed)
+            kind = make_directions(kind, normalize=normalize, ignore=ignore, seed=self.seed, max_samples=None)
         if not models:
             return kind
         return Joined(tuple(kind if target is None else Between((target,)) for target in targets))
@@ -527,7 +527,8 @@ class LossLandscape:
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
                 population=population, flags=flags if self.mode == "eval" else None,
-                searched=searched, reach=facts.reach, path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                searched=searched, reach=facts.reach, spectrum=facts.spectrum,
+                path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.view(self.net, buffers=dir_type == "states").params, recorded=recorded,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)

@@ -168,7 +168,11 @@ class LossLandscapeWriter:
             mode=model_mode,  # type: ignore[arg-type]
             records=self.recorder.weights, optimizers=optimizers,
         )  # fmt: skip
-        kind = make_directions(direction_mode, seed=self.seed) if directions is None else _given(directions)
+        kind = (
+            make_directions(direction_mode, seed=self.seed, max_samples=None)
+            if directions is None
+            else _given(directions)
+        )
         for part in mode.split("+"):
             k = int(part[0])
             scale = 0.1 if range_scale is None else range_scale  # of the norm of each filter

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -106,9 +106,11 @@ class Passes:
             raise CannotMeasureError(f"{name} is not finite on batch {place}, where it has no curvature.")
         return BatchLoss(value.sum() if observation.reduce == "sum" else value.mean(), _weight(observation))
 
-    def kernels(self) -> AbstractContextManager[None]:
-        """The context of all derivatives of the losses."""
-        return differentiable_twice(self.module)
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """The context of all derivatives of the losses: that of one process, among several."""
+        with self.objective.around(), differentiable_twice(self.module):
+            yield
 
     @property
     def samples(self) -> int:
