@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .plots import Figure
 
 Array = NDArray[np.float64]
 
@@ -121,6 +125,16 @@ class Spectrum:
             bells = np.exp(-0.5 * ((t[:, None] - nodes) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
             curve += bells @ weights / len(self.nodes)
         return t, curve
+
+    def plot(self) -> Figure:
+        """The picture of the density, on a logarithmic axis, with extremes and bulk marked; a notebook shows it.
+
+        Raises:
+            ValueError: if no density was computed.
+        """
+        from .plots.spectrum import draw_spectrum
+
+        return draw_spectrum(self)
 
     def sentence(self) -> str:
         """λ_max, λ_min and the trace on one line, as far as they are known.

@@ -144,8 +144,8 @@ def _hessian_at(site: Snapshot, most: int | None, seed: int) -> Iterator[Operato
     module = site.module
     if is_sharded(module):
         raise CannotMeasureError(
-            "The Hessian of a module whose parameters are sharded (FSDP2) is not supported: choose directions that need "
-            "none, such as 'random' or 'pca'."
+            "The Hessian of a module whose parameters are sharded (FSDP2) is not supported: choose directions that "
+            "need none, such as 'random' or 'pca'."
         )
     state = Sequential(module, seed=seed)
     flags = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
