@@ -135,8 +135,8 @@ class LossLandscapeWriter:
                 PCA directions have length 1: None reaches a fifth beyond the recorded path.
             mode: "1d", "2d", "3d", or "1d+2d" for a line and the plane that holds it.
             directions: of an earlier `get_directions`, in place of new ones.
-            direction_mode: "random", "pca", "gradient", "update" or "mixed"; None for "pca" if `build_trajectory` has
-                been called with it, else "random".
+            direction_mode: "random", "pca", "gradient", "update", "mixed" or "hessian"; None for "pca" if
+                `build_trajectory` has been called with it, else "random".
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.

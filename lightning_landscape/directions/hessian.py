@@ -46,7 +46,7 @@ class Hessian:
         seed: of random vectors, and of the random numbers that all points share.
 
     Attributes:
-        labels: after a call, the directions in words, with their eigenvalues.
+        labels: after a call, the directions by their eigenvalues.
         spectrum: after a call, the numbers on the Hessian.
 
     Raises:
@@ -60,7 +60,7 @@ class Hessian:
     >>> kind = Hessian()
     >>> d, e = kind(Site.at(Snapshot.of(net), net, saddle, [Batch(None, 1)]), 2)
     >>> kind.labels
-    ('sharpest, λ_max = 4', 'lowest, λ_min = −2')
+    ('λ_max = 4', 'λ_min = −2')
     >>> [round(float(slope), 4) for slope in (d["weight"][0, 1], e["weight"][0, 0])]
     [1.0, -1.0]
     """
@@ -88,9 +88,9 @@ class Hessian:
         found, slope = self._measure(site, k)
         spectrum = found.spectrum
         pairs = [*zip(found.top, spectrum.eigenvalues.tolist(), strict=True)]
-        words = ["sharpest, λ_max", *(f"λ_{i}" for i in range(2, k + 1))]
+        words = ["λ_max", *(f"λ{''.join(chr(ord('₀') + int(digit)) for digit in str(i))}" for i in range(2, k + 1))]
         if self.which == "top and bottom" and k > 1:
-            pairs[-1], words[-1] = (found.lowest, spectrum.lowest), "lowest, λ_min"
+            pairs[-1], words[-1] = (found.lowest, spectrum.lowest), "λ_min"
         values = tuple(value for _, value in pairs)
         labels = tuple(f"{word} = {value:.3g}".replace("-", "−") for word, value in zip(words, values, strict=True))
         for name, fact in {"labels": labels, "spectrum": spectrum, "_eigenvalues": values}.items():

@@ -140,7 +140,7 @@ def _draw_parabola(ax: Axes, landscape: Landscape, name: str, direction: int, ax
     eigenvalue = recipe.settings["eigenvalues"][direction]
     t = np.linspace(axis[0], axis[-1], 101)
     heights = center + 0.5 * eigenvalue * (recipe.lengths[direction] * t) ** 2
-    look: Any = {"color": STYLE.ink, "linewidth": 0.9, "linestyle": STYLE.dashes[-1], "zorder": 4}
+    look: Any = {"color": STYLE.directions[direction], "linewidth": 1.2, "linestyle": STYLE.dashes[-1], "zorder": 4}
     ax.plot(t, heights, gid="parabola", **look)
 
 

@@ -56,9 +56,9 @@ def test_a_quadratic_gives_its_axes_uphill(which: Any, k: int, columns: list[int
     values = EIGENVALUES[columns].tolist()
     assert kind.recipe()["eigenvalues"] == pytest.approx(values)
     texts = [f"{value:.3g}".replace("-", "−") for value in values]
-    words = ["sharpest, λ_max", "λ_2", "λ_3"][:k]
+    words = ["λ_max", "λ₂", "λ₃"][:k]
     if which == "top and bottom":
-        words[-1] = "lowest, λ_min"
+        words[-1] = "λ_min"
     assert kind.labels == tuple(f"{word} = {text}" for word, text in zip(words, texts, strict=True))
 
 
