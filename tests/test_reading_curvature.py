@@ -100,12 +100,14 @@ def test_the_fall_along_the_gradient_is_said() -> None:
     assert sentence(saddle, "The centre is no minimum").endswith("Along the gradient the loss bends down.")
 
 
-@pytest.mark.parametrize("rate, ratio, words", [(0.05, "1", "at"), (0.04, "0.8", "below"), (0.08, "1.6", "over")])
+@pytest.mark.parametrize(
+    "rate, ratio, words", [(0.05, "1", "at"), (0.047, "0.94", "at"), (0.04, "0.8", "below"), (0.08, "1.6", "over")]
+)
 def test_the_edge_of_stability_of_the_last_learning_rate(rate: float, ratio: str, words: str) -> None:
     """λ_max = 40 is 2/η for η = 0.05."""
     found = sentence(with_rate(surface(3, 1, 40, -1), rate), "2/η")
     assert found.startswith(
-        f"λ_max is {ratio} times 2/η = {2 / rate:g}, for the learning rate η = {rate}: {words} the edge"
+        f"λ_max is {ratio} times 2/η = {2 / rate:.3g}, for the learning rate η = {rate}: {words} the edge"
     )
 
 

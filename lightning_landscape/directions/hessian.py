@@ -32,8 +32,8 @@ Which = Literal["top and bottom", "top"]
 class Hessian:
     """Eigenvectors of the Hessian, in which the loss bends most at the centre. Their length is 1.
 
-    The plane of the first and the last holds the highest curvature and the lowest, often a negative one. The slice
-    along an eigenvector has its eigenvalue as curvature, since 1 on an axis is a distance of 1 between weights. An
+    The plane of the first and the last holds the highest curvature and the lowest, often a negative one. 1 on an axis
+    is a distance of 1 between weights. So the slice along an eigenvector has its eigenvalue as curvature. An
     eigenvector points to where the loss rises, to first order.
 
     The Hessian is that of all trained weights. It proves its symmetry first, and is refused in words where it can't.
@@ -125,12 +125,12 @@ class Hessian:
 
 
 @contextmanager
-def _hessian_at(site: Snapshot, most: int | None, seed: int) -> Iterator[Operator]:
+def _hessian_at(site: Snapshot, max_samples: int | None, seed: int) -> Iterator[Operator]:
     """A context with the proved Hessian of a site's loss; at the end its module is as it was, at the site's weights.
 
     Args:
         site: with module, objective and batches.
-        most: the most samples; None for all.
+        max_samples: the most samples; None for all.
         seed: of the random numbers.
 
     Raises:
@@ -155,7 +155,7 @@ def _hessian_at(site: Snapshot, most: int | None, seed: int) -> Iterator[Operato
                 for name, parameter in module.named_parameters():
                     if canonical_name(name) in site.params:
                         parameter.copy_(site.params[canonical_name(name)])
-            with proved_hessian(site.objective, module, spread(site.batches, most), seed=seed) as hessian:
+            with proved_hessian(site.objective, module, spread(site.batches, max_samples), seed=seed) as hessian:
                 yield hessian
         finally:
             state.put_back()
@@ -165,7 +165,7 @@ def _hessian_at(site: Snapshot, most: int | None, seed: int) -> Iterator[Operato
                 parameter.grad = None
 
 
-def spread(batches: Sequence[Batch], most: int | None) -> list[Batch]:
+def spread(batches: Sequence[Batch], max_samples: int | None) -> list[Batch]:
     """As many whole batches as have at most so many samples, spread evenly; one at least.
 
     >>> [batch.data for batch in spread([Batch(i, 10) for i in range(9)], 35)]
@@ -173,7 +173,7 @@ def spread(batches: Sequence[Batch], most: int | None) -> list[Batch]:
     """
     sizes = sorted((batch.size for batch in batches), reverse=True)
     total = list(itertools.accumulate(sizes))
-    count = len(batches) if most is None else max(1, sum(size <= most for size in total))
+    count = len(batches) if max_samples is None else max(1, sum(size <= max_samples for size in total))
     return [batches[i] for i in np.linspace(0, len(batches) - 1, count).round().astype(int)]
 
 

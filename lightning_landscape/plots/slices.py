@@ -132,10 +132,11 @@ def _draw_curve(
 def _draw_parabola(ax: Axes, landscape: Landscape, name: str, direction: int, axis: NDArray[np.float64]) -> None:
     """Draws ½λt² through the centre, where the direction is an eigenvector of the Hessian and its λ is known."""
     recipe, grid = landscape.recipe.directions, landscape.grid
-    center, others = landscape.center.get(name, np.nan), [i for i in range(grid.ndim) if i != direction]
+    center = landscape.center.get(name, np.nan)
     if recipe is None or recipe.kind != "hessian" or name != landscape.main or not np.isfinite(center):
         return
-    if any(grid.axes[i][grid.center_index[i]] for i in others) or len(recipe.lengths) <= direction:
+    elsewhere = any(grid.axes[i][at] for i, at in enumerate(grid.center_index) if i != direction)
+    if elsewhere or len(recipe.lengths) <= direction:
         return
     eigenvalue = recipe.settings["eigenvalues"][direction]
     t = np.linspace(axis[0], axis[-1], 101)

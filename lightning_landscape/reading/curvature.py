@@ -12,7 +12,7 @@ from .text import axis_name, number, percent
 
 
 def curvature_sentences(surface: Surface, settings: ReadingSettings) -> Iterator[str]:
-    """A sentence each on the slices beside λ_max and λ_min, on the kind of the point, the learning rate, the trace."""
+    """A sentence each on the slices beside λ_max and λ_min, the kind of the point, the learning rate and the trace."""
     spectrum = surface.spectrum
     if spectrum is None or not surface.is_main:
         return
@@ -50,8 +50,8 @@ def _convexity(surface: Surface, spectrum: Spectrum, settings: ReadingSettings) 
     is_convex = bool(surface.curvatures) and all(c > 0 for c in surface.curvatures)
     if not is_convex or not spectrum.lowest < -_least(spectrum, settings):
         return ""
-    few = len(surface.curvatures) == 1
-    return f" The slice{' is' if few else 's are'} convex at the centre, and the loss is not."
+    is_one = len(surface.curvatures) == 1
+    return f" The slice{' is' if is_one else 's are'} convex at the centre, and the loss is not."
 
 
 def _least(spectrum: Spectrum, settings: ReadingSettings) -> float:
