@@ -129,7 +129,7 @@ def finite_part(path: Trajectory) -> Trajectory:
     if finite.all():
         return path
     columns: dict[str, Any] = {
-        name: getattr(path, name)[finite] for name in ("steps", "points", "residuals", "distances")
+        name: getattr(path, name)[finite] for name in ("steps", "points", "residuals", "distances", "measured")
     }
     tables: dict[str, Any] = {
         name: {key: column[finite] for key, column in getattr(path, name).items()}
