@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..evaluators.gradient import graphs_retained
 from ..isolation.rng import seed_streams
 from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation
@@ -86,7 +87,8 @@ class Passes:
             parameter.grad = None  # a step of manual optimisation may have filled it
 
     def _loss(self, place: int, batch: Batch) -> BatchLoss:
-        observed = self.objective(self.module, batch)
+        with graphs_retained():  # in manual optimisation the step itself goes backward
+            observed = self.objective(self.module, batch)
         if not observed:
             raise CannotMeasureError(f"The step gave no loss on batch {place}: return it from the step.")
         name = self.objective.main(list(observed))
