@@ -93,8 +93,8 @@ class LossLandscapeCallback(_Callback):
             the range, at 11 points of a plane and on a few samples; all later ones of the training keep it.
         y: the same along the second direction; None gives a 1-D curve.
         directions: "random"; "pca" along the path of the training; "gradient" of the loss; "update", the optimisers'
-            next; "mixed", along the path and random; ``Between([file, file])`` through other checkpoints; or a callable
-            ``(site, k) -> k directions``.
+            next; "mixed", along the path and random; "hessian", in which the loss bends most and least;
+            ``Between([file, file])`` through other checkpoints; or a callable ``(site, k) -> k directions``.
         normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
             "dlayer", "model" or "none".
         ignore: parameters that stay at rest: "biasbn" (all tensors of at most one dimension and all normalisation

@@ -11,6 +11,7 @@ from .between import Between
 from .checked import checked_directions
 from .facts import Facts, facts_of, needs, recipe, stand_in
 from .gradient import Gradient
+from .hessian import Hessian
 from .ignore import ignored_names
 from .joined import Joined
 from .mixed import Mixed
@@ -30,8 +31,9 @@ KINDS: dict[str, Callable[..., Directions]] = {
     "update": Update,
     "between": Between,
     "mixed": Mixed,
+    "hessian": Hessian,
 }
-KindName = Literal["random", "pca", "gradient", "update", "between", "mixed"]  # what LightningCLI reads
+KindName = Literal["random", "pca", "gradient", "update", "between", "mixed", "hessian"]  # what LightningCLI reads
 
 __all__ = [
     "KINDS",
@@ -41,6 +43,7 @@ __all__ = [
     "Directions",
     "Facts",
     "Gradient",
+    "Hessian",
     "Joined",
     "KindName",
     "Mixed",
@@ -70,8 +73,8 @@ def make_directions(kind: str, **settings: Any) -> Directions:
     Random(normalize='layer', ignore='biasbn', orthogonalize=False, seed=7, vectors='random')
     >>> make_directions("randon")
     Traceback (most recent call last):
-    ValueError: directions='randon' is unknown; the choices are random, pca, gradient, update, between, mixed, or a
-    callable (site, k).
+    ValueError: directions='randon' is unknown; the choices are random, pca, gradient, update, between, mixed,
+    hessian, or a callable (site, k).
     """
     if kind not in KINDS:
         raise ValueError(

@@ -459,7 +459,9 @@ class Pass(Survey):
 
     def landscape(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
         """The landscape of which nothing but the centre is known, with its recipe."""
-        return self.begin(surfaces, tiles, self._recipe(surfaces))
+        landscape = self.begin(surfaces, tiles, self._recipe(surfaces))
+        landscape.spectrum = self.facts.spectrum
+        return landscape
 
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
         """The recipe of the landscape of these surfaces."""
