@@ -286,12 +286,14 @@ def test_a_curve_for_y_none(tmp_path: Path) -> None:
 def test_files_and_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    callback = LossLandscapeCallback(every_n_epochs=1, x=(-1, 1, 4), y=(-1, 1, 3), samples=3, strict=True)
+    callback = LossLandscapeCallback(
+        every_n_epochs=1, x=(-1, 1, 4), y=(-1, 1, 3), samples=3, strict=True, trajectory=False
+    )
     runner = fit(tmp_path, callback, logger=TensorBoardLogger(str(tmp_path), name="tb"))
     folder = Path(str(runner.log_dir)) / "landscape"
     kinds = ["2dcontour", "3dsurface", "1dslices"]
     films = {f"train_loss_{kind}_steps=000004-000008.gif" for kind in kinds}
-    assert {path.name for path in folder.iterdir()} == {"step=000004", "step=000008", "trajectory", *films}
+    assert {path.name for path in folder.iterdir()} == {"step=000004", "step=000008", *films}
     pictures = {f"{name}.png" for name in [*(f"train_loss_{k}" for k in kinds), "samples"]}
     files = {path.name for path in (folder / "step=000008").iterdir()}
     assert files == {*pictures, "landscape.h5", "log.txt", "selected_samples.json"}
