@@ -77,7 +77,8 @@ class Trajectory:
     @property
     def residual_shares(self) -> Array:
         """residuals / distances, shape (T,): near 1 where the plane shows little of the record; 0 at the centre."""
-        return np.divide(self.residuals, self.distances, out=np.zeros(len(self.steps)), where=self.distances > 0)
+        with np.errstate(over="ignore"):
+            return np.divide(self.residuals, self.distances, out=np.zeros(len(self.steps)), where=self.distances > 0)
 
     @property
     def nbytes(self) -> int:

@@ -31,6 +31,8 @@ USES: dict[str, Callable[[Any, Any, Any], list[Any]]] = {
     "view": lambda file, good, out: ["view", file],
     "view of several": lambda file, good, out: ["view", file, good],
     "plot": lambda file, good, out: ["plot", file, "--kinds", "slices", "--out", out],
+    "film": lambda file, good, out: ["film", file, "--out", f"{out}.gif"],
+    "film of several": lambda file, good, out: ["film", good, file, "--out", f"{out}.gif"],
     "compare, first": lambda file, good, out: ["compare", file, good, "--out", f"{out}.png"],
     "compare, second": lambda file, good, out: ["compare", good, file, "--out", f"{out}.png"],
     "export": lambda file, good, out: ["export", file, "--to", "csv", "--out", f"{out}.csv"],

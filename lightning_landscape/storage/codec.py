@@ -114,7 +114,7 @@ def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         interpolated=arrays["interpolated"].astype(bool) if "interpolated" in arrays else None,  # type: ignore[arg-type]
         recipe=msgspec.convert(loose(header["recipe"]), Recipe),
         report=msgspec.convert(loose(header["report"]), Report),
-        trajectory=path_from_arrays(loose(header["trajectory"]), path) if path else None,
+        trajectory=path_from_arrays(msgspec.convert(loose(header["trajectory"]), Names), path) if path else None,
         spectrum=spectrum_from_json(header["spectrum"]) if header["spectrum"] else None,
     )
 
