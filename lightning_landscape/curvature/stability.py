@@ -58,12 +58,12 @@ def _of_adam(group: Group) -> tuple[float, str]:
     """Momentum that is a mean (Cohen et al. 2022, section 3)."""
     beta = float(group["betas"][0])
     factor = 2 * (1 + beta) / (1 - beta)
-    return factor, f"{factor:.3g}/η, preconditioned, β₁ = {beta:g}"
+    return factor, f"{factor:.3g}/η, β₁ = {beta:g}"
 
 
 def _of_rmsprop(group: Group) -> tuple[float, str]:
     factor = 2 * (1 + group["momentum"])
-    return factor, f"{factor:.3g}/η, preconditioned"
+    return factor, f"{factor:.3g}/η"
 
 
 def _adam_scale(state: Mapping[str, Any], group: Group) -> Tensor:

@@ -59,7 +59,7 @@ def draw_curves(columns: Mapping[str, Array], facts: Mapping[str, str]) -> Figur
     figure = Figure(figsize=(5.6, height := sum(heights) + gap * (len(panels) - 1) + top + foot), dpi=150)
     edge = height - top
     for panel, tall in zip(panels, heights, strict=True):
-        ax = figure.add_axes((0.75 / 5.6, (edge - tall) / height, 4.7 / 5.6, tall / height), label=panel[0])
+        ax = figure.add_axes((0.75 / 5.6, (edge - tall) / height, 4.6 / 5.6, tall / height), label=panel[0])
         _draw_panel(ax, columns, panel, _line(columns, facts, panel))
         is_last = panel is panels[-1]
         dress_axes(ax, "step of the optimiser" if is_last else "", "")
@@ -102,12 +102,10 @@ def _draw_panel(ax: Axes, columns: Mapping[str, Array], panel: Sequence[str], li
             ax.fill_between(steps[done], low, high, color=look["color"], alpha=0.18, linewidth=0)
     for (values, words), dashes in zip(lines, ((0, (4, 2)), (0, (1, 1.5))), strict=False):
         ax.plot(steps, values, color=STYLE.alarm, linewidth=1.1, linestyle=dashes, label=f"stable below {words}")
-    positive = [columns[name][np.isfinite(columns[name])] for name in panel] + [values for values, _ in lines]
-    together = np.concatenate([values[np.isfinite(values)] for values in positive] or [np.zeros(0)])
-    if together.size and together.min() > 0 and together.max() > 30 * together.min():
+    if _is_wide([columns[name] for name in panel], [values for values, _ in lines]):
         ax.set_yscale("log")
         ax.minorticks_off()
-    elif ax.get_yscale() != "log":
+    else:
         ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     ax.grid(True, color=STYLE.rule, linewidth=0.5, alpha=0.6)
     if len(steps) > 1:
@@ -116,6 +114,23 @@ def _draw_panel(ax: Axes, columns: Mapping[str, Array], panel: Sequence[str], li
     ax.legend(
         loc="best", fontsize=STYLE.small_size, frameon=True, framealpha=0.8, edgecolor="none", labelcolor=STYLE.ink
     )
+
+
+def _is_wide(curves: Sequence[Array], lines: Sequence[Array], far: float = 4, decades: float = 1.5) -> bool:
+    """True if an axis should be logarithmic, as far as all numbers are positive.
+
+    Args:
+        curves, lines: the values on it.
+        far: up to so many times the line of stability, an axis from 0 shows where the curves cross it.
+        decades: the largest range that is not logarithmic, where there is no line.
+    """
+    values = np.concatenate([*curves, *lines])
+    values = values[np.isfinite(values)]
+    if not values.size or values.min() <= 0:
+        return False
+    if lines:
+        return bool(values.max() > far * np.nanmax(np.concatenate(lines)) or values.max() < np.nanmax(lines[0]) / far)
+    return bool(values.max() > 10**decades * values.min())
 
 
 @default_settings()
@@ -143,7 +158,11 @@ def draw_spectra(densities: Mapping[int, tuple[Array, Array]], columns: Mapping[
     edges = _edges(steps)
     peak = float(grid.max())
     mesh = ax.pcolormesh(
-        edges, values, np.ma.masked_less(grid.T, 1e-5 * peak), cmap=STYLE.colormap, norm=LogNorm(1e-5 * peak, peak)
+        edges,
+        _edges(values),
+        np.ma.masked_less(grid.T, 1e-5 * peak),
+        cmap=STYLE.colormap,
+        norm=LogNorm(1e-5 * peak, peak),
     )
     if "lambda_max" in columns:
         done = np.isfinite(columns["lambda_max"])
