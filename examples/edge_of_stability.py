@@ -16,8 +16,7 @@ class GradientDescent(L.LightningModule):
 
     def __init__(self, lr: float) -> None:
         super().__init__()
-        self.lr = lr
-        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
+        self.lr, self.net = lr, nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10))
 
     def training_step(self, batch: list[torch.Tensor], batch_idx: int) -> torch.Tensor:
         images, labels = batch

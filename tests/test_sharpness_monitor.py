@@ -199,7 +199,10 @@ class Silent(Quadratic):
 
 def test_manual_optimisation_without_a_loss_is_refused_in_words(tmp_path):
     monitor = unlimited()
-    with pytest.warns(UserWarning, match="Nothing is measured in this training .*Return the loss from the step, also in manual optimisation"):
+    with pytest.warns(
+        UserWarning,
+        match="Nothing is measured in this training .*Return the loss from the step, also in manual optimisation",
+    ):
         trained(Silent(), [monitor], tmp_path)
     assert monitor.history == {}
 

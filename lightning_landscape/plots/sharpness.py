@@ -89,6 +89,7 @@ def _line(columns: Mapping[str, Array], facts: Mapping[str, str], panel: Sequenc
 
 
 def _draw_panel(ax: Axes, columns: Mapping[str, Array], panel: Sequence[str], lines: list[tuple[Array, str]]) -> None:
+    ax.margins(y=0.12)  # room for the line of stability below the frame
     steps, colors = columns["step"], (*STYLE.directions, "#8a5aa8", "#7a7a7a")
     for i, name in enumerate(panel):
         done = np.isfinite(columns[name])
