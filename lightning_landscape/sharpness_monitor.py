@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn.parameter import is_lazy
 
 from .arguments import check_at_least, check_word, checked_words
 from .curvature.measures import MEASURES
 from .curvature.stability import Stability, stability
-from .distributed.ranks import OtherRankError, failing_together, from_first
+from .distributed.ranks import OtherRankError, Ranks, failing_together, from_first
 from .isolation.rng import preserved
 from .local_paths import local_path
 from .objectives.base import CannotMeasureError
@@ -84,7 +85,7 @@ class SharpnessMonitor(_Callback):
         max_samples: how many samples, drawn at random; None for all.
         budget: the time of all measures. "auto": at most 5 % of the time trained so far. Each measure saves up an equal
             share of it, so that slow ones come at fewer moments. "2s": each moment. A number such as 0.02: that share.
-            None: no limit. The picture at the end does not count.
+            None: no limit. The picture at the end is drawn where 0.6 s are left for it.
         dirpath: where the files go; None for ``<log_dir>/sharpness``.
 
     Attributes:
@@ -227,6 +228,8 @@ class SharpnessMonitor(_Callback):
 
     def _rehearse(self, trainer: Trainer, module: LightningModule) -> None:
         """Read the data and measure the loss once: what can't work is known before the first step."""
+        if any(map(is_lazy, module.parameters())):  # which have no weights before the first step
+            return
         began = now()
         try:
             with (
@@ -250,6 +253,7 @@ class SharpnessMonitor(_Callback):
 
     def _run(self, trainer: Trainer, module: LightningModule, last: bool = False) -> None:
         """One moment, which never fails the training."""
+        self._is_off = Ranks(trainer).any(self._is_off)  # what moved on one rank ends the moments of all
         if self._is_off:
             return
         units = from_first(trainer, self._savings.due(last))
@@ -326,6 +330,10 @@ class SharpnessMonitor(_Callback):
         if self._folder is None or len(self._table.rows) < 2 or trainer.received_sigterm:
             return
         kinds = ["curves", *(["spectrum"] if self._table.spectra else [])]
+        if self._savings.left < self._savings.picture * len(kinds):
+            file = self._folder / "sharpness.h5"
+            say(trainer, f"Sharpness: there is no time for a picture. load_sharpness({str(file)!r}).plot() draws it.")
+            return
         try:
             with preserved():
                 for kind in kinds:

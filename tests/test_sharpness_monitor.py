@@ -207,6 +207,30 @@ def test_manual_optimisation_without_a_loss_is_refused_in_words(tmp_path):
     assert monitor.history == {}
 
 
+def test_sharded_parameters_are_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning_landscape.trainer.sharpness.is_sharded", lambda module: True)
+    monitor = unlimited()
+    with pytest.warns(UserWarning, match="Nothing is measured .*divided among processes .*Train by DDP"):
+        trained(Quadratic(), [monitor], tmp_path)
+    assert monitor.history == {}
+
+
+class Lazy(Quadratic):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.LazyLinear(1, bias=False)
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch) + self.layer(batch["scale"][:, None]).square().mean()
+
+
+def test_a_module_whose_weights_come_with_the_first_batch(tmp_path):
+    monitor = unlimited(measures=["sam"])
+    trained(Lazy(), [monitor], tmp_path)
+    assert np.isfinite(monitor.history["sam"]).all()
+    assert monitor.history["step"].tolist() == [2, 4, 6]
+
+
 class Normed(L.LightningModule):
     def __init__(self):
         super().__init__()
@@ -276,6 +300,25 @@ def test_savings_keep_to_the_share(monkeypatch):
     assert spent <= 0.05 * 100
     assert taken.count("slow") == 1
     assert 15 <= taken.count("quick") <= 17
+
+
+def test_what_quick_measures_do_not_need_goes_to_slow_ones(monkeypatch):
+    """Of 5 s, a quick measure at each of 100 moments takes 1 s, and slow ones of 1 s the rest."""
+    clock = [0.0]
+    monkeypatch.setattr(budgets, "clock", lambda: clock[0])
+    costs = {"quick": 0.01, "slow": 1.0}
+    savings = Savings(Budget("auto", share=0.05), costs)
+    savings.expect(costs, 0.0)
+    taken = []
+    for _ in range(100):
+        clock[0] += 1.0
+        due = savings.due()
+        seconds = {name: costs[name] for name in due}
+        clock[0] += sum(seconds.values())
+        savings.pay(seconds, sum(seconds.values()))
+        taken += due
+    assert taken.count("quick") == 100
+    assert taken.count("slow") in (3, 4)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from ..survey.budget import Budget, now
@@ -10,12 +11,14 @@ from ..survey.budget import Budget, now
 class Savings:
     """The time that each of several measures has saved up, and takes.
 
-    All get equal shares. A measure is taken when its share covers what it took last time. So quick ones are measured
-    at more moments than slow ones, and none waits for ever.
+    All get equal shares. A measure is taken when its share covers what it took last time. What it has left beyond the
+    next time goes to those that wait. So quick ones are measured at more moments than slow ones, and none waits for
+    ever.
 
     Args:
         budget: the time of all measures; None for no limit.
         names: of the measures.
+        picture: seconds that a picture at the end takes, about; up to half of what is left is kept for it.
 
     >>> saved = Savings(Budget("1s", seconds=1.0), ["quick", "slow"])
     >>> saved.expect({"quick": 0.1, "slow": 0.9}, 0.0)
@@ -26,8 +29,8 @@ class Savings:
     ['quick', 'slow']
     """
 
-    def __init__(self, budget: Budget | None, names: Iterable[str]) -> None:
-        self.budget = budget
+    def __init__(self, budget: Budget | None, names: Iterable[str], picture: float = 0.6) -> None:
+        self.budget, self.picture = budget, picture
         self._saved = dict.fromkeys(names, 0.0)
         self._costs = dict.fromkeys(self._saved, 0.0)
         self._common = 0.0  # seconds that a moment takes beside its measures
@@ -51,10 +54,15 @@ class Savings:
         for name in self._saved:
             self._saved[name] += income / len(self._saved)
         if last:
-            return self._quickest(sum(self._saved.values()))
+            return self._quickest(max(self.left - self.picture, self.left / 2))
         together = sum(saved >= self._costs[name] for name, saved in self._saved.items())
         common = self._common / max(together, 1)
         return [name for name, saved in self._saved.items() if saved >= self._costs[name] + common]
+
+    @property
+    def left(self) -> float:
+        """Seconds that all measures together have saved; infinite without a limit."""
+        return math.inf if self.budget is None else sum(self._saved.values())
 
     def _quickest(self, seconds: float) -> list[str]:
         """As many measures as so many seconds are enough for, the quickest first."""
@@ -79,4 +87,14 @@ class Savings:
         payers = list(seconds) or list(self._saved)
         for name in payers:
             self._saved[name] -= seconds.get(name, 0.0) + (total - sum(seconds.values())) / len(payers)
+        self._give_away(list(seconds))
         self._seen = now()
+
+    def _give_away(self, taken: list[str]) -> None:
+        """Give what measures have beyond their next time to those that were not taken."""
+        waiting = [name for name in self._saved if name not in taken]
+        for name in taken if waiting else ():
+            surplus = max(0.0, self._saved[name] - self._costs[name] - self._common)
+            self._saved[name] -= surplus
+            for other in waiting:
+                self._saved[other] += surplus / len(waiting)
