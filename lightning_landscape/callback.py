@@ -37,7 +37,7 @@ from .trainer.folders import check_folder, continuation_advice, continued_folder
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
 from .trainer.measure import Settings, rehearse
-from .trainer.namespaces import join_namespaces, restored
+from .trainer.namespaces import join_namespaces, reduced
 from .trainer.notices import Notices
 from .trainer.pass_files import PassFiles
 from .trainer.presenter import Presenter
@@ -224,7 +224,7 @@ class LossLandscapeCallback(_Callback):
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
-        return restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
+        return reduced(self, self.__dict__)
 
     @property
     def landscape(self) -> Landscape | None:

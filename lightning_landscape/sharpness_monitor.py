@@ -27,7 +27,7 @@ from .trainer import compat
 from .trainer.checks import check_trainer
 from .trainer.folders import root_of
 from .trainer.frozen import FrozenData
-from .trainer.namespaces import join_namespaces, restored
+from .trainer.namespaces import join_namespaces, reduced
 from .trainer.notices import Notices
 from .trainer.progress import say
 from .trainer.recording import KEY
@@ -150,7 +150,7 @@ class SharpnessMonitor(_Callback):
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, without the data."""
         state = {**self.__dict__, "_frozen": None, "_counters": None}
-        return restored, (getattr(type(self), "_declared", type(self)), state)
+        return reduced(self, state)
 
     @property
     def history(self) -> dict[str, NDArray[np.float64]]:

@@ -118,6 +118,9 @@ def test_everything_switched_on_leaves_the_training_alone(tmp_path):
     rows = with_it["rows"]
     tags = {name for _, row in rows for name in row if name.startswith("sharpness")}
     assert {"sharpness/lambda_max", "sharpness/trace", "sharpness_2/sam"} <= tags
+    assert all(
+        np.isfinite(row[tag]) for _, row in rows for tag in tags & row.keys()
+    )  # the noise scale is infinite here
     with_it["rows"] = [(step, row) for step, row in rows if not tags & row.keys()]
     assert differences(without, with_it) == []
 

@@ -356,7 +356,7 @@ def test_errors_name_the_argument(model, writer):
 def test_the_hessian_of_epochs(writer, model):
     """Against the exact Hessian by `torch.autograd.functional`; of one epoch twice, the second counts."""
     expected = []
-    writer.record_hessian(model, LOADER, mse, 1, top_k=1)
+    writer.record_hessian(model, LOADER, mse, 3, top_k=1)
     for epoch, scale in ((3, 1.0), (1, 1.5)):
         with torch.no_grad():
             for parameter in model.parameters():

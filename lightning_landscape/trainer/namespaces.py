@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
 
 from . import compat
-
-T = TypeVar("T")
 
 
 def join_namespaces(callback: object) -> None:
@@ -21,8 +19,12 @@ def join_namespaces(callback: object) -> None:
         callback.__class__ = type(declared.__name__, (declared, *missing), names)
 
 
-def restored(cls: type[T], state: dict[str, object]) -> T:
-    """The callback that was pickled, of the class that was written down."""
+def reduced(callback: object, state: dict[str, Any]) -> tuple[Any, ...]:
+    """The result of `__reduce__`: pickled as the class that was written down, not the one that was made of it."""
+    return _restored, (getattr(type(callback), "_declared", type(callback)), state)
+
+
+def _restored(cls: type[object], state: dict[str, Any]) -> object:
     callback = cls.__new__(cls)
     callback.__dict__.update(state)
     return callback
