@@ -381,6 +381,6 @@ def _line(values: dict[str, float], row: dict[str, float]) -> str:
         parts.append(f"{WORDS.get(name, name.replace('_', ' '))} {value:.4g}{error}")
     if row.get("learning_rate"):
         parts.append(f"2/η = {2 / row['learning_rate']:.4g}")
-        if "limit" in row and not np.isclose(row["limit"], 2 / row["learning_rate"]):
+        if "lambda_max" in values and "limit" in row and not np.isclose(row["limit"], 2 / row["learning_rate"]):
             parts.append(f"limit of {'the preconditioned ' * (PRECONDITIONED in values)}λ_max {row['limit']:.4g}")
     return ", ".join(parts)
