@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
@@ -13,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arguments import checked_words
-from .directions import Between, KindName
-from .distributed.ranks import OtherRankError, Ranks, failing_together
+from .directions import Between, KindName, NoPlaneError, needs
+from .distributed.ranks import OtherRankError, Ranks, failing_together, from_first
 from .evaluators.modes import flags_of
 from .isolation.rng import preserved
 from .landscape import Grid, Landscape
 from .local_paths import local_path
 from .objectives.base import CannotMeasureError
 from .output import Look, previous
+from .paths.project import Recorded
 from .paths.recording import Recording
 from .paths.records import Records
 from .plots import Figure
@@ -28,11 +30,18 @@ from .plots.run_scale import RunScale
 from .storage import load
 from .survey.budget import Account, Deadline, now, parse_budget
 from .survey.find_range import ranges_of
-from .trainer import compat
+from .trainer import compat, path_landscape
 from .trainer.allowance import Allowance, keep_level
 from .trainer.announcements import repetition
-from .trainer.checks import check_moments, check_trainer, checked_directions, checked_look, checked_settings
-from .trainer.cost import announced
+from .trainer.checks import (
+    check_moments,
+    check_records,
+    check_trainer,
+    checked_directions,
+    checked_look,
+    checked_settings,
+)
+from .trainer.cost import announced, expected_steps
 from .trainer.folders import check_folder, continuation_advice, continued_folders, root_of
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
@@ -85,8 +94,8 @@ class LossLandscapeCallback(_Callback):
             the range, at 11 points of a plane and on a few samples; all later ones of the training keep it.
         y: the same along the second direction; None gives a 1-D curve.
         directions: "random"; "pca" along the path of the training; "gradient" of the loss; "update", the optimisers'
-            next; "mixed", along the path and random; ``Between([file, file])`` through other checkpoints; or a callable
-            ``(site, k) -> k directions``.
+            next; "mixed", along the path and random; "hessian", in which the loss bends most and least;
+            ``Between([file, file])`` through other checkpoints; or a callable ``(site, k) -> k directions``.
         normalize: how random directions are scaled by the weights: "filter", "layer", "weight", "dfilter",
             "dlayer", "model" or "none".
         ignore: parameters that stay at rest: "biasbn" (all tensors of at most one dimension and all normalisation
@@ -131,7 +140,9 @@ class LossLandscapeCallback(_Callback):
             both errors. A landscape with too little time for that waits, but the last one.
         trajectory: record the weights along the training, at 64 of its steps at most, in
             ``<log_dir>/landscape/trajectory/``. "auto" does so where they take up to 1 GiB. A `Recording` has other
-            settings.
+            settings. Each landscape has the path so far. At the end the path has a landscape of its own, 25 × 25
+            points on the plane of its principal components, with a film: in a folder ``step=…-path``, and under a
+            tag of its own.
         strict: let a failing landscape fail the training; else it warns once.
 
     Attributes:
@@ -150,6 +161,7 @@ class LossLandscapeCallback(_Callback):
     """
 
     _landscape: Landscape | None = None
+    _path_landscape: Landscape | None = None
     _account: Account | None = None
     _counters: compat.Counters | None = None
     _tag = "landscape"  # of folders and loggers
@@ -196,11 +208,13 @@ class LossLandscapeCallback(_Callback):
         self.at_train_end, self.strict, self.budget = at_train_end, strict, parse_budget(budget)
         self.dirpath = None if dirpath is None else local_path("dirpath", dirpath)
         self._path = PathRecorder(trajectory)
+        self._path_directions = checked_directions("pca", normalize, ignore, orthogonalize, seed)
         self.settings = checked_settings(Settings(
             grid, checked_directions(directions, normalize, ignore, orthogonalize, seed),
             checked_words("data", (data,) if isinstance(data, str) else data, compat.DATA), objective, seed,
             max_samples, max_batches, samples, accelerate, tolerance, mode, searched=searched,
         ))  # fmt: skip
+        check_records(trajectory, self.settings.directions, plots)
         scale = RunScale(color_scale, vmin, vmax, levels)
         look = Look(plots, formats, color_scale, sample_layout, share_colorbar, scale=scale)
         self.look = checked_look(look, grid.ndim, samples)
@@ -210,7 +224,7 @@ class LossLandscapeCallback(_Callback):
         """A callback of all namespaces, with which nothing was trained yet."""
         join_namespaces(self)
         self._handover = Handover()
-        self._loaded: dict[str, Any] = {}  # step and epoch of the checkpoint that is measured
+        self._loaded: dict[str, Any] = {}  # settings of the best checkpoint or the path, while that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
         self._run_state = RunState()
         self._begin()
@@ -218,6 +232,7 @@ class LossLandscapeCallback(_Callback):
     def _begin(self) -> None:
         """Nothing is measured in this run yet, and nothing said."""
         self._landscapes: dict[int, Landscape | Path] = {}
+        self._path_landscape = None
         self._notices = Notices(self.strict)
         self._schedule = Schedule(self.every_n_epochs, self.every_n_train_steps)
         self._postponed = self._off = self._rehearsed = self._began = False
@@ -230,6 +245,8 @@ class LossLandscapeCallback(_Callback):
     def landscape(self) -> Landscape | None:
         """The last landscape; that of a spawned process is loaded from its file."""
         if left := self._handover.take():
+            if self._handover.of_path is not None:
+                self._path_landscape = load(self._handover.of_path)
             self._landscapes = {**left}
             self._landscape = load(list(left.values())[-1])
         return self._landscape
@@ -255,8 +272,15 @@ class LossLandscapeCallback(_Callback):
 
     @property
     def trajectory(self) -> Trajectory | None:
-        """The path of the training on the plane of the last landscape; None where there is none."""
-        return None if self.landscape is None else self.landscape.trajectory
+        """The path of the training on its own plane, else on that of the last landscape; None where there is none."""
+        landscape = self.path_landscape or self.landscape
+        return None if landscape is None else landscape.trajectory
+
+    @property
+    def path_landscape(self) -> Landscape | None:
+        """The landscape of the path, on the plane of its principal components; None before the training's end."""
+        _ = self.landscape
+        return self._path_landscape
 
     def plot(self, kind: str | None = None, metric: str | None = None, **options: Any) -> Figure:
         """The figure of the last landscape; arguments and errors as `Landscape.plot`.
@@ -276,7 +300,8 @@ class LossLandscapeCallback(_Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse what can't work, and take our place among the callbacks."""
         self._loaded = {}  # before a checkpoint is loaded
-        self._path.forget()
+        if trainer.state.fn == "fit":
+            self._path.forget()
         self._began = False
         self._run_state = RunState()
         check_trainer(trainer, pl_module, self._data(trainer) if self.settings.objective is None else ())
@@ -316,7 +341,8 @@ class LossLandscapeCallback(_Callback):
             if self._run_state.cost is not None:
                 grid, budget = self._settings(trainer).grid, None if self._account is None else self._account.budget
                 moments = self.every_n_epochs, budget, self.every_n_train_steps
-                say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments))
+                path = path_landscape.SETTINGS.grid if self._expects_path(trainer, pl_module) else None
+                say(trainer, announced(trainer, self._run_state.cost, grid, batch, *moments, path))
         if self._schedule.is_due(trainer):
             self._run(trainer, pl_module, last=False)
         self._path.before_step(trainer, pl_module, batch_idx)
@@ -373,6 +399,8 @@ class LossLandscapeCallback(_Callback):
             self._run_best(trainer, pl_module)
         if self.at_train_end or due or self._postponed:
             self._run(trainer, pl_module)
+        if self._has_path(trainer):
+            self._run_path(trainer, pl_module)
         self._show_run(trainer)
 
     def _run_best(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -393,6 +421,36 @@ class LossLandscapeCallback(_Callback):
             finally:
                 self._loaded = {}
 
+    def _has_path(self, trainer: Trainer) -> bool:
+        """True if the path gets a landscape at the end of this training, as far as settings decide it."""
+        is_asked_for = bool(self.at_train_end) and not compat.is_smoke_test(trainer)
+        return is_asked_for and path_landscape.is_wanted(self._path.choice, self._path_directions, self.settings)
+
+    def _expects_path(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """True if that landscape can be announced: the weights are recorded, and there will be enough of them."""
+        is_recorded = self._has_path(trainer) and self._path.opens(trainer, pl_module)
+        return is_recorded and path_landscape.too_few(self._path.choice, expected_steps(trainer) + 1) is None
+
+    def _run_path(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The landscape of the path on the plane of its principal components, if there is time for it."""
+        count = len(self._path.records())
+        is_on, reason = from_first(trainer, (count > 0, path_landscape.too_few(self._path.choice, count)))
+        if not is_on or Ranks(trainer).any(self._off or bool(trainer.received_sigterm)):
+            return
+        if reason is not None:
+            self._leave_out_path(trainer, reason)
+            return
+        self._loaded = path_landscape.changed_settings(self._path_directions, self._run_state)
+        try:
+            self._run(trainer, pl_module)
+        finally:
+            self._loaded = {}
+
+    def _leave_out_path(self, trainer: Trainer, reason: str) -> None:
+        """Say in a line why the path has no landscape, if there is anything to be said."""
+        if reason:
+            compat.info(trainer, f"The path of the training has no landscape: {reason.rstrip('.')}.")
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The landscape of the final weights, if a checkpoint left nothing to train: it may be unfinished."""
         if self._began or trainer.ckpt_path is None:
@@ -401,6 +459,7 @@ class LossLandscapeCallback(_Callback):
             log_.info("with sharded parameters the landscape of a training at its end is not completed")
             return
         self._landscapes.clear()
+        self._path_landscape = None
         self._path.begin(trainer, pl_module, self._record_root(trainer), self._tag == "landscape")
         with compat.on_its_device(trainer, pl_module):
             self.on_train_end(trainer, pl_module)
@@ -463,13 +522,18 @@ class LossLandscapeCallback(_Callback):
     def _run(self, trainer: Trainer, pl_module: LightningModule, last: bool = True) -> None:
         """One pass from measuring to showing, which fails the training only if it must."""
         step = self._loaded.get("step", compat.training_step_count(trainer))
-        is_there = step in self._landscapes and "saved" not in self._loaded
+        is_there = step in self._landscapes and not self._loaded
         self._off = Ranks(trainer).any(self._off)  # what moved on one rank ends the landscapes of all
         if trainer.state.fn == "fit" and (self._off or is_there):
             return
         began, settings = now(), self._settings(trainer)
-        allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end))
+        if settings.recorded is None:
+            settings = replace(settings, recorded=self._recorded(trainer, pl_module))
+        later = self._seconds_of_path(trainer) if last else 0.0
+        allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end), later)
         if allowance is None:
+            if settings.of_path:
+                self._leave_out_path(trainer, f"budget={settings.budget!r} leaves no time for it")
             return
         with self._spending():
             try:
@@ -483,21 +547,47 @@ class LossLandscapeCallback(_Callback):
                     try:
                         landscape = points.measure(pl_module, settings, allowance, self._counters)
                     finally:
-                        if points.has_any:
-                            self._landscape = points.landscape
-                    self._finish(trainer, landscape, step, files, display, deadline)
-                    self._run_state.seconds = now() - began
+                        if points.has_any and points.landscape is not None:
+                            self._take(trainer, points.landscape)
+                    has_films = last and trainer.state.fn == "fit" and "records" in needs(settings.directions)
+                    self._finish(trainer, landscape, step, files, display, deadline, has_films)
+                    settings.run_state.seconds = now() - began
                 uphill = landscape.reading(before=previous(self._landscapes, landscape)).distances
-                notes = filter(None, [uphill, repetition(landscape.recipe)])
+                first = path_landscape.words(landscape) if settings.of_path else uphill
+                notes = filter(None, [first, repetition(landscape.recipe)])
                 say(trainer, display.closing_line(landscape, step, files.folder, *notes))
             except PassEndedError:
                 say(trainer, display.ended_line(step, 0))
             except TrainingMovedError as error:
                 self._switch_off(trainer, error)
             except Exception as error:
+                if settings.of_path and isinstance(error, NoPlaneError | OtherRankError):
+                    self._leave_out_path(trainer, str(error))
+                    return
                 if self.strict:
                     raise
                 self._notices.fail(trainer, error)
+
+    def _recorded(self, trainer: Trainer, pl_module: LightningModule) -> Recorded | None:
+        """The records of the training; after it only for directions that are made of them."""
+        if trainer.state.fn == "fit" or "records" in needs(self.settings.directions):
+            return self._path.recorded(pl_module)
+        return None
+
+    def _seconds_of_path(self, trainer: Trainer) -> float:
+        """The seconds that the last landscape leaves for that of the path, about."""
+        if self._account is None or self._loaded or trainer.state.fn != "fit" or not self._has_path(trainer):
+            return 0.0
+        changed = path_landscape.changed_settings(self._path_directions, self._run_state)
+        settings = replace(self.settings, **changed)
+        return path_landscape.needed_seconds(settings, settings.grid.shape) + self._account.showing
+
+    def _take(self, trainer: Trainer, landscape: Landscape) -> None:
+        """Make a landscape the last one, or that of the path."""
+        if self._kind(trainer) == path_landscape.KIND:
+            self._path_landscape = landscape
+        else:
+            self._landscape = landscape
 
     def _finish(
         self,
@@ -507,26 +597,33 @@ class LossLandscapeCallback(_Callback):
         files: PassFiles,
         display: Progress,
         deadline: Deadline | None,
+        has_films: bool,
     ) -> None:
         """Keep a landscape that all ranks have, and show it on the first."""
-        self._landscape = landscape
-        keep_level(trainer, landscape, self._run_state)
-        self._run_state.keep_ranges(landscape)
-        taken = trainer.state.fn == "fit" or step not in self._landscapes
+        self._take(trainer, landscape)
+        state, is_path = self._settings(trainer).run_state, self._kind(trainer) == path_landscape.KIND
+        keep_level(trainer, landscape, state)
+        state.keep_ranges(landscape)
+        taken = not is_path and (trainer.state.fn == "fit" or step not in self._landscapes)
         if taken:
             self._landscapes[step] = landscape
         with failing_together(trainer):
             if trainer.is_global_zero:
-                self._presenter(trainer).show(landscape, step, files, display, deadline, self._landscapes)
+                earlier = {} if is_path else self._landscapes
+                presenter = replace(self._presenter(trainer), has_films=has_films)
+                presenter.show(landscape, step, files, display, deadline, earlier)
         path = files.data(landscape, self.look.formats)
         if taken and path is not None and (landscape.nbytes > LARGE or compat.is_spawned(trainer)):
             self._landscapes[step] = path
         if trainer.is_global_zero and compat.is_spawned(trainer):
-            self._handover.leave({s: path for s, path in self._landscapes.items() if isinstance(path, Path)})
+            paths = {s: path for s, path in self._landscapes.items() if isinstance(path, Path)}
+            self._handover.leave(paths, path if is_path else None)
 
     def _presenter(self, trainer: Trainer) -> Presenter:
-        tag = "_".join(filter(None, (self._tag, self._kind(trainer))))
-        return Presenter(trainer, self.look, tag, self._run_state, self._account, self._notices)
+        kind, state = self._kind(trainer), self._settings(trainer).run_state
+        tag, is_path = "_".join(filter(None, (self._tag, kind))), kind == path_landscape.KIND
+        look = path_landscape.changed_look(self.look) if is_path else self.look
+        return Presenter(trainer, look, tag, state, self._account, self._notices)
 
     def _files(self, trainer: Trainer, step: int) -> PassFiles:
         name = "-".join(filter(None, (f"step={step:06d}", self._kind(trainer))))
@@ -538,9 +635,9 @@ class LossLandscapeCallback(_Callback):
         return PassFiles(root, name, elsewhere, trainer.global_rank, twin)
 
     def _kind(self, trainer: Trainer) -> str:
-        """The kind of a pass in names of folders and tags: "best", "validate" or "test"; "" for any other."""
+        """The kind of a pass in names of folders and tags: "best", "path", "validate", "test"; "" for any other."""
         if trainer.state.fn == "fit":
-            return "best" if "saved" in self._loaded else ""
+            return path_landscape.KIND if "of_path" in self._loaded else "best" if "saved" in self._loaded else ""
         return compat.running_method(trainer)
 
     def _show_run(self, trainer: Trainer) -> None:

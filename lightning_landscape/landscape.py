@@ -15,6 +15,7 @@ from .notebook import as_html
 from .reading import SETTINGS, Reading, Surface, read, uphill_distances
 from .recipe import Recipe
 from .report import Interpolation, Report
+from .spectrum import Spectrum, equal_spectra
 from .topology import Heights, Minimum, Pass, find_minima, find_pass
 from .trajectory import Trajectory, equal_trajectories
 
@@ -268,6 +269,7 @@ class Landscape:
         recipe: how it was made.
         report: what its pass took, and what went wrong.
         trajectory: the path of the training on this plane, if it was recorded.
+        spectrum: the curvature of the main loss at the origin, in all directions, if it was computed.
 
     >>> grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 3))
     >>> x, y = grid.points.T
@@ -290,6 +292,7 @@ class Landscape:
     recipe: Recipe = field(default_factory=Recipe)
     report: Report = field(default_factory=Report)
     trajectory: Trajectory | None = None
+    spectrum: Spectrum | None = None
 
     def __post_init__(self) -> None:
         shape = self.grid.shape
@@ -511,12 +514,21 @@ class Landscape:
         index = np.unravel_index(int(finite.argmin()), finite.shape)
         return float(finite[index]), tuple(float(axis[i]) for axis, i in zip(self.grid.axes, index, strict=True))
 
-    def curvature(self, name: str | None = None) -> tuple[float, ...]:
+    def curvature(self, name: str | None = None, *, of_weights: bool = False) -> tuple[float, ...]:
         """The second derivative of each slice at its point nearest to the centre.
 
         The divided difference of three neighbouring points, 2·f[x₀, x₁, x₂]: exact for a parabola, else a
         mean over the grid's spacing. NaN where an axis has fewer than 3 points.
+
+        Args:
+            name: a metric; None for the main loss.
+            of_weights: for a distance of 1 between weights, as eigenvalues of the Hessian are; NaN where the lengths of
+                the directions are unknown. Else for a distance of 1 on the axis.
         """
+        lengths = self.recipe.directions.lengths if self.recipe.directions is not None else []
+        if of_weights:
+            unit = [*lengths[: self.grid.ndim], *[float("nan")] * (self.grid.ndim - len(lengths))]
+            return tuple(c / d**2 for c, d in zip(self.curvature(name), unit, strict=True))
         result = []
         for direction, axis in enumerate(self.grid.axes):
             if len(axis) < 3:
@@ -654,12 +666,15 @@ class Landscape:
             recipe=self.recipe,
             report=self.report,
             colors=(scale.low, scale.high),
+            spectrum=self.spectrum,
+            curvatures=self.curvature(name, of_weights=True),
+            learning_rate=None if self.trajectory is None else self.trajectory.learning_rate,
         )
 
 
 def equal(a: Landscape, b: Landscape) -> bool:
     """True if two landscapes hold the same grid, main loss, values, errors, masks, samples, trajectory,
-    centre, recipe, report and notes.
+    spectrum, centre, recipe, report and notes.
 
     NaN equals NaN, and arrays must agree in every bit but the sign of zero.
     """
@@ -677,6 +692,7 @@ def equal(a: Landscape, b: Landscape) -> bool:
         and np.array_equal(a.interpolated, b.interpolated)
         and _equal_samples(a.samples, b.samples)
         and equal_trajectories(a.trajectory, b.trajectory)
+        and equal_spectra(a.spectrum, b.spectrum)
         and repr([a.meta, a.recipe, a.report]) == repr([b.meta, b.recipe, b.report])  # == finds NaN unequal to itself
     )
 

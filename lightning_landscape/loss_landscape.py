@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -28,9 +29,9 @@ from .evaluators.modes import BATCH_NORMS, MODES, Flags, put_in_mode, training_f
 from .interpolation.refinement import check_tolerance
 from .isolation.effects import one_pass
 from .isolation.rng import preserved
-from .landscape import Landscape
+from .landscape import Grid, Landscape
 from .local_paths import local_path
-from .objectives.base import Batch, Objective
+from .objectives.base import Batch, CannotMeasureError, Objective
 from .objectives.criterion import ACCURACY, LOSS, Unspoilt, copy_together, frozen_batches, objective_of, population_of
 from .objectives.touched import Rehearsed, Touched
 from .paths.bezier import Bezier
@@ -176,10 +177,10 @@ class LossLandscape:
         """The loss along a line, or along a curve between two models.
 
         Args:
-            directions: "random", "pca", "gradient", "update" or "mixed"; "target", the line to `target_model`, which
-                lies at 1; a `Bezier` curve from the net, which ends at 1; or a callable ``(site, k) -> k directions``
-                such as `PCA` or `Between`. A range in its place is taken as `xrange`, as `compute_2d` takes its first
-                argument.
+            directions: "random", "pca", "gradient", "update", "mixed" or "hessian"; "target", the line to
+                `target_model`, which lies at 1; a `Bezier` curve from the net, which ends at 1; or a callable
+                ``(site, k) -> k directions`` such as `PCA` or `Between`. A range in its place is taken as `xrange`, as
+                `compute_2d` takes its first argument.
             xrange: ``(low, high, points)``, in lengths of the direction; along a curve its parameter. None for
                 (-1, 1, 51). Or "auto", or ``("auto", points)``: as far as the loss rises to 10 times that of the
                 net, by 1 at least, or is finite. A few samples tell. Not along a curve.
@@ -236,8 +237,8 @@ class LossLandscape:
             yrange: the same along the second.
             x_target: a model that lies at (1, 0); None for a direction of `directions`.
             y_target: a model that lies at (0, 1); None for a direction of `directions`.
-            directions: "random", "pca", "gradient", "update", "mixed", or a callable ``(site, k) -> k directions`` such
-                as `PCA` or `Between`; a `Bezier` curve gives its plane.
+            directions: "random", "pca", "gradient", "update", "mixed", "hessian", or a callable
+                ``(site, k) -> k directions`` such as `PCA` or `Between`; a `Bezier` curve gives its plane.
             dir_type, normalize, ignore, save, trajectory, resume, recalibrate: as in `compute_1d`.
 
         Returns:
@@ -353,16 +354,86 @@ class LossLandscape:
         """
         if top_k < 1:
             raise ValueError(f"top_k={top_k!r}: give the number of the largest eigenvalues, at least 1.")
-        settings = CurvatureSettings(top_k, trace=trace, density=density)
+        with self._hessians(CurvatureSettings(top_k, trace=trace, density=density), blocks=blocks) as spectrum_at:
+            return spectrum_at({})
+
+    def hessian_map(self, *ranges: tuple[float, float, int]) -> Landscape:
+        """λ_max, λ_min and |λ_min / λ_max| at each point of a grid, on the plane of the last landscape computed.
+
+        Where the ratio is near 0 the loss is nearly convex (Li et al. 2018, section 6). Each point takes about 40
+        products of the Hessian.
+
+        Args:
+            ranges: ``(low, high, points)``, one a direction; none for (-1, 1, 11) along each.
+
+        Returns:
+            A landscape of "ratio", "lambda_max" and "lambda_min". They are NaN where the loss is not finite.
+
+        Raises:
+            ValueError: if there is no plane, the ranges do not fit it, or no Hessian could be proved.
+
+        >>> plain = LossLandscape(nn.Linear(2, 1, bias=False), [(torch.ones(1, 2), torch.ones(1, 1))], nn.MSELoss())
+        >>> _ = plain.compute_1d(xrange=(-1, 1, 3), save=False)
+        >>> plain.hessian_map((-1, 1, 2)).values["lambda_max"].round(4).tolist()  # 2 x xᵀ has the eigenvalues 4 and 0
+        [4.0, 4.0]
+        """
+        if self.plane is None:
+            raise ValueError("There is no plane yet: compute a landscape first, whose plane the map is of.")
+        grid = Grid.from_ranges(*(ranges or [(-1, 1, 11)] * self.plane.ndim))
+        if grid.ndim != self.plane.ndim:
+            raise ValueError(
+                f"ranges has {grid.ndim} ranges, and the plane {self.plane.ndim} directions: give one each."
+            )
+        recipe = replace(self.landscape.recipe, ranges={}, tolerance=None, rounding=None)
+        result = Landscape.empty(grid, ["ratio", "lambda_max", "lambda_min"], "ratio")
+        result.recipe = recipe
+        with self._hessians(CurvatureSettings(1, trace=False)) as spectrum_at:
+            for number, flat in enumerate(grid.outwards):
+                values = dict.fromkeys(result.values, (np.nan, np.nan))
+                try:
+                    spectrum = spectrum_at(self.plane.at(grid.points[flat]))
+                    found = {"ratio": spectrum.ratio, "lambda_max": spectrum.largest, "lambda_min": spectrum.lowest}
+                    values = {name: (value, np.nan) for name, value in found.items()}
+                except CannotMeasureError:
+                    if not number:
+                        raise
+                result.record(np.unravel_index(flat, grid.shape), values)
+        return replace(result, center={})
+
+    def hessian_path(self, records: Sequence[Params] = (), top_k: int = 1, *, trace: bool = False) -> list[Spectrum]:
+        """The spectrum of the Hessian at each record of a training, on the same data.
+
+        Args:
+            records: the weights that the training went through, oldest first; none for those of the constructor.
+            top_k, trace: as in `hessian`.
+
+        Raises:
+            ValueError: as `hessian`, and if there are no records.
+        """
+        chosen = records or self.records
+        if not len(chosen):
+            raise ValueError("records is empty: give Recorder.weights, here or to LossLandscape(records=...).")
+        with self._hessians(CurvatureSettings(top_k, trace=trace)) as spectrum_at:
+            return [spectrum_at(chosen[t]) for t in range(len(chosen))]
+
+    @contextmanager
+    def _hessians(self, settings: CurvatureSettings, *, blocks: bool = False) -> Iterator[Callable[[Params], Spectrum]]:
+        """A context with a function that gives the spectrum at some weights; none for the net's own."""
         with one_pass(), preserved(), torch.inference_mode(False):
             probe, objective, _ = self._probe()
             originals = Touched(Snapshot.view(self.net).params, {})
             objective = Rehearsed(Unspoilt(objective), originals, TOUCHES_ORIGINALS)
             with tqdm(desc="Hessian", unit="product", disable=None, leave=False) as bar:
-                found = hessian_curvature(
-                    objective, probe, self._batches, settings, seed=self.seed, blocks=blocks, after_product=bar.update
-                )
-        return found.spectrum
+
+                def spectrum_at(weights: Params) -> Spectrum:
+                    with torch.no_grad():
+                        move(probe, weights)
+                    return hessian_curvature(
+                        objective, probe, self._batches, settings, seed=self.seed, blocks=blocks,
+                        after_product=bar.update,
+                    ).spectrum  # fmt: skip
+
+                yield spectrum_at
 
     def plot_1d(
         self,
@@ -487,7 +558,7 @@ class LossLandscape:
             return Between(models)
         kind = directions
         if isinstance(kind, str):
-            kind = make_directions(kind, normalize=normalize, ignore=ignore, seed=self.seed)
+            kind = make_directions(kind, normalize=normalize, ignore=ignore, seed=self.seed, max_samples=None)
         if not models:
             return kind
         return Joined(tuple(kind if target is None else Between((target,)) for target in targets))
@@ -527,7 +598,8 @@ class LossLandscape:
                 probe, Unspoilt(objective), self.plane, grid, self._batches, seed=self.seed, recalibrate=recalibrate,
                 accelerate=self.accelerate, tolerance=self.tolerance, recipe=recipe, earlier=earlier,
                 population=population, flags=flags if self.mode == "eval" else None,
-                searched=searched, reach=facts.reach, path=None if curve is None else lambda t: curve.points(t[:, 0]),
+                searched=searched, reach=facts.reach, spectrum=facts.spectrum,
+                path=None if curve is None else lambda t: curve.points(t[:, 0]),
                 originals=Snapshot.view(self.net, buffers=dir_type == "states").params, recorded=recorded,
             )  # fmt: skip
             self._follow(passes, file if keep else None, grid.size)

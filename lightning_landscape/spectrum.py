@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from .plots import Figure
 
 Array = NDArray[np.float64]
 
@@ -122,6 +126,27 @@ class Spectrum:
             curve += bells @ weights / len(self.nodes)
         return t, curve
 
+    def plot(self) -> Figure:
+        """The picture of the density, on a logarithmic axis, with extremes and bulk marked; a notebook shows it.
+
+        Raises:
+            ValueError: if no density was computed.
+        """
+        from .plots.spectrum import draw_spectrum
+
+        return draw_spectrum(self)
+
+    def sentence(self) -> str:
+        """λ_max, λ_min and the trace on one line, as far as they are known.
+
+        >>> Spectrum(3, np.array([5.0]), np.zeros(1), lowest=-1.0, samples=64).sentence()
+        'λ_max 5, λ_min -1 (64 samples)'
+        """
+        parts = [f"λ_max {self.largest:.4g}"]
+        parts += [f"λ_min {self.lowest:.4g}"] if np.isfinite(self.lowest) else []
+        parts += [f"trace {self.trace:.4g} ± {self.trace_error:.2g}"] if np.isfinite(self.trace) else []
+        return ", ".join(parts) + (f" ({self.samples:,} samples)" if self.samples else "")
+
     def __str__(self) -> str:
         values = ", ".join(f"{value:.4g}" for value in self.eigenvalues)
         lines = [f"largest eigenvalues of {self.size:,}: {values}"]
@@ -130,3 +155,22 @@ class Spectrum:
         if np.isfinite(self.trace):
             lines.append(f"trace: {self.trace:.4g} ± {self.trace_error:.2g}")
         return "; ".join(lines)
+
+
+def equal_spectra(a: Spectrum | None, b: Spectrum | None) -> bool:
+    """True if both hold the same numbers, or both are None; NaN equals NaN."""
+    if a is None or b is None:
+        return a is b
+
+    def facts(spectrum: Spectrum) -> list[str]:
+        return [repr(_plain(getattr(spectrum, entry.name))) for entry in fields(spectrum) if entry.name != "blocks"]
+
+    same_blocks = a.blocks.keys() == b.blocks.keys() and all(equal_spectra(a.blocks[k], b.blocks[k]) for k in a.blocks)
+    return same_blocks and facts(a) == facts(b)
+
+
+def _plain(value: object) -> object:
+    """Arrays as lists."""
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

@@ -71,6 +71,7 @@ def facts(landscape: Landscape) -> str:
         ("not finite", int((~np.isfinite(landscape.loss) & landscape.done).sum())),
         ("standard error", _largest_error(landscape)),
         ("curvature", ", ".join(f"{c:.4g}" for c in landscape.curvature()) + "  (slices through the centre)"),
+        *_spectrum(landscape),
         *_path(landscape),
         ("data", "; ".join(f"{name}: {data.samples} samples" for name, data in recipe.data.items())),
         ("budget", _budget(recipe)),
@@ -106,6 +107,15 @@ def _same_as_loss(recipe: Recipe) -> list[tuple[str, str]]:
     # A step that logs it under its very name has no second name for it.
     names = [f"{name} is {loss}" for name, loss in recipe.same_as_loss.items() if name != f"{loss}_logged"]
     return [("the same", ", ".join(names))] if names else []
+
+
+def _spectrum(landscape: Landscape) -> list[tuple[str, str]]:
+    """The eigenvalues of the Hessian, and the slices' curvatures in their unit."""
+    if landscape.spectrum is None:
+        return []
+    slices = ", ".join(f"{c:.4g}" for c in landscape.curvature(of_weights=True) if np.isfinite(c))
+    beside = f"; the slices' curvature in this unit is {slices}" if slices else ""
+    return [("hessian", f"{landscape.spectrum.sentence()}, by {landscape.spectrum.method}{beside}")]
 
 
 def _path(landscape: Landscape) -> list[tuple[str, str]]:

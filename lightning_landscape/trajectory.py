@@ -64,6 +64,17 @@ class Trajectory:
         return self.points.shape[1]
 
     @property
+    def learning_rate(self) -> float | None:
+        """The learning rate at the last record; None where it is unknown.
+
+        >>> one = np.zeros(1)
+        >>> Trajectory(one, np.zeros((1, 2)), one, one, history={"learning_rate": np.array([0.1])}).learning_rate
+        0.1
+        """
+        rates = self.history.get("learning_rate", np.empty(0))
+        return float(rates[-1]) if len(rates) and np.isfinite(rates[-1]) else None
+
+    @property
     def residual_shares(self) -> Array:
         """residuals / distances, shape (T,): near 1 where the plane shows little of the record; 0 at the centre."""
         return np.divide(self.residuals, self.distances, out=np.zeros(len(self.steps)), where=self.distances > 0)

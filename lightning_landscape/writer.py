@@ -138,8 +138,8 @@ class LossLandscapeWriter:
                 PCA directions have length 1: None reaches a fifth beyond the recorded path.
             mode: "1d", "2d", "3d", or "1d+2d" for a line and the plane that holds it.
             directions: of an earlier `get_directions`, in place of new ones.
-            direction_mode: "random", "pca", "gradient", "update" or "mixed"; None for "pca" if `build_trajectory` has
-                been called with it, else "random".
+            direction_mode: "random", "pca", "gradient", "update", "mixed" or "hessian"; None for "pca" if
+                `build_trajectory` has been called with it, else "random".
             regularizer: ``model -> scalar``, added to the loss with `regularizer_weight`.
             regularizer_weight: λ.
             custom_loss_fn: another name for `loss_fn`.
@@ -171,7 +171,11 @@ class LossLandscapeWriter:
             mode=model_mode,  # type: ignore[arg-type]
             records=self.recorder.weights, optimizers=optimizers,
         )  # fmt: skip
-        kind = make_directions(direction_mode, seed=self.seed) if directions is None else _given(directions)
+        kind = (
+            make_directions(direction_mode, seed=self.seed, max_samples=None)
+            if directions is None
+            else _given(directions)
+        )
         for part in mode.split("+"):
             k = int(part[0])
             scale = 0.1 if range_scale is None else range_scale  # of the norm of each filter

@@ -81,7 +81,13 @@ def main(out: Path, mode: str) -> None:
     limit = timedelta(seconds=60)
     if mode == "ddp":
         module = Net()
-        kinds = {"gradient": Seen(ignore=None), "update": "update", "pca": "pca", "mixed": "mixed"}
+        kinds = {
+            "gradient": Seen(ignore=None),
+            "update": "update",
+            "pca": "pca",
+            "mixed": "mixed",
+            "hessian": "hessian",
+        }
         callbacks = {kind: LossLandscapeCallback(directions=given, **SETTINGS) for kind, given in kinds.items()}
         for kind in ("pca", "mixed") if RANK == 0 else ():  # rank 0 alone has the records
             callbacks[kind].settings = replace(callbacks[kind].settings, recorded=recorded(records(Net())))

@@ -39,7 +39,8 @@ def callback(**options: Any) -> LossLandscapeCallback:
     return LossLandscapeCallback(
         **{
             "every_n_epochs": 1, "x": (-1, 1, 3), "y": (-0.5, 0.5, 2), "samples": 0, "max_samples": None,
-            "plots": [], "formats": ["h5"], "strict": True, "seed": 4, **options,
+            "plots": [], "formats": ["h5"], "strict": True, "seed": 4,
+            "trajectory": False, **options,
         }
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ def trainer(path: Path, *callbacks: Any, **options: Any) -> L.Trainer:
 
 def small(**options: Any) -> LossLandscapeCallback:
     return LossLandscapeCallback(
-        **{"x": (-1, 1, 3), "y": (-1, 1, 3), "samples": 0, "plots": [], "strict": True, **options}
+        **{"x": (-1, 1, 3), "y": (-1, 1, 3), "samples": 0, "plots": [], "strict": True, "trajectory": False, **options}
     )
 
 
@@ -370,7 +370,7 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"seed": -1}, r"seed=-1"),
         ({"data": "valid"}, r"data='valid' is unknown; the choices are train, val, test"),
         ({"data": []}, r"data=\[\] is empty"),
-        ({"directions": "hessian"}, r"directions='hessian' is unknown; the choices are random, or a callable"),
+        ({"directions": "randon"}, r"directions='randon' is unknown; the choices are random, pca, .*, or a callable"),
         ({"directions": 3}, r"directions=3 is not callable"),
         ({"normalize": "filters"}, r"normalize='filters' is unknown; the choices are filter, layer"),
         ({"objective": "loss"}, r"objective='loss' is not callable"),
@@ -388,7 +388,7 @@ def test_nan_and_inf_are_losses(tmp_path: Path) -> None:
         ({"plots": ["isosurfaces"]}, r"plots='isosurfaces' is unknown; the choices are contour, (?!.*iso)"),
         (
             {"plots": ["contour"], "y": None},
-            r"plots=\['contour'\] has no picture of a 1-D .*: choose of slices, tiles, or",
+            r"plots=\['contour'\] has no picture of a 1-D .*: choose of slices, tiles, path, or",
         ),
         (
             {"plots": ["tiles"], "samples": 0},

@@ -28,7 +28,7 @@ def run(out: Path, mode: str) -> list[dict[str, Any]]:
 
 def test_ranks_share_directions_that_are_computed_from_data(tmp_path: Path) -> None:
     first, second = run(tmp_path / "out", "ddp")
-    for kind in ("gradient", "update", "pca", "mixed"):
+    for kind in ("gradient", "update", "pca", "mixed", "hessian"):
         assert first[kind][0].kind == kind
         assert first[kind][0] == second[kind][0]
         assert first[kind][0].labels
@@ -54,7 +54,7 @@ def _has_fsdp() -> None:
 
 
 @pytest.mark.usefixtures("_has_fsdp")
-@pytest.mark.parametrize("kind", ["gradient", "update"])
+@pytest.mark.parametrize("kind", ["gradient", "update", "hessian"])
 def test_gradients_of_sharded_parameters_are_refused_before_the_training(tmp_path: Path, kind: str) -> None:
     for rank in run(tmp_path / "out", kind):
         assert "parameters are sharded (FSDP2) is not supported" in rank["refused"]

@@ -11,6 +11,7 @@ import pytest
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples, Trajectory, axis_points, equal, grid_of
 from lightning_landscape.recipe import Recipe
 from lightning_landscape.report import Interpolation, Report
+from lightning_landscape.spectrum import Spectrum
 
 
 def parabola(nx=7, ny=5, x=(-3, 3), y=(-2, 2), **fields) -> Landscape:
@@ -367,7 +368,16 @@ def full() -> Landscape:
         standard_errors={"loss": np.full((7, 5), 0.1)}, samples=Samples(values, items), meta={"seed": 1, "x": np.nan}
     )
     landscape.values["loss"][0, 0] = np.nan
+    block = Spectrum(2, np.array([1.0]), np.zeros(1))
+    landscape.spectrum = Spectrum(
+        9, np.array([3.0, 1.0]), np.zeros(2), nodes=(np.ones(2),) * 2, weights=(np.ones(2),) * 2
+    )
+    landscape.spectrum = replace(landscape.spectrum, blocks={"0": block})
     return landscape
+
+
+def respect(landscape: Landscape, **fields) -> None:
+    landscape.spectrum = replace(landscape.spectrum, **fields)
 
 
 def replace_item(landscape: Landscape, **fields) -> None:
@@ -393,6 +403,11 @@ CHANGES = {
     "sample value": lambda a: a.samples.values.__setitem__((0, 1, 1), -1),
     "sample label": lambda a: replace_item(a, label=0),
     "sample picture": lambda a: replace_item(a, thumbnail=np.zeros((4, 4, 3), np.uint8)),
+    "no spectrum": lambda a: setattr(a, "spectrum", None),
+    "eigenvalue": lambda a: respect(a, eigenvalues=np.array([3.0, 1.5])),
+    "lowest eigenvalue": lambda a: respect(a, lowest=-1.0),
+    "density": lambda a: respect(a, nodes=(np.ones(2), np.zeros(2))),
+    "block": lambda a: respect(a, blocks={"0": replace(a.spectrum.blocks["0"], trace=1.0)}),
     "no sample picture": lambda a: replace_item(a, thumbnail=None),
 }
 

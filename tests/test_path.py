@@ -384,12 +384,12 @@ class Recording(LossLandscapeCallback):
 
     def __init__(self, records: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        self.records = records
+        self.has_records = records
         self.path, self.states = Recorder(), []
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *arguments: Any) -> None:
         super().on_train_batch_end(trainer, pl_module, *arguments)
-        if not self.records:
+        if not self.has_records:
             return
         self.path.record(pl_module, trainer.global_step)
         self.states.append(copy.deepcopy(pl_module.state_dict()))
@@ -401,7 +401,7 @@ class Recording(LossLandscapeCallback):
 def fit(folder: Path, **options: Any) -> Recording:
     callback = Recording(
         x=(-1, 1, 3), y=(-1, 1, 3), data=("train", "val"), budget=None, plots=[], samples=0, max_samples=None,
-        **options,
+        trajectory=False, **options,
     )  # fmt: skip
     trainer = L.Trainer(
         max_epochs=2, accelerator="cpu", logger=False, callbacks=[callback], default_root_dir=folder,

@@ -437,7 +437,7 @@ def test_other_samples_are_said() -> None:
 def test_distances_along_other_directions_are_not_compared() -> None:
     late, early = bowls()
     early.recipe = step(240, directions=DirectionsRecipe("random", {"seed": 1}))
-    expected = "Distances are not compared with those at step 240: the directions are of another kind."
+    expected = "Distances are not compared with those at step 240: the directions are others."
     assert change(late, early)[1:] == [expected]
     late.recipe = step(480, directions=DirectionsRecipe("random", {"seed": 2}))
     assert change(late, early)[1:] == [expected]

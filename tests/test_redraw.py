@@ -48,7 +48,8 @@ def callback(**options: Any) -> LossLandscapeCallback:
     return LossLandscapeCallback(
         **{
             "every_n_epochs": 1, "x": (-1, 1, 7), "y": (-1, 1, 7), "samples": 0, "plots": ["heat"],
-            "formats": ["h5", "png"], "strict": True, "budget": None, **options,
+            "formats": ["h5", "png"], "strict": True, "budget": None,
+            "trajectory": False, **options,
         }
     )  # fmt: skip
 

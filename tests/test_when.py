@@ -70,7 +70,7 @@ def small(**options: Any) -> LossLandscapeCallback:
         "x": (-1, 1, 3), "y": None, "samples": 0, "plots": [], "formats": ["h5"], "strict": True, "at_train_end": False,
         "accelerate": False,
     }  # fmt: skip
-    return LossLandscapeCallback(**{**given, **options})
+    return LossLandscapeCallback(**{**given, "trajectory": False, **options})
 
 
 def fit(root: Path, callback: Any, module: Any = None, *others: Any, checkpoint: Any = None, **options: Any) -> Any:

@@ -22,6 +22,7 @@ DIRECTIONS = (
     "gradient",
     "update",
     "mixed",
+    "hessian",
 )  # kinds that need no other model; reading them takes torch
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..evaluators.gradient import graphs_retained
 from ..isolation.rng import seed_streams
 from ..isolation.tensor_state import SavedTensors, ScriptState
 from ..objectives.base import Batch, CannotMeasureError, Objective, Observation
@@ -86,7 +87,8 @@ class Passes:
             parameter.grad = None  # a step of manual optimisation may have filled it
 
     def _loss(self, place: int, batch: Batch) -> BatchLoss:
-        observed = self.objective(self.module, batch)
+        with graphs_retained():  # in manual optimisation the step itself goes backward
+            observed = self.objective(self.module, batch)
         if not observed:
             raise CannotMeasureError(f"The step gave no loss on batch {place}: return it from the step.")
         name = self.objective.main(list(observed))
@@ -106,9 +108,11 @@ class Passes:
             raise CannotMeasureError(f"{name} is not finite on batch {place}, where it has no curvature.")
         return BatchLoss(value.sum() if observation.reduce == "sum" else value.mean(), _weight(observation))
 
-    def kernels(self) -> AbstractContextManager[None]:
-        """The context of all derivatives of the losses."""
-        return differentiable_twice(self.module)
+    @contextmanager
+    def kernels(self) -> Iterator[None]:
+        """The context of all derivatives of the losses: that of one process, among several."""
+        with self.objective.around(), differentiable_twice(self.module):
+            yield
 
     @property
     def samples(self) -> int:

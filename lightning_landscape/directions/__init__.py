@@ -11,11 +11,12 @@ from .between import Between
 from .checked import checked_directions
 from .facts import Facts, facts_of, needs, recipe, stand_in
 from .gradient import Gradient
+from .hessian import Hessian
 from .ignore import ignored_names
 from .joined import Joined
 from .mixed import Mixed
 from .normalize import NORMALIZATIONS, dead_filters
-from .pca import PCA, random_walk_shares
+from .pca import PCA, NoPlaneError, random_walk_shares
 from .random import Random
 from .site import Site
 from .update import Update
@@ -30,8 +31,9 @@ KINDS: dict[str, Callable[..., Directions]] = {
     "update": Update,
     "between": Between,
     "mixed": Mixed,
+    "hessian": Hessian,
 }
-KindName = Literal["random", "pca", "gradient", "update", "between", "mixed"]  # what LightningCLI reads
+KindName = Literal["random", "pca", "gradient", "update", "between", "mixed", "hessian"]  # what LightningCLI reads
 
 __all__ = [
     "KINDS",
@@ -41,9 +43,11 @@ __all__ = [
     "Directions",
     "Facts",
     "Gradient",
+    "Hessian",
     "Joined",
     "KindName",
     "Mixed",
+    "NoPlaneError",
     "Random",
     "Site",
     "Update",
@@ -69,8 +73,8 @@ def make_directions(kind: str, **settings: Any) -> Directions:
     Random(normalize='layer', ignore='biasbn', orthogonalize=False, seed=7, vectors='random')
     >>> make_directions("randon")
     Traceback (most recent call last):
-    ValueError: directions='randon' is unknown; the choices are random, pca, gradient, update, between, mixed, or a
-    callable (site, k).
+    ValueError: directions='randon' is unknown; the choices are random, pca, gradient, update, between, mixed,
+    hessian, or a callable (site, k).
     """
     if kind not in KINDS:
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..spectrum import Spectrum
 from .ignore import BIASBN
 from .random import Random
 
@@ -20,11 +21,13 @@ class Facts:
         recipe: the kind and its settings, as plain JSON values.
         labels: the directions in words, one each; empty where axes need none.
         reach: the largest coordinate of a recorded path along each direction; empty without a path.
+        spectrum: of the Hessian whose eigenvectors they are; None where they are others.
     """
 
     recipe: dict[str, Any]
     labels: tuple[str, ...] = ()
     reach: tuple[float, ...] = field(default=())
+    spectrum: Spectrum | None = None
 
 
 def facts_of(directions: Kind) -> Facts:
@@ -33,7 +36,8 @@ def facts_of(directions: Kind) -> Facts:
     >>> facts_of(Random(seed=7)).recipe["seed"]
     7
     """
-    return Facts(recipe(directions), getattr(directions, "labels", ()), getattr(directions, "reach", ()))
+    labels, reach = getattr(directions, "labels", ()), getattr(directions, "reach", ())
+    return Facts(recipe(directions), labels, reach, getattr(directions, "spectrum", None))
 
 
 def recipe(directions: Kind) -> dict[str, Any]:

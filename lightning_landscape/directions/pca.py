@@ -17,6 +17,10 @@ from .gram import gram_matrix
 from .ignore import ignored_names, plain_ignore
 
 
+class NoPlaneError(ValueError):
+    """Recorded weights that lie in too few directions, for the reason in the message."""
+
+
 @dataclass(frozen=True, eq=False)
 class PCA:
     """The first k principal components of the rows θ_t − θ_T, each of length 1 (Li et al. 2018, section 7.1).
@@ -65,7 +69,8 @@ class PCA:
         """The k directions, in the site's names, shapes and precision.
 
         Raises:
-            ValueError: if fewer than k + 1 sets of weights were recorded, or they lie in fewer than k directions.
+            NoPlaneError: if fewer than k + 1 sets of weights were recorded, or they lie in fewer than k directions.
+            ValueError: if none were.
         """
         weights = getattr(site, "records", ()) if self.weights is None else self.weights
         self._check_count(len(weights), k)
@@ -99,7 +104,7 @@ class PCA:
                 "LossLandscapeWriter.record_checkpoint), and give LossLandscape records=recorder.weights."
             )
         if count < k + 1:
-            raise ValueError(
+            raise NoPlaneError(
                 f"PCA of {k} directions needs at least {k + 1} recorded sets of weights, got {count}: record more "
                 "often, or train longer."
             )
@@ -128,16 +133,18 @@ def _components(
     Components below `rounding` of the largest eigenvalue are rounding errors.
 
     Raises:
-        ValueError: if fewer than k components are more than that.
+        NoPlaneError: if fewer than k components are more than that, or the matrix is not finite.
     """
     gram = products
+    if not np.isfinite(products).all():
+        raise NoPlaneError("The recorded weights are not finite: the training has diverged.")
     if center:
         gram = gram - gram.mean(axis=0) - gram.mean(axis=1)[:, None] + gram.mean()
     values, vectors = np.linalg.eigh(gram)
     values, vectors = values[::-1], vectors[:, ::-1]
     rank = int((values > rounding * max(values[0], np.finfo(float).tiny)).sum()) if values[0] > 0 else 0
     if rank < k:
-        raise ValueError(
+        raise NoPlaneError(
             f"The recorded weights lie in {rank} directions only, not in {k}: record more often, or train longer."
         )
     return values, vectors

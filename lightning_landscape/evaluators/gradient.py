@@ -99,7 +99,7 @@ class _Derived(Objective):
     def __call__(self, module: nn.Module, batch: Batch) -> dict[str, Observation]:
         """The observations, after their gradients are added."""
         with self.objective.around():
-            with _graphs_retained():
+            with graphs_retained():
                 observed = self.objective(module, batch)
             if not observed:
                 raise CannotMeasureError("The step neither returns a loss nor logs anything: there is no gradient.")
@@ -145,7 +145,7 @@ def _reason(name: str, error: RuntimeError) -> str:
 
 
 @contextmanager
-def _graphs_retained() -> Iterator[None]:
+def graphs_retained() -> Iterator[None]:
     """A context in which a step's own derivatives leave their graphs, for one more."""
     originals = {name: getattr(torch.autograd, name) for name in ("backward", "grad")}
     for name, function in originals.items():

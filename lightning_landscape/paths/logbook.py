@@ -41,6 +41,7 @@ class State(TypedDict):
     folders: list[str]
     records: list[list[int]]
     history: Tensor
+    checkpoints: list[int]
 
 
 class Logbook:
@@ -62,6 +63,7 @@ class Logbook:
     Attributes:
         count: the steps since the start.
         history: the rows.
+        checkpoints: the steps at which one was saved, the last of them.
 
     Raises:
         ValueError: if the module has no weights that can be recorded.
@@ -82,6 +84,7 @@ class Logbook:
         self.recording, self.root, self.start, self.count = recording, root, start, 0
         self.form = recording.form(self.flat.size, self.flat.statistics_size, self.flat.dtype.itemsize)
         self.history = History()
+        self.checkpoints: list[int] = []
         self.has_start = True
         self.folder: Path | None = None
         self.lookback = 2 if self.flat.size < cosine_limit else 1  # the steps back that a row looks
@@ -92,16 +95,23 @@ class Logbook:
         self._least_stride = 1  # of the files
         self._first: Tensor | None = None
         self._copies: dict[int, Tensor] = {}  # of the weights, by the count of steps
+        self._next = 0  # the count at which the next record is due, once it was asked for
 
     @property
     def step(self) -> int:
         """The number of the training's step now."""
         return self.start + self.count
 
-    def is_due(self, steps_ahead: int = 0) -> bool:
-        """True if a record is to be made so many steps from now."""
-        then = self.count + steps_ahead
-        return then % self.form.stride(then) == 0
+    @property
+    def is_due(self) -> bool:
+        """True if a record is to be made now."""
+        return self.count % self.form.stride(self.count) == 0
+
+    def is_due_within(self, steps: int) -> bool:
+        """True if a record is to be made after one of so many steps from now."""
+        if self.count >= self._next:
+            self._next = next(then for then in count(self.count + 1) if then % self.form.stride(then) == 0)
+        return self._next - self.count <= steps
 
     def copy(self, module: nn.Module) -> Tensor:
         """A copy of the weights of now, which stays until a later one needs its memory."""
@@ -221,6 +231,11 @@ class Logbook:
         named |= _arrays(by_name(statistics, self.flat.statistics))
         write_whole(path, *encode(named, notes), synced=False)
 
+    def note_checkpoint(self, count: int = 256) -> None:
+        """Note that a checkpoint is saved now; so many are remembered, of which pictures show far fewer."""
+        if self.step not in self.checkpoints[-1:]:
+            self.checkpoints = [*self.checkpoints, self.step][-count:]
+
     def state(self) -> State:
         """The names and numbers for a checkpoint; call `flush` before."""
         folders = list(dict.fromkeys(str(path.parent) for path in self._kept.values()))
@@ -233,6 +248,7 @@ class Logbook:
             folders=folders,
             records=records,
             history=self.history.state(),
+            checkpoints=self.checkpoints,
         )
 
     def resume(self, state: State, places: Sequence[Path] = ()) -> str | None:
@@ -246,6 +262,7 @@ class Logbook:
         """
         self.start, self.count, self.has_start = state["start"], state["count"], state["has_start"]
         self.history.load(state["history"])
+        self.checkpoints = [*state["checkpoints"]]
         folders = [Path(folder) for folder in state["folders"]]
         files = {}
         for then, index in state["records"]:

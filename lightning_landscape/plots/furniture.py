@@ -267,7 +267,30 @@ def provenance(landscape: Landscape, metric: str) -> str:
         axes, normalize = directions.axes, directions.normalize
         kind = f"axes {', '.join(axes)}" if axes else f"{directions.kind} directions"
         parts.append(f"{kind}, {normalize}-normalised" if normalize and normalize != "none" else kind)
+    if bends := curvatures(landscape, metric):
+        parts.append(bends)
     return " · ".join(parts)
+
+
+def curvatures(landscape: Landscape, metric: str) -> str:
+    """The curvature of each slice beside the lowest and the highest of all directions; empty where they are unknown.
+
+    >>> from lightning_landscape.recipe import DirectionsRecipe, Recipe
+    >>> from lightning_landscape.landscape import Grid
+    >>> from lightning_landscape.spectrum import Spectrum
+    >>> spectrum = Spectrum(9, np.array([5.0]), np.zeros(1), lowest=-1.0)
+    >>> recipe = Recipe(directions=DirectionsRecipe("random", lengths=[2.0]))
+    >>> x = np.array([-1.0, 0.0, 1.0])
+    >>> curvatures(Landscape(Grid((x,)), {"loss": 2 * x**2}, "loss", recipe=recipe, spectrum=spectrum), "loss")
+    'curvature of the slice 1, of all directions −1 to 5'
+    """
+    spectrum = landscape.spectrum
+    if spectrum is None or metric != landscape.main:
+        return ""
+    known = [short(bend, 3) for bend in landscape.curvature(of_weights=True) if np.isfinite(bend)]
+    slices = f"curvature of the slice{'s' * (len(known) > 1)} {', '.join(known)}, of" if known else "curvature of"
+    low = f"{short(spectrum.lowest, 3)} to " if np.isfinite(spectrum.lowest) else "at most "
+    return f"{slices} all directions {low}{short(spectrum.largest, 3)}"
 
 
 def axis_label(landscape: Landscape, direction: int) -> str:

@@ -53,8 +53,10 @@ def growing_film(
 
 
 def _moments(path: Trajectory, frames: int) -> Array:
-    """The steps of the frames: evenly spaced, the last is that of the last record."""
-    return np.unique(np.linspace(path.steps[0], path.steps[-1], frames))
+    """The steps of the frames: evenly spaced, whole where they can be; the last is that of the last record."""
+    moments = np.linspace(path.steps[0], path.steps[-1], frames)
+    is_whole = np.ptp(path.steps) >= frames and np.array_equal(path.steps, np.round(path.steps))
+    return np.unique(np.round(moments) if is_whole else moments)
 
 
 def is_growing(landscape: Landscape, kind: str, metric: str | None = None) -> bool:

@@ -213,7 +213,8 @@ def _draw_panel(outer: Axes, inset: Axes, title: str, curves: list[Curve], scale
     last = max(curve.steps[-1] for curve in curves)
     inset.set_xlim(first, last if last > first else first + 1)
     if scale.empty or scale.message is not None:
-        scale = make_scale([scale.low - 0.5, scale.low + 0.5]) if not scale.empty else scale
+        half = abs(scale.low) / 2 or 0.5  # around the one value
+        scale = make_scale([scale.low - half, scale.low + half]) if not scale.empty else scale
     limit_values(inset, scale, 0.08)
     ticks, texts = round_ticks(scale, 4)
     inset.set_yticks(ticks, texts)

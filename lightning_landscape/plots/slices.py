@@ -20,6 +20,7 @@ from .furniture import (
     axes_label,
     describe_landscape,
     dress_axes,
+    join_parts,
     open_axes,
     require_ndim,
     root,
@@ -120,11 +121,28 @@ def _draw_curve(
     dots = "." if len(axis) <= 25 or np.isnan(values).any() else ""
     look: Any = {"color": color, "linewidth": 1.8, "linestyle": STYLE.dashes[direction], "markersize": 5, "zorder": 3}
     ax.plot(axis, values, marker=dots, label=_describe_curve(landscape, name, direction), **look)
+    _draw_parabola(ax, landscape, name, direction, axis)
     errors = landscape.slice_errors(direction, name)[part]
     errors = np.where(np.isfinite(errors), errors, np.nan)
     label = "± 2 SE" if direction == landscape.grid.ndim - 1 else None
     draw_band(ax, axis, values, errors, color, label, floor=ax.get_ylim()[0])
     _draw_marks(ax, axis, scale, color)
+
+
+def _draw_parabola(ax: Axes, landscape: Landscape, name: str, direction: int, axis: NDArray[np.float64]) -> None:
+    """Draws ½λt² through the centre, where the direction is an eigenvector of the Hessian and its λ is known."""
+    recipe, grid = landscape.recipe.directions, landscape.grid
+    center = landscape.center.get(name, np.nan)
+    if recipe is None or recipe.kind != "hessian" or name != landscape.main or not np.isfinite(center):
+        return
+    elsewhere = any(grid.axes[i][at] for i, at in enumerate(grid.center_index) if i != direction)
+    if elsewhere or len(recipe.lengths) <= direction:
+        return
+    eigenvalue = recipe.settings["eigenvalues"][direction]
+    t = np.linspace(axis[0], axis[-1], 101)
+    heights = center + 0.5 * eigenvalue * (recipe.lengths[direction] * t) ** 2
+    look: Any = {"color": STYLE.directions[direction], "linewidth": 1.2, "linestyle": STYLE.dashes[-1], "zorder": 4}
+    ax.plot(t, heights, gid="parabola", **look)
 
 
 def _describe_curve(landscape: Landscape, name: str, direction: int) -> str:
@@ -154,7 +172,8 @@ def _dress_curves(ax: Axes, landscape: Landscape, name: str, scale: Scale) -> No
     if not scale.empty:
         _add_legend(ax, landscape.grid.ndim)
     note = scale.note(broken="× above", missing="○ below", hidden="gap")
-    describe_landscape(ax, landscape, name, note.replace("colours", "y axis"))
+    parabolas = "dotted: ★ + ½λt²" if ax.findobj(lambda artist: artist.get_gid() == "parabola") else ""
+    describe_landscape(ax, landscape, name, join_parts(parabolas, note.replace("colours", "y axis")))
 
 
 def _add_legend(ax: Axes, curves: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..landscape import Grid, Landscape
+from ..recipe import Recipe
 from ..trajectory import Array, Trajectory
 from .levels import short
 from .marks import marks_of
@@ -104,7 +105,10 @@ def trail_of(
     extent = float((np.ptp(path.points, axis=0) / spans).max())
     is_dot = not extent >= settings.dot
     faint = path.residual_shares > settings.faint
+    ends_at_star = bool(path.distances[-1] <= settings.end * path.distances.max())
     words = [_dot_words(extent)] if is_dot else _trail_words(landscape.grid, path, metric, faint)
+    if not is_dot and not ends_at_star:
+        words.append(_end_words(landscape.recipe))
     if lost := len(whole.steps) - len(path.steps):
         words.append(f"{_count(lost, 'record')} not finite")
     return Trail(
@@ -114,7 +118,7 @@ def trail_of(
         faint=faint,
         marks={} if is_dot else marks_of(path),
         until=float(path.steps[-1] if until is None else until),
-        ends_at_star=bool(path.distances[-1] <= settings.end * path.distances.max()),
+        ends_at_star=ends_at_star,
         is_dot=is_dot,
         caption=f"path of {_count(len(path.steps), 'record')}: " + " · ".join([_shown_words(path), *words]),
     )
@@ -129,7 +133,7 @@ def finite_part(path: Trajectory) -> Trajectory:
     if finite.all():
         return path
     columns: dict[str, Any] = {
-        name: getattr(path, name)[finite] for name in ("steps", "points", "residuals", "distances")
+        name: getattr(path, name)[finite] for name in ("steps", "points", "residuals", "distances", "measured")
     }
     tables: dict[str, Any] = {
         name: {key: column[finite] for key, column in getattr(path, name).items()}
@@ -154,6 +158,14 @@ def _shown_words(path: Trajectory) -> str:
 
 def _dot_words(extent: float) -> str:
     return f"here a dot, {short(extent, 2)} of the picture wide, and not drawn"
+
+
+def _end_words(recipe: Recipe) -> str:
+    """
+    >>> _end_words(Recipe(weights="averaged by EMAWeightAveraging")), _end_words(Recipe())
+    ('it ends at □; ★ is averaged by EMAWeightAveraging', 'it ends at □, not at ★')
+    """
+    return "it ends at □, not at ★" if recipe.weights == Recipe.weights else f"it ends at □; ★ is {recipe.weights}"
 
 
 def _trail_words(grid: Grid, path: Trajectory, metric: str, faint: NDArray[np.bool_]) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .center import center_sentence
 from .change import change_sentences
+from .curvature import curvature_sentences
 from .extent import color_sentence, noise_sentence, range_sentence
 from .headline import headline
 from .measured import direction_sentences, point_sentences, slice_sentence, span_sentence, train_mode_sentence
@@ -43,6 +44,7 @@ def read(surface: Surface, before: Surface | None = None, settings: ReadingSetti
         center_sentence(surface, settings),
         *uphill_sentences(surface, settings),
         *(() if before is None else change_sentences(surface, before, settings)),
+        *curvature_sentences(surface, settings),
         *range_sentence(surface, settings),
         *color_sentence(surface),
         *noise_sentence(surface, settings),

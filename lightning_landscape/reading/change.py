@@ -26,8 +26,11 @@ def change_sentences(surface: Surface, before: Surface, settings: ReadingSetting
     Standard errors of the two losses are added, since nobody knows how far the two errors are alike.
     """
     yield from _center_sentence(surface, before, settings)
+    if surface.is_main and surface.spectrum is not None and before.spectrum is not None:
+        largest = (number(x.spectrum.largest) for x in (surface, before) if x.spectrum is not None)
+        yield f"λ_max is {', and it was '.join(largest)} {moment(before)}."
     if not have_same_directions(surface, before):
-        yield f"Distances are not compared with those {moment(before)}: the directions are of another kind."
+        yield f"Distances are not compared with those {moment(before)}: the directions are others."
         return
     rise = compared_rise(surface, before, settings)
     if rise is None:

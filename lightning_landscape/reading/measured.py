@@ -83,6 +83,11 @@ def slice_sentence(surface: Surface) -> str:
     moved = recipe.moved_parameters if recipe else None
     if moved is not None and moved <= k:
         return "These directions span all weights that may move. Nothing is shown of those at rest."
+    if surface.kind == "hessian":
+        return (
+            "Eigenvectors of the Hessian have the extreme curvatures at the centre: further away others may. Sharp or "
+            "flat here is no promise for new data."
+        )
     random = "random " if surface.kind == "random" else ""
     of = f" in the space of {moved:,} weights" if moved is not None else ""
     return (

@@ -29,6 +29,11 @@ class ReadingSettings:
             minima reach some tens.
         far_least: the loss up to which no point is far. A classifier that guesses among 20,000 classes has about 10.
         far_share: the share of far points from which on a range is too large. The picture is then mostly rim.
+        zero_share: the share of λ_max below which an eigenvalue may be zero. Lanczos runs are right to 1e-4.
+        still_share: the share of the centre's loss that a fall along the gradient may have at a minimum or saddle. It
+            is a tenth of `rise_share`.
+        edge_share: the distance from 2/η, as a share of it, within which λ_max is at the edge. Full-batch training
+            stays some per cent above it (Cohen et al. 2021).
         zoom: the factor by which a range is to be widened or narrowed. It keeps the centre a point of the grid.
     """
 
@@ -41,6 +46,9 @@ class ReadingSettings:
     far_multiple: float = 100.0
     far_least: float = 10.0
     far_share: float = 0.5
+    zero_share: float = 1e-3
+    still_share: float = 0.01
+    edge_share: float = 0.1
     zoom: float = 2.0
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..recipe import Recipe
 from ..report import Report
+from ..spectrum import Spectrum
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -31,6 +32,9 @@ class Surface:
         recipe: how it was made.
         report: what its pass took.
         colors: the lowest and the highest colour of its pictures; None where they are unknown.
+        spectrum: of the Hessian of the main loss at the origin; None where it is unknown.
+        curvatures: of each slice, for a distance of 1 between weights; NaN where unknown.
+        learning_rate: of the training at these weights; None where it is unknown.
     """
 
     name: str
@@ -44,6 +48,9 @@ class Surface:
     recipe: Recipe
     report: Report
     colors: tuple[float, float] | None = None
+    spectrum: Spectrum | None = None
+    curvatures: tuple[float, ...] = ()
+    learning_rate: float | None = None
 
     @property
     def kind(self) -> str | None:

@@ -11,6 +11,8 @@ A new field of `Landscape` is learnt here, and by no format. The arrays are name
     interpolated             true where these were not evaluated, if there is such a point
     samples.…                values (B, *grid.shape) and the columns of `columns`
     trajectory.…             the arrays of `paths`; the header's "trajectory" has the exact names
+
+The header's "spectrum" has the eigenvalues of the Hessian, if they are known (`spectra`).
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from .columns import from_columns, to_columns
 from .json_values import loose, number, plain, strict
 from .layout import FORMAT_NAME, VERSION, axis_name, convention, data_set_names, real_numbers
 from .paths import Names, path_from_arrays, path_to_arrays
+from .spectra import spectrum_from_json, spectrum_to_json
 
 ERRORS, SAMPLES, PATH = "standard_errors.", "samples.", "trajectory."  # no data set's name has a dot
 
@@ -76,6 +79,7 @@ def to_arrays(landscape: Landscape, whole: bool = True) -> tuple[Header, Arrays]
         "report": _stored("report", asdict(landscape.report)),
         "meta": strict(plain(landscape.meta, "meta")),
         "trajectory": strict(path_names),
+        "spectrum": {} if landscape.spectrum is None else spectrum_to_json(landscape.spectrum),
         "arrays": [*arrays],
     }
     return header, arrays
@@ -111,6 +115,7 @@ def from_arrays(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -
         recipe=msgspec.convert(loose(header["recipe"]), Recipe),
         report=msgspec.convert(loose(header["report"]), Report),
         trajectory=path_from_arrays(loose(header["trajectory"]), path) if path else None,
+        spectrum=spectrum_from_json(header["spectrum"]) if header["spectrum"] else None,
     )
 
 

@@ -32,7 +32,16 @@ from .json_values import loose
 from .layout import REAL_NUMBERS, check_header
 
 PIXEL_AXES = ("row", "column", "channel")
-TABLES = ("metrics", "center", "recipe", "report", "meta", "trajectory", "arrays")  # of the header, kept as JSON
+TABLES = (
+    "metrics",
+    "center",
+    "recipe",
+    "report",
+    "meta",
+    "trajectory",
+    "spectrum",
+    "arrays",
+)  # of the header, kept as JSON
 DESCRIPTIONS = {
     "done": "whether the point has values",
     "interpolated": "whether the values were not evaluated, but interpolated",

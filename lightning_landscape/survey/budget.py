@@ -224,7 +224,8 @@ class Account:
             needed: seconds that the coarsest landscape takes, without its pictures. If landscapes share the time, as
                 much is left for the last one.
             to_come: how many landscapes share what is left of the time.
-            films: seconds that films of all landscapes take; the last one leaves as much, or a share of its own.
+            films: seconds that films of all landscapes, and that of the path, take; the last one leaves as much, or a
+                share of its own.
         """
         left, needed = self.left(last, to_come), needed + self.showing
         if not last and self.budget.share and not self.budget.least_at_end:
@@ -238,6 +239,25 @@ class Account:
             left -= min(films, self.share_of_films * left)
         pictures = self.pictures if self.budget.least else 1
         return Grant(left - min(self.showing, left * self.share_of_pictures), left, pictures)
+
+    def grant_path(self, needed: float, films: float = 0.0) -> Grant | None:
+        """The seconds of the landscape of the path, which comes after the last one; None if they are too few.
+
+        It has time of its own where each landscape has; else what the last one left over.
+
+        Args:
+            needed: seconds that the coarsest one takes, without its pictures.
+            films: seconds that films of all landscapes take; it leaves as much, or a share of its own.
+        """
+        each = self.budget.seconds
+        left = self.rest() if each is None else self.left(last=True)
+        left -= min(films, self.share_of_films * left) if each is None else 0.0
+        if left < needed + self.showing:
+            return None
+        self.passes += 1
+        if each is not None and self._limit is not None:
+            self._limit += each
+        return Grant(left - min(self.showing, left * self.share_of_pictures), left)
 
     def record_pictures(self, seconds: float, share: float) -> None:
         """Learn from a share of a landscape's pictures, which took so many seconds, what all of them take."""

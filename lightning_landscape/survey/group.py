@@ -66,6 +66,7 @@ def merge(parts: Sequence[Landscape]) -> Landscape:
         if whole.samples is not None and part.samples is not None:
             whole.samples.values[:, new] = part.samples.values[:, new]
         take_over_path(whole, part)
+        whole.spectrum = whole.spectrum or part.spectrum
         whole.done |= new
         whole.interpolated[new] = part.interpolated[new]
         if not part.done.all():

@@ -20,6 +20,7 @@ from ..objectives.spread import Spread
 from ..objectives.touched import OriginalsTouchedError, Rehearsed, Touched
 from ..paths.project import Recorded
 from ..recipe import Recipe
+from ..spectrum import Spectrum
 from ..weights.parameters import Params, canonical_name
 from ..weights.plane import Plane
 from ..weights.sharding import whole
@@ -55,6 +56,7 @@ def survey_module(
     path: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     searched: Sequence[int] = (),
     reach: Sequence[float] = (),
+    spectrum: Spectrum | None = None,
     originals: Params | None = None,
     recorded: Recorded | None = None,
 ) -> Generator[Landscape, None, None]:
@@ -81,6 +83,7 @@ def survey_module(
             starts at the origin.
         searched: the directions whose range is found (`find_range`).
         reach: the largest coordinate of a recorded path along the directions.
+        spectrum: of the Hessian at the origin, which goes into the landscape; None where it is unknown.
         originals: the weights of the user's own module, which the objective must not compute with.
         recorded: the records of a training, whose path is projected and measured; None for none.
 
@@ -108,6 +111,7 @@ def survey_module(
     rounding = str(accelerate) if accelerate in ON_REQUEST else None
     data = {surface.data: data_recipe(surface.frozen)}
     landscape = survey.begin([surface], None, replace(recipe, data=data, rounding=rounding, tolerance=tolerance))
+    landscape.spectrum = spectrum
     _take_over(landscape, earlier)
     order = landscape.remaining
     yield landscape

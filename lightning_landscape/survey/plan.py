@@ -105,7 +105,16 @@ def least_seconds(
     sample: float, reading: float, shape: Sequence[int], max_samples: int | None, settings: PlanSettings = DEFAULTS
 ) -> float:
     """The seconds of the coarsest surface on the fewest samples; arguments as in `choose_samples`."""
-    return ladder(max_samples, settings)[0] * (reading + _coarse_points(shape) * sample)
+    return coarse_seconds(sample, reading, shape, ladder(max_samples, settings)[0])
+
+
+def coarse_seconds(sample: float, reading: float, shape: Sequence[int], samples: int) -> float:
+    """The seconds of the coarsest surface on so many samples; other arguments as in `choose_samples`.
+
+    >>> coarse_seconds(0.001, 0.0, (51, 51), 100)
+    8.1
+    """
+    return samples * (reading + _coarse_points(shape) * sample)
 
 
 def affordable_points(point: float, seconds: float, shape: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ from ..survey.plan import Plan, choose_samples, least_seconds, may_be_slow
 from . import compat
 from .measure import Settings
 from .pass_files import PassFiles
+from .path_landscape import needed_seconds
 from .run_state import RunState
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ class Allowance:
 
     @classmethod
     def of(
-        cls, trainer: Trainer, account: Account | None, settings: Settings, step: int, last: bool, may_overrun: bool
+        cls,
+        trainer: Trainer,
+        account: Account | None,
+        settings: Settings,
+        step: int,
+        last: bool,
+        may_overrun: bool,
+        later: float = 0.0,
     ) -> Allowance | None:
         """The time of a landscape that begins now, by the clock of rank 0; None where there is none for it.
 
@@ -51,6 +59,7 @@ class Allowance:
             step: at which it is measured.
             last: True for the last landscape, which does not wait.
             may_overrun: True if ``max_time`` does not end it.
+            later: seconds that the landscape of the path takes after the last one.
         """
         state, left = settings.run_state, None
         if trainer.state.fn == "fit" and not may_overrun:
@@ -61,11 +70,14 @@ class Allowance:
         until = None if left is None else now() + left
         if account is None:
             return cls(last, until=until)
-        needed = 0.0
+        films, needed = account.showing * len(state.drawn) + later, 0.0
+        if settings.of_path:
+            grant = from_first(trainer, account.grant_path(needed_seconds(settings), films))
+            return None if grant is None else cls(last, grant, until)
         if (cost := state.cost) is not None:
             needed = least_seconds(cost.sample, cost.reading_per_sample, settings.grid.shape, cost.available)
         to_come = 1 if settings.saved is None else 2
-        grant = from_first(trainer, account.grant(last, needed, to_come, account.showing * len(state.drawn)))
+        grant = from_first(trainer, account.grant(last, needed, to_come, films))
         if grant is None:
             log.info("the landscape of step %d is left out: the budget is saved for the next", step)
             return None

@@ -29,6 +29,7 @@ def cost_line(
     occasion: str,
     share: float | None = None,
     limit: str = "",
+    path: tuple[int, ...] | None = None,
 ) -> str:
     """The line that says at the start what landscapes will cost.
 
@@ -39,16 +40,27 @@ def cost_line(
         occasion: when there is one, such as "every 5 epochs".
         share: the time of the landscapes as a share of that of the training; None where that is unknown.
         limit: what limits it, such as "limited to 10 % by budget='auto'".
+        path: the shape of the grid along the path, at the end; None for none.
 
     >>> print(cost_line((51, 51), 1024, 180, "every 5 epochs", 0.4, "limited to 10 % by budget='auto'"))
     landscape: 51 × 51 points × 1,024 samples ≈ 3 min, every 5 epochs ≈ 40 % of the training; limited to 10 % by \
 budget='auto'
+    >>> print(cost_line((51, 51), 100, 26, "at the end", path=(25, 25)))
+    landscape: 51 × 51 points × 100 samples ≈ 26 s, at the end; then 25 × 25 points along the path ≈ 6.2 s
     """
-    size = " × ".join(map(str, shape)) + " points"
+    size = _size(shape)
     size += "" if samples is None else f" × {samples:,} samples"
     time = "" if seconds is None else f" ≈ {duration(seconds)}"
     part = "" if share is None or seconds is None else f" ≈ {_of_training(share)}"
-    return f"landscape: {size}{time}, {occasion}{part}" + (f"; {limit}" if limit else "")
+    last = ""
+    if path is not None:
+        time_of_path = "" if seconds is None else f" ≈ {duration(seconds * math.prod(path) / math.prod(shape))}"
+        last = f"; {'then' if occasion == 'at the end' else 'at the end'} {_size(path)} along the path{time_of_path}"
+    return f"landscape: {size}{time}, {occasion}{part}{last}" + (f"; {limit}" if limit else "")
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape)) + " points"
 
 
 def _of_training(share: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..accelerations import check_accelerate
 from ..arguments import check_at_least, check_word, checked_function, checked_words
-from ..directions import NORMALIZATIONS, Directions, make_directions
+from ..directions import NORMALIZATIONS, Directions, make_directions, needs
 from ..evaluators.modes import MODES
 from ..interpolation.refinement import check_tolerance
 from ..output import DATA_FORMATS, EXPORT_FORMATS, FILM_FORMATS, PICTURES, Look
@@ -64,6 +64,24 @@ def checked_directions(
     if isinstance(directions, str):
         return make_directions(directions, normalize=normalize, ignore=ignore, orthogonalize=orthogonalize, seed=seed)
     return checked_function("directions", directions)
+
+
+def check_records(trajectory: object, directions: Directions, plots: Sequence[str]) -> None:
+    """Refuse what is made of the records of a training that is not recorded.
+
+    Raises:
+        ValueError: naming the argument that needs records.
+    """
+    if trajectory is not False:
+        return
+    advice = 'and trajectory=False records none: give trajectory="auto" or True, or'
+    if "records" in needs(directions):
+        raise ValueError(
+            f"directions={type(directions).__name__.lower()!r} is made of the weights along the training, {advice} "
+            'other directions, such as "random".'
+        )
+    if "path" in plots:
+        raise ValueError(f'plots={list(plots)} has the path of the training, {advice} leave out "path".')
 
 
 def checked_look(look: Look, ndim: int, samples: int) -> Look:

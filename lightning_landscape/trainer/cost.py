@@ -137,6 +137,7 @@ def announced(
     every_n_epochs: int | None,
     budget: Budget | None = None,
     every_n_train_steps: int | None = None,
+    path: Grid | None = None,
     settings: TimingSettings = DEFAULTS,
 ) -> str:
     """The line that says before the training what the landscapes will cost.
@@ -149,6 +150,7 @@ def announced(
         every_n_epochs: as the user gave it; None for one landscape, at the end.
         budget: what limits the time.
         every_n_train_steps: as the user gave it.
+        path: the grid of the landscape of the path, at the end; None for none.
         settings: tell the time of a training step.
     """
     point = cost.point()
@@ -160,7 +162,14 @@ def announced(
     share = each / between if each is not None and 0 < between < math.inf else None
     counts = list(cost.samples.values())
     samples = None if None in counts else sum(n for n in counts if n is not None)
-    return cost_line(grid.shape, samples, each, _occasion(every_n_epochs, every_n_train_steps), share, _limit(budget))
+    occasion, of_path = _occasion(every_n_epochs, every_n_train_steps), None if path is None else path.shape
+    return cost_line(grid.shape, samples, each, occasion, share, _limit(budget), of_path)
+
+
+def expected_steps(trainer: Trainer) -> float:
+    """The steps of the optimiser in the whole training, as far as they are known; infinite where nobody knows."""
+    steps = _batches_between(trainer, None, None) / trainer.accumulate_grad_batches or math.inf
+    return min(steps, trainer.max_steps if trainer.max_steps >= 0 else math.inf)
 
 
 def _batches_between(trainer: Trainer, every_n_epochs: int | None, every_n_train_steps: int | None) -> float:

@@ -87,6 +87,7 @@ class Settings:
         run_state: the decisions of the run.
         recorded: the records whose path is projected and measured, in the process of rank 0; None for none. Directions
             may be made of their weights.
+        of_path: whether it is the landscape of the path, which takes the time that the last one leaves over.
     """
 
     grid: Grid
@@ -114,6 +115,7 @@ class Settings:
     run_state: RunState = field(default_factory=RunState)
     saved: Saved | None = None
     recorded: Recorded | None = None
+    of_path: bool = False
 
 
 Find = Callable[[Landscape], Landscape | None]
@@ -443,7 +445,9 @@ class Pass(Survey):
 
     def landscape(self, surfaces: Sequence[Surface], tiles: Tiles | None) -> Landscape:
         """The landscape of which nothing but the centre is known, with its recipe."""
-        return self.begin(surfaces, tiles, self._recipe(surfaces))
+        landscape = self.begin(surfaces, tiles, self._recipe(surfaces))
+        landscape.spectrum = self.facts.spectrum
+        return landscape
 
     def _recipe(self, surfaces: Sequence[Surface]) -> Recipe:
         """The recipe of the landscape of these surfaces."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..landscape import Grid, Landscape
 from ..loggers import log as log_to
-from ..output import Look, Output, data_file, previous, put_out
+from ..output import Look, Output, data_file, previous, put_out, put_out_films
+from ..plots import PLOTS
 from ..redraw import Drawn, redraw
 from ..summary import about
 from ..survey.budget import Account, Deadline, now
@@ -39,6 +40,8 @@ class Presenter:
         state: of the run; keeps the scale of all landscapes, and what was drawn.
         account: of the run's time; None for no limit.
         notices: of the run.
+        has_films: whether a film of the first kind that shows the path shows how it grows. 30 frames of one kind take
+            about as long as the pictures.
     """
 
     trainer: Trainer
@@ -47,6 +50,7 @@ class Presenter:
     state: RunState
     account: Account | None
     notices: Notices
+    has_films: bool = False
 
     def show(
         self,
@@ -75,6 +79,9 @@ class Presenter:
         if (deadline is not None or display.has_ended) and not landscape.done.any():
             return
         self._tell_no_tiles(landscape)
+        if "path" in self.look.plots and landscape.trajectory is None:
+            why = landscape.report.no_path or "no weights are recorded here"
+            self.notices.remark(self.trainer, [f'There is no picture "path" of the training: {why}.'])
         written = files.begin()
         self._widen_scale(landscape, step)
         look = replace(self.look, scale=self.state.scale)
@@ -86,11 +93,16 @@ class Presenter:
         output = put_out(landscape, look, write, self.tag, over, previous(earlier, landscape), display)
         text = about(landscape, data_file(files.folder, landscape, look.formats))
         output.for_loggers.text[f"{self.tag}/recipe"] = text
+        if self.has_films:
+            kinds = [kind for kind in look.plots if PLOTS[kind].per == "metric" and PLOTS[kind].grows]
+            film_look = replace(look, plots=kinds[:1])
+            films = put_out_films(landscape, film_look, write, self.tag, over, display, frames=30)
+            output.for_loggers.films.update(films)
         self._log(output, step)
         if unwritten := files.end(landscape, look.formats):
             names = ", ".join(name for name, _ in unwritten)
             self._fail(unwritten[0][1], f"{names} of the landscape of step {step} could not be written")
-        if self.account is not None:
+        if self.account is not None and not self.has_films:
             drawn = len(output.for_loggers.images)
             self.account.record_pictures(now() - began, drawn / max(drawn + len(output.left_out), 1))
 

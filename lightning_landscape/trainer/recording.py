@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..paths.logbook import Logbook, State
+from ..paths.project import Recorded
 from ..paths.recording import Form, Recording
 from ..paths.records import Records
 from ..weights.sharding import is_sharded
@@ -79,6 +80,14 @@ class PathRecorder:
             self._logbook.flush()
         return self._logbook.records(module)
 
+    def recorded(self, module: nn.Module) -> Recorded | None:
+        """The records so far, and the weights of now as the last; None where nothing is recorded of this module."""
+        logbook = self._logbook
+        if logbook is None or logbook.is_empty or not logbook.flat.fits(module):
+            return None
+        records = self.records(module)
+        return Recorded(records.steps, records, history=self.history, checkpoints=logbook.checkpoints)
+
     def begin(self, trainer: Trainer, module: nn.Module, root: Path | None, is_first: bool) -> None:
         """A training begins, or goes on.
 
@@ -109,8 +118,8 @@ class PathRecorder:
                 return
             if logbook.is_empty:
                 logbook.record(module, _learning_rate(trainer))
-            ahead = range(1, logbook.lookback + 1)
-            if any(map(logbook.is_due, ahead)) or _may_end(trainer, batch_idx, logbook.lookback):
+            ahead = logbook.lookback
+            if logbook.is_due_within(ahead) or _may_end(trainer, batch_idx, self._stepped, ahead):
                 logbook.copy(module)
                 self._numbers["learning_rate"] = _learning_rate(trainer)
         except Exception as error:  # noqa: BLE001  # the training goes on, whatever a disk or a module raises
@@ -118,15 +127,15 @@ class PathRecorder:
 
     def after_step(self, trainer: Trainer, module: LightningModule, outputs: object, batch_idx: int) -> None:
         """Count a batch in which an optimiser has stepped, and record the weights if it is time."""
-        if self._is_off or trainer.global_step == self._stepped:
+        if self._is_off or (step := trainer.global_step) == self._stepped:
             return
         try:
             logbook = self._logbook
             if logbook is None:  # a lazy module has weights from now on
                 return
             logbook.count += 1
-            is_due = logbook.is_due()
-            if not is_due and not _may_end(trainer, batch_idx, 1):
+            is_due = logbook.is_due
+            if not is_due and not _may_end(trainer, batch_idx, step, 1):
                 return
             self._numbers["loss"] = _loss(outputs)
             if not logbook.flat.fits(module):
@@ -154,18 +163,26 @@ class PathRecorder:
             self._failed(trainer, error)
 
     def save(self, trainer: Trainer, checkpoint: dict[str, Any], tag: str) -> None:
-        """Put names and numbers into a checkpoint; no weights."""
+        """Put names and numbers into a checkpoint, which is noted; no weights."""
         if self._logbook is not None:
             try:
                 self._logbook.flush()
             except OSError as error:
                 self._failed(trainer, error)
+            self._logbook.note_checkpoint()
             checkpoint.setdefault(KEY, {})[tag] = dict(self._logbook.state())
 
     def load(self, checkpoint: Mapping[str, Any], tag: str) -> None:
         """Take what `save` has put into a checkpoint."""
         if self.choice is not False:
             self._loaded = cast("State | None", checkpoint.get(KEY, {}).get(tag))
+
+    def opens(self, trainer: Trainer, module: LightningModule) -> bool:
+        """True if this training is recorded here, as far as that is known before its first step."""
+        try:
+            return not self._is_off and self._opened(trainer, module) is not None
+        except Exception:  # noqa: BLE001  # the first step will say it
+            return False
 
     def _opened(self, trainer: Trainer, module: LightningModule) -> Logbook | None:
         """The logbook, which is opened by the first call; None where there is none."""
@@ -223,11 +240,12 @@ def _places(trainer: Trainer, root: Path | None) -> list[Path]:
     return [root, *(place / root.name for place in Path(trainer.ckpt_path).absolute().parents[:2])]
 
 
-def _may_end(trainer: Trainer, batch_idx: int, steps: int) -> bool:
-    """True if the epoch or the training may end within so many steps, this batch's among them."""
-    batches = steps * trainer.accumulate_grad_batches
-    by_steps = 0 <= trainer.max_steps - trainer.global_step <= steps * max(1, len(trainer.optimizers))
-    return by_steps or trainer.num_training_batches - batch_idx <= batches
+def _may_end(trainer: Trainer, batch_idx: int, step: int, steps: int) -> bool:
+    """True if the epoch or the training may end within so many steps after `step`, this batch's among them."""
+    if trainer.num_training_batches - batch_idx <= steps * trainer.accumulate_grad_batches:
+        return True
+    left = trainer.max_steps - step
+    return left >= 0 and left <= steps * max(1, len(trainer.optimizers))
 
 
 def _learning_rate(trainer: Trainer) -> float:

@@ -120,3 +120,64 @@ def test_train_mode_is_another_function():
     trained, evaluated = (landscape(net, mode=mode).hessian(top_k=1).largest for mode in ("train", "eval"))
     assert trained == landscape(net, mode="train").hessian(top_k=1).largest
     assert abs(trained - evaluated) > 1e-3
+
+
+class Quartic(nn.Module):
+    """w₀⁴ − w₁² at (1, 0): the Hessian is diag(12 w₀², −2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([1.0, 0.0]))
+
+    def forward(self, x):
+        return self.w[0] ** 4 - self.w[1] ** 2
+
+
+def quartic(**options):
+    return LossLandscape(Quartic(), [(torch.zeros(1), torch.zeros(1))], lambda net, x, y: net(x), **options)
+
+
+def axes(site, k):
+    return tuple({"w": torch.eye(2)[i]} for i in range(k))
+
+
+def test_a_map_of_the_extremes():
+    plain = quartic()
+    plain.compute_2d((-1, 1, 3), (-1, 1, 3), directions=axes, save=False)
+    found = plain.hessian_map((0, 2, 3), (-1, 1, 2))
+    highest = np.array([12.0, 48.0, 108.0])[:, None] * np.ones(2)
+    np.testing.assert_allclose(found.values["lambda_max"], highest, rtol=1e-5)
+    np.testing.assert_allclose(found.values["lambda_min"], -2, rtol=1e-5)
+    np.testing.assert_allclose(found.values["ratio"], 2 / highest, rtol=1e-5)
+    assert found.recipe.directions.kind == "axes"
+    assert plain.net.w.tolist() == [1, 0]
+    assert plain.landscape.main != "ratio"
+
+
+def test_a_map_has_gaps_where_the_loss_is_not_finite_and_an_error_where_it_is_nowhere():
+    plain = quartic()
+    plain.compute_1d(xrange=(-1, 1, 3), directions=axes, save=False)
+    found = plain.hessian_map((0, 1e30, 2))
+    assert np.isnan(found.values["ratio"]).tolist() == [False, True]
+    assert found.done.all()
+    with pytest.raises(ValueError, match="not finite on batch 0"):
+        plain.hessian_map((1e30, 2e30, 2))
+
+
+def test_a_map_needs_a_plane_and_a_range_for_each_direction():
+    plain = quartic()
+    with pytest.raises(ValueError, match="There is no plane yet"):
+        plain.hessian_map()
+    plain.compute_1d(xrange=(-1, 1, 3), directions=axes, save=False)
+    with pytest.raises(ValueError, match="ranges has 2 ranges, and the plane 1 directions"):
+        plain.hessian_map((-1, 1, 3), (-1, 1, 3))
+    assert plain.hessian_map().grid.shape == (11,)
+
+
+def test_eigenvalues_along_a_training():
+    records = [{"w": torch.tensor([w, 0.0])} for w in (3.0, 2.0, 1.0)]
+    for spectra in (quartic().hessian_path(records), quartic(records=records).hessian_path()):
+        assert [spectrum.largest for spectrum in spectra] == pytest.approx([108, 48, 12], rel=1e-5)
+        assert [spectrum.lowest for spectrum in spectra] == pytest.approx([-2] * 3, rel=1e-5)
+    with pytest.raises(ValueError, match="records is empty"):
+        quartic().hessian_path()

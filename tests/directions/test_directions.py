@@ -26,6 +26,7 @@ SETTINGS: dict[str, Callable[[nn.Module, int], dict[str, Any]]] = {
     "update": lambda zoo, k: {},
     "between": lambda zoo, k: {"targets": targets(zoo)[:k]},
     "mixed": lambda zoo, k: {},
+    "hessian": lambda zoo, k: {},
 }
 
 

@@ -58,21 +58,23 @@ def test_the_landscape_shows_at_1_the_loss_that_the_next_step_reaches(name: str,
         assert abs(now.loss[1] - now.loss[0]) > 1e-4
 
 
+@pytest.mark.parametrize("kind", ["update", "hessian"])
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
 @pytest.mark.filterwarnings("ignore")
-def test_whatever_a_step_does_the_training_is_the_same(step: Any, tmp_path: Path) -> None:
-    """What has no gradient, or no optimiser that can step on a copy, is refused: all but one before the training."""
+def test_whatever_a_step_does_the_training_is_the_same(step: Any, kind: str, tmp_path: Path) -> None:
+    """What has no derivatives, or no optimiser that can step on a copy, is refused: all but one before the training."""
     torch.manual_seed(0)
     plain = step()
     torch.manual_seed(0)
-    module, watched = step(), callback(directions="update", every_n_epochs=None, strict=True)
+    module, watched = step(), callback(directions=kind, every_n_epochs=None, strict=True)
+    refused = REFUSED if kind == "update" else WITHOUT_HESSIAN
     data = [DataLoader(TensorDataset(X, Y), 16, shuffle=True)]
     try:
         _, with_it = train(module, data, [watched], tmp_path / "with")
-    except (MisconfigurationException, CannotMeasureError) as refused:
-        assert REFUSED[step.__name__] in str(refused)  # noqa: PT017  # some are refused
+    except (MisconfigurationException, CannotMeasureError) as error:
+        assert refused[step.__name__] in str(error)  # noqa: PT017  # some are refused
         return
-    assert step.__name__ not in REFUSED
+    assert step.__name__ not in refused
     _, without = train(plain, data, [], tmp_path / "without")
     assert differences(without, with_it) == []
     assert watched.landscape is not None
@@ -87,6 +89,18 @@ REFUSED = {
     "KeptAndNeverToldToTheTrainer": "The next update moves nothing",
     "Lbfgs": "LBFGS computes the loss at several weights",
     "ReturnsNothingButLogs": "my_loss has no gradient",
+}
+
+
+WITHOUT_HESSIAN = {
+    **dict.fromkeys(
+        ("KeptInAnObject", "ClipsWeights", "StepsByHand"), "torch gives no second derivatives of this step"
+    ),
+    **dict.fromkeys(
+        ("ClipsWeightsData", "ClipsWeightsByNumpy", "ClipsInALaterBatch", "ReachesItselfByTheTrainer"),
+        "The step edits the weights",
+    ),
+    "ReturnsNothingButLogs": "my_loss can't be differentiated",
 }
 
 

@@ -103,8 +103,8 @@ def test_a_webp_has_every_pixel_of_every_frame(tmp_path: Path):
             assert image.info["duration"] == (800 if step < 4 else 2000)
 
 
-@pytest.mark.skipif(find_spec("imageio_ffmpeg") is not None, reason="it is installed")
-def test_an_mp4_without_its_library_is_refused(tmp_path: Path):
+def test_an_mp4_without_its_library_is_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lightning_landscape.plots.film.find_spec", lambda name: None)
     said = r'\.mp4 films are written by imageio-ffmpeg: pip install "lightning-landscape\[video\]" \(\.gif and \.webp'
     with pytest.raises(ImportError, match=said):
         film(pictures(2, 9)).save(tmp_path / "film.mp4")
@@ -141,6 +141,23 @@ def test_an_mp4_gets_its_frames_in_order_with_even_sides_and_a_long_last_one(tmp
     for step, frame in zip((0, 1, 2, 2), found, strict=True):
         np.testing.assert_array_equal(frame[:41], given[step])
         assert (frame[41] == 255).all()
+
+
+# The library leaves the pipes of its program to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_an_mp4_of_ffmpeg_has_the_frames_that_it_got(tmp_path: Path):
+    """Its colours are compressed, so each frame is compared with all that were given."""
+    ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra [video] is not installed")
+    given = [
+        np.kron(np.random.default_rng(step).integers(0, 255, (4, 6, 3)), np.ones((16, 16, 1))) for step in range(3)
+    ]
+    made = film({step: frame.astype(np.uint8) for step, frame in enumerate(given)}).save(tmp_path / "film.mp4")
+    reader = ffmpeg.read_frames(str(made))
+    width, height = next(reader)["size"]
+    found = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    assert (height, width, len(found)) == (64, 96, 4)
+    nearest = [int(np.argmin([np.abs(frame - other).mean() for other in given])) for frame in found]
+    assert nearest == [0, 1, 2, 2]
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix, kind in FILMS.items() if kind.module is None])

@@ -9,6 +9,7 @@ import pytest
 from lightning_landscape.landscape import Grid, Landscape, Sample, Samples
 from lightning_landscape.recipe import DataRecipe, DirectionsRecipe, Recipe
 from lightning_landscape.report import Interpolation, Report, RoundingError, TrainModeLoss
+from lightning_landscape.spectrum import Spectrum
 from lightning_landscape.trajectory import Trajectory
 
 
@@ -104,6 +105,18 @@ def with_path(ndim: int = 2, records: int = 4) -> Landscape:
     return landscape
 
 
+def with_spectrum() -> Landscape:
+    """Every number of a spectrum, hard ones among them, a density of uneven probes, and a bare block."""
+    landscape = lopsided()
+    block = Spectrum(7, np.array([0.1 + 0.2]), np.array([5e-324]))
+    landscape.spectrum = Spectrum(
+        53, np.array([3.0, -0.0, np.inf]), numbers(3), -0.25, 1e-9, 1.5, np.nan,
+        (numbers(4, seed=1), numbers(2, seed=2)), (numbers(4, seed=3), numbers(2, seed=4)), 0.5, 1e-3, -2.0, 3e-9,
+        "double backward", 37, 256, 42, {"net.0": block, "$": block},
+    )  # fmt: skip
+    return landscape
+
+
 def with_bare_path() -> Landscape:
     landscape = with_path()
     landscape.trajectory = Trajectory(np.zeros(1), np.zeros((1, 2)), np.zeros(1), np.zeros(1))
@@ -136,6 +149,7 @@ CASES: dict[str, Callable[[], Landscape]] = {
     "path on a line": lambda: with_path(1),
     "path in a volume": lambda: with_path(3),
     "path of one record": with_bare_path,
+    "spectrum": with_spectrum,
     "no sample in samples": lambda: Landscape(
         Grid.from_ranges((-1, 1, 2)), {"loss": np.zeros(2)}, "loss", samples=Samples(np.zeros((0, 2)), ())
     ),
@@ -177,6 +191,15 @@ CASES: dict[str, Callable[[], Landscape]] = {
 }
 
 
+def exact(value: Any) -> Any:
+    """A spectrum's fields, so that repr tells every bit and type."""
+    if isinstance(value, dict):
+        return {name: exact(vars(part) if isinstance(part, Spectrum) else part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(exact, value))
+    return (value.dtype.str, value.tolist()) if isinstance(value, np.ndarray) else value
+
+
 def bits(landscape: Landscape) -> dict[str, Any]:
     """Everything that a landscape holds, so that == compares bit by bit, types and order included."""
 
@@ -204,6 +227,7 @@ def bits(landscape: Landscape) -> dict[str, Any]:
             name: array(value) if isinstance(value, np.ndarray) else [(n, *array(a)) for n, a in value.items()]
             for name, value in vars(landscape.trajectory).items()
         },
+        "spectrum": landscape.spectrum and repr(exact(vars(landscape.spectrum))),
         "pictures": samples and [i.thumbnail is not None and array(i.thumbnail) for i in samples.items],
     }
 
