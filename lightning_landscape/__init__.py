@@ -11,6 +11,7 @@ from .version import __version__ as __version__
 _HOMES = {
     # in a Trainer
     "LossLandscapeCallback": "callback",
+    "SharpnessMonitor": "sharpness_monitor",
     # without one
     "LossLandscape": "loss_landscape",
     "LossLandscapeWriter": "writer",
@@ -34,6 +35,8 @@ _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "Reading": "reading",
+    "SharpnessHistory": "sharpness",
+    "load_sharpness": "sharpness",
     "Spectrum": "spectrum",
     "Recipe": "recipe",
     "Report": "report",
@@ -87,6 +90,9 @@ if TYPE_CHECKING:
     from .reading import Reading as Reading
     from .recipe import Recipe as Recipe
     from .report import Report as Report
+    from .sharpness import SharpnessHistory as SharpnessHistory
+    from .sharpness import load_sharpness as load_sharpness
+    from .sharpness_monitor import SharpnessMonitor as SharpnessMonitor
     from .spectrum import Spectrum as Spectrum
     from .storage import export_paraview as export_paraview
     from .storage import load as load

@@ -46,6 +46,7 @@ from .trainer.folders import check_folder, continuation_advice, continued_folder
 from .trainer.handover import Handover
 from .trainer.interrupts import PassEndedError
 from .trainer.measure import Settings, rehearse
+from .trainer.namespaces import join_namespaces, reduced
 from .trainer.notices import Notices
 from .trainer.pass_files import PassFiles
 from .trainer.presenter import Presenter
@@ -221,7 +222,7 @@ class LossLandscapeCallback(_Callback):
 
     def _set_up(self) -> None:
         """A callback of all namespaces, with which nothing was trained yet."""
-        _join_namespaces(self)
+        join_namespaces(self)
         self._handover = Handover()
         self._loaded: dict[str, Any] = {}  # settings of the best checkpoint or the path, while that is measured
         self._flags: dict[str, bool] = {}  # of the module's parts, when it was trained last
@@ -238,7 +239,7 @@ class LossLandscapeCallback(_Callback):
 
     def __reduce__(self) -> Any:
         """Pickled as the class that was written down, not the one that `__init__` may have made."""
-        return _restored, (getattr(type(self), "_declared", type(self)), self.__dict__)
+        return reduced(self, self.__dict__)
 
     @property
     def landscape(self) -> Landscape | None:
@@ -649,21 +650,3 @@ class LossLandscapeCallback(_Callback):
                     self._presenter(trainer).redraw(self._landscapes, self._settings(trainer).grid)
         except Exception as error:  # noqa: BLE001  # raised where strict
             self._notices.fail(trainer, error, "The films of the landscapes failed")
-
-
-def _restored(cls: type[LossLandscapeCallback], state: dict[str, Any]) -> LossLandscapeCallback:
-    callback = cls.__new__(cls)
-    callback.__dict__.update(state)
-    return callback
-
-
-def _join_namespaces(callback: LossLandscapeCallback) -> None:
-    """Make a callback one of every Lightning namespace that is imported, also of those imported after this module.
-
-    Not in `__new__`: the command line's parser would take its signature for the constructor's.
-    """
-    declared = type(callback)
-    missing = tuple(base for base in compat.callback_bases() if not isinstance(callback, base))
-    if missing:
-        names = {"__module__": declared.__module__, "_declared": declared}
-        callback.__class__ = type(declared.__name__, (declared, *missing), names)

@@ -25,6 +25,7 @@ from .loss_landscape import LossLandscape
 from .objectives.base import LossFunction
 from .objectives.criterion import frozen_batches, objective_of
 from .paths.recorder import Recorder
+from .spectrum import Spectrum
 from .storage import write_whole
 from .storage.codec import to_arrays
 from .trajectory import Trajectory
@@ -89,6 +90,7 @@ class LossLandscapeWriter:
     - of a line ``X_1d`` and ``loss_line_1d``
     - of a volume ``volume_x``, ``volume_y``, ``volume_z`` and ``loss_grid_3d``
     - ``baseline_loss``, ``grid_size``, ``mode``, ``trajectory_data``
+    - ``hessian`` with ``epochs``, ``max_eigenvalue``, ``trace`` and ``top_eigenvalues``
     - ``metadata``, the recipe of each
 
     A number that is not finite is null.
@@ -100,6 +102,7 @@ class LossLandscapeWriter:
         self.recorder = Recorder()
         self.landscapes: dict[int, Landscape] = {}
         self.trajectory: Trajectory | None = None
+        self.spectra: dict[int, Spectrum] = {}
         self._plane: Plane | None = None
         self._path_recipe: dict[str, Any] = {}
 
@@ -194,6 +197,31 @@ class LossLandscapeWriter:
         """Keep the model's weights of an epoch, and its losses where they are known; the model is only read."""
         self.recorder.record(model, epoch, train_loss=train_loss, val_loss=val_loss)
 
+    def record_hessian(
+        self,
+        model: nn.Module,
+        data_loader: Iterable[Any],
+        loss_fn: Callable[..., Any],
+        epoch: int,
+        *,
+        top_k: int = 5,
+        max_batches: int | None = 10,
+    ) -> Spectrum:
+        """Measure the Hessian of the loss at the model's weights, for the file's ``hessian``; gives its spectrum.
+
+        Args:
+            model: the module; it is not changed.
+            data_loader, loss_fn, max_batches: as in `sample_landscape`.
+            epoch: of the weights; a second measurement of an epoch takes the place of the first.
+            top_k: the number of the largest eigenvalues.
+
+        Raises:
+            ValueError: if `top_k` is less than 1, or the loss has no Hessian that could be proved.
+        """
+        landscape = LossLandscape(model, data_loader, loss_fn, seed=self.seed, max_batches=max_batches)
+        self.spectra[epoch] = landscape.hessian(top_k)
+        return self.spectra[epoch]
+
     def build_trajectory(
         self,
         model: nn.Module,
@@ -261,7 +289,9 @@ class LossLandscapeWriter:
         path = self.log_dir / "landscape.json" if output_path is None else local_path("output_path", output_path)
         content = self._content()
         if not content:
-            raise ValueError("There is nothing to export yet: call sample_landscape or build_trajectory first.")
+            raise ValueError(
+                "There is nothing to export yet: call sample_landscape, build_trajectory or record_hessian first."
+            )
         directions = [landscape.recipe.directions for landscape in self.landscapes.values()]
         kinds = {recipe.kind for recipe in directions if recipe is not None}
         if self._path_recipe.get("kind") == "pca" and kinds - {"pca"}:
@@ -325,6 +355,8 @@ class LossLandscapeWriter:
             content["mode"] = "+".join(f"{k}d" for k in sorted(self.landscapes))
         if self.trajectory is not None:
             content["trajectory_data"] = self._trajectory_data()
+        if self.spectra:
+            content["hessian"] = _hessian(self.spectra)
         if content:
             content["metadata"] = {f"landscape_{k}d": to_arrays(self.landscapes[k])[0] for k in sorted(self.landscapes)}
             content["metadata"]["trajectory"] = self._path_recipe
@@ -338,6 +370,17 @@ class LossLandscapeWriter:
         known = {name: column for name, column in known.items() if not np.isnan(column).all()}
         facts = {"epochs": path.steps, "residuals": path.residuals, "distances": path.distances}
         return {key: plain(value) for key, value in {**columns, **facts, **known}.items()}
+
+
+def _hessian(spectra: Mapping[int, Spectrum]) -> dict[str, Any]:
+    """The file's ``hessian``: one entry an epoch, in ascending order."""
+    epochs = sorted(spectra)
+    return {
+        "epochs": epochs,
+        "max_eigenvalue": [spectra[epoch].largest for epoch in epochs],
+        "trace": [spectra[epoch].trace for epoch in epochs],
+        "top_eigenvalues": [spectra[epoch].eigenvalues for epoch in epochs],
+    }
 
 
 def _loss(

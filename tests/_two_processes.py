@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler, TensorDataset
 from torchmetrics.classification import MulticlassAccuracy
 
 import lightning_landscape.survey.survey as survey
-from lightning_landscape import Grid, Landscape, LossLandscapeCallback
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback, SharpnessMonitor
+from lightning_landscape.curvature.measures import MEASURES
 from lightning_landscape.survey import surface_file
 
 torch.set_num_threads(1)
@@ -130,6 +131,8 @@ def main(out: Path, mode: str) -> None:
                 plots=["heat"], dirpath=out / "files", strict=True,
             )
         ]  # fmt: skip
+    if mode == "sharpness":
+        callbacks = [SharpnessMonitor(measures=[*MEASURES], budget=None, dirpath=out / "files")]
     if mode.startswith("when"):
         callbacks.append(ModelCheckpoint(out / "saved", monitor="val_loss", mode="max"))
     L.seed_everything(1, workers=True)
@@ -158,6 +161,8 @@ def main(out: Path, mode: str) -> None:
         "random": torch.get_rng_state().tolist(),
         "steps": [int(s) for s in getattr(callbacks[0], "landscapes", {})] if callbacks else [],
     }
+    if mode == "sharpness":
+        result["history"] = {name: column.tolist() for name, column in callbacks[0].history.items()}
     last = getattr(callbacks[0], "landscape", None) if callbacks else None
     if last is not None:
         result["values"] = {name: array.tolist() for name, array in last.values.items()}

@@ -28,14 +28,14 @@ FLOORS = {
     "values": {
         "version", "recipe", "report", "topology", "trajectory", "landscape", "scalars", "local_paths", "interpolation",
         "arguments", "storage", "loggers", "plots", "output", "phases", "reading", "redraw", "notebook", "summary",
-        "barrier_matrix", "comparison", "spectrum",
+        "barrier_matrix", "comparison", "spectrum", "sharpness",
     },
     "torch core": {
         "weights", "isolation", "objectives", "directions", "evaluators", "accelerations", "survey", "paths",
         "loss_landscape", "writer", "alignment", "curvature",
     },
     "Lightning": {"trainer", "distributed"},
-    "callback, CLI": {"callback", "cli", "models"},
+    "callback, CLI": {"callback", "sharpness_monitor", "cli", "models"},
 }  # fmt: skip
 LEVEL = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
 

@@ -78,6 +78,19 @@ def test_burgers(tmp_path: Path) -> None:
     }
 
 
+def test_edge_of_stability(tmp_path: Path) -> None:
+    """Gradient descent rises to 2/η, and stays there though it has 200 steps to leave it (Cohen et al. 2021)."""
+    short = ["--steps", "500", "--every", "20", "--samples", "256", "--out", str(tmp_path)]
+    history = example("edge_of_stability").main(short).history
+    assert (tmp_path / "sharpness.png").read_bytes().startswith(b"\x89PNG")
+    limit = 2 / 0.2
+    assert history["limit"].tolist() == pytest.approx([limit] * 25)
+    assert history["lambda_max"][0] < 0.9 * limit
+    late = history["step"] > 300
+    assert (abs(history["lambda_max"][late] / limit - 1) < 0.15).all()
+    assert (abs(history["critical"][late] / limit - 1) < 0.15).all()
+
+
 @pytest.mark.filterwarnings("ignore")  # LightningCLI and jsonargparse warn of their own versions
 def test_lightning_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

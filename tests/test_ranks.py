@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load
+from lightning_landscape import Grid, Landscape, LossLandscapeCallback, load, load_sharpness
 from lightning_landscape.report import Report
 from lightning_landscape.survey.group import merge
 
@@ -74,6 +74,20 @@ def test_two_processes_share_the_points_and_the_training_is_the_same(tmp_path: P
     assert np.array_equal(callback.landscape.samples.values, np.array(first["samples"]))
     files = load(tmp_path / "with" / "files" / "step=000006" / "landscape.h5")
     assert np.array_equal(files.loss, callback.landscape.loss)
+
+
+def test_two_processes_measure_the_same_sharpness(tmp_path: Path) -> None:
+    (first, second), said = run(tmp_path / "with", "sharpness")
+    plain, _ = run(tmp_path / "without", "without")[0]
+    assert first["weights"] == plain["weights"]
+    assert first["metrics"] == plain["metrics"]
+    assert first["random"] == plain["random"]
+    assert first["history"]["step"] == [3, 6]
+    assert {"lambda_max", "trace", "critical", "sam", "lambda_max_preconditioned"} <= first["history"].keys()
+    np.testing.assert_equal(second["history"], first["history"])
+    assert "could not be measured" not in said
+    columns = load_sharpness(tmp_path / "with" / "files" / "sharpness.h5").columns
+    np.testing.assert_equal(columns["lambda_max"].tolist(), first["history"]["lambda_max"])
 
 
 def test_steps_ranges_and_the_best_checkpoint_are_those_of_rank_0(tmp_path: Path) -> None:

@@ -351,3 +351,29 @@ def test_errors_name_the_argument(model, writer):
         writer.build_trajectory(model, LOADER, mse)
     with pytest.raises(ValueError, match="mode='umap' is unknown; the choices are pca, fixed"):
         writer.build_trajectory(model, LOADER, mse, mode="umap")
+
+
+def test_the_hessian_of_epochs(writer, model):
+    """Against the exact Hessian by `torch.autograd.functional`; of one epoch twice, the second counts."""
+    expected = []
+    writer.record_hessian(model, LOADER, mse, 3, top_k=1)
+    for epoch, scale in ((3, 1.0), (1, 1.5)):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(scale)
+        names, start = zip(*model.named_parameters(), strict=True)
+
+        def loss(vector, names=names, start=start):
+            pieces = vector.split([p.numel() for p in start])
+            weights = {n: piece.view_as(p) for n, piece, p in zip(names, pieces, start, strict=True)}
+            return F.mse_loss(torch.func.functional_call(model, weights, (X,)), Y)
+
+        vector = torch.cat([p.detach().reshape(-1) for p in start])
+        expected.insert(0, torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, vector)).flip(0).numpy())
+        spectrum = writer.record_hessian(model, LOADER, mse, epoch, top_k=3)
+    found = strict(writer.export())["hessian"]
+    assert found.keys() == {"epochs", "max_eigenvalue", "trace", "top_eigenvalues"}
+    assert found["epochs"] == [1, 3]
+    assert np.allclose(found["max_eigenvalue"], [values[0] for values in expected], rtol=1e-6)
+    assert np.allclose(found["top_eigenvalues"], [values[:3] for values in expected], rtol=1e-6)
+    assert np.allclose(found["trace"], [values.sum() for values in expected], atol=3 * spectrum.trace_error + 1e-6)

@@ -90,15 +90,28 @@ class Update:
         return {"kind": "update", "random": random}
 
     def _step(self, site: Snapshot) -> Params:
-        optimizers = _optimizers(site)
-        assert isinstance(site, Site)  # which has optimisers
-        gradient = loss_gradient(site, self.seed, dense=False)
-        after = next_weights(optimizers, site.trained, site.params, gradient)
-        difference = {}
-        for name, weight in after.items():
-            precise = working_dtype(weight.dtype)
-            difference[name] = (weight.to(precise) - site.params[name].to(precise)).contiguous()
-        return completed(difference, site)
+        return next_update(site, self.seed)
+
+
+def next_update(site: Snapshot, seed: int) -> Params:
+    """The next update d of the optimisers of a site, which leads to θ + d; by parameter, zeros where nothing moves.
+
+    Args:
+        site: a `Site` with optimisers, objective and batches.
+        seed: of the random numbers that all points share.
+
+    Raises:
+        CannotMeasureError: if there are no optimisers, or a copy of one can't step.
+    """
+    optimizers = _optimizers(site)
+    assert isinstance(site, Site)  # which has optimisers
+    gradient = loss_gradient(site, seed, dense=False)
+    after = next_weights(optimizers, site.trained, site.params, gradient)
+    difference = {}
+    for name, weight in after.items():
+        precise = working_dtype(weight.dtype)
+        difference[name] = (weight.to(precise) - site.params[name].to(precise)).contiguous()
+    return completed(difference, site)
 
 
 def _optimizers(site: Snapshot) -> Sequence[Optimizer]:

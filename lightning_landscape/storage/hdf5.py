@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,31 @@ def read(path: Path) -> Landscape:
         header = check_header(path, {key: _text(value) for key, value in attributes.items()})
         header |= {key: json.loads(_text(file.attrs[key])) for key in TABLES}
         return from_arrays(header, {name: _read_array(file[_path(name)]) for name in header["arrays"]})
+
+
+def encode_columns(columns: Mapping[str, NDArray[Any]], attributes: Mapping[str, str]) -> bytes:
+    """The bytes of a file of plain arrays with texts about them; a name with a slash is in a group.
+
+    Args:
+        columns: arrays by name.
+        attributes: of the file.
+    """
+    unique = uuid.uuid4().hex
+    with h5py.File(unique, "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
+        for key, text in attributes.items():
+            file.attrs[key] = _fixed(text)
+        for name, array in columns.items():
+            file.create_dataset(name, data=array, fletcher32=array.size > 0)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The arrays and texts of a file that `encode_columns` made."""
+    with h5py.File(path, "r") as file:
+        columns: dict[str, NDArray[Any]] = {}
+        file.visititems(lambda name, item: columns.update({name: item[()]}) if _is_numbers(item) else None)
+        return columns, {key: _text(value) for key, value in file.attrs.items()}
 
 
 def _path(name: str) -> str:

@@ -123,23 +123,32 @@ def _checked_plots(plots: Sequence[str], ndim: int, samples: int) -> tuple[str, 
     return kinds
 
 
-def check_trainer(trainer: Trainer, module: LightningModule, data: Iterable[str]) -> None:
-    """Refuse a Trainer, or a module's step on one of the data sets, with which no landscape can be measured."""
+def check_trainer(
+    trainer: Trainer, module: LightningModule, data: Iterable[str], name: str = "LossLandscapeCallback"
+) -> None:
+    """Refuse a Trainer, or a module's step on one of the data sets, with which nothing can be measured.
+
+    Args:
+        trainer, module: of the training.
+        data: the data sets.
+        name: of the callback; a `LossLandscapeCallback` takes an objective in place of the step.
+    """
+    otherwise = ", or give objective=function(module, batch)" if name == "LossLandscapeCallback" else ""
     why = compat.unsupported(trainer)
     if why is not None:
-        raise compat.misconfiguration(trainer, f"LossLandscapeCallback does not support this: {why}.")
-    for name in data:
-        step = compat.STEPS[name]
+        raise compat.misconfiguration(trainer, f"{name} does not support this: {why}.")
+    for part in data:
+        step = compat.STEPS[part]
         if not compat.is_overridden(step, module):
             raise compat.misconfiguration(
                 trainer,
-                f"data={name!r} needs {step}, which {type(module).__name__} does not implement: implement it, "
-                "choose another data, or give objective=function(module, batch).",
+                f"data={part!r} needs {step}, which {type(module).__name__} does not implement: implement it, "
+                f"choose another data{otherwise}.",
             )
         if compat.takes_iterator(step, module):
             raise compat.misconfiguration(
                 trainer,
-                f"data={name!r}: {step} of {type(module).__name__} takes dataloader_iter and draws its batches "
+                f"data={part!r}: {step} of {type(module).__name__} takes dataloader_iter and draws its batches "
                 "itself, but every point must be measured on the same ones: let it take batch and batch_idx, "
-                "choose another data, or give objective=function(module, batch).",
+                f"choose another data{otherwise}.",
             )

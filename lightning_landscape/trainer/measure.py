@@ -332,22 +332,8 @@ class Pass(Survey):
 
     def _objective(self, data: str, frozen: FrozenData) -> Objective:
         """The objective that is measured on a data set."""
-        lent = substitutes_of(self.trainer)
-        objective: Objective
-        if self.settings.objective is not None:
-            objective = LossFunction(self.settings.objective, f"{data}_loss", [self.probe])
-        else:
-            objective = StepObjective(
-                self.probe,
-                compat.STEPS[data],
-                self.recorder,
-                f"{data}_loss",
-                compat.step_context(self.trainer, data),
-                frozen.several_loaders,
-                [twin for _, twin in lent.copies],
-                partial(_prepare_step, lent, data),
-            )
-        return Spread(OneProcessObjective(objective) if several_processes() else objective)
+        given = self.settings.objective
+        return Spread(chosen_objective(self.trainer, self.probe, self.recorder, data, frozen.several_loaders, given))
 
     def first_centre(self, surfaces: Sequence[Surface]) -> None:
         """Measure the centre with the plain evaluator.
@@ -491,6 +477,40 @@ class Pass(Survey):
             tiles=0 if self.report.no_tiles else len(surfaces[0].frozen.singles),
             versions=versions(lightning=compat.version(trainer)),
         )
+
+
+def chosen_objective(
+    trainer: Trainer,
+    probe: nn.Module,
+    recorder: LoggedValues,
+    data: str,
+    several_loaders: bool = False,
+    given: Callable[..., Any] | None = None,
+) -> Objective:
+    """The objective of a data set: the function that the user gives, or the probe's own step.
+
+    Args:
+        trainer, probe, recorder: as of `Pass`.
+        data: "train", "val" or "test".
+        several_loaders: whether the batches come from several loaders in turn.
+        given: by the user; None for the step.
+    """
+    lent = substitutes_of(trainer)
+    objective: Objective
+    if given is not None:
+        objective = LossFunction(given, f"{data}_loss", [probe])
+    else:
+        objective = StepObjective(
+            probe,
+            compat.STEPS[data],
+            recorder,
+            f"{data}_loss",
+            compat.step_context(trainer, data),
+            several_loaders,
+            [twin for _, twin in lent.copies],
+            partial(_prepare_step, lent, data),
+        )
+    return OneProcessObjective(objective) if several_processes() else objective
 
 
 def _prepare_step(lent: Substitutes, data: str) -> None:

@@ -119,6 +119,9 @@ class Neighbourhood:
         Args:
             direction: d, shape (P,), or by parameter.
             coordinates: c.
+
+        Raises:
+            CannotMeasureError: if the objective gives no loss.
         """
         named = self.named(direction) if isinstance(direction, Tensor) else direction
         points = np.asarray(coordinates, dtype=np.float64)[:, None]
@@ -127,6 +130,11 @@ class Neighbourhood:
                 measured = list(self.evaluator(self.objective, Plane(self.origin, (named,)), points, self.batches))
             finally:
                 self._go_back()
+        if not measured[0]:
+            raise CannotMeasureError(
+                "The step neither returns a loss nor logs anything. Return the loss from the step, also in manual "
+                "optimisation."
+            )
         name = self.objective.main(list(measured[0]))
         return [point[name].value for point in measured]
 
