@@ -24,6 +24,7 @@ from lightning_landscape.cli import COMMANDS, main
 from lightning_landscape.recipe import Recipe
 from lightning_landscape.report import Report
 from lightning_landscape.storage import FORMATS
+from lightning_landscape.trajectory import Trajectory
 
 from ._limits import HANG
 
@@ -42,7 +43,9 @@ uses = pytest.mark.parametrize("use", USES)
 
 def bowl() -> Landscape:
     grid = Grid.from_ranges((-1, 1, 5), (-1, 1, 4))
-    return Landscape(grid, {"loss": (grid.points**2).sum(axis=1).reshape(grid.shape)}, "loss")
+    path = Trajectory(np.arange(3.0), np.linspace(0.8, 0.2, 6).reshape(3, 2), np.zeros(3), np.ones(3))
+    values = {"loss": (grid.points**2).sum(axis=1).reshape(grid.shape)}
+    return Landscape(grid, values, "loss", trajectory=path)
 
 
 class Marker:
@@ -159,7 +162,7 @@ def test_a_surface_of_odd_values_is_shown_or_one_line(value: float, ndim: int, t
 @pytest.mark.parametrize("use", [use for use in USES if "view" not in use])
 def test_outputs_that_can_not_be_written(use: str, tmp_path: Path, good: Path, capsys: Any, monkeypatch: Any) -> None:
     (tmp_path / "file").write_text("old")
-    for end in (".png", ".csv"):
+    for end in (".png", ".csv", ".gif"):
         (tmp_path / f"folder{end}").mkdir()
     for out in (tmp_path / "file" / "a", tmp_path / ("x" * 300)):
         check(run(use, good, good, out), capsys.readouterr())
