@@ -82,7 +82,7 @@ def lengths(
     Args:
         weights: after a step, as one vector.
         first: the weights of the first record.
-        before: those before the step; None wpart they are not known.
+        before: those before the step; None where they are not known.
         earlier: those one step before that; None leaves the cosine out.
         chunk: how many numbers are computed at a time. So many, in float64, lie in a core's own cache.
 
