@@ -87,7 +87,8 @@ def test_the_writer_takes_every_kind(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_callback_takes_every_kind(kind: str, tmp_path: Path) -> None:
     module = Automatic()
-    watched = callback(directions=checkpoints(module, tmp_path) if kind == "between" else kind, every_n_epochs=None)
+    directions = checkpoints(module, tmp_path) if kind == "between" else kind
+    watched = callback(directions=directions, every_n_epochs=None, trajectory="auto")
     watched.settings = replace(watched.settings, recorded=recorded(walk(module)))
     train(module, [DataLoader(TensorDataset(X, Y), BATCH)], [watched], tmp_path)
     assert watched.landscape is not None

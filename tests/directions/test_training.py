@@ -150,14 +150,14 @@ class Fills(L.Callback):
 def test_before_the_first_record_a_rehearsal_takes_other_directions(tmp_path: Path) -> None:
     for kind in ("pca", "mixed"):
         records: list[Any] = []
-        watched = callback(directions=kind, every_n_epochs=None, ignore=None)
+        watched = callback(directions=kind, every_n_epochs=None, ignore=None, trajectory="auto")
         watched.settings = replace(watched.settings, recorded=recorded(records))
         train(Automatic(), one_batch(), [Fills(records), watched], tmp_path / kind, max_epochs=5)
         recipe = watched.landscape.recipe.directions
         assert (recipe.kind, recipe.settings["recorded"]) == (kind, 5)
         assert recipe.labels[0].startswith("PCA 1 (")
     with pytest.raises(MisconfigurationException, match=r"ignore='encoder\.\*' matches no trainable"):
-        train(Automatic(), one_batch(), [callback(directions="pca", ignore="encoder.*")], tmp_path)
+        train(Automatic(), one_batch(), [callback(directions="pca", ignore="encoder.*", trajectory="auto")], tmp_path)
 
 
 def test_an_evaluation_without_records_says_so(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_an_evaluation_without_records_says_so(tmp_path: Path) -> None:
         def validation_step(self, batch: Any, batch_idx: int) -> Tensor:
             return self.loss(batch)
 
-    watched = callback(directions="pca", data="val", strict=False)
+    watched = callback(directions="pca", data="val", strict=False, trajectory="auto")
     trainer = L.Trainer(accelerator="cpu", logger=False, callbacks=[watched], default_root_dir=tmp_path)
     with pytest.warns(UserWarning, match="none are recorded here"):
         trainer.validate(Validated(), DataLoader(TensorDataset(X, Y), 16), verbose=False)
@@ -181,7 +181,9 @@ def test_checkpoints_that_are_not_there_are_told_before_the_training(tmp_path: P
 
 def test_a_range_of_auto_holds_the_path_and_grows_with_it(tmp_path: Path, caplog: Any) -> None:
     records: list[Any] = []
-    watched = callback(directions="pca", every_n_epochs=3, x=("auto", 3), y=("auto", 3), ignore=None)
+    watched = callback(
+        directions="pca", every_n_epochs=3, x=("auto", 3), y=("auto", 3), ignore=None, trajectory="auto"
+    )  # fmt: skip
     watched.settings = replace(watched.settings, recorded=recorded(records))
     with caplog.at_level(logging.INFO):
         train(Automatic(), one_batch(), [Fills(records), watched], tmp_path, max_epochs=9)
