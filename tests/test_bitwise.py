@@ -47,7 +47,7 @@ def test_every_hook_leaves_the_training_alone(tmp_path: Path, loading: str, data
     callback = Counting(every_n_epochs=1, data=data, strict=True, **SMALL)
     without = fit(tmp_path / "without", [], **LOADING[loading])
     with_it = fit(tmp_path / "with", [callback], **LOADING[loading])
-    assert callback.passes == 4  # before epochs 1, 2, 3, and at the end
+    assert callback.passes == 5  # before epochs 1, 2, 3, and at the end twice: on the plane of the path, too
     assert len(without["checkpoints"]) == 4
     assert len(without["rows"]) > 20
     assert differences(without, with_it) == []
@@ -57,7 +57,7 @@ def test_train_mode_leaves_the_training_alone(tmp_path: Path) -> None:
     callback = Counting(every_n_epochs=1, data=["train", "val"], mode="train", strict=True, **SMALL)
     without = fit(tmp_path / "without", [])
     with_it = fit(tmp_path / "with", [callback])
-    assert callback.passes == 4
+    assert callback.passes == 5
     assert callback.landscape is not None
     assert callback.landscape.recipe.mode == "train"
     assert differences(without, with_it) == []
@@ -91,7 +91,7 @@ def test_worker_processes_beside_those_of_the_loaders(tmp_path: Path, monkeypatc
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        callback = Counting(every_n_epochs=1, data=["train", "val"], strict=True, **SMALL)
+        callback = Counting(every_n_epochs=1, data=["train", "val"], strict=True, trajectory=False, **SMALL)
         without = fit(tmp_path / "without", [], **LOADING["persistent workers"])
         with_it = fit(tmp_path / "with", [callback], **LOADING["persistent workers"])
     finally:
@@ -143,7 +143,7 @@ class Interrupted(LossLandscapeCallback):
 
 
 def test_an_exception_in_a_pass(tmp_path: Path) -> None:
-    callback = Interrupted(every_n_epochs=1, **SMALL)
+    callback = Interrupted(every_n_epochs=1, trajectory=False, **SMALL)
     without = fit(tmp_path / "without", [])
     with pytest.warns(UserWarning, match=r"RuntimeError: in the middle.*The training goes on.*strict=True"):
         with_it = fit(tmp_path / "with", [callback])
@@ -160,7 +160,7 @@ def test_ctrl_c_in_a_pass(tmp_path: Path) -> None:
 
     handler = signal.getsignal(signal.SIGINT)
     try:
-        callback = Interrupted(every_n_epochs=1, dirpath=tmp_path / "pictures", **SMALL)
+        callback = Interrupted(every_n_epochs=1, trajectory=False, dirpath=tmp_path / "pictures", **SMALL)
         callback.error = KeyboardInterrupt()
         without = fit(tmp_path / "without", [CtrlC()], interrupts=(SystemExit, KeyboardInterrupt))
         with_it = fit(tmp_path / "with", [callback], interrupts=(SystemExit, KeyboardInterrupt))

@@ -275,7 +275,9 @@ def test_what_moved_on_another_rank_ends_the_landscapes_of_all(tmp_path: Path, m
 
 
 def test_a_curve_for_y_none(tmp_path: Path) -> None:
-    callback = LossLandscapeCallback(x=(-1, 1, 5), y=None, samples=2, dirpath=tmp_path / "out", strict=True)
+    callback = LossLandscapeCallback(
+        x=(-1, 1, 5), y=None, samples=2, dirpath=tmp_path / "out", strict=True, trajectory=False
+    )  # fmt: skip
     fit(tmp_path, callback)
     assert callback.landscape is not None
     assert callback.landscape.loss.shape == (5,)

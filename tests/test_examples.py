@@ -39,7 +39,8 @@ def test_help(name: str) -> None:
 @pytest.mark.parametrize("model", ["cnn", "mlp"])
 def test_digits(tmp_path: Path, model: str) -> None:
     example("digits").main([*TINY, "--model", model, "--log-dir", str(tmp_path)])
-    (file,) = tmp_path.glob("digits/version_0/landscape/*/landscape.h5")
+    file, of_path = sorted(tmp_path.glob("digits/version_0/landscape/*/landscape.h5"))
+    assert of_path.parent.name == f"{file.parent.name}-path"
     assert {"train_loss", "val_loss", "train_acc", "val_acc"} == set(load(file).values)
 
 

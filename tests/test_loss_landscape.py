@@ -769,8 +769,8 @@ def test_export_for_paraview(make, tmp_path):
 
 def test_errors_name_the_argument(make, other):
     landscape = make()
-    with pytest.raises(ValueError, match=r"directions='hessian' is unknown; the choices are random, .*mixed, target"):
-        landscape.compute_1d("hessian")
+    with pytest.raises(ValueError, match=r"directions='randon' is unknown; the choices are random, .*mixed, .*target"):
+        landscape.compute_1d("randon")
     with pytest.raises(ValueError, match=r"directions='target' is unknown"):
         landscape.compute_2d(directions="target")
     with pytest.raises(ValueError, match=r"directions='target' with target_model=None: give a target_model"):
