@@ -352,7 +352,8 @@ def test_the_readmes_section_in_a_trainer(tmp_path):
     few = "every_n_epochs=5, x=(-1, 1, 5), y=(-1, 1, 5), max_samples=32, samples=0"
     namespace = {"L": SimpleNamespace(Trainer=trainer), "model": DigitsMLP(), "datamodule": DigitsDataModule()}
     exec(readme_block("Use it").replace("every_n_epochs=5", few), namespace)
-    (folder,) = tmp_path.glob("lightning_logs/version_0/landscape/step=*")
+    folder, of_path = sorted(tmp_path.glob("lightning_logs/version_0/landscape/step=*"))
+    assert of_path.name == f"{folder.name}-path"
     assert {"landscape.h5", "log.txt", "train_loss_2dcontour.png"} <= {path.name for path in folder.iterdir()}
 
 

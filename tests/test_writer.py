@@ -331,7 +331,7 @@ def test_it_exports_on_leaving_and_writes_nothing_of_nothing(model, tmp_path, ca
 
 
 def test_errors_name_the_argument(model, writer):
-    with pytest.raises(ValueError, match="There is nothing to export yet: call sample_landscape or build_trajectory"):
+    with pytest.raises(ValueError, match="There is nothing to export yet: call sample_landscape, build_trajectory or"):
         writer.export()
     with pytest.raises(ValueError, match=r"mode='4d' is unknown; the choices are 1d, 2d, 3d, 1d\+2d"):
         writer.sample_landscape(model, LOADER, mse, mode="4d")

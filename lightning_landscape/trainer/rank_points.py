@@ -21,7 +21,7 @@ from .measure import Settings, measuring, remarks
 from .notices import Notices
 from .pass_files import PassFiles
 from .progress import Count, Progress
-from .unchanged import sealed
+from .unchanged import TrainingMovedError, sealed
 from .undisturbed import undisturbed
 
 if TYPE_CHECKING:
@@ -95,10 +95,13 @@ class RankPoints:
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """A context that fails on all ranks if it does on one; this one keeps what it has."""
+        """A context that fails on all ranks if it does on one; this one keeps what it has, unless the training was moved."""
         try:
             with failing_together(self.trainer):
                 yield
+        except TrainingMovedError:
+            self.landscape = None  # no one knows what it was measured on
+            raise
         except OtherRankError:
             if self.landscape is not None:
                 self.files.keep(self.landscape)
