@@ -95,7 +95,10 @@ class RankPoints:
 
     @contextmanager
     def _together(self) -> Iterator[None]:
-        """A context that fails on all ranks if it does on one; this one keeps what it has, unless the training was moved."""
+        """A context that fails on all ranks if it does on one.
+
+        This one keeps what it has, unless its step has moved the training.
+        """
         try:
             with failing_together(self.trainer):
                 yield
