@@ -341,8 +341,8 @@ def test_errors_name_the_argument(model, writer):
         writer.sample_landscape(model, LOADER, mse, range_scale=-1)
     with pytest.raises(ValueError, match="loss_fn=None and custom_loss_fn=None: give one of them"):
         writer.sample_landscape(model, LOADER)
-    with pytest.raises(ValueError, match="direction_mode='hessian' is unknown; the choices are random, pca"):
-        writer.sample_landscape(model, LOADER, mse, direction_mode="hessian")
+    with pytest.raises(ValueError, match="direction_mode='randon' is unknown; the choices are random, pca"):
+        writer.sample_landscape(model, LOADER, mse, direction_mode="randon")
     with pytest.raises(ValueError, match="model_mode='both' is unknown; the choices are eval, train"):
         writer.sample_landscape(model, LOADER, mse, model_mode="both")
     with pytest.raises(ValueError, match=r"PCA needs the weights.*none are recorded here.*record_checkpoint"):
