@@ -318,7 +318,7 @@ class LossLandscapeCallback(_Callback):
             self._path.load(checkpoint, self._tag)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Which records of the weights there are, and their numbers."""
+        """Note the records of the weights, and their numbers."""
         self._path.save(trainer, checkpoint, self._tag)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

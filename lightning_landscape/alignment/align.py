@@ -106,7 +106,7 @@ def require_scipy(function: str) -> None:
 
 
 def rule_of(function: object) -> Callable[..., None] | None:
-    """What a function does to the order of units; None where nobody knows."""
+    """The effect of a function on the order of units; None where nobody knows."""
     if function is F.multi_head_attention_forward:
         return attend
     return LAYERS.get(function) or BY_NAME.get(getattr(function, "__name__", "").strip("_"))

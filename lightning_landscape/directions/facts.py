@@ -51,7 +51,7 @@ def recipe(directions: Kind) -> dict[str, Any]:
 
 
 def needs(directions: Kind) -> tuple[str, ...]:
-    """What directions are computed from beside the weights: "records", "gradient", "optimizers".
+    """Sources of directions beside the weights: "records", "gradient", "optimizers".
 
     Their numbers are those of one process, which the other processes take over.
 

@@ -166,7 +166,7 @@ def _hessian_at(site: Snapshot, max_samples: int | None, seed: int) -> Iterator[
 
 
 def spread(batches: Sequence[Batch], max_samples: int | None) -> list[Batch]:
-    """As many whole batches as have at most so many samples, spread evenly; one at least.
+    """Whole batches of at most so many samples, spread evenly; one at least.
 
     >>> [batch.data for batch in spread([Batch(i, 10) for i in range(9)], 35)]
     [0, 4, 8]

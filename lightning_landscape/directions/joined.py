@@ -43,7 +43,7 @@ class Joined:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the parts need."""
+        """The needs of the parts."""
         return tuple(dict.fromkeys(need for part in self.parts for need in needs(part)))
 
     @property

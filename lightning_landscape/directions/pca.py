@@ -62,7 +62,7 @@ class PCA:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the site must have: the records of a training, unless weights are given."""
+        """Needs of the site: the records of a training, unless weights are given."""
         return ("records",) if self.weights is None else ()
 
     def __call__(self, site: Snapshot, k: int) -> tuple[Params, ...]:

@@ -253,7 +253,7 @@ def _draw_curve(inset: Axes, curve: Curve, until: float | None) -> None:
 
 
 def decimated(steps: Array, values: Array, count: int = CURVES.points) -> tuple[Array, Array, Array, Array]:
-    """So many groups of neighbours: their middle step, and their lowest, median and highest value.
+    """Groups of neighbours: their middle step, and their lowest, median and highest value.
 
     NaN is no value; a group without one is NaN.
 

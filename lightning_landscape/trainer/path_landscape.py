@@ -107,7 +107,7 @@ def needed_seconds(settings: Settings, shape: tuple[int, ...] | None = None) -> 
 
 
 def words(landscape: Landscape) -> str:
-    """What a landscape shows of a path, for the line at the end."""
+    """Words on a path in a landscape, for the line at the end."""
     path = landscape.trajectory
     if path is None:
         return f"without its path ({landscape.report.no_path})"

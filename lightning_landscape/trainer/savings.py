@@ -65,7 +65,7 @@ class Savings:
         return math.inf if self.budget is None else sum(self._saved.values())
 
     def _quickest(self, seconds: float) -> list[str]:
-        """As many measures as so many seconds are enough for, the quickest first."""
+        """The measures that so many seconds are enough for, the quickest first."""
         left, chosen = seconds - self._common, list[str]()
         for name in sorted(self._saved, key=self._costs.__getitem__):
             left -= self._costs[name]

@@ -72,7 +72,7 @@ class SharpnessSettings:
 
     @property
     def passes(self) -> dict[str, int]:
-        """What each unit costs, about, in forward passes."""
+        """The approximate cost of each unit, in forward passes."""
         of_density = 240 * 7 if self.spectrum else 0  # 4 probes of 60 products
         result = {unit: sum(MEASURES[name].passes for name in names) for unit, names in self.units.items()}
         return result | ({BULK: result[BULK] + of_density} if BULK in result else {})
