@@ -529,7 +529,7 @@ class LossLandscapeCallback(_Callback):
         began, settings = now(), self._settings(trainer)
         if settings.recorded is None:
             settings = replace(settings, recorded=self._recorded(trainer, pl_module))
-        later = self._seconds_of_path(trainer) if last else 0.0
+        later = self._seconds_of_path(trainer, settings.recorded) if last else 0.0
         allowance = Allowance.of(trainer, self._account, settings, step, last, bool(last and self.at_train_end), later)
         if allowance is None:
             if settings.of_path:
@@ -574,8 +574,11 @@ class LossLandscapeCallback(_Callback):
             return self._path.recorded(pl_module)
         return None
 
-    def _seconds_of_path(self, trainer: Trainer) -> float:
-        """The seconds that the last landscape leaves for that of the path, about."""
+    def _seconds_of_path(self, trainer: Trainer, recorded: Recorded | None) -> float:
+        """The seconds that the last landscape leaves for that of the path, about; 0 where there will be none."""
+        count = 0 if recorded is None else len(recorded.steps)
+        if path_landscape.too_few(self._path.choice, count) is not None:
+            return 0.0
         if self._account is None or self._loaded or trainer.state.fn != "fit" or not self._has_path(trainer):
             return 0.0
         changed = path_landscape.changed_settings(self._path_directions, self._run_state)
